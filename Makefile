@@ -1,0 +1,45 @@
+# Every command of the project. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BASE_MODEL := smollm2-135m-instruct
+# Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
+export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
+
+.PHONY: help setup model demo test test-fast check fix clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## make the virtual environment (.venv) with the exact versions of constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Luthier needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "== set-up: installing the packages of constraints.txt into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[train,serve-cpu,plot,dev]'
+	@$(BIN)/python -c 'import luthier, torch, transformers, xllamacpp' && touch $@
+
+model: setup ## bring the embedded base model (92 MB, once)
+	@$(BIN)/luthier models pull $(BASE_MODEL)
+
+demo: model ## the guide's workflow on its ten Clippy rows, against a real service with a real model
+	@$(BIN)/python examples/demo.py
+
+test: model ## every test, the guide's story with the real model included
+	@$(BIN)/python -m pytest
+
+test-fast: setup ## the tests that need no model: under 90 seconds
+	@$(BIN)/python -m pytest -m 'not story and not model'
+
+check: setup ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+
+fix: setup ## let ruff repair and format what it can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean: ## remove the virtual environment, caches and the demo's data
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache

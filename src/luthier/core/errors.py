@@ -1,0 +1,60 @@
+"""One tree of errors. What went wrong, where, what to do; HTTP status and wire shape exist only in `api`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDetail:
+    """One further finding under an error, e.g. one line of a data file."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class LuthierError(Exception):
+    """Base of every error that a caller is meant to read.
+
+    `code` is a snake_case word that programs may test, `message` says what is wrong and what to do,
+    `param` names the field of the request that is at fault.
+    """
+
+    def __init__(self, code: str, message: str, param: str | None = None, details: Sequence[ErrorDetail] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.details = tuple(details)
+
+
+class InvalidRequest(LuthierError):
+    """The request can never succeed as it stands."""
+
+
+class Unauthenticated(LuthierError):
+    """No key, or one that opens nothing."""
+
+
+class NotFound(LuthierError):
+    """The named thing does not exist, or not for this caller."""
+
+
+class Conflict(LuthierError):
+    """The thing is in a state that does not allow this now."""
+
+
+class TooLarge(LuthierError):
+    """More bytes than the limit."""
+
+
+class Unsupported(LuthierError):
+    """A thing that the caller may rightly ask for and this installation cannot do."""
+
+
+class Unavailable(LuthierError):
+    """Cannot be done right now; the same request may succeed later."""
+
+
+class UpstreamFailed(LuthierError):
+    """An engine gave no usable answer."""

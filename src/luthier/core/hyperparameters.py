@@ -1,0 +1,78 @@
+"""Hyperparameters of a job: what was asked, and the written rule that turns "auto" into numbers.
+
+The rule and its reasons stand in docs/hyperparameters.md. Ranges: OpenAI's published schema (contract section 6).
+"""
+
+import math
+from dataclasses import dataclass
+
+from luthier.core.errors import InvalidRequest
+
+MAX_EPOCHS = 50
+MAX_BATCH_SIZE = 256
+AUTO_STEPS = 40
+AUTO_MIN_EPOCHS = 3
+AUTO_MAX_EPOCHS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """As the job asks for them: None means "auto"."""
+
+    n_epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedHyperparameters:
+    """Every value a number: what the trainer is given."""
+
+    n_epochs: int
+    batch_size: int
+    learning_rate_multiplier: float
+
+
+def check(asked: Hyperparameters) -> None:
+    """Raises InvalidRequest for a number outside its range."""
+    if asked.n_epochs is not None and not 1 <= asked.n_epochs <= MAX_EPOCHS:
+        raise _out_of_range("n_epochs", asked.n_epochs, f"a whole number from 1 to {MAX_EPOCHS}")
+    if asked.batch_size is not None and not 1 <= asked.batch_size <= MAX_BATCH_SIZE:
+        raise _out_of_range("batch_size", asked.batch_size, f"a whole number from 1 to {MAX_BATCH_SIZE}")
+    multiplier = asked.learning_rate_multiplier
+    if multiplier is not None and not (math.isfinite(multiplier) and multiplier > 0):
+        raise _out_of_range("learning_rate_multiplier", multiplier, "a number greater than 0")
+
+
+def resolve(asked: Hyperparameters, n_examples: int) -> ResolvedHyperparameters:
+    """Turns each "auto" into a number from the count of training examples (docs/hyperparameters.md)."""
+    batch_size = asked.batch_size or auto_batch_size(n_examples)
+    return ResolvedHyperparameters(
+        n_epochs=asked.n_epochs or auto_epochs(n_examples, batch_size),
+        batch_size=batch_size,
+        learning_rate_multiplier=asked.learning_rate_multiplier or 1.0,
+    )
+
+
+def auto_batch_size(n_examples: int) -> int:
+    """Half the square root of the number of examples, as the nearest power of two, from 2 to 32."""
+    exponent = round(math.log2(max(math.sqrt(n_examples) / 2, 1)))
+    return min(max(2**exponent, 2), 32)
+
+
+def auto_epochs(n_examples: int, batch_size: int) -> int:
+    """Enough epochs for about forty steps, from 3 to 10; fewer for sets that give thousands of steps anyway."""
+    steps_per_epoch = math.ceil(n_examples / batch_size)
+    if n_examples > 100_000:
+        return 1
+    if n_examples > 10_000:
+        return 2
+    return min(max(math.ceil(AUTO_STEPS / steps_per_epoch), AUTO_MIN_EPOCHS), AUTO_MAX_EPOCHS)
+
+
+def _out_of_range(name: str, value: float, wanted: str) -> InvalidRequest:
+    return InvalidRequest(
+        "invalid_hyperparameter",
+        f'{name} is {value}; it must be {wanted}, or "auto" to let the service choose.',
+        param=f"hyperparameters.{name}",
+    )

@@ -1,0 +1,126 @@
+"""The nouns that rows and answers are made of: frozen values, aware UTC datetimes, None for "not known"."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from luthier.core.hyperparameters import Hyperparameters
+from luthier.core.states import DeploymentState, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A tenant: what the path of the control plane calls an Azure OpenAI account."""
+
+    id: str
+    subscription: str
+    resource_group: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is calling: the resource that the presented key opens."""
+
+    resource: Resource
+    key_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    id: str
+    resource_id: str
+    filename: str
+    purpose: FilePurpose
+    bytes: int
+    sha256: str
+    status: FileStatus
+    status_details: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    code: str
+    message: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One user's request for a fine-tuned model.
+
+    `base_model` is the catalog's name of the weights; `parent_model` the fine-tuned model or checkpoint that the job
+    goes on from; `hyperparameters` hold what was asked until validation, and numbers only from then on.
+    """
+
+    id: str
+    resource_id: str
+    status: JobStatus
+    base_model: str
+    requested_model: str
+    parent_model: str | None
+    training_file: str
+    validation_file: str | None
+    hyperparameters: Hyperparameters
+    method_sent: bool
+    seed: int
+    suffix: str | None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    estimated_finish: datetime | None = None
+    fine_tuned_model: str | None = None
+    result_file: str | None = None
+    trained_tokens: int | None = None
+    error: JobError | None = None
+    cancel_requested: bool = False
+    handle: str | None = None
+    starts: int = 0
+    absorbed_bytes: int = 0
+
+    @property
+    def model(self) -> str:
+        """The model that the job tunes, as the wire shows it."""
+        return self.parent_model or self.base_model
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    id: str
+    job_id: str
+    created_at: datetime
+    level: EventLevel
+    type: EventType
+    message: str
+    data: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A deployable model after an epoch. The last one of a job carries the fine-tuned model's plain name."""
+
+    id: str
+    resource_id: str
+    job_id: str
+    model: str
+    base_model: str
+    step: int
+    metrics: Mapping[str, float]
+    files: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    name: str
+    resource_id: str
+    model: str
+    model_version: str | None
+    sku_name: str
+    sku_capacity: int
+    state: DeploymentState
+    parity: Mapping[str, float] | None
+    error: JobError | None
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,101 @@
+"""What the service needs from the outside, as protocols. `app.py` alone knows which implementations exist."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from luthier.core.states import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What was stored: its key, its length, and the sha256 of its bytes in hex."""
+
+    key: str
+    bytes: int
+    sha256: str
+
+
+class BlobStore(Protocol):
+    """Bytes by key. A key is a relative path of ids; a put is whole or absent, never half."""
+
+    def put(self, key: str, chunks: Iterable[bytes]) -> Blob: ...
+
+    def open(self, key: str) -> Iterator[bytes]:
+        """The bytes in chunks. Raises FileNotFoundError where nothing is stored."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Deletes; a key without bytes is no error."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts the trainer on a run directory and finds it again by a handle that survives a restart of ours."""
+
+    def start(self, run: Path) -> str: ...
+
+    def look(self, handle: str) -> RunState: ...
+
+    def stop(self, handle: str) -> None:
+        """Ends the run's process; returns when it is gone. A gone one is no error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that an engine can answer with: a base, and at most one adapter on it.
+
+    `id` is the model's public name; `base_folder` and `adapter_folder` are local folders.
+    """
+
+    id: str
+    base_model: str
+    base_folder: Path
+    adapter_folder: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a model answers: an OpenAI-compatible base URL, and the fields that every request must carry there."""
+
+    url: str
+    fields: Mapping[str, object]
+
+
+class Engine(Protocol):
+    """Keeps models answering. Chat itself is HTTP to the address. Safe to call from several threads."""
+
+    def ensure(self, model: ServedModel) -> Address:
+        """Loads the model if it is not loaded and returns where it answers. Raises Unavailable when it cannot."""
+        ...
+
+    def release(self, model_id: str) -> None:
+        """Forgets a model; one that is not loaded is no error."""
+        ...
+
+    def close(self) -> None:
+        """Ends every process of the engine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """How far the served model's log-probabilities are from those that the trainer wrote.
+
+    Differences are absolute, in nats; `agrees` is the verdict by `tolerance`.
+    """
+
+    positions: int
+    max_difference: float
+    mean_difference: float
+    tolerance: float
+    agrees: bool
+    reason: str
+
+
+class ParityCheck(Protocol):
+    def __call__(self, address: Address, folder: Path) -> ParityReport:
+        """Asks the probes of `folder`/probes.json at the address. Raises Unavailable if the engine does not answer."""
+        ...
