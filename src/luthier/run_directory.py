@@ -44,6 +44,8 @@ class TrainSpec(_Value):
     continued: bool = False
     """Whether the folder `parent/` of the run directory holds the adapter to go on from."""
     context_tokens: int = Field(ge=1)
+    abilities: tuple[str, ...] = ()
+    """The base model's catalog.Ability words: which rows it can take beyond plain text turns."""
     seed: int = Field(ge=0)
     n_epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)

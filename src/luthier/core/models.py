@@ -51,7 +51,8 @@ class Job:
     """One user's request for a fine-tuned model.
 
     `base_model` is the catalog's name of the weights; `parent_model` the fine-tuned model or checkpoint that the job
-    goes on from; `hyperparameters` hold what was asked until validation, and numbers only from then on.
+    goes on from; `hyperparameters` hold what was asked until validation, and numbers only from then on; `extras` are fields
+    that the caller sent to see again (metadata, trainingType).
     """
 
     id: str
@@ -66,6 +67,7 @@ class Job:
     method_sent: bool
     seed: int
     suffix: str | None
+    extras: Mapping[str, object]
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -74,7 +76,6 @@ class Job:
     result_file: str | None = None
     trained_tokens: int | None = None
     error: JobError | None = None
-    cancel_requested: bool = False
     handle: str | None = None
     starts: int = 0
     absorbed_bytes: int = 0

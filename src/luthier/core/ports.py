@@ -1,7 +1,7 @@
 """What the service needs from the outside, as protocols. `app.py` alone knows which implementations exist."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -58,10 +58,15 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a model answers: an OpenAI-compatible base URL, and the fields that every request must carry there."""
+    """Where a model answers: an OpenAI-compatible base URL, and what every request must carry there.
+
+    `fields` go into the JSON body, `headers` into the head (a key of the engine's own). Ask `ensure` for each request
+    anew: an address is not kept.
+    """
 
     url: str
     fields: Mapping[str, object]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -1,0 +1,212 @@
+"""Bodies of requests as they arrive, in every shape that real clients send; unknown fields are named and refused."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from luthier.core.errors import InvalidRequest, Unsupported
+from luthier.core.hyperparameters import Hyperparameters
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def _auto_or_number(value: object) -> object:
+    """None for "auto", -1 and null, which all mean that the service chooses (contract section 6)."""
+    if isinstance(value, bool):
+        raise ValueError('must be a number or "auto"')
+    if value is None or value in ("auto", -1):
+        return None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError('must be a number or "auto"')
+    return value
+
+
+Count = Annotated[int | None, BeforeValidator(_auto_or_number)]
+Rate = Annotated[float | None, BeforeValidator(_auto_or_number)]
+
+
+class HyperparametersBody(_Body):
+    n_epochs: Count = None
+    batch_size: Count = None
+    learning_rate_multiplier: Rate = None
+    prompt_loss_weight: float | None = None
+
+
+class SupervisedBody(_Body):
+    hyperparameters: HyperparametersBody | None = None
+
+
+class MethodBody(_Body):
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: SupervisedBody | None = None
+    dpo: dict[str, Any] | None = None
+    reinforcement: dict[str, Any] | None = None
+
+
+class JobBody(_Body):
+    """POST /fine_tuning/jobs. `trainingType` and `prompt_loss_weight` are extras that Azure's callers send."""
+
+    model: str = Field(min_length=1)
+    training_file: str = Field(min_length=1)
+    validation_file: str | None = None
+    hyperparameters: HyperparametersBody | None = None
+    method: MethodBody | None = None
+    seed: int | None = None
+    suffix: str | None = None
+    integrations: list[dict[str, Any]] | None = None
+    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    trainingType: str | int | None = None  # noqa: N815 - the wire's own spelling
+    prompt_loss_weight: float | None = None
+
+    def asked(self) -> Hyperparameters:
+        """Hyperparameters of `method` where they are given, else those of the root. Raises Unsupported."""
+        if self.method is not None and self.method.type != "supervised":
+            raise Unsupported(
+                "method_not_supported",
+                f"method.type {self.method.type!r} cannot be trained here yet; use 'supervised' or leave method out.",
+                "method.type",
+            )
+        if self.integrations:
+            raise Unsupported(
+                "integrations_not_supported", "integrations are not supported yet; leave them out.", "integrations"
+            )
+        method = self.method.supervised.hyperparameters if self.method and self.method.supervised else None
+        root = self.hyperparameters or HyperparametersBody()
+        chosen = method or root
+        for weight in (self.prompt_loss_weight, root.prompt_loss_weight, chosen.prompt_loss_weight):
+            if weight:
+                raise Unsupported(
+                    "prompt_loss_weight_not_supported",
+                    "Luthier learns the assistant's turns alone; leave prompt_loss_weight out or set it to 0.",
+                    "prompt_loss_weight",
+                )
+        return Hyperparameters(
+            n_epochs=chosen.n_epochs or root.n_epochs,
+            batch_size=chosen.batch_size or root.batch_size,
+            learning_rate_multiplier=chosen.learning_rate_multiplier or root.learning_rate_multiplier,
+        )
+
+    def extras(self) -> dict[str, object]:
+        """Fields that are kept only to be shown again."""
+        kept = {"metadata": self.metadata, "trainingType": _training_type(self.trainingType)}
+        return {name: value for name, value in kept.items() if value is not None}
+
+
+class ModelOfDeployment(_Body):
+    name: str = Field(min_length=1)
+    format: str = "OpenAI"
+    version: str | None = None
+    source: str | None = None
+    sourceAccount: str | None = None  # noqa: N815 - the wire's own spelling
+
+
+class DeploymentProperties(BaseModel):
+    model: ModelOfDeployment
+
+
+class SkuBody(BaseModel):
+    name: str = "Standard"
+    capacity: int | None = None
+
+
+class DeploymentBody(BaseModel):
+    """PUT .../deployments/{name} (ARM 2024-10-01). Unknown properties are ARM's to send and ours to ignore."""
+
+    properties: DeploymentProperties
+    sku: SkuBody = SkuBody()
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(BaseModel):
+    type: Literal["image_url", "input_audio", "file"]
+
+
+class ChatMessage(_Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart | ImagePart]
+    name: str | None = None
+    refusal: None = None
+
+    def plain(self, place: str) -> dict[str, str]:
+        """The turn as the chat template takes it. Raises InvalidRequest for a part that no base here can see."""
+        if isinstance(self.content, str):
+            text = self.content
+        else:
+            parts = [part.text for part in self.content if isinstance(part, TextPart)]
+            if len(parts) != len(self.content):
+                raise InvalidRequest(
+                    "image_not_supported", "This model reads text alone; send parts of type 'text'.", place
+                )
+            text = "".join(parts)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class StreamOptions(_Body):
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class ChatBody(_Body):
+    """POST /chat/completions. A field that the engine cannot honour is not here, and so is refused by name."""
+
+    model: str | None = None
+    messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    n: Literal[1] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+    def for_engine(self) -> dict[str, Any]:
+        """What the engine is asked, with OpenAI's defaults written out: an engine's own defaults differ."""
+        passed = {"stop", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
+        body = self.model_dump(include=passed, exclude_none=True)
+        body["messages"] = [message.plain(f"messages[{place}].content") for place, message in enumerate(self.messages)]
+        body["temperature"] = 1.0 if self.temperature is None else self.temperature
+        body["top_p"] = 1.0 if self.top_p is None else self.top_p
+        body["max_tokens"] = self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS
+        if self.stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return body
+
+
+DEFAULT_MAX_TOKENS = 4096
+"""Azure's documented default of max_tokens (contract section 13)."""
+
+_TRAINING_TYPES = {
+    "standard": "standard",
+    "globalstandard": "globalStandard",
+    "datazonestandard": "datazoneStandard",
+    "developer": "developerTier",
+    "developertier": "developerTier",
+    "1": "standard",  # litellm sends the integer 1
+}
+
+
+def _training_type(value: str | int | None) -> str | None:
+    if value is None:
+        return None
+    known = _TRAINING_TYPES.get(str(value).lower())
+    if known is None:
+        raise InvalidRequest(
+            "invalid_training_type",
+            f"trainingType {value!r} is unknown; use Standard, GlobalStandard or Developer, or leave it out.",
+            "trainingType",
+        )
+    return known

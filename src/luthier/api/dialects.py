@@ -1,0 +1,276 @@
+"""The three dialects as values: prefix, words, and how a file, job, event, checkpoint, model and error look in each.
+
+Facts are the wire contract's; each table names the page it comes from.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from luthier.core import errors
+from luthier.core.errors import LuthierError
+from luthier.core.models import Checkpoint, Event, File, Job
+from luthier.core.states import EventLevel, JobStatus
+from luthier.service.models import Model
+
+Shape = dict[str, Any]
+
+# OpenAI's words are our own (OpenAI API reference, "The fine-tuning job object").
+_OPENAI_STATUS = {status: str(status) for status in JobStatus}
+# Azure, dated versions: A1021 `FineTuningState`; live replies of v1 say `pending` too (spec/examples).
+_AZURE_STATUS = _OPENAI_STATUS | {JobStatus.VALIDATING_FILES: "pending", JobStatus.QUEUED: "pending"}
+
+# OpenAI API reference, "The fine-tuning job event object"; AV1 agrees. A1021 `LogLevel` writes `warning` out.
+_OPENAI_LEVEL = {EventLevel.INFO: "info", EventLevel.WARNING: "warn", EventLevel.ERROR: "error"}
+_AZURE_LEVEL = {level: str(level) for level in EventLevel}
+
+# Azure's own words for our codes: A1021 `ErrorCode`, and those that its gateway is known to send (contract section 15).
+_AZURE_CODES = {
+    "invalid_api_key": "401",
+    "missing_api_key": "401",
+    "deployment_not_found": "DeploymentNotFound",
+    "invalid_training_file": "jsonlValidationFailed",
+    "invalid_validation_file": "jsonlValidationFailed",
+    "missing_api_version": "MissingApiVersionParameter",
+    "route_not_found": "404",
+}
+_AZURE_KINDS: dict[type[LuthierError], str] = {
+    errors.InvalidRequest: "invalidPayload",
+    errors.Unsupported: "invalidPayload",
+    errors.TooLarge: "invalidPayload",
+    errors.Unauthenticated: "unauthorized",
+    errors.NotFound: "notFound",
+    errors.Conflict: "conflict",
+    errors.Unavailable: "serviceUnavailable",
+    errors.UpstreamFailed: "internalFailure",
+}
+_OPENAI_TYPES: dict[type[LuthierError], str] = {
+    errors.Unavailable: "server_error",
+    errors.UpstreamFailed: "server_error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One way of saying the same things.
+
+    `keeps_null` is whether a value that is not known is sent as null or left out; `auto` is how a hyperparameter that
+    the service is still to choose is written; `deployment_in_path` and `calls_models` say where a chat call names its
+    model, and whether a model can be called without a deployment.
+    """
+
+    name: str
+    prefix: str
+    needs_api_version: bool
+    created_status: int
+    sends_location: bool
+    keeps_null: bool
+    auto: str | int
+    statuses: Mapping[JobStatus, str]
+    levels: Mapping[EventLevel, str]
+    max_suffix: int
+    deployment_in_path: bool
+    calls_models: bool
+    error: Callable[[LuthierError], Shape]
+
+    def shaped(self, shape: Shape) -> Shape:
+        return shape if self.keeps_null else {key: value for key, value in shape.items() if value is not None}
+
+    def file(self, file: File) -> Shape:
+        return self.shaped(
+            {
+                "id": file.id,
+                "object": "file",
+                "bytes": file.bytes,
+                "created_at": unix(file.created_at),
+                "filename": file.filename,
+                "purpose": str(file.purpose),
+                "status": str(file.status),
+                "status_details": file.status_details,
+            }
+        )
+
+    def job(self, job: Job) -> Shape:
+        hyperparameters = {
+            "n_epochs": job.hyperparameters.n_epochs or self.auto,
+            "batch_size": job.hyperparameters.batch_size or self.auto,
+            # Azure shows 1 for a multiplier that was left to it (contract section 6), which is also what "auto" gives.
+            "learning_rate_multiplier": job.hyperparameters.learning_rate_multiplier
+            or (self.auto if self.auto == "auto" else 1.0),
+        }
+        method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
+        error = job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param}
+        shape: Shape = {
+            "id": job.id,
+            "object": "fine_tuning.job",
+            "created_at": unix(job.created_at),
+            "finished_at": unix(job.finished_at),
+            "status": self.statuses[job.status],
+            "model": job.model,
+            "fine_tuned_model": job.fine_tuned_model,
+            "training_file": job.training_file,
+            "validation_file": job.validation_file,
+            "result_files": [job.result_file] if job.result_file else [],
+            "trained_tokens": job.trained_tokens,
+            "error": error,
+            "estimated_finish": unix(job.estimated_finish),
+            "hyperparameters": hyperparameters,
+            "method": method if job.method_sent or self.keeps_null else None,
+            "seed": job.seed,
+            "suffix": job.suffix,
+            **job.extras,
+        }
+        if self.keeps_null:
+            shape |= {"organization_id": "", "user_provided_suffix": job.suffix, "integrations": []}
+            shape.setdefault("metadata", None)
+        elif not job.result_file:
+            shape["result_files"] = None
+        return self.shaped(shape)
+
+    def event(self, event: Event) -> Shape:
+        return self.shaped(
+            {
+                "id": event.id,
+                "object": "fine_tuning.job.event",
+                "created_at": unix(event.created_at),
+                "level": self.levels[event.level],
+                "message": event.message,
+                "type": str(event.type),
+                "data": event.data,
+            }
+        )
+
+    def checkpoint(self, checkpoint: Checkpoint) -> Shape:
+        return {
+            "id": checkpoint.id,
+            "object": "fine_tuning.job.checkpoint",
+            "created_at": unix(checkpoint.created_at),
+            "fine_tuned_model_checkpoint": checkpoint.model,
+            "step_number": checkpoint.step,
+            "metrics": dict(checkpoint.metrics),
+            "fine_tuning_job_id": checkpoint.job_id,
+        }
+
+    def model(self, model: Model) -> Shape:
+        """Both vendors' fields at once: `created` and `owned_by` for SDKs, the rest from A1021 (contract section 12).
+
+        `model` is the base model whose weights stand behind the name, in an alias's entry as in a tuned model's.
+        """
+        tuned = model.checkpoint is not None
+        return self.shaped(
+            {
+                "id": model.name,
+                "object": "model",
+                "created": unix(model.created_at),
+                "created_at": unix(model.created_at),
+                "owned_by": "luthier" if not tuned else "user",
+                "status": "succeeded",
+                "model": model.base.name if tuned or model.is_alias else None,
+                "fine_tune": model.checkpoint.job_id if model.checkpoint else None,
+                "capabilities": {
+                    "fine_tune": model.ready,
+                    "inference": model.ready,
+                    "completion": False,
+                    "chat_completion": model.ready,
+                    "embeddings": False,
+                },
+                "lifecycle_status": "generally-available",
+                "weights": f"{model.base.title}, {model.base.parameters} parameters, {model.base.licence}",
+                "ready": model.ready,
+            }
+        )
+
+    def page(self, items: list[Shape], more: bool) -> Shape:
+        """A list in every dialect's form: `has_more` always, or newer SDKs never stop asking (contract section 2.5)."""
+        return {
+            "object": "list",
+            "data": items,
+            "has_more": more,
+            "first_id": items[0]["id"] if items else None,
+            "last_id": items[-1]["id"] if items else None,
+        }
+
+
+def unix(time: datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp())
+
+
+def openai_error(error: LuthierError) -> Shape:
+    """OpenAI's `{"error": {message, type, param, code}}`, all four always there."""
+    kind = _OPENAI_TYPES.get(type(error), "invalid_request_error")
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+def azure_error(error: LuthierError) -> Shape:
+    """A1021 `ErrorResponse`; `param` and our own word beside Azure's code for those who look."""
+    code = _AZURE_CODES.get(error.code) or _AZURE_KINDS.get(type(error), "internalFailure")
+    shape: Shape = {"code": code, "message": error.message, "innererror": {"code": error.code}}
+    if error.param is not None:
+        shape |= {"target": error.param, "param": error.param}
+    if error.details:
+        shape["details"] = [
+            {"code": detail.code, "message": detail.message, "target": detail.param} for detail in error.details
+        ]
+    return {"error": shape}
+
+
+def azure_v1_error(error: LuthierError) -> Shape:
+    """AV1 `AzureOpenAIErrorResponse`: Azure's codes in OpenAI's envelope (contract section 15)."""
+    azure = azure_error(error)["error"]
+    shape = {"message": error.message, "type": "error", "param": error.param, "code": azure["code"]}
+    return {"error": shape | {"inner_error": azure["innererror"]}}
+
+
+OPENAI = Dialect(
+    name="openai",
+    prefix="/v1",
+    needs_api_version=False,
+    created_status=200,
+    sends_location=False,
+    keeps_null=True,
+    auto="auto",
+    statuses=_OPENAI_STATUS,
+    levels=_OPENAI_LEVEL,
+    max_suffix=64,
+    deployment_in_path=False,
+    calls_models=True,
+    error=openai_error,
+)
+AZURE = Dialect(
+    name="azure",
+    prefix="/openai",
+    needs_api_version=True,
+    created_status=201,
+    sends_location=True,
+    keeps_null=False,
+    auto=-1,
+    statuses=_AZURE_STATUS,
+    levels=_AZURE_LEVEL,
+    max_suffix=40,
+    deployment_in_path=True,
+    calls_models=False,
+    error=azure_error,
+)
+AZURE_V1 = Dialect(
+    name="azure-v1",
+    prefix="/openai/v1",
+    needs_api_version=False,
+    created_status=200,
+    sends_location=False,
+    keeps_null=False,
+    auto=-1,
+    statuses=_AZURE_STATUS,
+    levels=_OPENAI_LEVEL,
+    max_suffix=64,
+    deployment_in_path=False,
+    calls_models=False,
+    error=azure_v1_error,
+)
+DIALECTS = (AZURE_V1, OPENAI, AZURE)
+"""Longest prefix first: the dialect of a path is the first whose prefix it has."""
+
+
+def of_path(path: str) -> Dialect:
+    """The dialect that a path is spoken to in; OpenAI's for paths of none."""
+    return next((dialect for dialect in DIALECTS if path.startswith(dialect.prefix + "/")), OPENAI)

@@ -1,0 +1,66 @@
+"""/fine_tuning/jobs: create, get, list, cancel, events, checkpoints."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from luthier.api import auth
+from luthier.api.bodies import JobBody
+from luthier.api.dialects import Dialect
+from luthier.api.services import Services
+from luthier.core.models import Principal
+from luthier.service import jobs
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
+    context = services.context
+    Caller = Annotated[Principal, Depends(auth.require_key(context))]
+
+    @router.post("/fine_tuning/jobs", status_code=dialect.created_status)
+    def create_job(request: Request, body: JobBody, caller: Caller) -> Response:
+        job = jobs.create(
+            context,
+            caller.resource.id,
+            jobs.JobRequest(
+                model=body.model,
+                training_file=body.training_file,
+                validation_file=body.validation_file or None,
+                hyperparameters=body.asked(),
+                method_sent=body.method is not None,
+                seed=body.seed,
+                suffix=body.suffix,
+                max_suffix=dialect.max_suffix,
+                extras=body.extras(),
+            ),
+        )
+        services.wake()
+        headers = {"Location": str(request.url.replace(path=f"{request.url.path}/{job.id}"))}
+        return JSONResponse(dialect.job(job), dialect.created_status, headers if dialect.sends_location else None)
+
+    @router.get("/fine_tuning/jobs")
+    def list_jobs(caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+        found, more = jobs.list_page(context, caller.resource.id, after, limit)
+        return dialect.page([dialect.job(job) for job in found], more)
+
+    @router.get("/fine_tuning/jobs/{job_id}")
+    def get_job(job_id: str, caller: Caller) -> dict[str, Any]:
+        return dialect.job(jobs.get(context, caller.resource.id, job_id))
+
+    @router.post("/fine_tuning/jobs/{job_id}/cancel")
+    def cancel_job(job_id: str, caller: Caller) -> dict[str, Any]:
+        job = jobs.cancel(context, caller.resource.id, job_id)
+        services.wake()
+        return dialect.job(job)
+
+    @router.get("/fine_tuning/jobs/{job_id}/events")
+    def list_events(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+        found, more = jobs.list_events(context, caller.resource.id, job_id, after, limit)
+        return dialect.page([dialect.event(event) for event in found], more)
+
+    @router.get("/fine_tuning/jobs/{job_id}/checkpoints")
+    def list_checkpoints(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
+        found, more = jobs.list_checkpoints(context, caller.resource.id, job_id, after, limit)
+        return dialect.page([dialect.checkpoint(checkpoint) for checkpoint in found], more)

@@ -1,0 +1,116 @@
+"""The ASGI application: routers of every dialect, health, and the one place where errors become HTTP."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from luthier import __version__
+from luthier.api import arm, dialects, middleware
+from luthier.api.routes import build_router
+from luthier.api.services import Services
+from luthier.core import errors
+from luthier.core.errors import InvalidRequest, LuthierError, NotFound, UpstreamFailed
+
+STATUS: dict[type[LuthierError], int] = {
+    errors.InvalidRequest: 400,
+    errors.Unsupported: 400,
+    errors.Unauthenticated: 401,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.TooLarge: 413,
+    errors.UpstreamFailed: 500,
+    errors.Unavailable: 503,
+}
+
+
+def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None) -> FastAPI:
+    """Puts the application together. Health routes need no key: `/healthz` is alive, `/readyz` can take work."""
+    app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    for dialect in dialects.DIALECTS:
+        app.include_router(build_router(dialect, services))
+    app.include_router(arm.build_router(services))
+
+    @app.get("/healthz", tags=["health"])
+    def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["health"])
+    def readyz() -> Response:
+        ready = [name for name in services.context.catalog.entries if services.context.is_ready(name)]
+        with services.context.database.reading():
+            state = "ready" if ready else "no base model here yet; run: luthier models pull smollm2-135m-instruct"
+        return JSONResponse({"status": state, "base_models": ready}, 200 if ready else 503)
+
+    app.add_exception_handler(LuthierError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(middleware.BodyCap, refuse=lambda scope, error: answer(scope, error))
+    app.add_middleware(middleware.RequestLog)
+    return app
+
+
+def answer(scope: Scope, error: LuthierError, status: int | None = None) -> JSONResponse:
+    """An error in the words of the dialect that the path belongs to.
+
+    `x-should-retry: false` keeps SDKs from asking again what cannot change by asking (contract section 2.6).
+    """
+    path = str(scope["path"])
+    shape = arm.error(error) if path.startswith(arm.PREFIX) else dialects.of_path(path).error(error)
+    code = status or STATUS[type(error)]
+    headers = {} if code in (429, 503) else {"x-should-retry": "false"}
+    if code == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(shape, code, headers)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LuthierError)
+    return answer(request.scope, error)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    """Every fault of the body or query at once: the first as the error itself, all in its message and details."""
+    assert isinstance(error, RequestValidationError)
+    details = [_detail(fault["loc"], fault["msg"], fault["type"]) for fault in error.errors()]
+    text = " ".join(f"{detail.param or 'body'}: {detail.message}." for detail in details[:10])
+    first = details[0]
+    return answer(request.scope, InvalidRequest(first.code, text, first.param, details))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = error.headers or {}
+        text = f"{request.method} is not allowed here; allowed: {allowed.get('Allow', '')}."
+        return answer(request.scope, InvalidRequest("method_not_allowed", text), 405)
+    if error.status_code == 404:
+        text = f"Resource not found: there is no route {request.method} {request.url.path}. Check the base URL."
+        return answer(request.scope, NotFound("route_not_found", text))
+    return answer(request.scope, InvalidRequest("invalid_request", str(error.detail)), error.status_code)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    request_id = request.scope.get("state", {}).get("request_id", "-")
+    text = f"Something broke in the service; the log has the reason under request id {request_id}."
+    return answer(request.scope, UpstreamFailed("internal_error", text))
+
+
+def _detail(loc: tuple[int | str, ...], message: str, kind: str) -> errors.ErrorDetail:
+    path = ""
+    for part in loc[1:]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    match kind:
+        case "missing":
+            return errors.ErrorDetail("missing_field", "this field is required", path or None)
+        case "extra_forbidden":
+            return errors.ErrorDetail("unknown_field", "this field is not known here, or cannot be honoured", path)
+        case "json_invalid":
+            return errors.ErrorDetail("invalid_json", "the body is no valid JSON", None)
+        case _:
+            return errors.ErrorDetail("invalid_value", message.removeprefix("Value error, "), path or None)

@@ -1,0 +1,108 @@
+"""The composition root: Settings to a running service. The only file that knows which implementations exist."""
+
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from luthier import blobs, catalog
+from luthier.api import server
+from luthier.api.services import Services
+from luthier.core.models import Resource
+from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.parity import check_parity
+from luthier.executors.local import LocalExecutor
+from luthier.service import keys
+from luthier.service.context import Context
+from luthier.service.jobs import MAX_SEED
+from luthier.service.serving import Serving
+from luthier.service.supervisor import Supervisor
+from luthier.settings import Settings
+from luthier.store import db
+
+SHUTDOWN_GRACE_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything that `luthier serve` runs, put together and not yet started."""
+
+    api: FastAPI
+    supervisor: Supervisor
+    resource: Resource
+    key: str
+
+
+def build(settings: Settings) -> Service:
+    """Opens the data folder and builds the service. Raises ValueError for a wrong catalog, OSError for a bad folder."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    context = Context(
+        database=db.make(settings.data_dir / "luthier.db"),
+        blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(settings.data_dir / "blobs"),
+        catalog=catalog.load(settings.catalog),
+        models_folder=settings.models_folder.absolute(),
+        runs_folder=settings.data_dir.absolute() / "runs",
+        served_folder=settings.data_dir.absolute() / "served",
+        now=lambda: datetime.now(UTC),
+        new_hex=lambda: secrets.token_hex(16),
+        new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
+    )
+    key = keys.prepare_default(
+        context, settings.key_file, settings.api_key.get_secret_value() if settings.api_key else None
+    )
+    engine = LlamaCppEngine(
+        settings.data_dir.absolute() / "engines",
+        context_tokens=settings.serve_context_tokens,
+        slots=settings.serve_slots,
+        threads=settings.serve_threads,
+    )
+    serving = Serving(context, engine, check_parity)
+    supervisor = Supervisor(context, LocalExecutor(), serving, settings.tick_s, settings.train_threads)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        supervisor.start()
+        yield
+        await run_in_threadpool(supervisor.stop)
+        engine.close()
+        context.database.close()
+
+    api = server.build(Services(context, serving, supervisor.wake), lifespan)
+    return Service(api, supervisor, keys.DEFAULT_RESOURCE, key)
+
+
+class Server(uvicorn.Server):
+    """uvicorn that tells when it answers, and at which port, and that ends with status 0 on SIGTERM and SIGINT."""
+
+    def __init__(self, service: Service, settings: Settings, on_started: Callable[[int], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                service.api,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+                server_header=False,
+            )
+        )
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            # With port 0 the system chose one: the socket knows it, the settings do not.
+            self._on_started(self.servers[0].sockets[0].getsockname()[1])
+
+    def serve_until_stopped(self) -> None:
+        # uvicorn raises the signal again once it has shut down; by then it has nothing left to say.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        self.run()

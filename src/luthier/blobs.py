@@ -1,0 +1,58 @@
+"""Bytes by key, through obstore: a local folder by default; s3://, az://, gs:// and memory:// by their URL."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from luthier.core.ports import Blob
+
+CHUNK_BYTES = 8 * 1024 * 1024
+
+
+class ObjectBlobs:
+    """A BlobStore over any object store. A put becomes visible when it is whole, never before."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def put(self, key: str, chunks: Iterable[bytes]) -> Blob:
+        digest = hashlib.sha256()
+        length = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal length
+            for chunk in chunks:
+                digest.update(chunk)
+                length += len(chunk)
+                yield chunk
+
+        obstore.put(self._store, key, counted(), use_multipart=True, chunk_size=CHUNK_BYTES)
+        return Blob(key, length, digest.hexdigest())
+
+    def open(self, key: str) -> Iterator[bytes]:
+        try:
+            found = obstore.get(self._store, key)
+        except (NotFoundError, FileNotFoundError) as error:
+            raise FileNotFoundError(key) from error
+        return (bytes(chunk) for chunk in found.stream(min_chunk_size=1024 * 1024))
+
+    def delete(self, key: str) -> None:
+        try:
+            obstore.delete(self._store, key)
+        except (NotFoundError, FileNotFoundError):
+            return
+
+
+def local(folder: Path) -> ObjectBlobs:
+    """Blobs as plain files below a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return ObjectBlobs(LocalStore(folder, automatic_cleanup=True))
+
+
+def by_url(url: str) -> ObjectBlobs:
+    """Blobs in the object store that a URL names; credentials come from the environment, as its own tools take them."""
+    return ObjectBlobs(from_url(url))

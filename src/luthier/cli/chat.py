@@ -1,0 +1,48 @@
+"""luthier chat: talk to a deployment or a model in the terminal."""
+
+from typing import Annotated, Any
+
+import typer
+
+from luthier.cli import client
+from luthier.cli.screen import screen
+
+
+def chat(
+    model: Annotated[str, typer.Argument(help="A deployment, or a model's name.")],
+    question: Annotated[str | None, typer.Argument(help="Ask once; without it a conversation begins.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, max=2)] = 1.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Ask a model once, or talk with it until an empty line or Ctrl-D."""
+    api = client.make()
+    messages = [{"role": "system", "content": system}] if system else []
+    while True:
+        text = question if question is not None else _read()
+        if not text:
+            return
+        messages.append({"role": "user", "content": text})
+        with client.shown_errors():
+            answer = _answer(api, model=model, messages=messages, temperature=temperature, max_tokens=max_tokens)
+        messages.append({"role": "assistant", "content": answer})
+        if question is not None:
+            return
+
+
+def _read() -> str:
+    try:
+        return screen.input("[bold]you[/] ").strip()
+    except (EOFError, KeyboardInterrupt):
+        return ""
+
+
+def _answer(api: Any, **request: Any) -> str:
+    pieces = []
+    for chunk in api.chat.completions.create(stream=True, **{k: v for k, v in request.items() if v is not None}):
+        piece = chunk.choices[0].delta.content if chunk.choices else None
+        if piece:
+            pieces.append(piece)
+            screen.print(piece, end="", highlight=False, markup=False, soft_wrap=True)
+    screen.print()
+    return "".join(pieces)

@@ -1,0 +1,167 @@
+"""luthier jobs: create and watch, list, show, events, checkpoints, cancel, plot."""
+
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from luthier.cli import client, files
+from luthier.cli.screen import fail, screen, table
+
+app = typer.Typer(help="Fine-tune: create jobs and see what they did.", no_args_is_help=True)
+POLL_S = 1.0
+ENDED = {"succeeded", "failed", "cancelled"}
+_STEPS = re.compile(r"(\d+) steps\.$")
+
+
+@app.command()
+def create(
+    model: Annotated[str, typer.Option(help="A base model, fine-tuned model or checkpoint.")],
+    data: Annotated[str, typer.Option(help="Training rows: a local JSONL file, or the id of an uploaded one.")],
+    validation: Annotated[str | None, typer.Option(help="Validation rows, likewise.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the rows; left out: chosen for you.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows per step; left out: chosen for you.")] = None,
+    lr_multiplier: Annotated[float | None, typer.Option(help="Factor on the model's own learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed and parameters: same model.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="Ends the tuned model's name.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+) -> None:
+    """Start a fine-tuning job; prints its id."""
+    api = client.make()
+    with client.shown_errors():
+        asked = {"n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": lr_multiplier}
+        optional = {"validation_file": _file_id(api, validation), "seed": seed, "suffix": suffix}
+        job = api.fine_tuning.jobs.create(
+            model=model,
+            training_file=_file_id(api, data) or "",
+            hyperparameters={name: value for name, value in asked.items() if value is not None},  # type: ignore[arg-type]
+            **{name: value for name, value in optional.items() if value is not None},  # type: ignore[arg-type]
+        )
+        screen.print(job.id, highlight=False)
+        if watch:
+            follow(api, job.id)
+
+
+@app.command("watch")
+def watch_job(job_id: str) -> None:
+    """Follow a job to its end with a progress bar."""
+    with client.shown_errors():
+        follow(client.make(), job_id)
+
+
+@app.command("list")
+def list_jobs() -> None:
+    """List jobs, newest first."""
+    with client.shown_errors():
+        found = list(client.make().fine_tuning.jobs.list())
+    table(("id", "status", "model", "fine-tuned model"), [(j.id, j.status, j.model, j.fine_tuned_model) for j in found])
+
+
+@app.command()
+def show(job_id: str) -> None:
+    """Show one job as the API tells it."""
+    with client.shown_errors():
+        screen.print_json(client.make().fine_tuning.jobs.retrieve(job_id).model_dump_json())
+
+
+@app.command()
+def events(job_id: str) -> None:
+    """Print a job's events, oldest first."""
+    with client.shown_errors():
+        for event in reversed(list(client.make().fine_tuning.jobs.list_events(job_id, limit=100))):
+            _print_event(event)
+
+
+@app.command()
+def checkpoints(job_id: str) -> None:
+    """List a job's checkpoints with their metrics."""
+    with client.shown_errors():
+        found = list(client.make().fine_tuning.jobs.checkpoints.list(job_id))
+    names = sorted({name for c in found for name in c.metrics.model_dump(exclude_none=True)} - {"step"})
+    rows = []
+    for c in found:
+        metrics = c.metrics.model_dump()
+        rows.append((c.step_number, c.fine_tuned_model_checkpoint, *(_figure(metrics.get(name)) for name in names)))
+    table(("step", "model", *names), rows)
+
+
+@app.command()
+def cancel(job_id: str) -> None:
+    """Cancel a job that has not ended."""
+    with client.shown_errors():
+        screen.print(f"{job_id} {client.make().fine_tuning.jobs.cancel(job_id).status}", highlight=False)
+
+
+@app.command()
+def plot(
+    job_id: str,
+    output: Annotated[Path, typer.Option("-o", "--output", help="charts.svg or charts.png.")] = Path("charts.svg"),
+) -> None:
+    """Draw the guide's three charts from a job's result file."""
+    from luthier.cli import plot as drawing
+
+    api = client.make()
+    with client.shown_errors():
+        job = api.fine_tuning.jobs.retrieve(job_id)
+        if not job.result_files:
+            fail(f"{job_id} is {job.status} and has no result file yet; it comes when the job has succeeded.")
+        text = api.files.content(job.result_files[0]).read().decode()
+        steps = [c.step_number for c in api.fine_tuning.jobs.checkpoints.list(job_id)]
+    drawing.draw(drawing.read(text), steps, output, title=job.fine_tuned_model or job_id)
+    screen.print(f"{output}", highlight=False)
+
+
+def follow(api: Any, job_id: str) -> Any:
+    """Shows events as they come, with a bar over the steps, until the job has ended; fails where the job failed."""
+    seen: set[str] = set()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen) as progress:
+        task = progress.add_task("waiting", total=None)
+        while True:
+            job = api.fine_tuning.jobs.retrieve(job_id)
+            for event in reversed(_fresh(api, job_id, seen)):
+                if event.type == "metrics":
+                    progress.update(
+                        task, description=f"loss {event.data['train_loss']:.3f}", completed=event.data["step"]
+                    )
+                    continue
+                if (steps := _STEPS.search(event.message)) is not None:
+                    progress.update(task, description="training", total=int(steps.group(1)))
+                _print_event(event)
+            if job.status in ENDED:
+                break
+            time.sleep(POLL_S)
+    if job.status != "succeeded":
+        fail(f"{job_id} {job.status}")
+    return job
+
+
+def _fresh(api: Any, job_id: str, seen: set[str]) -> list[Any]:
+    """Events not seen yet, newest first: reads pages only as far back as needed."""
+    fresh = []
+    for event in api.fine_tuning.jobs.list_events(job_id, limit=100):
+        if event.id in seen:
+            break
+        seen.add(event.id)
+        fresh.append(event)
+    return fresh
+
+
+def _print_event(event: Any) -> None:
+    stamp = time.strftime("%H:%M:%S", time.localtime(event.created_at))
+    screen.print(f"[dim]{stamp}[/] ", end="")
+    screen.print(event.message, highlight=False, markup=False)
+
+
+def _file_id(api: Any, given: str | None) -> str | None:
+    """An uploaded file's id as it is; a local file is uploaded first."""
+    if given is None or (given.startswith("file-") and not Path(given).exists()):
+        return given
+    return str(files.send(api, Path(given)).id)
+
+
+def _figure(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"

@@ -1,0 +1,18 @@
+"""The command `luthier` and its groups."""
+
+import typer
+
+from luthier.cli import chat, deployments, files, jobs, models, serve
+
+app = typer.Typer(
+    name="luthier",
+    help="Fine-tune open-weight models behind the Azure OpenAI and OpenAI wire.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command("serve")(serve.serve)
+app.command("chat")(chat.chat)
+app.add_typer(models.app, name="models")
+app.add_typer(files.app, name="files")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(deployments.app, name="deployments")

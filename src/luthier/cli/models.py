@@ -1,0 +1,54 @@
+"""luthier models: pull base models, list and show what there is, delete tuned ones."""
+
+import typer
+
+from luthier.cli import client
+from luthier.cli.pull import PullError
+from luthier.cli.pull import pull as bring
+from luthier.cli.screen import fail, screen, table
+
+app = typer.Typer(help="Base models and tuned ones.", no_args_is_help=True)
+
+
+@app.command()
+def pull(name: str) -> None:
+    """Bring a base model's weights to this machine; needs no running service."""
+    from luthier import catalog
+    from luthier.settings import Settings
+
+    settings = Settings()
+    known = catalog.load(settings.catalog)
+    entry = known.find(name)
+    if entry is None:
+        fail(f"There is no base model {name!r}. The catalog has: {', '.join(known.entries)}")
+    try:
+        folder = bring(entry, settings.models_folder.absolute())
+    except PullError as error:
+        fail(str(error))
+    screen.print(f"{entry.name} is ready: {folder}", highlight=False)
+
+
+@app.command("list")
+def list_models() -> None:
+    """List base models, aliases, fine-tuned models and checkpoints of the service."""
+    with client.shown_errors():
+        found = [model.model_dump() for model in client.make().models.list()]
+    table(
+        ("name", "weights", "tuned on", "ready"),
+        [(m["id"], m.get("weights"), m.get("model"), "yes" if m.get("ready") else "pull") for m in found],
+    )
+
+
+@app.command()
+def show(name: str) -> None:
+    """Show one model as the API tells it."""
+    with client.shown_errors():
+        screen.print_json(client.make().models.retrieve(name).model_dump_json())
+
+
+@app.command()
+def delete(name: str) -> None:
+    """Delete a fine-tuned model with its checkpoints, or one checkpoint."""
+    with client.shown_errors():
+        client.make().models.delete(name)
+    screen.print(f"deleted {name}", highlight=False)

@@ -1,0 +1,27 @@
+"""What the commands print with: one console, tables, and the end of a command that failed."""
+
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+screen = Console()
+errors = Console(stderr=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints a table; an empty one says so."""
+    built = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        built.add_column(column, overflow="fold")
+    for row in rows:
+        built.add_row(*("" if cell is None else str(cell) for cell in row))
+    screen.print(built if built.row_count else "[dim]none[/]")
+
+
+def fail(message: str) -> NoReturn:
+    """Prints what is wrong to the error stream and ends the command with status 1."""
+    errors.print(message, style="red", highlight=False, markup=False)
+    raise typer.Exit(1)

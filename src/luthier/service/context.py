@@ -1,0 +1,32 @@
+"""What every use case is given: database, blobs, folders, catalog, and the sources of time and of ids."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from luthier.catalog import Catalog
+from luthier.core.ids import HexSource
+from luthier.core.ports import BlobStore
+from luthier.store.db import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    database: Database
+    blobs: BlobStore
+    catalog: Catalog
+    models_folder: Path
+    runs_folder: Path
+    served_folder: Path
+    now: Callable[[], datetime]
+    new_hex: HexSource
+    new_seed: Callable[[], int]
+    """Gives an int31 for a job that names no seed."""
+
+    def base_folder(self, base_model: str) -> Path:
+        return self.models_folder / base_model
+
+    def is_ready(self, base_model: str) -> bool:
+        """Whether the weights of a base model lie here, prepared: `luthier models pull` writes the mark last."""
+        return (self.base_folder(base_model) / "prepared.json").exists()

@@ -1,0 +1,179 @@
+"""Fine-tuning jobs as the user sees them: create, get, list, cancel, events, checkpoints."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from luthier.core import hyperparameters, ids
+from luthier.core.errors import Conflict, InvalidRequest, NotFound
+from luthier.core.hyperparameters import Hyperparameters
+from luthier.core.models import Checkpoint, Event, Job
+from luthier.core.states import TERMINAL_JOB_STATUSES, EventLevel, EventType, JobStatus
+from luthier.service import files, models
+from luthier.service.context import Context
+from luthier.store import checkpoints, events, jobs
+from luthier.store import files as file_rows
+from luthier.store.db import Connection
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX = re.compile(r"[A-Za-z0-9_-]+")
+MAX_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a caller asks for. `max_suffix` is the dialect's limit in characters."""
+
+    model: str
+    training_file: str
+    validation_file: str | None
+    hyperparameters: Hyperparameters
+    method_sent: bool
+    seed: int | None
+    suffix: str | None
+    max_suffix: int
+    extras: Mapping[str, object]
+
+
+def create(context: Context, resource_id: str, request: JobRequest) -> Job:
+    """Writes the job and its first events; the supervisor does the rest. Raises InvalidRequest."""
+    hyperparameters.check(request.hyperparameters)
+    _check_suffix(request.suffix, request.max_suffix)
+    if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
+        raise InvalidRequest("invalid_seed", f"seed is {request.seed}; it must be from 0 to {MAX_SEED}.", "seed")
+    with context.database.writing() as tx:
+        model = _tunable(context, tx, resource_id, request.model)
+        _check_file(tx, resource_id, request.training_file, "training_file")
+        _check_file(tx, resource_id, request.validation_file, "validation_file")
+        job = Job(
+            id=ids.job_id(context.new_hex()),
+            resource_id=resource_id,
+            status=JobStatus.VALIDATING_FILES,
+            base_model=model.base.name,
+            requested_model=request.model,
+            parent_model=model.checkpoint.model if model.checkpoint else None,
+            training_file=request.training_file,
+            validation_file=request.validation_file,
+            hyperparameters=request.hyperparameters,
+            method_sent=request.method_sent,
+            seed=request.seed if request.seed is not None else context.new_seed(),
+            suffix=request.suffix or None,
+            extras=request.extras,
+            created_at=context.now(),
+        )
+        jobs.insert_job(tx, job)
+        events.insert_events(tx, [_weights_event(context, job, model)])
+    logger.info("job created id=%s resource=%s base=%s", job.id, resource_id, job.base_model)
+    return job
+
+
+def get(context: Context, resource_id: str, job_id: str) -> Job:
+    with context.database.reading() as tx:
+        return _require(tx, resource_id, job_id)
+
+
+def list_page(context: Context, resource_id: str, after: str | None, limit: int) -> tuple[list[Job], bool]:
+    with context.database.reading() as tx:
+        return jobs.list_page(tx, resource_id, after, limit)
+
+
+def list_events(
+    context: Context, resource_id: str, job_id: str, after: str | None, limit: int
+) -> tuple[list[Event], bool]:
+    with context.database.reading() as tx:
+        _require(tx, resource_id, job_id)
+        return events.list_page(tx, job_id, after, limit)
+
+
+def list_checkpoints(
+    context: Context, resource_id: str, job_id: str, after: str | None, limit: int
+) -> tuple[list[Checkpoint], bool]:
+    with context.database.reading() as tx:
+        _require(tx, resource_id, job_id)
+        return checkpoints.list_page(tx, job_id, after, limit)
+
+
+def cancel(context: Context, resource_id: str, job_id: str) -> Job:
+    """Ends an open job at once; the supervisor stops its process after. Raises Conflict for an ended job."""
+    sources = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
+    with context.database.writing() as tx:
+        job = _require(tx, resource_id, job_id)
+        if not jobs.move(tx, job_id, sources, JobStatus.CANCELLED, finished_at=context.now()):
+            raise Conflict(
+                "job_already_ended",
+                f"{job_id} has already {job.status}; only a job that has not ended can be cancelled.",
+            )
+        events.insert_events(tx, [message(context, job_id, "Job cancelled.")])
+        logger.info("job cancelled id=%s was=%s", job_id, job.status)
+        return _require(tx, resource_id, job_id)
+
+
+def message(context: Context, job_id: str, text: str, level: EventLevel = EventLevel.INFO) -> Event:
+    """An event of ours, now. The text never carries text of the user's rows."""
+    return Event(ids.event_id(context.new_hex()), job_id, context.now(), level, EventType.MESSAGE, text)
+
+
+def _require(tx: Connection, resource_id: str, job_id: str) -> Job:
+    job = jobs.get(tx, resource_id, job_id)
+    if job is None:
+        raise NotFound(
+            "job_not_found",
+            f"There is no job {job_id!r} here. GET .../fine_tuning/jobs lists the jobs of this resource.",
+        )
+    return job
+
+
+def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> models.Model:
+    model = models.resolve(context, tx, resource_id, name)
+    if model is None:
+        known = ", ".join(entry for entry in context.catalog.entries if context.is_ready(entry)) or "none yet"
+        raise InvalidRequest(
+            "model_not_found",
+            f"There is no model {name!r} to fine-tune. Base models ready on this machine: {known}; fine-tuned models "
+            "and checkpoints of this resource can be tuned further. GET .../models lists all.",
+            "model",
+        )
+    if not model.ready:
+        raise InvalidRequest(
+            "model_not_ready",
+            f"The weights of {model.base.name} are not on this machine yet. Run: luthier models pull {model.base.name}",
+            "model",
+        )
+    return model
+
+
+def _check_file(tx: Connection, resource_id: str, file_id: str | None, param: str) -> None:
+    if file_id is not None and file_rows.get(tx, resource_id, file_id) is None:
+        error = files.not_found(file_id, param)
+        raise InvalidRequest(error.code, f"{param}: {error.message}", param)
+
+
+def _check_suffix(suffix: str | None, max_characters: int) -> None:
+    if not suffix:
+        return
+    if len(suffix) > max_characters:
+        raise InvalidRequest(
+            "suffix_too_long",
+            f"suffix has {len(suffix)} characters; at most {max_characters} are allowed. Shorten it.",
+            "suffix",
+        )
+    if not _SUFFIX.fullmatch(suffix):
+        raise InvalidRequest(
+            "invalid_suffix",
+            "suffix may hold letters, digits, '-' and '_' alone: it becomes part of a model name.",
+            "suffix",
+        )
+
+
+def _weights_event(context: Context, job: Job, model: models.Model) -> Event:
+    asked = job.requested_model
+    weights = f"{model.base.title} ({model.base.parameters} parameters, {model.base.licence})"
+    if job.parent_model:
+        text = f"Going on from {job.parent_model}, which was tuned on {weights}."
+    elif asked.lower() == job.base_model:
+        text = f"Base model {job.base_model}: the weights are {weights}."
+    else:
+        text = f"{asked} is an alias for {job.base_model} here: the weights are {weights}, not those of a hosted model."
+    return message(context, job.id, text)

@@ -1,0 +1,128 @@
+"""Models: what a name stands for, the list of them, and the end of a fine-tuned one."""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from luthier.catalog import BaseModelEntry
+from luthier.core import ids
+from luthier.core.errors import Conflict, InvalidRequest, NotFound
+from luthier.core.models import Checkpoint
+from luthier.service.context import Context
+from luthier.store import checkpoints, deployments
+from luthier.store.db import Connection
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A name that can be called or tuned: a base model, an alias of one, a fine-tuned model or a checkpoint.
+
+    `ready` says whether the base weights lie on this machine.
+    """
+
+    name: str
+    base: BaseModelEntry
+    checkpoint: Checkpoint | None
+    created_at: datetime
+    ready: bool
+
+    @property
+    def is_alias(self) -> bool:
+        return self.checkpoint is None and self.name != self.base.name
+
+    @property
+    def canonical_name(self) -> str:
+        return self.checkpoint.model if self.checkpoint else self.base.name
+
+
+def resolve(context: Context, tx: Connection, resource_id: str, name: str) -> Model | None:
+    """What a name stands for to this resource; None if nothing."""
+    entry = context.catalog.find(name)
+    if entry is not None:
+        return _base(context, name, entry)
+    checkpoint = checkpoints.find(tx, resource_id, name)
+    return None if checkpoint is None else _tuned(context, checkpoint)
+
+
+def get(context: Context, resource_id: str, name: str) -> Model:
+    with context.database.reading() as tx:
+        model = resolve(context, tx, resource_id, name)
+    if model is None:
+        raise not_found(name)
+    return model
+
+
+def list_all(context: Context, resource_id: str) -> list[Model]:
+    """Base models, their aliases where the weights are here, fine-tuned models and checkpoints."""
+    found = []
+    for entry in context.catalog.entries.values():
+        base = _base(context, entry.name, entry)
+        found.append(base)
+        if base.ready:
+            found += [_base(context, alias, entry) for alias in context.catalog.aliases_of(entry.name)]
+    with context.database.reading() as tx:
+        tuned = checkpoints.list_of_resource(tx, resource_id)
+    return found + [_tuned(context, checkpoint) for checkpoint in tuned]
+
+
+def delete(context: Context, resource_id: str, name: str) -> list[Checkpoint]:
+    """Deletes a fine-tuned model with its checkpoints, or one checkpoint; returns what is gone.
+
+    Raises Conflict while a deployment uses any of it (the guide, "Delete your customized model").
+    """
+    with context.database.writing() as tx:
+        model = resolve(context, tx, resource_id, name)
+        if model is None:
+            raise not_found(name)
+        if model.checkpoint is None:
+            raise InvalidRequest(
+                "base_model_not_deletable",
+                f"{name} is a base model; only fine-tuned models and their checkpoints can be deleted here.",
+            )
+        doomed = [model.checkpoint]
+        if ids.CHECKPOINT_MARK not in model.checkpoint.model:
+            doomed = checkpoints.list_of_job(tx, model.checkpoint.job_id)
+        users = deployments.names_using(tx, resource_id, [checkpoint.model for checkpoint in doomed])
+        if users:
+            raise Conflict(
+                "model_in_use",
+                f"{name} cannot be deleted: deployment {', '.join(users)} uses it or one of its checkpoints. "
+                "Delete the deployment first, then the model.",
+            )
+        for checkpoint in doomed:
+            checkpoints.delete(tx, checkpoint.id)
+    for checkpoint in doomed:
+        delete_bytes(context, checkpoint)
+        logger.info("model deleted checkpoint=%s resource=%s", checkpoint.id, resource_id)
+    return doomed
+
+
+def delete_bytes(context: Context, checkpoint: Checkpoint) -> None:
+    for name in checkpoint.files:
+        context.blobs.delete(blob_key(checkpoint.id, name))
+
+
+def blob_key(checkpoint_id: str, name: str) -> str:
+    return f"checkpoints/{checkpoint_id}/{name}"
+
+
+def not_found(name: str, param: str | None = None) -> NotFound:
+    return NotFound("model_not_found", f"There is no model {name!r} here. GET .../models lists what there is.", param)
+
+
+def _base(context: Context, name: str, entry: BaseModelEntry) -> Model:
+    released = datetime.fromtimestamp(entry.released, UTC)
+    return Model(name, entry, None, released, context.is_ready(entry.name))
+
+
+def _tuned(context: Context, checkpoint: Checkpoint) -> Model:
+    entry = context.catalog.find(checkpoint.base_model)
+    if entry is None:
+        raise NotFound(
+            "base_model_gone",
+            f"{checkpoint.model} was tuned on {checkpoint.base_model}, which the catalog no longer has. "
+            "Put its entry back into the catalog.",
+        )
+    return Model(checkpoint.model, entry, checkpoint, checkpoint.created_at, context.is_ready(entry.name))

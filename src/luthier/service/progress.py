@@ -1,0 +1,180 @@
+"""What a running trainer tells becomes rows: events, checkpoints, the estimate, and in the end the model."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from luthier.core import ids
+from luthier.core.models import Checkpoint, Event, File, Job
+from luthier.core.states import EventLevel, EventType, FilePurpose, FileStatus, JobStatus
+from luthier.run_directory import CheckpointSaved, Failed, Message, Metrics, RunDirectory, RunEvent, Started, Succeeded
+from luthier.service import files, models, runs
+from luthier.service.context import Context
+from luthier.service.jobs import message
+from luthier.store import checkpoints, deployments, events, jobs
+from luthier.store import files as file_rows
+from luthier.store.db import Connection
+
+logger = logging.getLogger(__name__)
+
+RESULTS_NAME = "results.csv"
+FEW_STEPS = 100
+"""A job of at most this many steps shows each of them as an event; a longer one steps 1, 10, 20 ... as Azure does."""
+
+
+def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
+    """Takes in what the trainer told since last time; returns its verdict if there is one.
+
+    Rows and the absorbed offset are written in one transaction. The verdict itself is not absorbed: should we crash
+    before the job is ended, it is read again.
+    """
+    run = runs.directory(context, job)
+    verdict: Succeeded | Failed | None = None
+    absorbed, started_at, estimate = job.absorbed_bytes, job.started_at, None
+    told: list[Event] = []
+    saved: list[tuple[CheckpointSaved, Checkpoint]] = []
+    for event, offset in run.tail(absorbed):
+        if isinstance(event, Succeeded | Failed):
+            verdict = event
+            break
+        absorbed = offset
+        if isinstance(event, Started):
+            started_at = started_at or _time(event.at)
+        elif isinstance(event, Metrics) and started_at is not None:
+            estimate = _estimate(event, started_at)
+        elif isinstance(event, CheckpointSaved):
+            saved += ((event, stored) for stored in _store_checkpoint(context, job, run, event))
+        told += _shown(context, job, event)
+    if absorbed == job.absorbed_bytes:
+        return verdict
+    with context.database.writing() as tx:
+        for _, checkpoint in saved:
+            if checkpoints.of_step(tx, job.id, checkpoint.step) is None:
+                checkpoints.insert_checkpoint(tx, checkpoint)
+        dropped = [gone for event, _ in saved for name in event.dropped for gone in _drop(tx, job, name)]
+        events.insert_events(tx, told)
+        jobs.set_progress(tx, job.id, absorbed, started_at, estimate)
+    for checkpoint in dropped:
+        models.delete_bytes(context, checkpoint)
+    return verdict
+
+
+def finish(context: Context, job: Job, verdict: Succeeded) -> None:
+    """Ends a job well: the results become a file, the last checkpoint the fine-tuned model."""
+    run = runs.directory(context, job)
+    tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
+    results = _store_results(context, job, run)
+    texts = ("Job succeeded.", f"Completed results file: {results.id}")
+    billed = f"Training tokens billed: {verdict.trained_tokens}"
+    with context.database.writing() as tx:
+        moved = jobs.move(
+            tx,
+            job.id,
+            [JobStatus.RUNNING],
+            JobStatus.SUCCEEDED,
+            finished_at=_time(verdict.at),
+            fine_tuned_model=tuned,
+            result_file=results.id,
+            trained_tokens=verdict.trained_tokens,
+            estimated_finish=_time(verdict.at),
+        )
+        if moved:
+            last = checkpoints.list_of_job(tx, job.id)[-1]
+            checkpoints.rename(tx, last.id, tuned)
+            file_rows.insert_file(tx, results)
+            events.insert_events(tx, [message(context, job.id, text) for text in (*texts, billed)])
+    if not moved:
+        context.blobs.delete(files.blob_key(results.id))
+    logger.info("job ended id=%s status=succeeded moved=%s", job.id, moved)
+
+
+def _shown(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
+    """The event of the job, if any, that an event of its run is told as (words: contract section 8)."""
+    level, kind, data = EventLevel.INFO, EventType.MESSAGE, None
+    match event:
+        case Message():
+            level, text = EventLevel(event.level), event.message
+        case Started():
+            text = (
+                f"Training on {event.n_examples} examples: {event.n_tokens} tokens an epoch, "
+                f"{event.supervised_tokens} of them learned, {event.n_steps} steps."
+            )
+        case Metrics():
+            if event.n_steps > FEW_STEPS and event.step != 1 and event.step % 10 and event.full_valid_loss is None:
+                return
+            kind, data = EventType.METRICS, event.model_dump(exclude={"kind", "at", "n_steps"}, exclude_none=True)
+            text = f"Step {event.step}: training loss={event.train_loss!r}"
+        case CheckpointSaved():
+            text = f"Checkpoint created at step {event.step}, the end of epoch {event.epoch}."
+        case _:
+            return
+    yield Event(ids.event_id(context.new_hex()), job.id, _time(event.at), level, kind, text, data)
+
+
+def _store_checkpoint(context: Context, job: Job, run: RunDirectory, event: CheckpointSaved) -> Iterator[Checkpoint]:
+    folder = run.checkpoints / event.folder
+    if not folder.exists():
+        return  # we were away, and the trainer has dropped it for newer ones since
+    # The id follows from job and step: a crash between the bytes and the row leaves nothing behind that is not reused.
+    checkpoint_id = ids.checkpoint_id(_derived_hex(job, f"checkpoint {event.step}"))
+    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_file()))
+    for name in names:
+        context.blobs.put(models.blob_key(checkpoint_id, name), _read(folder / name))
+    tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
+    yield Checkpoint(
+        id=checkpoint_id,
+        resource_id=job.resource_id,
+        job_id=job.id,
+        model=ids.checkpoint_model(tuned, event.step),
+        base_model=job.base_model,
+        step=event.step,
+        metrics=event.metrics,
+        files=names,
+        created_at=_time(event.at),
+    )
+
+
+def _drop(tx: Connection, job: Job, folder: str) -> Iterator[Checkpoint]:
+    """Takes away the row of a checkpoint that made way for a newer one, unless a deployment serves it."""
+    checkpoint = checkpoints.of_step(tx, job.id, int(folder.rpartition("-")[2]))
+    if checkpoint is not None and not deployments.names_using(tx, job.resource_id, [checkpoint.model]):
+        checkpoints.delete(tx, checkpoint.id)
+        yield checkpoint
+
+
+def _store_results(context: Context, job: Job, run: RunDirectory) -> File:
+    file_id = ids.file_id(_derived_hex(job, RESULTS_NAME))
+    blob = context.blobs.put(files.blob_key(file_id), _read(run.results))
+    return File(
+        id=file_id,
+        resource_id=job.resource_id,
+        filename=RESULTS_NAME,
+        purpose=FilePurpose.FINE_TUNE_RESULTS,
+        bytes=blob.bytes,
+        sha256=blob.sha256,
+        status=FileStatus.PROCESSED,
+        status_details=None,
+        created_at=context.now(),
+    )
+
+
+def _derived_hex(job: Job, what: str) -> str:
+    return hashlib.sha256(f"{job.id} {what}".encode()).hexdigest()[:32]
+
+
+def _estimate(event: Metrics, started_at: datetime) -> datetime:
+    """When the last step will be done, at the pace of all steps so far."""
+    elapsed = _time(event.at) - started_at
+    return _time(event.at) + elapsed / event.step * (event.n_steps - event.step)
+
+
+def _time(unix_s: float) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=unix_s)
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            yield chunk

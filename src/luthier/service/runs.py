@@ -1,0 +1,142 @@
+"""A job before and after its run: validate its files, claim it, write the run directory, fail it, clear it away."""
+
+import logging
+import shutil
+
+from luthier.core import hyperparameters
+from luthier.core.models import Job, JobError
+from luthier.core.states import EventLevel, JobStatus
+from luthier.data import validate
+from luthier.data.problem import Severity
+from luthier.run_directory import RunDirectory, TrainSpec, sync_folder
+from luthier.service import files, models, serving
+from luthier.service.context import Context
+from luthier.service.jobs import message
+from luthier.store import events, jobs
+
+logger = logging.getLogger(__name__)
+
+MIN_EXAMPLES = 10
+"""The guide: "Fine tuning jobs will not proceed without at least 10 training examples"."""
+SHOWN_PROBLEMS = 10
+
+
+def validate_files(context: Context, job: Job) -> None:
+    """Reads both files whole; moves the job to queued with its hyperparameters as numbers, or to failed."""
+    base = context.catalog.find(job.base_model)
+    abilities = base.abilities if base else frozenset()
+    n_examples = 0
+    for param, file_id, minimum in (
+        ("training_file", job.training_file, MIN_EXAMPLES),
+        ("validation_file", job.validation_file, 1),
+    ):
+        if file_id is None:
+            continue
+        try:
+            report = validate.check_file(context.blobs.open(files.blob_key(file_id)), abilities, min_examples=minimum)
+        except FileNotFoundError:
+            fail(context, job, JobError("file_not_found", f"{param}: {file_id} was deleted. Upload it again.", param))
+            return
+        error = _as_error(param, file_id, report)
+        if error is not None:
+            fail(context, job, error)
+            return
+        n_examples = n_examples or report.n_examples
+    resolved = hyperparameters.resolve(job.hyperparameters, n_examples)
+    with context.database.writing() as tx:
+        if jobs.move(tx, job.id, [JobStatus.VALIDATING_FILES], JobStatus.QUEUED):
+            jobs.set_hyperparameters(tx, job.id, resolved)
+            events.insert_events(tx, [message(context, job.id, "Job enqueued. Waiting for jobs ahead to complete.")])
+    logger.info("job queued id=%s examples=%d", job.id, n_examples)
+
+
+def claim(context: Context, job: Job) -> bool:
+    """Takes a queued job for running; False if it was cancelled meanwhile."""
+    with context.database.writing() as tx:
+        if not jobs.move(tx, job.id, [JobStatus.QUEUED], JobStatus.RUNNING):
+            return False
+        events.insert_events(tx, [message(context, job.id, "Job started.")])
+    logger.info("job started id=%s", job.id)
+    return True
+
+
+def write_directory(context: Context, job: Job, threads: int | None) -> RunDirectory:
+    """Writes what the trainer is told, the spec last; a directory that has its spec is left as it is.
+
+    Raises FileNotFoundError and NotFound when a file or the parent model was deleted while the job waited.
+    """
+    run = directory(context, job)
+    if run.spec.exists():
+        return run
+    shutil.rmtree(run.path, ignore_errors=True)
+    run.path.mkdir(parents=True)
+    for target, file_id in ((run.training, job.training_file), (run.validation, job.validation_file)):
+        if file_id is not None:
+            with target.open("wb") as stream:
+                stream.writelines(context.blobs.open(files.blob_key(file_id)))
+    if job.parent_model is not None:
+        parent = models.get(context, job.resource_id, job.parent_model).checkpoint
+        assert parent is not None
+        serving.bring(context, parent, run.parent)
+    run.write_spec(_spec(context, job, threads))
+    sync_folder(run.path.parent)
+    return run
+
+
+def fail(context: Context, job: Job, error: JobError) -> None:
+    """Ends a job with an error that its user reads."""
+    with context.database.writing() as tx:
+        sources = [JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING]
+        if jobs.move(tx, job.id, sources, JobStatus.FAILED, finished_at=context.now(), error=error):
+            text = f"Job failed: {error.message}"
+            events.insert_events(tx, [message(context, job.id, text, EventLevel.ERROR)])
+    logger.info("job ended id=%s status=failed code=%s", job.id, error.code)
+
+
+def clear(context: Context, job: Job) -> None:
+    """Removes the run directory, the user's rows first of all; of a failed run the trainer's log stays."""
+    run = directory(context, job)
+    if job.status is not JobStatus.FAILED:
+        shutil.rmtree(run.path, ignore_errors=True)
+        return
+    for path in run.path.iterdir() if run.path.exists() else ():
+        if path != run.log:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def directory(context: Context, job: Job) -> RunDirectory:
+    return RunDirectory(context.runs_folder / job.id)
+
+
+def _as_error(param: str, file_id: str, report: validate.Report) -> JobError | None:
+    """The findings of a file as one error: how many, and the first ones with line, place and fix."""
+    if report.valid:
+        return None
+    errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
+    shown = [f"- {problem.sentence()}" for problem in errors[:SHOWN_PROBLEMS]]
+    more = f", the first {len(shown)} of them" if report.n_errors > len(shown) else ""
+    text = f"{param} {file_id} cannot be used: {report.n_errors} problem(s){more}:"
+    return JobError(f"invalid_{param}", "\n".join([text, *shown]), param)
+
+
+def _spec(context: Context, job: Job, threads: int | None) -> TrainSpec:
+    base = context.catalog.find(job.base_model)
+    asked = job.hyperparameters
+    assert base is not None
+    assert asked.n_epochs is not None
+    assert asked.batch_size is not None
+    assert asked.learning_rate_multiplier is not None
+    return TrainSpec(
+        job_id=job.id,
+        base_model=job.base_model,
+        base_folder=context.base_folder(job.base_model),
+        continued=job.parent_model is not None,
+        context_tokens=base.context_tokens,
+        seed=job.seed,
+        n_epochs=asked.n_epochs,
+        batch_size=asked.batch_size,
+        learning_rate=base.learning_rate * asked.learning_rate_multiplier,
+        lora=base.lora,
+        has_validation=job.validation_file is not None,
+        threads=threads,
+    )

@@ -1,0 +1,52 @@
+"""One frozen Settings: LUTHIER_* variables over luthier.toml over defaults."""
+
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+FILE = Path("luthier.toml")
+
+
+class Settings(BaseSettings):
+    """How an installation runs. `docs/operating.md` lists every field; a test holds the two equal."""
+
+    model_config = SettingsConfigDict(env_prefix="LUTHIER_", frozen=True, extra="forbid", toml_file=FILE)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("luthier")))
+    models_dir: Path | None = None
+    catalog: Path | None = None
+    blobs_url: str | None = None
+    api_key: SecretStr | None = None
+    tick_s: float = Field(default=0.5, gt=0)
+    train_threads: int | None = Field(default=None, ge=1)
+    serve_threads: int | None = Field(default=None, ge=1)
+    serve_slots: int = Field(default=8, ge=1)
+    serve_context_tokens: int = Field(default=16_384, ge=512)
+
+    @property
+    def models_folder(self) -> Path:
+        return self.models_dir or self.data_dir / "models"
+
+    @property
+    def key_file(self) -> Path:
+        return self.data_dir / "api-key"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

@@ -1,0 +1,77 @@
+"""The database: one engine, transactions for reading and for writing, and migration to the newest schema."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+
+BUSY_TIMEOUT_MS = 30_000
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class Database:
+    """Hands out transactions. SQLite in WAL mode: readers never wait, writers queue behind one another."""
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite:///{path}"
+        self.engine = create_engine(self.url)
+        event.listen(self.engine, "connect", _prepare_connection)
+        event.listen(self.engine, "begin", _begin)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent snapshot to read from."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that holds the write lock from its start, so what it read still holds when it writes."""
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(luthier_writes=True)
+            with connection.begin():
+                yield connection
+
+    def migrate(self) -> None:
+        """Brings the schema to the newest revision; does next to nothing where it is there already."""
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        head = ScriptDirectory.from_config(config).get_current_head()
+        with self.writing() as connection:
+            if MigrationContext.configure(connection).get_current_revision() != head:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _prepare_connection(connection: Any, _record: object) -> None:
+    # pysqlite would begin transactions at its own discretion; `_begin` does it at ours (SQLAlchemy, "SQLite" dialect).
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("luthier_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def make(path: Path) -> Database:
+    """Opens the database file, creating it and its schema where needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = Database(path)
+    database.migrate()
+    return database
+
+
+__all__ = ["Connection", "Database", "Engine", "make"]

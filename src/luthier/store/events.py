@@ -1,0 +1,27 @@
+"""Queries on a job's events."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Connection, RowMapping, insert, select
+
+from luthier.core.models import Event
+from luthier.core.states import EventLevel, EventType
+from luthier.store import rows, schema
+
+_events = schema.events
+_columns = [column for column in _events.c if column.name != "seq"]
+
+
+def insert_events(tx: Connection, events: Sequence[Event]) -> None:
+    if events:
+        tx.execute(insert(_events), [asdict(event) for event in events])
+
+
+def list_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
+    found, more = rows.page(tx, select(*_columns), _events, _events.c.job_id == job_id, after, limit)
+    return [_event(row) for row in found], more
+
+
+def _event(row: RowMapping) -> Event:
+    return Event(**{**row, "level": EventLevel(row["level"]), "type": EventType(row["type"])})

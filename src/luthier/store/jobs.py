@@ -1,0 +1,82 @@
+"""Queries on jobs. `move` is the one place that writes a status."""
+
+from collections.abc import Collection
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from luthier.core.hyperparameters import Hyperparameters, ResolvedHyperparameters
+from luthier.core.models import Job, JobError
+from luthier.core.states import TERMINAL_JOB_STATUSES, JobStatus
+from luthier.store import rows, schema
+
+_jobs = schema.jobs
+_columns = [column for column in _jobs.c if column.name != "seq"]
+_OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
+
+
+def insert_job(tx: Connection, job: Job) -> None:
+    values = asdict(job)
+    values |= values.pop("hyperparameters")
+    tx.execute(insert(_jobs).values(values))
+
+
+def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
+    statement = select(*_columns).where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id)
+    row = tx.execute(statement).mappings().first()
+    return None if row is None else _job(row)
+
+
+def list_page(tx: Connection, resource_id: str, after: str | None, limit: int) -> tuple[list[Job], bool]:
+    scope = _jobs.c.resource_id == resource_id
+    found, more = rows.page(tx, select(*_columns), _jobs, scope, after, limit)
+    return [_job(row) for row in found], more
+
+
+def list_open(tx: Connection) -> list[Job]:
+    """Every job that is not ended, of all resources, oldest first."""
+    statement = select(*_columns).where(_jobs.c.status.in_(_OPEN)).order_by(_jobs.c.seq)
+    return [_job(row) for row in tx.execute(statement).mappings()]
+
+
+def list_unreleased(tx: Connection) -> list[Job]:
+    """Every ended job whose process and run directory are still to be cleared away."""
+    statement = select(*_columns).where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.handle.is_not(None))
+    return [_job(row) for row in tx.execute(statement).mappings()]
+
+
+def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: object) -> bool:
+    """Writes a status, and `values` with it, if the job is in one of `sources`; False if it is not."""
+    if isinstance(error := values.get("error"), JobError):
+        values["error"] = rows.error_to_json(error)
+    statement = update(_jobs).where(_jobs.c.id == job_id, _jobs.c.status.in_(list(sources)))
+    return tx.execute(statement.values(status=target, **values)).rowcount == 1
+
+
+def set_hyperparameters(tx: Connection, job_id: str, resolved: ResolvedHyperparameters) -> None:
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(asdict(resolved)))
+
+
+def set_handle(tx: Connection, job_id: str, handle: str | None, starts: int) -> None:
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(handle=handle, starts=starts))
+
+
+def set_progress(
+    tx: Connection, job_id: str, absorbed_bytes: int, started_at: datetime | None, estimated_finish: datetime | None
+) -> None:
+    """Writes how far the run's events are absorbed; what they told resets the count of fruitless starts."""
+    values = {"started_at": started_at, "estimated_finish": estimated_finish}
+    known = {name: value for name, value in values.items() if value is not None}
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(absorbed_bytes=absorbed_bytes, starts=0, **known))
+
+
+def _job(row: RowMapping) -> Job:
+    values = dict(row)
+    asked = Hyperparameters(
+        n_epochs=values.pop("n_epochs"),
+        batch_size=values.pop("batch_size"),
+        learning_rate_multiplier=values.pop("learning_rate_multiplier"),
+    )
+    values |= {"status": JobStatus(values["status"]), "error": rows.error_from_json(values["error"])}
+    return Job(hyperparameters=asked, **values)

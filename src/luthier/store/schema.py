@@ -1,0 +1,164 @@
+"""The tables. `migrations/` builds them; a test holds both equal."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC datetime, kept as whole microseconds since 1970."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+resources = Table(
+    "resources",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("subscription", String(64), nullable=False),
+    Column("resource_group", String(128), nullable=False),
+    Column("account", String(64), nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("resource_id", ForeignKey(resources.c.id), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+# `seq` gives lists their order: newest first, whatever the clock did. It is the cursor behind `after=<id>`.
+files = Table(
+    "files",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("resource_id", ForeignKey(resources.c.id), nullable=False, index=True),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("status_details", Text),
+    Column("created_at", UtcTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("resource_id", ForeignKey(resources.c.id), nullable=False, index=True),
+    Column("status", String(32), nullable=False, index=True),
+    Column("base_model", Text, nullable=False),
+    Column("requested_model", Text, nullable=False),
+    Column("parent_model", Text),
+    Column("training_file", String(64), nullable=False),
+    Column("validation_file", String(64)),
+    Column("n_epochs", Integer),
+    Column("batch_size", Integer),
+    Column("learning_rate_multiplier", Float),
+    Column("method_sent", Boolean(create_constraint=False), nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("suffix", String(64)),
+    Column("extras", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),
+    Column("estimated_finish", UtcTime),
+    Column("fine_tuned_model", Text),
+    Column("result_file", String(64)),
+    Column("trained_tokens", BigInteger),
+    Column("error", JSON(none_as_null=True)),
+    Column("handle", Text),
+    Column("starts", Integer, nullable=False),
+    Column("absorbed_bytes", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("job_id", ForeignKey(jobs.c.id), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("level", String(16), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("data", JSON(none_as_null=True)),
+    Index("ix_events_job_id", "job_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("resource_id", ForeignKey(resources.c.id), nullable=False, index=True),
+    Column("job_id", ForeignKey(jobs.c.id), nullable=False),
+    Column("model", Text, nullable=False, unique=True),
+    Column("base_model", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("job_id", "step"),
+    sqlite_autoincrement=True,
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("resource_id", ForeignKey(resources.c.id), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("model", Text, nullable=False, index=True),
+    Column("model_version", String(32)),
+    Column("sku_name", String(64), nullable=False),
+    Column("sku_capacity", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("parity", JSON(none_as_null=True)),
+    Column("error", JSON(none_as_null=True)),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)

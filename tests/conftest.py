@@ -1,0 +1,148 @@
+"""Fixtures by topic: a clock of the test's, a service on a real port, clients of every dialect."""
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import uvicorn
+from openai import AzureOpenAI, OpenAI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fakes import EchoEngine, ScriptedExecutor, agreeing_parity, train_well
+from luthier import blobs, catalog
+from luthier.api import server
+from luthier.api.services import Services
+from luthier.core.models import Principal
+from luthier.service import keys
+from luthier.service.context import Context
+from luthier.service.serving import Serving
+from luthier.service.supervisor import Supervisor
+from luthier.store import db
+
+KEY = "test-key-0123456789abcdef"
+BASE = "smollm2-135m-instruct"
+
+
+@dataclass
+class Clock:
+    """Moves a second with every look, so that orders can be told apart, and by hand."""
+
+    time: datetime = field(default_factory=lambda: datetime(2026, 11, 22, tzinfo=UTC))
+
+    def now(self) -> datetime:
+        self.time += timedelta(seconds=1)
+        return self.time
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    numbers = itertools.count(1)
+    folder = tmp_path / "data"
+    (folder / "models" / BASE).mkdir(parents=True)
+    (folder / "models" / BASE / "prepared.json").write_text("{}")
+    made = Context(
+        database=db.make(folder / "luthier.db"),
+        blobs=blobs.local(folder / "blobs"),
+        catalog=catalog.load(),
+        models_folder=folder / "models",
+        runs_folder=folder / "runs",
+        served_folder=folder / "served",
+        now=Clock().now,
+        new_hex=lambda: f"{next(numbers):032x}",
+        new_seed=lambda: 170999531,
+    )
+    keys.prepare_default(made, folder / "api-key", KEY)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def caller(context: Context) -> Principal:
+    return keys.authenticate(context, [KEY])
+
+
+@pytest.fixture
+def engine() -> Iterator[EchoEngine]:
+    made = EchoEngine()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def executor() -> ScriptedExecutor:
+    return ScriptedExecutor(train_well)
+
+
+@pytest.fixture
+def serving(context: Context, engine: EchoEngine) -> Serving:
+    return Serving(context, engine, agreeing_parity)
+
+
+@pytest.fixture
+def supervisor(context: Context, executor: ScriptedExecutor, serving: Serving) -> Supervisor:
+    return Supervisor(context, executor, serving, tick_s=0.01)
+
+
+class Switch:
+    """An ASGI application that is another one in each test: one server then does for all of them."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def switch() -> Iterator[tuple[Switch, str]]:
+    made = Switch()
+    running = uvicorn.Server(uvicorn.Config(made, port=0, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.005)
+    yield made, f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    running.should_exit = running.force_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def url(switch: tuple[Switch, str], context: Context, serving: Serving) -> str:
+    """A real server on a port of the system's choice; its supervisor is the test's own hand."""
+    made, address = switch
+    made.app = server.build(Services(context, serving, lambda: None), None)
+    return address
+
+
+@pytest.fixture
+def azure(url: str) -> Iterator[AzureOpenAI]:
+    with AzureOpenAI(azure_endpoint=url, api_key=KEY, api_version="2024-10-21", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def azure_v1(url: str) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{url}/openai/v1/", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def openai_client(url: str) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, _strict_response_validation=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def base_folder() -> Path:
+    """The embedded base model, prepared; tests that need it are marked `model`."""
+    folder = Path(os.environ.get("LUTHIER_MODELS_DIR", ".cache/models")) / BASE
+    if not (folder / "prepared.json").exists():
+        pytest.skip(f"the embedded base model is not at {folder}: run `make model`")
+    return folder.absolute()

@@ -1,0 +1,103 @@
+"""Files as the official clients send and read them, in every dialect."""
+
+import io
+import socket
+
+import httpx2
+import openai
+import pytest
+from openai import AzureOpenAI, OpenAI
+
+import rows
+from conftest import KEY
+
+
+@pytest.fixture(params=["azure", "azure_v1", "openai_client"])
+def client(request: pytest.FixtureRequest) -> OpenAI:
+    made: OpenAI = request.getfixturevalue(request.param)
+    return made
+
+
+def test_upload_then_read_gives_the_same_bytes(client: OpenAI) -> None:
+    data = b"\xef\xbb\xbf" + rows.good()
+    file = client.files.create(file=("training_set.jsonl", data), purpose="fine-tune")
+    assert file.id.startswith("file-")
+    assert len(file.id) == 37
+    assert (file.filename, file.bytes, file.purpose, file.status) == (
+        "training_set.jsonl",
+        len(data),
+        "fine-tune",
+        "processed",
+    )
+    assert client.files.retrieve(file.id).id == file.id
+    assert client.files.content(file.id).read() == data
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+    with pytest.raises(openai.NotFoundError):
+        client.files.content(file.id)
+
+
+def test_list_is_newest_first_and_ends_with_every_page_size(client: OpenAI) -> None:
+    made = [client.files.create(file=(f"{n}.jsonl", b"{}"), purpose="fine-tune").id for n in range(5)]
+    assert [file.id for file in client.files.list(limit=2)] == made[::-1]
+    assert [file.id for file in client.files.list(order="asc", limit=3)] == made
+    assert [file.id for file in client.files.list(purpose="fine-tune-results")] == []
+
+
+def test_same_name_twice_makes_two_files(client: OpenAI) -> None:
+    first, second = (client.files.create(file=("a.jsonl", b"{}"), purpose="fine-tune") for _ in range(2))
+    assert first.id != second.id
+
+
+def test_upload_answers_201_with_location_on_azure_and_200_elsewhere(url: str) -> None:
+    form = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"{}")}, "headers": {"api-key": KEY}}
+    azure = httpx2.post(f"{url}/openai/files?api-version=2024-10-21", **form)
+    assert azure.status_code == 201
+    assert azure.headers["location"].startswith(f"{url}/openai/files/{azure.json()['id']}?")
+    assert "status_details" not in azure.json()
+    assert httpx2.post(f"{url}/openai/v1/files", **form).status_code == 200
+    plain = httpx2.post(f"{url}/v1/files", **form)
+    assert plain.status_code == 200
+    assert plain.json()["status_details"] is None
+
+
+def test_wrong_purpose_and_empty_file_are_refused_with_what_to_do(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="purpose='fine-tune'"):
+        client.files.create(file=("a.jsonl", b"{}"), purpose="batch")
+    with pytest.raises(openai.BadRequestError, match="no bytes"):
+        client.files.create(file=("a.jsonl", b""), purpose="fine-tune")
+    assert list(client.files.list()) == []
+
+
+def test_upload_of_thirty_megabytes_streams_through(azure: AzureOpenAI) -> None:
+    data = b"x" * 30_000_000
+    file = azure.files.create(file=("big.jsonl", io.BytesIO(data)), purpose="fine-tune")
+    assert file.bytes == len(data)
+    assert azure.files.content(file.id).read() == data
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-type": "application/json"}, b"{}"),
+        ({"content-type": "multipart/form-data; boundary=x"}, b'--x\r\ncontent-disposition: form-data; name="pur'),
+        ({"content-type": "multipart/form-data; boundary=x"}, b"no form at all"),
+        ({"content-type": "multipart/form-data"}, b"--x--"),
+    ],
+)
+def test_broken_form_is_a_400_that_says_so(url: str, headers: dict[str, str], body: bytes) -> None:
+    answer = httpx2.post(f"{url}/v1/files", headers=headers | {"api-key": KEY}, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_multipart"
+
+
+def test_declared_length_over_the_cap_is_refused_before_it_is_read(url: str) -> None:
+    address = httpx2.URL(url)
+    with socket.create_connection((address.host, address.port)) as connection:
+        head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\napi-key: {KEY}\r\ncontent-length: {600 * 2**20}\r\n\r\n"
+        connection.sendall(head.encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 413")
+    assert "body_too_large" in answer

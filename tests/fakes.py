@@ -1,0 +1,139 @@
+"""Fakes for tests alone: an engine that is a tiny HTTP server, and an executor whose trainer is a function."""
+
+import json
+import math
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from luthier.core.ports import Address, ParityReport, ServedModel
+from luthier.core.states import RunState
+from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Started, Succeeded
+
+
+class EchoEngine:
+    """Speaks OpenAI chat on loopback; its answer repeats the request it got, so tests see what an engine is asked."""
+
+    def __init__(self) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.loaded: dict[str, ServedModel] = {}
+        self.released: list[str] = []
+
+    def ensure(self, model: ServedModel) -> Address:
+        self.loaded[model.id] = model
+        return Address(f"http://127.0.0.1:{self._server.server_port}/v1", {"adapter": model.id})
+
+    def release(self, model_id: str) -> None:
+        self.loaded.pop(model_id, None)
+        self.released.append(model_id)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _EchoHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if body["messages"][-1]["content"] == "too long":
+            refusal = {"type": "exceed_context_size_error", "message": "9000 tokens, 8192 fit", "code": 400}
+            self._send(400, "application/json", json.dumps({"error": refusal}))
+            return
+        answer = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "engine's own",
+            "timings": {"ms": 1},
+            "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps(body)}}
+            ],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        }
+        if not body.get("stream"):
+            self._send(200, "application/json", json.dumps(answer))
+            return
+        pieces = [
+            {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in ("a", "b")
+        ]
+        pieces += [
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": answer["usage"]},
+        ]
+        shared = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "engine's own"}
+        lines = [f"data: {json.dumps(shared | piece)}\n\n" for piece in pieces]
+        self._send(200, "text/event-stream", "".join(lines) + "data: [DONE]\n\n")
+
+    def _send(self, status: int, kind: str, text: str) -> None:
+        data = text.encode()
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def agreeing_parity(address: Address, folder: Path) -> ParityReport:
+    return ParityReport(8, 0.001, 0.0001, 0.05, True, "the fake agrees")
+
+
+def failing_parity(address: Address, folder: Path) -> ParityReport:
+    return ParityReport(8, 2.5, 0.5, 0.05, False, "differs by 2.5 nats where 0.05 are allowed.")
+
+
+class ScriptedExecutor:
+    """Runs a function in the place of the trainer, at once, when a run is started."""
+
+    def __init__(self, trainer: Callable[[RunDirectory], None]) -> None:
+        self.trainer = trainer
+        self.started: list[Path] = []
+        self.stopped: list[str] = []
+        self.alive: set[str] = set()
+
+    def start(self, run: Path) -> str:
+        self.started.append(run)
+        handle = f"fake:{len(self.started)}"
+        self.trainer(RunDirectory(run))
+        return handle
+
+    def look(self, handle: str) -> RunState:
+        return RunState.ALIVE if handle in self.alive else RunState.GONE
+
+    def stop(self, handle: str) -> None:
+        self.stopped.append(handle)
+        self.alive.discard(handle)
+
+
+def train_well(run: RunDirectory, at: float = 1_800_000_000.0) -> None:
+    """Writes what a trainer of two epochs of two steps writes."""
+    spec = run.read_spec()
+    run.append(Started(at=at, n_steps=4, n_examples=10, n_tokens=100, supervised_tokens=40))
+    run.results.write_text("step,train_loss\n")
+    for step in range(1, 5):
+        epoch_end = step % 2 == 0
+        loss = math.exp(-step)
+        full = (
+            {"full_valid_loss": 0.5, "full_valid_mean_token_accuracy": 0.9} if epoch_end and spec.has_validation else {}
+        )
+        run.append(Metrics(at=at + step, step=step, n_steps=4, train_loss=loss, train_mean_token_accuracy=0.5, **full))
+        if epoch_end:
+            save_checkpoint(run, step, at + step)
+    run.append(Succeeded(at=at + 5, trained_tokens=200, seconds=5.0, peak_memory_bytes=1))
+
+
+def save_checkpoint(run: RunDirectory, step: int, at: float, dropped: tuple[str, ...] = ()) -> None:
+    folder = run.checkpoints / f"step-{step:06d}"
+    folder.mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "adapter_config.json", "probes.json", "meta.json"):
+        (folder / name).write_text(f"{name} of step {step}")
+    metrics = {"step": float(step), "train_loss": 0.1}
+    run.append(CheckpointSaved(at=at, step=step, epoch=step // 2, folder=folder.name, metrics=metrics, dropped=dropped))

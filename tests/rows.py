@@ -1,0 +1,19 @@
+"""Training rows for tests: the guide's ten Clippy rows, and rows that are wrong."""
+
+import json
+from pathlib import Path
+
+CLIPPY = Path(__file__).parent / "data" / "clippy.jsonl"
+
+
+def good(n: int = 10) -> bytes:
+    """`n` rows of chat that no rule objects to, each different."""
+    lines = []
+    for number in range(n):
+        messages = [
+            {"role": "system", "content": "You are brief."},
+            {"role": "user", "content": f"What is {number} plus one?"},
+            {"role": "assistant", "content": f"It is {number + 1}."},
+        ]
+        lines.append(json.dumps({"messages": messages}))
+    return ("\n".join(lines) + "\n").encode()
