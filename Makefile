@@ -4,11 +4,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLD_SDK := .cache/openai-0.28.1
 BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model demo test test-fast check fix clean
+.PHONY: help setup model old-sdk demo test test-fast check fix clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,8 +30,15 @@ model: setup ## bring the embedded base model (92 MB, once)
 demo: model ## the guide's workflow on its ten Clippy rows, against a real service with a real model
 	@$(BIN)/python examples/demo.py
 
-test: model ## every test, the guide's story with the real model included
+test: model old-sdk ## every test, the guide's story with the real model included
 	@$(BIN)/python -m pytest
+
+old-sdk: $(OLD_SDK)/openai
+
+# The last block of the guide is written for openai 0.28, which cannot stand beside the newest one in one environment.
+$(OLD_SDK)/openai: | setup
+	@echo "== bringing openai 0.28.1 for the guide's last block"
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --target $(OLD_SDK) 'openai==0.28.1' 'aiohttp==3.14.5' 'requests==2.34.2' 'tqdm==4.70.1'
 
 test-fast: setup ## the tests that need no model: under 90 seconds
 	@$(BIN)/python -m pytest -m 'not story and not model'

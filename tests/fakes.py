@@ -3,13 +3,15 @@
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from luthier.core.ports import Address, ParityReport, ServedModel
 from luthier.core.states import RunState
 from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Started, Succeeded
+from luthier.store.db import Connection, Database
 
 
 class EchoEngine:
@@ -17,7 +19,7 @@ class EchoEngine:
 
     def __init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         self.loaded: dict[str, ServedModel] = {}
         self.released: list[str] = []
@@ -114,7 +116,9 @@ class ScriptedExecutor:
 
 
 def train_well(run: RunDirectory, at: float = 1_800_000_000.0) -> None:
-    """Writes what a trainer of two epochs of two steps writes."""
+    """Writes what a trainer of two epochs of two steps writes; does nothing where that is written already."""
+    if any(isinstance(event, Succeeded) for event, _ in run.tail()):
+        return
     spec = run.read_spec()
     run.append(Started(at=at, n_steps=4, n_examples=10, n_tokens=100, supervised_tokens=40))
     run.results.write_text("step,train_loss\n")
@@ -137,3 +141,25 @@ def save_checkpoint(run: RunDirectory, step: int, at: float, dropped: tuple[str,
         (folder / name).write_text(f"{name} of step {step}")
     metrics = {"step": float(step), "train_loss": 0.1}
     run.append(CheckpointSaved(at=at, step=step, epoch=step // 2, folder=folder.name, metrics=metrics, dropped=dropped))
+
+
+class Killed(BaseException):
+    """What a kill is to the code that it hits: nothing that `except Exception` holds up."""
+
+
+class MortalDatabase(Database):
+    """A database whose service dies just before or just after its k-th write."""
+
+    def __init__(self, database: Database, write: int, when: str) -> None:
+        self.engine = database.engine
+        self._left, self._when = write, when
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        self._left -= 1
+        if self._left == 0 and self._when == "before":
+            raise Killed
+        with super().writing() as tx:
+            yield tx
+        if self._left == 0:
+            raise Killed

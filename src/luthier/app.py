@@ -42,7 +42,7 @@ class Service:
 
 def build(settings: Settings) -> Service:
     """Opens the data folder and builds the service. Raises ValueError for a wrong catalog, OSError for a bad folder."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     context = Context(
         database=db.make(settings.data_dir / "luthier.db"),
         blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(settings.data_dir / "blobs"),

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-SPEC_VERSION = 1
 RESULT_COLUMNS = (
     "step",
     "train_loss",
@@ -37,7 +36,7 @@ class LoraRecipe(_Value):
 class TrainSpec(_Value):
     """All that the trainer is told; every "auto" is already a number. `learning_rate` is the peak rate itself."""
 
-    version: Literal[1] = SPEC_VERSION
+    version: Literal[1] = 1
     job_id: str
     base_model: str
     base_folder: Path

@@ -58,7 +58,7 @@ class JobBody(_Body):
     suffix: str | None = None
     integrations: list[dict[str, Any]] | None = None
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
-    trainingType: str | int | None = None  # noqa: N815 - the wire's own spelling
+    trainingType: str | int | None = None
     prompt_loss_weight: float | None = None
 
     def asked(self) -> Hyperparameters:
@@ -100,7 +100,7 @@ class ModelOfDeployment(_Body):
     format: str = "OpenAI"
     version: str | None = None
     source: str | None = None
-    sourceAccount: str | None = None  # noqa: N815 - the wire's own spelling
+    sourceAccount: str | None = None
 
 
 class DeploymentProperties(BaseModel):

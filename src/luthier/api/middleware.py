@@ -6,6 +6,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from luthier.core.errors import TooLarge
@@ -39,16 +40,19 @@ class RequestLog:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 headers["apim-request-id"] = request_id
+            elif not message.get("more_body", False):
+                # Before the last byte goes out: who has the answer can find its line.
+                _log(scope, request_id, status, time.perf_counter() - started)
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            milliseconds = (time.perf_counter() - started) * 1000
-            route = getattr(scope.get("route"), "path", "-")
-            logger.info(
-                "request id=%s %s %s status=%d ms=%.1f", request_id, scope["method"], route, status, milliseconds
-            )
+        await self._app(scope, receive, send_with_id)
+
+
+def _log(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    route = scope.get("route")
+    path = route.path if isinstance(route, Route) else "-"
+    line = "request id=%s %s %s status=%d ms=%.1f"
+    logger.info(line, request_id, scope["method"], path, status, seconds * 1000)
 
 
 class BodyCap:

@@ -7,12 +7,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-screen = Console()
-errors = Console(stderr=True)
+screen = Console(soft_wrap=True)
+errors = Console(stderr=True, soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table; an empty one says so."""
+    """Prints a table; an empty one says so. Into a pipe go tab-separated lines without a head: ids stay whole."""
+    if not screen.is_terminal:
+        for row in rows:
+            print("\t".join("" if cell is None else str(cell) for cell in row))  # rich would write spaces for tabs
+        return
     built = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         built.add_column(column, overflow="fold")

@@ -57,7 +57,7 @@ def resolve(asked: Hyperparameters, n_examples: int) -> ResolvedHyperparameters:
 def auto_batch_size(n_examples: int) -> int:
     """Half the square root of the number of examples, as the nearest power of two, from 2 to 32."""
     exponent = round(math.log2(max(math.sqrt(n_examples) / 2, 1)))
-    return min(max(2**exponent, 2), 32)
+    return min(max(1 << exponent, 2), 32)
 
 
 def auto_epochs(n_examples: int, batch_size: int) -> int:

@@ -51,8 +51,8 @@ class Job:
     """One user's request for a fine-tuned model.
 
     `base_model` is the catalog's name of the weights; `parent_model` the fine-tuned model or checkpoint that the job
-    goes on from; `hyperparameters` hold what was asked until validation, and numbers only from then on; `extras` are fields
-    that the caller sent to see again (metadata, trainingType).
+    goes on from; `hyperparameters` hold what was asked until validation, and numbers only from then on; `extras` are
+    fields that the caller sent to see again (metadata, trainingType).
     """
 
     id: str

@@ -69,11 +69,17 @@ class Supervisor:
             self._woken.notify_all()
 
     def stop(self) -> None:
-        """Ends the loops after their pass. Running trainers go on: a later start of the service finds them again."""
+        """Ends the loops after their pass, and running trainers after their step: a later start goes on from there."""
         self._stopping.set()
         self.wake()
         for thread in self._threads:
             thread.join()
+        with self.context.database.reading() as tx:
+            running = [job for job in jobs.list_open(tx) if job.handle is not None]
+        for job in running:
+            assert job.handle is not None
+            self.executor.stop(job.handle)
+            logger.info("run left for the next start job=%s", job.id)
 
     def _run(self, name: str, tick: Callable[[], None]) -> None:
         while not self._stopping.is_set():
