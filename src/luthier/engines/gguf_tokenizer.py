@@ -1,0 +1,139 @@
+"""Writes a byte-level BPE tokenizer and the chat template into a GGUF file, from the files that transformers saves."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from luthier.core.errors import Unsupported
+
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_TAIL = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_QWEN = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_TAIL}"
+_LLAMA = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_TAIL}"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_TEKKEN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|\p{{N}}"
+    rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_TAIL}"
+)
+
+PRE_TOKENIZERS: Mapping[tuple[str, ...], str] = {
+    ("gpt2",): "gpt-2",
+    ("digits", "gpt2"): "smollm",
+    (_LLAMA,): "llama-bpe",
+    (_QWEN,): "qwen2",
+    (_TEKKEN,): "tekken",
+}
+"""How text is cut before the merges -> `tokenizer.ggml.pre`: llama.cpp holds the regular expressions by these names.
+
+llama.cpp's expressions for tekken treat letters outside ASCII as both cases: such words may be cut otherwise there.
+"""
+
+
+def add_tokenizer(writer: gguf.GGUFWriter, hf_folder: Path, vocabulary: int) -> None:
+    """Adds tokens, merges, special ids and the chat template. Raises Unsupported for other kinds of tokenizers."""
+    tokenizer = json.loads((hf_folder / "tokenizer.json").read_bytes())
+    config = json.loads((hf_folder / "tokenizer_config.json").read_bytes())
+    if tokenizer["model"]["type"] != "BPE" or tokenizer["model"].get("byte_fallback"):
+        raise _unsupported("is not a byte-level BPE")
+    if tokenizer["normalizer"] not in (None, {"type": "NFC"}):
+        raise _unsupported("normalises text in a way that llama.cpp does not know")
+    tokens, types = _vocabulary(tokenizer, vocabulary)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_pre_tokenizer(tokenizer["pre_tokenizer"]))
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    merges = tokenizer["model"]["merges"]
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    _add_special_ids(writer, hf_folder, config, {token: id for id, token in enumerate(tokens)})
+    writer.add_chat_template(read_chat_template(hf_folder))
+
+
+def read_chat_template(hf_folder: Path) -> str:
+    """The template as text. Raises Unsupported where the model has none: such a model cannot chat."""
+    jinja = hf_folder / "chat_template.jinja"
+    if jinja.exists():
+        # newline="" keeps every character: the template is part of what was trained.
+        with jinja.open(encoding="utf-8", newline="") as stream:
+            return stream.read()
+    template = json.loads((hf_folder / "tokenizer_config.json").read_bytes()).get("chat_template")
+    if not isinstance(template, str):
+        raise _unsupported("has no chat template")
+    return template
+
+
+def _vocabulary(tokenizer: Mapping[str, Any], size: int) -> tuple[list[str], list[gguf.TokenType]]:
+    # Embedding matrices are often padded beyond the tokens: the unused rows need names of their own.
+    tokens = [f"[PAD{id}]" for id in range(size)]
+    types = [gguf.TokenType.UNUSED] * size
+    for token, id in tokenizer["model"]["vocab"].items():
+        tokens[id], types[id] = token, gguf.TokenType.NORMAL
+    for added in tokenizer["added_tokens"]:
+        kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
+        tokens[added["id"]], types[added["id"]] = added["content"], kind
+    return tokens, types
+
+
+def _pre_tokenizer(pre_tokenizer: Mapping[str, Any] | None) -> str:
+    steps = tuple(_steps(pre_tokenizer)) if pre_tokenizer else ()
+    if steps not in PRE_TOKENIZERS:
+        raise _unsupported("cuts text by rules that llama.cpp has no name for here")
+    return PRE_TOKENIZERS[steps]
+
+
+def _steps(node: Mapping[str, Any]) -> Iterator[str]:
+    match node:
+        case {"type": "Sequence", "pretokenizers": children}:
+            for child in children:
+                yield from _steps(child)
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": use_regex}:
+            if use_regex:
+                yield "gpt2"
+        case {"type": "Digits", "individual_digits": True}:
+            yield "digits"
+        case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
+            yield pattern
+        case _:
+            yield "unknown"
+
+
+def _add_special_ids(
+    writer: gguf.GGUFWriter, hf_folder: Path, config: Mapping[str, Any], ids: Mapping[str, int]
+) -> None:
+    def id_of(key: str) -> int | None:
+        token = config.get(key)
+        content = token["content"] if isinstance(token, dict) else token
+        return ids.get(content) if content is not None else None
+
+    # The template alone says where a BOS stands, as in training: tokenizers' own rules never add one here.
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+    if (bos := id_of("bos_token")) is not None:
+        writer.add_bos_token_id(bos)
+    if (pad := id_of("pad_token")) is not None:
+        writer.add_pad_token_id(pad)
+    if (unknown := id_of("unk_token")) is not None:
+        writer.add_unk_token_id(unknown)
+    eos = id_of("eos_token")
+    if eos is None:
+        raise _unsupported("has no end-of-sequence token")
+    writer.add_eos_token_id(eos)
+    further = [id for id in _generation_ends(hf_folder) if id != eos]
+    for add, id in zip((writer.add_eot_token_id, writer.add_eom_token_id), further, strict=False):
+        add(id)
+
+
+def _generation_ends(hf_folder: Path) -> list[int]:
+    path = hf_folder / "generation_config.json"
+    ends = json.loads(path.read_bytes()).get("eos_token_id") if path.exists() else None
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _unsupported(what: str) -> Unsupported:
+    names = ", ".join(sorted(PRE_TOKENIZERS.values()))
+    return Unsupported(
+        "unsupported_tokenizer",
+        f"This model's tokenizer {what}. Servable are byte-level BPE tokenizers of the kinds {names}, with a template.",
+    )

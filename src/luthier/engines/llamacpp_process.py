@@ -1,0 +1,207 @@
+"""One engine process as its parent sees it: start, proof that it answers, idleness, end."""
+
+import json
+import os
+import secrets
+import selectors
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from luthier.core.errors import Unavailable
+from luthier.core.ports import Address, ServedModel
+from luthier.engines.llamacpp_server import Config
+
+BASE_GGUF = "base-f16.gguf"
+LOG = "engine.log"
+_PROOF_TIMEOUT_S = 120.0
+_END_TIMEOUT_S = 5.0
+_SLEEP_WHEN_WAITING = {"OMP_WAIT_POLICY": "passive"}
+"""Threads that spin while they wait for one another collapse (60 -> 1 token/s) as soon as anything else computes on
+the machine, a training run for example; asleep they lose a part of their speed on an idle one (docs/serving.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How processes are started: the same for every base."""
+
+    python: str
+    context_tokens: int
+    slots: int
+    threads: int
+    timeout_s: float
+
+
+class EngineProcess:
+    """A llama.cpp server with a list of models that never changes: llama.cpp loads adapters at its start only."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        folder: Path,
+        key: str,
+        models: Sequence[ServedModel],
+    ) -> None:
+        self.folder = folder
+        self._process = process
+        self._models = {model.id: model for model in models}
+        self._adapters = [model.id for model in models if model.adapter_folder]
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._url = ""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def exit_status(self) -> int | None:
+        """None while the process lives; below zero, the signal that ended it."""
+        return self._process.poll()
+
+    def serves(self, model: ServedModel) -> bool:
+        """Whether an address for the model can be given: a live process serves its base without asking for it."""
+        known = model.adapter_folder is None or self._models.get(model.id) == model
+        return known and self.exit_status() is None
+
+    def address(self, model: ServedModel) -> Address:
+        """Names every adapter of the process: one that a request leaves out keeps the scale it happens to have."""
+        scales = [
+            {"id": place, "scale": 1.0 if model.adapter_folder and id == model.id else 0.0}
+            for place, id in enumerate(self._adapters)
+        ]
+        return Address(f"{self._url}/v1", {"lora": scales}, self._headers)
+
+    def await_ready(self, timeout_s: float) -> None:
+        """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""
+        line = _read_line(self._process, timeout_s)
+        if line is None:
+            raise self._failed(f"did not load the model within {timeout_s:.0f} s")
+        if not line:
+            self._process.wait(_END_TIMEOUT_S)
+            raise self._failed(f"ended while loading (status {self.exit_status()})")
+        answer = json.loads(line)
+        if "url" not in answer:
+            raise Unavailable(answer["code"], answer["message"])
+        self._url = answer["url"]
+
+    def prove(self, model: ServedModel) -> None:
+        """Has one token computed by the model. Raises Unavailable where that fails.
+
+        Status replies are no proof: the server's "success" for an adapter that it never loaded is one of its traps.
+        """
+        try:
+            with self._client(_PROOF_TIMEOUT_S) as client:
+                loaded = client.get("/lora-adapters").json()
+                if [adapter["scale"] for adapter in loaded] != [0.0] * len(self._adapters):
+                    raise self._unproven("did not load its adapters at scale 0")
+                question = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "temperature": 0}
+                reply = client.post("/v1/chat/completions", json={**question, **self.address(model).fields})
+                if reply.status_code != 200 or reply.json()["usage"]["completion_tokens"] != 1:
+                    raise self._unproven(f"does not answer with {model.id} (HTTP {reply.status_code})")
+        except httpx2.HTTPError as error:
+            raise self._unproven("does not answer") from error
+
+    def is_idle(self) -> bool:
+        """Whether no slot works on a request; a process that is gone is idle."""
+        try:
+            with self._client(_END_TIMEOUT_S) as client:
+                return not any(slot["is_processing"] for slot in client.get("/slots").json())
+        except httpx2.TimeoutException:
+            return False
+        except httpx2.HTTPError:
+            return self.exit_status() is not None
+
+    def end(self) -> None:
+        """Ends the process now and removes its files; returns when it is gone."""
+        self._process.terminate()
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.abandon()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Closes our ends of the pipes of a process that has ended; its folder with the log stays."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def _client(self, timeout_s: float) -> httpx2.Client:
+        return httpx2.Client(base_url=self._url, headers=self._headers, timeout=timeout_s, trust_env=False)
+
+    def _failed(self, what: str) -> Unavailable:
+        return Unavailable("engine_failed", f"The engine process {what}. Its log: {self.folder / LOG}")
+
+    def _unproven(self, what: str) -> Unavailable:
+        return Unavailable("engine_failed", f"The new engine process {what}, so it was ended. Try again.")
+
+
+def start(launch: Launch, folder: Path, models: Sequence[ServedModel]) -> EngineProcess:
+    """Starts a process for the models, which share a base, and returns it once it is loaded. Raises Unavailable."""
+    base = models[0]
+    gguf = base.base_folder / BASE_GGUF
+    if not gguf.exists():
+        raise Unavailable("model_not_ready", f"{gguf} is missing. Run: luthier models pull {base.base_model}")
+    key = secrets.token_hex(16)
+    config_path = _configure(launch, folder, models, key)
+    with (folder / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [launch.python, "-m", "luthier.engines.llamacpp_server", str(config_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            # A Ctrl-C is for the service: it ends its engines when the answers under way are done.
+            start_new_session=True,
+            env={**_SLEEP_WHEN_WAITING, **os.environ},
+        )
+    engine = EngineProcess(process, folder, key, models)
+    try:
+        engine.await_ready(launch.timeout_s)
+    except Unavailable:
+        process.kill()
+        process.wait()
+        engine.abandon()
+        raise
+    return engine
+
+
+def _configure(launch: Launch, folder: Path, models: Sequence[ServedModel], key: str) -> Path:
+    base = models[0]
+    config = Config(
+        base_folder=str(base.base_folder),
+        base_gguf=str(base.base_folder / BASE_GGUF),
+        alias=base.base_model,
+        adapters=tuple(str(model.adapter_folder) for model in models if model.adapter_folder),
+        context_tokens=launch.context_tokens,
+        slots=launch.slots,
+        threads=launch.threads,
+        key=key,
+    )
+    folder.mkdir(parents=True, mode=0o700)
+    path = folder / "config.json"
+    path.touch(mode=0o600)  # it holds the key
+    path.write_text(config.to_json())
+    return path
+
+
+def _read_line(process: "subprocess.Popen[bytes]", timeout_s: float) -> bytes | None:
+    """The first line of stdout; empty if the process ends without one, None when time is up."""
+    assert process.stdout is not None
+    data = b""
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not data.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                return None
+            piece = os.read(process.stdout.fileno(), 4096)
+            if not piece:
+                return b""
+            data += piece
+    return data

@@ -1,0 +1,141 @@
+"""Proves served = trained: the engine's log-probabilities against those that the trainer wrote in probes.json.
+
+The engine is asked in messages, as a user asks: template, tokenizer, weights and adapter are proven together.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from luthier.core.errors import Unavailable
+from luthier.core.ports import Address, ParityReport
+
+PROBES = "probes.json"
+TOLERANCES = {"float32": 0.15, "bfloat16": 1.5}
+"""Nats between two log-probabilities, by the dtype in which the trainer computed the probes.
+
+Measured on smollm2-135m-instruct (docs/serving.md): float32 at most 0.025 for the base and 0.044 for tuned adapters,
+mean 0.003 and 0.004; bfloat16 0.24 and 0.62, mean 0.05 and 0.07. llama.cpp multiplies f16 weights by f16 activations.
+"""
+MEAN_SHARE = 0.1
+"""The mean difference may be this share of the tolerance: small errors everywhere (a wrong scale) show in the mean."""
+COMPARED = 5
+"""So many of the trainer's likeliest tokens are compared at each position, those above MIN_LOGPROB."""
+MIN_LOGPROB = -6.9
+"""A probability of 0.001: below it, rounding moves the logarithm of what hardly ever is said."""
+ENGINE_TOP = 40
+MAX_SPLIT = 4
+"""So many bytes has the longest character of UTF-8, and so many tokens at most."""
+_TIMEOUT_S = 300.0
+
+Logprobs = Mapping[int, float]
+
+
+@dataclass(slots=True)
+class _Findings:
+    differences: list[float] = field(default_factory=list)
+    positions: int = 0
+    fault: str = ""
+    """Why no comparison of numbers is possible at all; empty as long as it is."""
+
+
+def check_parity(address: Address, folder: Path) -> ParityReport:
+    """Asks each probe greedily and compares position by position for as long as both continue alike.
+
+    Where both like two tokens almost equally they may continue differently: that ends the probe and is no failure
+    while the log-probabilities at the fork agree. Raises Unavailable if the engine does not answer.
+    """
+    path = folder / PROBES
+    if not path.exists():
+        return _report(_Findings(fault=f"{path} is missing, so nothing can be proven"), 0.0)
+    content = json.loads(path.read_bytes())
+    tolerance = TOLERANCES.get(content["dtype"], min(TOLERANCES.values()))
+    findings = _Findings()
+    with httpx2.Client(headers=dict(address.headers), timeout=_TIMEOUT_S, trust_env=False) as client:
+        for number, probe in enumerate(content["probes"], start=1):
+            answer = _ask(client, address, probe)
+            prompt_tokens = answer["usage"]["prompt_tokens"]
+            if prompt_tokens != probe["prompt_tokens"]:
+                findings.fault = (
+                    f"probe {number} is {prompt_tokens} tokens in the engine and {probe['prompt_tokens']} in the "
+                    "trainer: the chat template or the tokenizer differs"
+                )
+                break
+            _compare(answer["choices"][0], probe["positions"], findings)
+    return _report(findings, tolerance)
+
+
+def _ask(client: httpx2.Client, address: Address, probe: Mapping[str, Any]) -> Mapping[str, Any]:
+    body = {
+        "messages": probe["messages"],
+        "temperature": 0,
+        "max_tokens": len(probe["positions"]),
+        "logprobs": True,
+        "top_logprobs": ENGINE_TOP,
+        "cache_prompt": False,
+        **address.fields,
+    }
+    try:
+        reply = client.post(f"{address.url}/chat/completions", json=body)
+    except httpx2.HTTPError as error:
+        raise Unavailable("engine_failed", "The engine does not answer the parity probes. Try again.") from error
+    if reply.status_code != 200:
+        raise Unavailable("engine_failed", f"The engine refuses the parity probes (HTTP {reply.status_code}).")
+    answer = reply.json()
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _compare(choice: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], findings: _Findings) -> None:
+    next_place = 0
+    for entry in choice["logprobs"]["content"]:
+        place = _place(entry, trained, next_place)
+        if place is None:
+            return
+        engine_top = {top["id"]: top["logprob"] for top in entry["top_logprobs"]}
+        findings.differences += _differences(engine_top, dict(trained[place]["top"]), entry["id"])
+        findings.positions += 1
+        if entry["id"] != trained[place]["token_id"]:
+            return
+        next_place = place + 1
+
+
+def _place(entry: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], place: int) -> int | None:
+    """Which of the trainer's positions an entry is for; None if that cannot be told.
+
+    llama.cpp writes no entry for a token that ends within a character. The next entry then has those bytes too, more
+    than its token has in the list of alternatives.
+    """
+    own_bytes = next((top["bytes"] for top in entry["top_logprobs"] if top["id"] == entry["id"]), entry["bytes"])
+    if entry["bytes"] == own_bytes:
+        return place if place < len(trained) else None
+    later = range(place + 1, min(place + MAX_SPLIT, len(trained)))
+    return next((other for other in later if trained[other]["token_id"] == entry["id"]), None)
+
+
+def _differences(engine_top: Logprobs, trainer_top: Logprobs, chosen: int) -> Iterator[float]:
+    """A token that one list lacks is less likely there than the list's last: the difference is at least that."""
+    likeliest = list(trainer_top.items())[:COMPARED]
+    for token_id, logprob in likeliest:
+        if logprob > MIN_LOGPROB:
+            yield abs(engine_top.get(token_id, min(engine_top.values())) - logprob)
+    if chosen not in dict(likeliest):
+        yield abs(engine_top[chosen] - trainer_top.get(chosen, min(trainer_top.values())))
+
+
+def _report(findings: _Findings, tolerance: float) -> ParityReport:
+    differences = findings.differences
+    largest = max(differences, default=0.0)
+    mean = sum(differences) / len(differences) if differences else 0.0
+    agrees = not findings.fault and findings.positions > 0 and largest <= tolerance and mean <= tolerance * MEAN_SHARE
+    figures = (
+        f"The largest difference of log-probabilities over {findings.positions} positions is {largest:.4f} nats "
+        f"(mean {mean:.4f}; tolerated are {tolerance:g} and a mean of {tolerance * MEAN_SHARE:g})."
+    )
+    if findings.fault:
+        figures = f"Not the trained model: {findings.fault}. {figures}"
+    return ParityReport(findings.positions, largest, mean, tolerance, agrees, figures)

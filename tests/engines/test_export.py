@@ -1,0 +1,148 @@
+"""GGUF files: what lies in them, what is refused, and that llama.cpp computes from them what torch computes."""
+
+import json
+from pathlib import Path
+
+import gguf
+import httpx2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from engines import small
+from luthier.core.errors import Unsupported
+from luthier.core.ports import ServedModel
+from luthier.engines import export
+from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.parity import check_parity
+
+HARD_TEXTS = (
+    "the cat's 12 hats, 1234567 and 3.14159!",
+    "  two  spaces\n\n\n and\ttabs \r\n then   ",
+    "x  12\n\n 3. WE'LL see: I'm, you'd, it'S",
+    "Ünïcode 東京 здравствуй مرحبا 🙂👩‍👩‍👧 ½ ² ٣",
+    "def f(x):\n    return {'a': x**2}  # <|not_special|> <b>",
+    "<|im_start|>user\nthe<|im_end|>",
+)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory):
+    engine = LlamaCppEngine(tmp_path_factory.mktemp("engines"), context_tokens=2048, slots=2, threads=1)
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("kind", small.KINDS)
+def test_export_of_each_architecture_computes_what_torch_computes(kind: str, engine: LlamaCppEngine, tmp_path: Path):
+    base = small.make_base(tmp_path / "base", kind)
+    adapter = small.make_adapter(tmp_path / "adapter", base, use_rslora=kind == "qwen3")
+    export.export_base(base)
+
+    tuned_address = engine.ensure(ServedModel(f"{kind}.ft", kind, base, adapter))
+    base_address = engine.ensure(ServedModel(kind, kind, base, None))
+
+    of_base = check_parity(base_address, small.write_probes(base, base))
+    of_adapter = check_parity(tuned_address, small.write_probes(adapter, base, adapter))
+    assert of_base.agrees, of_base.reason
+    assert of_adapter.agrees, of_adapter.reason
+    assert not check_parity(base_address, adapter).agrees
+    assert not check_parity(tuned_address, base).agrees
+    tokenizer = AutoTokenizer.from_pretrained(base / "hf")
+    for text in HARD_TEXTS:
+        reply = httpx2.post(
+            base_address.url.removesuffix("/v1") + "/tokenize",
+            json={"content": text, "parse_special": True},
+            headers=dict(base_address.headers),
+        )
+        assert reply.json()["tokens"] == tokenizer(text, add_special_tokens=False).input_ids, text
+    engine.release(kind)
+    engine.release(f"{kind}.ft")
+
+
+def test_export_of_bf16_values_is_exact_and_norms_stay_float32(tmp_path: Path):
+    base = small.make_base(tmp_path, "qwen2")
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(export.export_base(base)).tensors}
+    weights = load_file(base / "hf" / "model.safetensors")
+
+    up = weights["model.layers.1.mlp.up_proj.weight"].float().numpy()
+    assert tensors["blk.1.ffn_up.weight"].data.dtype == np.float16
+    # Only values under 2**-14, f16's smallest normal number, may be rounded.
+    served = tensors["blk.1.ffn_up.weight"].data.astype(np.float32)
+    assert np.array_equal(served[np.abs(up) >= 2**-14], up[np.abs(up) >= 2**-14])
+    assert np.abs(served - up).max() <= 2**-25
+    assert tensors["blk.0.attn_norm.weight"].data.dtype == np.float32
+    assert tensors["blk.0.attn_q.bias"].data.dtype == np.float32
+    assert "output.weight" not in tensors
+
+
+def test_export_keeps_the_chat_template_to_the_character(tmp_path: Path):
+    template = small.TEMPLATE + "\n{# Ünïcode and a tab\t#}  "
+    base = small.make_base(tmp_path, "llama", template=template)
+    fields = gguf.GGUFReader(export.export_base(base)).fields
+    assert fields["tokenizer.chat_template"].contents() == template
+
+
+def test_export_of_an_unknown_architecture_names_those_that_can_be_served(tmp_path: Path):
+    base = small.make_base(tmp_path, "llama")
+    _change_json(base / "hf" / "config.json", architectures=["GemmaForCausalLM"])
+    with pytest.raises(Unsupported, match=r"GemmaForCausalLM.*LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"):
+        export.export_base(base)
+
+
+def test_export_of_yarn_rope_is_refused(tmp_path: Path):
+    base = small.make_base(tmp_path, "qwen2")
+    _change_json(base / "hf" / "config.json", rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0})
+    with pytest.raises(Unsupported, match="yarn"):
+        export.export_base(base)
+
+
+def test_export_of_an_unknown_way_to_cut_text_is_refused(tmp_path: Path):
+    base = small.make_base(tmp_path, "llama")
+    _change_json(base / "hf" / "tokenizer.json", pre_tokenizer={"type": "Whitespace"})
+    with pytest.raises(Unsupported, match="cuts text"):
+        export.export_base(base)
+
+
+def test_export_of_a_value_beyond_f16_names_the_tensor_and_leaves_no_file(tmp_path: Path):
+    base = small.make_base(tmp_path, "llama")
+    weights = load_file(base / "hf" / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][3, 3] = 1e5
+    save_file(weights, base / "hf" / "model.safetensors")
+    with pytest.raises(Unsupported, match=r"blk\.1\.ffn_down\.weight.*65504"):
+        export.export_base(base)
+    assert [path.name for path in base.iterdir()] == ["hf"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"bias": "lora_only"}, "biases"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
+    ],
+)
+def test_export_of_an_adapter_that_gguf_cannot_express_is_refused(
+    settings: dict[str, object], word: str, tmp_path: Path
+):
+    base = small.make_base(tmp_path / "base", "qwen2")
+    small.lora_config(**settings).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(Unsupported, match=word):
+        export.export_adapter(tmp_path / "adapter", base)
+
+
+def test_export_of_an_adapter_with_further_weights_is_refused(tmp_path: Path):
+    base = small.make_base(tmp_path / "base", "llama")
+    adapter = small.make_adapter(tmp_path / "adapter", base)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file({**weights, "base_model.model.lm_head.weight": torch.zeros(2, 2)}, adapter / "adapter_model.safetensors")
+    with pytest.raises(Unsupported, match=r"lm_head\.weight"):
+        export.export_adapter(adapter, base)
+    assert not (adapter / "adapter.gguf").exists()
+
+
+def _change_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -1,0 +1,115 @@
+"""The parity check: silent on what was trained, loud on every way in which it can be another model."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from engines import small
+from luthier.core.errors import Unavailable
+from luthier.core.ports import Address, ServedModel
+from luthier.engines import export
+from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.parity import check_parity
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and two adapters, each with its probes."""
+    folder = tmp_path_factory.mktemp("parity")
+    base = small.make_base(folder / "base", "qwen2")
+    export.export_base(base)
+    small.write_probes(base, base)
+    for name, seed in (("first", 1), ("second", 2)):
+        small.write_probes(small.make_adapter(folder / name, base, seed), base, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[LlamaCppEngine]:
+    engine = LlamaCppEngine(folder / "engines", context_tokens=1024, slots=2, threads=1)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def tuned(engine: LlamaCppEngine, folder: Path) -> Address:
+    engine.ensure(ServedModel("second", "base", folder / "base", folder / "second"))
+    return engine.ensure(ServedModel("first", "base", folder / "base", folder / "first"))
+
+
+def test_parity_of_the_trained_model_agrees_and_gives_figures(tuned: Address, folder: Path):
+    report = check_parity(tuned, folder / "first")
+    assert report.agrees
+    assert report.positions >= 8
+    assert 0 < report.mean_difference < report.max_difference < report.tolerance
+    assert f"{report.max_difference:.4f} nats" in report.reason
+
+
+def test_parity_without_the_adapter_fails(engine: LlamaCppEngine, tuned: Address, folder: Path):
+    base = engine.ensure(ServedModel("base", "base", folder / "base", None))
+    assert check_parity(base, folder / "base").agrees
+    assert not check_parity(base, folder / "first").agrees
+
+
+def test_parity_with_another_adapter_fails(tuned: Address, folder: Path):
+    assert not check_parity(tuned, folder / "second").agrees
+
+
+@pytest.mark.parametrize("scale", [0.9, 1.1, 2.0])
+def test_parity_with_another_scale_fails(scale: float, tuned: Address, folder: Path):
+    lora = tuned.fields["lora"]
+    assert isinstance(lora, list)
+    wrong = [{**entry, "scale": entry["scale"] * scale} for entry in lora]
+    assert not check_parity(replace(tuned, fields={"lora": wrong}), folder / "first").agrees
+
+
+def test_parity_with_a_template_that_differs_in_one_character_fails(
+    engine: LlamaCppEngine, folder: Path, tmp_path: Path
+):
+    address = served_with_template(engine, folder, tmp_path, "'\n' + message['content']", "' ' + message['content']")
+    assert not check_parity(address, folder / "base").agrees
+
+
+def test_parity_with_a_template_of_another_length_says_so(engine: LlamaCppEngine, folder: Path, tmp_path: Path):
+    report = check_parity(served_with_template(engine, folder, tmp_path, "<|im_end|>", "<|im_end|>."), folder / "base")
+    assert not report.agrees
+    assert "probe 1 is 54 tokens in the engine and 53 in the trainer" in report.reason
+
+
+def test_parity_with_weights_of_one_layer_changed_fails(engine: LlamaCppEngine, folder: Path, tmp_path: Path):
+    base = shutil.copytree(folder / "base", tmp_path / "base")
+    weights = load_file(base / "hf" / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"] *= 1.1
+    save_file(weights, base / "hf" / "model.safetensors")
+    export.export_base(base)
+    assert not check_parity(engine.ensure(ServedModel("changed", "changed", base, None)), base).agrees
+    engine.release("changed")
+
+
+def test_parity_without_probes_proves_nothing(tuned: Address, tmp_path: Path):
+    report = check_parity(tuned, tmp_path)
+    assert not report.agrees
+    assert "probes.json is missing" in report.reason
+    (tmp_path / "probes.json").write_text(json.dumps({"version": 1, "dtype": "float32", "probes": []}))
+    assert not check_parity(tuned, tmp_path).agrees
+
+
+def test_parity_of_an_engine_that_is_gone_is_unavailable(tuned: Address, folder: Path):
+    with pytest.raises(Unavailable):
+        check_parity(Address("http://127.0.0.1:9/v1", {}), folder / "first")
+    with pytest.raises(Unavailable, match="401"):
+        check_parity(replace(tuned, headers={}), folder / "first")
+
+
+def served_with_template(engine: LlamaCppEngine, folder: Path, tmp_path: Path, old: str, new: str) -> Address:
+    base = shutil.copytree(folder / "base", tmp_path / "base")
+    template = base / "hf" / "chat_template.jinja"
+    assert old in template.read_text()
+    template.write_text(template.read_text().replace(old, new, 1))
+    export.export_base(base)
+    return engine.ensure(ServedModel("other-template", "other", base, None))
