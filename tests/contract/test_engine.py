@@ -124,6 +124,30 @@ def test_ensure_after_close_is_refused_and_close_twice_is_no_error(engine: Engin
         engine.ensure(models.base)
 
 
+def test_same_seed_samples_the_same_answer_and_another_seed_another(engine: Engine, models: Models):
+    address = engine.ensure(models.first)
+    first, again, other = (answer(address, temperature=1.0, seed=seed) for seed in (5, 5, 6))
+    assert first == again != other
+
+
+def test_sampling_is_from_the_whole_distribution(engine: Engine, models: Models):
+    """Hot enough, an answer now and then leaves the forty likeliest tokens, where llama.cpp would cut by itself."""
+    address = engine.ensure(models.base)
+    body = {
+        "messages": [{"role": "user", "content": "Go on."}],
+        "max_tokens": 200,
+        "temperature": 2.0,
+        "seed": 1,
+        "ignore_eos": True,
+        "logprobs": True,
+        "top_logprobs": 40,
+        **address.fields,
+    }
+    reply = httpx2.post(f"{address.url}/chat/completions", json=body, headers=dict(address.headers), timeout=60)
+    entries = reply.json()["choices"][0]["logprobs"]["content"]
+    assert any(entry["id"] not in {top["id"] for top in entry["top_logprobs"]} for entry in entries)
+
+
 def answer(address: Address, prompt: str = "Tell me about the sea.", **fields: object) -> list[int]:
     """The first token ids of the greedy answer; small random models say nothing that is text."""
     body = {

@@ -10,6 +10,7 @@ from openai import AzureOpenAI, OpenAI
 
 import rows
 from conftest import KEY
+from luthier.service.context import Context
 
 
 @pytest.fixture(params=["azure", "azure_v1", "openai_client"])
@@ -68,6 +69,27 @@ def test_wrong_purpose_and_empty_file_are_refused_with_what_to_do(client: OpenAI
     with pytest.raises(openai.BadRequestError, match="no bytes"):
         client.files.create(file=("a.jsonl", b""), purpose="fine-tune")
     assert list(client.files.list()) == []
+
+
+@pytest.mark.parametrize("file_first", [False, True])
+def test_parts_of_the_form_come_in_any_order(url: str, file_first: bool) -> None:
+    parts = [
+        b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n',
+        b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{}\r\n',
+    ]
+    body = b"".join(parts[::-1] if file_first else parts) + b"--x--\r\n"
+    headers = {"api-key": KEY, "content-type": "multipart/form-data; boundary=x"}
+    answer = httpx2.post(f"{url}/v1/files", headers=headers, content=body)
+    assert (answer.status_code, answer.json()["bytes"]) == (200, 2)
+
+
+def test_refused_upload_leaves_no_bytes(url: str, context: Context) -> None:
+    headers = {"api-key": KEY, "content-type": "multipart/form-data; boundary=x"}
+    file = b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{}\r\n'
+    purpose = b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--x--\r\n'
+    for body in (file + purpose, file + b"--x--\r\n", file):
+        assert httpx2.post(f"{url}/v1/files", headers=headers, content=body).status_code == 400
+    assert [path for path in (context.runs_folder.parent / "blobs").rglob("*") if path.is_file()] == []
 
 
 def test_upload_of_thirty_megabytes_streams_through(azure: AzureOpenAI) -> None:

@@ -91,6 +91,10 @@ def test_auto_is_written_in_three_ways_and_becomes_a_number(
     assert client.fine_tuning.jobs.retrieve(job.id).hyperparameters.n_epochs == 8
 
 
+def test_seed_is_made_where_none_is_given(client: OpenAI) -> None:
+    assert client.fine_tuning.jobs.create(training_file=upload(client), model=BASE).seed == 170999531
+
+
 def test_method_supervised_carries_hyperparameters(client: OpenAI, supervisor: Supervisor) -> None:
     method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 5}}}
     job = client.fine_tuning.jobs.create(training_file=upload(client), model=BASE, method=method)

@@ -24,7 +24,8 @@ from luthier.service.supervisor import MAX_FRUITLESS_STARTS, Supervisor
 @pytest.fixture
 def create(context: Context, caller: Principal) -> Callable[..., Job]:
     def made(model: str = BASE, validation: bool = False) -> Job:
-        file = files.create(context, caller.resource.id, "rows.jsonl", "fine-tune", [rows.good()])
+        blob = files.receive(context, [rows.good()])
+        file = files.create(context, caller.resource.id, "rows.jsonl", "fine-tune", blob)
         request = jobs.JobRequest(
             model=model,
             training_file=file.id,

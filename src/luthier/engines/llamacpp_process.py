@@ -20,6 +20,8 @@ from luthier.engines.llamacpp_server import Config
 BASE_GGUF = "base-f16.gguf"
 LOG = "engine.log"
 _PROOF_TIMEOUT_S = 120.0
+# llama.cpp cuts the distribution by defaults of its own; OpenAI's wire knows temperature, top_p and penalties alone.
+_PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
 _END_TIMEOUT_S = 5.0
 _SLEEP_WHEN_WAITING = {"OMP_WAIT_POLICY": "passive"}
 """Threads that spin while they wait for one another collapse (60 -> 1 token/s) as soon as anything else computes on
@@ -73,7 +75,7 @@ class EngineProcess:
             {"id": place, "scale": 1.0 if model.adapter_folder and id == model.id else 0.0}
             for place, id in enumerate(self._adapters)
         ]
-        return Address(f"{self._url}/v1", {"lora": scales}, self._headers)
+        return Address(f"{self._url}/v1", {"lora": scales, **_PLAIN_SAMPLING}, self._headers)
 
     def await_ready(self, timeout_s: float) -> None:
         """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from luthier.core import ids
 from luthier.core.errors import InvalidRequest, NotFound, TooLarge
 from luthier.core.models import File
+from luthier.core.ports import Blob
 from luthier.core.states import FilePurpose, FileStatus
 from luthier.service.context import Context
 from luthier.store import files
@@ -17,30 +18,39 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 MAX_FILENAME_CHARACTERS = 255
 
 
-def create(context: Context, resource_id: str, filename: str, purpose: str, chunks: Iterable[bytes]) -> File:
-    """Stores the bytes as they come and makes the file. Raises InvalidRequest and TooLarge."""
+def receive(context: Context, chunks: Iterable[bytes]) -> Blob:
+    """Stores the bytes of an upload, which is no file yet. Raises TooLarge and InvalidRequest, and then keeps none."""
+    return context.blobs.put(blob_key(ids.file_id(context.new_hex())), _capped(chunks))
+
+
+def discard(context: Context, blob: Blob) -> None:
+    """Forgets received bytes that become no file."""
+    context.blobs.delete(blob.key)
+
+
+def check_purpose(purpose: str | None) -> None:
+    """Raises InvalidRequest for a purpose that cannot be uploaded."""
     if purpose != FilePurpose.FINE_TUNE:
+        found = "missing" if purpose is None else repr(purpose)
         raise InvalidRequest(
             "invalid_purpose",
-            f"purpose is {purpose!r}; files to train on are uploaded with purpose='fine-tune'.",
+            f"purpose is {found}; files to train on are uploaded with purpose='fine-tune'.",
             "purpose",
         )
+
+
+def create(context: Context, resource_id: str, filename: str, purpose: str | None, blob: Blob) -> File:
+    """Makes received bytes a file. Raises InvalidRequest for purpose or name; the bytes are then the caller's still."""
+    check_purpose(purpose)
     if not filename or len(filename) > MAX_FILENAME_CHARACTERS:
         raise InvalidRequest(
             "invalid_filename", f"The file needs a name of 1 to {MAX_FILENAME_CHARACTERS} characters.", "file"
         )
-    return store(context, resource_id, filename, FilePurpose.FINE_TUNE, _capped(chunks))
-
-
-def store(context: Context, resource_id: str, filename: str, purpose: FilePurpose, chunks: Iterable[bytes]) -> File:
-    """Stores bytes under a new file id: uploads end here, and the result files of jobs."""
-    file_id = ids.file_id(context.new_hex())
-    blob = context.blobs.put(blob_key(file_id), chunks)
     file = File(
-        id=file_id,
+        id=blob.key.removeprefix("files/"),
         resource_id=resource_id,
         filename=filename,
-        purpose=purpose,
+        purpose=FilePurpose.FINE_TUNE,
         bytes=blob.bytes,
         sha256=blob.sha256,
         status=FileStatus.PROCESSED,
@@ -49,7 +59,7 @@ def store(context: Context, resource_id: str, filename: str, purpose: FilePurpos
     )
     with context.database.writing() as tx:
         files.insert_file(tx, file)
-    logger.info("file stored id=%s resource=%s bytes=%d purpose=%s", file.id, resource_id, file.bytes, purpose)
+    logger.info("file stored id=%s resource=%s bytes=%d", file.id, resource_id, file.bytes)
     return file
 
 

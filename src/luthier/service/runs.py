@@ -132,6 +132,7 @@ def _spec(context: Context, job: Job, threads: int | None) -> TrainSpec:
         base_folder=context.base_folder(job.base_model),
         continued=job.parent_model is not None,
         context_tokens=base.context_tokens,
+        abilities=tuple(sorted(base.abilities)),
         seed=job.seed,
         n_epochs=asked.n_epochs,
         batch_size=asked.batch_size,

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 from luthier.api import auth, multipart
 from luthier.api.dialects import Dialect
 from luthier.api.services import Services
-from luthier.core.errors import InvalidRequest
+from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.models import File, Principal
+from luthier.core.ports import Blob
 from luthier.service import files
 
 
@@ -58,20 +59,25 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
 
 
 def _receive(request: Request, services: Services, resource_id: str) -> File:
-    """Reads the form in a worker thread and stores the file as it streams by. `purpose` must stand before `file`."""
+    """Reads the form, its parts in any order, in a worker thread; the file streams into the blob store."""
+    context = services.context
     purpose: str | None = None
-    for part in multipart.read(request.headers.get("content-type", ""), _pulled(request)):
-        if isinstance(part, multipart.Field):
-            purpose = part.value if part.name == "purpose" else purpose
-        elif part.name == "file":
-            if purpose is None:
-                raise InvalidRequest(
-                    "missing_purpose",
-                    "The form field purpose is missing; send purpose=fine-tune before file.",
-                    "purpose",
-                )
-            return files.create(services.context, resource_id, part.filename, purpose, part.chunks)
-    raise InvalidRequest("missing_file", "The form field file is missing; send the JSONL file in it.", "file")
+    received: tuple[str, Blob] | None = None
+    try:
+        for part in multipart.read(request.headers.get("content-type", ""), _pulled(request)):
+            if isinstance(part, multipart.Field):
+                purpose = part.value if part.name == "purpose" else purpose
+            elif part.name == "file" and received is None:
+                if purpose is not None:
+                    files.check_purpose(purpose)  # before half a gigabyte is stored for nothing
+                received = (part.filename, files.receive(context, part.chunks))
+        if received is None:
+            raise InvalidRequest("missing_file", "The form field file is missing; send the JSONL file in it.", "file")
+        return files.create(context, resource_id, received[0], purpose, received[1])
+    except LuthierError:
+        if received is not None:
+            files.discard(context, received[1])
+        raise
 
 
 def _pulled(request: Request) -> Iterator[bytes]:
