@@ -137,6 +137,7 @@ def test_sampling_is_from_the_whole_distribution(engine: Engine, models: Models)
         "messages": [{"role": "user", "content": "Go on."}],
         "max_tokens": 200,
         "temperature": 2.0,
+        "top_p": 1.0,
         "seed": 1,
         "ignore_eos": True,
         "logprobs": True,

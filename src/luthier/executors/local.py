@@ -22,10 +22,10 @@ class LocalExecutor:
 
     def __init__(self, python: Path | None = None) -> None:
         self._python = python or Path(sys.executable)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, run: Path) -> str:
-        directory = RunDirectory(run)
-        with directory.log.open("ab") as log:
+        with RunDirectory(run).log.open("ab") as log:
             process = subprocess.Popen(
                 [self._python, "-m", "luthier.trainer", str(run)],
                 stdin=subprocess.DEVNULL,
@@ -34,13 +34,15 @@ class LocalExecutor:
                 start_new_session=True,
                 env=_MALLOC | dict(os.environ),
             )
-        return f"pid:{process.pid}@{psutil.Process(process.pid).create_time():.2f}"
+        handle = f"pid:{process.pid}@{psutil.Process(process.pid).create_time():.2f}"
+        self._children[handle] = process
+        return handle
 
     def look(self, handle: str) -> RunState:
-        return RunState.GONE if _find(handle) is None else RunState.ALIVE
+        return RunState.GONE if self._find(handle) is None else RunState.ALIVE
 
     def stop(self, handle: str) -> None:
-        process = _find(handle)
+        process = self._find(handle)
         if process is None:
             return
         process.terminate()
@@ -49,25 +51,18 @@ class LocalExecutor:
         except psutil.TimeoutExpired:
             process.kill()
             process.wait()
+        self._find(handle)
 
-
-def _find(handle: str) -> psutil.Process | None:
-    pid, _, started = handle.removeprefix("pid:").partition("@")
-    try:
-        process = psutil.Process(int(pid))
-        if f"{process.create_time():.2f}" != started:
+    def _find(self, handle: str) -> psutil.Process | None:
+        """The living process of a handle. A child of our own that has ended is reaped by the look."""
+        child = self._children.get(handle)
+        if child is not None and child.poll() is not None:
+            del self._children[handle]
             return None
-        if process.status() == psutil.STATUS_ZOMBIE:
-            _reap(process.pid)
+        pid, _, started = handle.removeprefix("pid:").partition("@")
+        try:
+            process = psutil.Process(int(pid))
+            same = f"{process.create_time():.2f}" == started
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
             return None
-    except psutil.NoSuchProcess:
-        return None
-    return process
-
-
-def _reap(pid: int) -> None:
-    # A zombie is our own child, or another parent's to reap.
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return

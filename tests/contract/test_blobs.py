@@ -1,0 +1,61 @@
+"""What every BlobStore promises, over every implementation."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from luthier import blobs
+from luthier.core.ports import BlobStore
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    return blobs.local(tmp_path / "blobs") if request.param == "local" else blobs.by_url("memory:///")
+
+
+@pytest.mark.parametrize("chunks", [[], [b""], [b"abc"], [b"abc", b"", b"def"], [b"x" * 9_000_000, b"y" * 9_000_000]])
+def test_put_then_open_gives_the_bytes_and_their_hash(store: BlobStore, chunks: list[bytes]) -> None:
+    data = b"".join(chunks)
+    blob = store.put("files/a", chunks)
+    assert (blob.key, blob.bytes, blob.sha256) == ("files/a", len(data), hashlib.sha256(data).hexdigest())
+    assert b"".join(store.open("files/a")) == data
+
+
+def test_second_put_replaces_the_first(store: BlobStore) -> None:
+    store.put("a", [b"long before"])
+    store.put("a", [b"new"])
+    assert b"".join(store.open("a")) == b"new"
+
+
+def test_open_of_nothing_raises_and_delete_of_nothing_does_not(store: BlobStore) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.open("nothing")
+    store.delete("nothing")
+    store.put("a", [b"x"])
+    store.delete("a")
+    with pytest.raises(FileNotFoundError):
+        store.open("a")
+
+
+def test_put_that_breaks_off_leaves_nothing(store: BlobStore) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"x" * 20_000_000
+        raise ValueError("the source ended")
+
+    with pytest.raises(ValueError, match="the source ended"):
+        store.put("a", broken())
+    with pytest.raises(FileNotFoundError):
+        store.open("a")
+
+
+def test_local_store_leaves_no_stray_file_when_a_put_breaks_off(tmp_path: Path) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"x" * 20_000_000
+        raise ValueError("the source ended")
+
+    store = blobs.local(tmp_path)
+    with pytest.raises(ValueError, match="the source ended"):
+        store.put("files/a", broken())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

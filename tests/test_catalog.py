@@ -1,0 +1,60 @@
+"""Base models: the embedded catalog, and an operator's own file over it."""
+
+from pathlib import Path
+
+import pytest
+
+from luthier import catalog
+
+OWN = """
+[aliases]
+"GPT-4o" = "my-model"
+
+[[model]]
+name = "my-model"
+title = "My Model"
+parameters = "1B"
+licence = "MIT"
+released = 1760000000
+context_tokens = 2048
+learning_rate = 4e-4
+lora = { rank = 8, alpha = 16, targets = ["q_proj"] }
+source = { kind = "folder", path = "/models/my-model" }
+"""
+
+
+def test_guides_names_lead_to_the_embedded_model() -> None:
+    known = catalog.load()
+    for name in ("gpt-35-turbo", "gpt-35-turbo-0125", "gpt-4o-mini-2024-07-18", "GPT-4.1-2025-04-14"):
+        entry = known.find(name)
+        assert entry is not None
+        assert entry.name == "smollm2-135m-instruct"
+    assert known.find("gpt-9") is None
+
+
+def test_own_entries_and_aliases_win(tmp_path: Path) -> None:
+    own = tmp_path / "catalog.toml"
+    own.write_text(OWN)
+    known = catalog.load(own)
+    entry = known.find("gpt-4o")
+    assert entry is not None
+    assert entry.name == "my-model"
+    assert "gpt-4o" in known.aliases_of("my-model")
+    assert known.find("smollm2-135m-instruct") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[aliases]\n"a" = "nobody"\n', "leads to 'nobody'"),
+        (OWN.replace('licence = "MIT"\n', ""), "licence"),
+        (OWN.replace('kind = "folder"', 'kind = "pickle"'), "pickle"),
+        ("[[model]\n", "catalog"),
+    ],
+)
+def test_wrong_file_is_refused_with_its_name_and_the_fault(tmp_path: Path, text: str, words: str) -> None:
+    own = tmp_path / "catalog.toml"
+    own.write_text(text)
+    with pytest.raises(ValueError, match=words) as caught:
+        catalog.load(own)
+    assert str(own) in str(caught.value)

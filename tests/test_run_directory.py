@@ -1,0 +1,66 @@
+"""The contract at rest: events whole or not there, the spec refused when it is not one of ours."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from luthier.run_directory import Message, RunDirectory, TrainSpec
+
+
+def spec(folder: Path) -> TrainSpec:
+    return TrainSpec.model_validate(
+        {
+            "job_id": "ftjob-1",
+            "base_model": "tiny",
+            "base_folder": str(folder),
+            "context_tokens": 128,
+            "seed": 1,
+            "n_epochs": 1,
+            "batch_size": 2,
+            "learning_rate": 1e-3,
+            "lora": {"rank": 4, "alpha": 8, "targets": ["q_proj"]},
+        }
+    )
+
+
+def test_spec_comes_back_equal_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_spec(spec(tmp_path))
+    assert run.read_spec() == spec(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.json"]
+
+
+def test_unknown_field_or_version_of_the_spec_is_refused(tmp_path: Path) -> None:
+    for change in ({"later": 1}, {"version": 2}, {"seed": -1}):
+        with pytest.raises(ValidationError):
+            TrainSpec.model_validate(spec(tmp_path).model_dump() | change)
+
+
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=6), st.data())
+def test_log_cut_anywhere_gives_the_whole_events_before_the_cut(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], data: st.DataObject
+) -> None:
+    run = RunDirectory(tmp_path_factory.mktemp("run"))
+    ends = []
+    for text in texts:
+        run.append(Message(at=1.0, message=text))
+        ends.append(run.events.stat().st_size)
+    cut = data.draw(st.integers(0, ends[-1]))
+    run.events.write_bytes(run.events.read_bytes()[:cut])
+    whole = [text for text, end in zip(texts, ends, strict=True) if end <= cut]
+    assert [event.message for event, _ in run.tail() if isinstance(event, Message)] == whole
+    run.mend()
+    run.append(Message(at=2.0, message="after"))
+    assert [event.message for event, _ in run.tail() if isinstance(event, Message)] == [*whole, "after"]
+
+
+def test_tail_goes_on_from_its_offset(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert list(run.tail()) == []
+    run.append(Message(at=1.0, message="one"))
+    [(_, offset)] = run.tail()
+    run.append(Message(at=1.0, message="two"))
+    assert [event.message for event, _ in run.tail(offset) if isinstance(event, Message)] == ["two"]
