@@ -1,0 +1,1 @@
+"""Bytes to examples to tokens: pure, without torch and without I/O of its own."""

@@ -1,0 +1,151 @@
+"""Example -> token ids and per-token loss weights, by the model's own chat template; and the chat prompt itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from luthier.data.messages import Example, Message, Role
+
+
+class ChatTokenizer(Protocol):
+    """A model's tokenizer and chat template. `end_ids` are the tokens that end a turn."""
+
+    @property
+    def end_ids(self) -> frozenset[int]: ...
+
+    def text(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[Mapping[str, object]],
+        add_generation_prompt: bool,
+    ) -> str:
+        """The template's text. Raises TemplateRefuses where the template does."""
+        ...
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens of a text, special ones recognised, none added."""
+        ...
+
+
+class TemplateRefuses(Exception):
+    """The model's chat template raised an error of its own for these messages."""
+
+
+class Unrenderable(Exception):
+    """An example that cannot become tokens; code and message as in a Problem, without text of the row."""
+
+    def __init__(self, code: str, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A token sequence and for each token the weight of its loss: 0.0 for what the model only reads."""
+
+    token_ids: tuple[int, ...]
+    loss_weights: tuple[float, ...]
+    prompt_tokens: int
+    """How many tokens stand before the first learned one: the chat prompt of the first learned answer."""
+
+
+class Renderer:
+    """Renders examples for one model; a token sequence longer than `context_tokens` is refused, never cut."""
+
+    def __init__(self, tokenizer: ChatTokenizer, context_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._context_tokens = context_tokens
+
+    def chat_prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
+        """The tokens that a served model reads before it writes the next assistant message."""
+        return self._tokenizer.token_ids(self._text(messages, tools, True))
+
+    def render(self, example: Example) -> tuple[Rendered, ...]:
+        """The sequences that teach each learned answer after exactly the prompt that serving gives; or Unrenderable.
+
+        One sequence as a rule. Where the prompt of a later answer does not begin with the tokens so far (a template
+        that drops old reasoning from history, a tokenizer that merges across an answer's first character), that
+        answer starts a sequence of its own, so that chat_prompt(messages[:k]) is a prefix of what trains message k.
+        """
+        sequences: list[Rendered] = []
+        token_ids: list[int] = []
+        weights: list[float] = []
+        for index, message in enumerate(example.messages):
+            if message.role is not Role.ASSISTANT or not message.weight:
+                continue
+            prompt_ids, answer_ids = self._turn(example, index)
+            if weights and prompt_ids[: len(token_ids)] != token_ids:
+                sequences.append(_rendered(token_ids, weights))
+                weights = []
+            weights += [0.0] * (len(prompt_ids) - len(weights)) + [message.weight] * len(answer_ids)
+            token_ids = prompt_ids + answer_ids
+            self._check_length(len(token_ids))
+        sequences.append(_rendered(token_ids, weights))
+        return tuple(sequences)
+
+    def _turn(self, example: Example, index: int) -> tuple[list[int], list[int]]:
+        """The prompt of message `index` and what the model has to write there, its end-of-turn token included."""
+        prompt = self._text(example.messages[:index], example.tools, True)
+        whole = self._text(example.messages[: index + 1], example.tools, False)
+        if not whole.startswith(prompt):
+            raise Unrenderable(
+                "template_breaks_prefix",
+                f"the base model's chat template changes what stands before messages[{index}] once it is answered.",
+                "Use another order of messages (begin with system or user), or another base model.",
+            )
+        answer_ids = self._tokenizer.token_ids(whole[len(prompt) :])
+        ends = [place for place, token in enumerate(answer_ids) if token in self._tokenizer.end_ids]
+        if not ends:
+            raise Unrenderable(
+                "template_without_end",
+                "the base model's chat template writes no end-of-turn token after an answer.",
+                "Choose another base model: a model that never learns to stop cannot be served.",
+            )
+        # What the template writes behind the end token (a newline in ChatML) is never the model's to write.
+        return self._tokenizer.token_ids(prompt), answer_ids[: ends[-1] + 1]
+
+    def _text(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]], add_generation_prompt: bool
+    ) -> str:
+        try:
+            return self._tokenizer.text(
+                [template_message(message) for message in messages], tools, add_generation_prompt
+            )
+        except TemplateRefuses:
+            roles = ", ".join(message.role for message in messages) or "none"
+            raise Unrenderable(
+                "template_refuses_messages",
+                f"the base model's chat template does not take messages in this order of roles: {roles}.",
+                "Let user and assistant take turns after at most one system message.",
+            ) from None
+
+    def _check_length(self, n_tokens: int) -> None:
+        if n_tokens > self._context_tokens:
+            raise Unrenderable(
+                "too_many_tokens",
+                f"the example has {n_tokens} tokens; the base model reads at most {self._context_tokens}.",
+                "Shorten it or split it. Nothing is ever cut off silently.",
+            )
+
+
+def template_message(message: Message) -> dict[str, object]:
+    """A message as chat templates take it; a developer's is a system message, for templates know no developer."""
+    role = Role.SYSTEM if message.role is Role.DEVELOPER else message.role
+    value: dict[str, object] = {"role": role.value, "content": message.content}
+    if message.tool_calls:
+        value["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        value["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        value["name"] = message.name
+    return value
+
+
+def _rendered(token_ids: list[int], weights: list[float]) -> Rendered:
+    first = next(place for place, weight in enumerate(weights) if weight)
+    return Rendered(tuple(token_ids), tuple(weights), first)

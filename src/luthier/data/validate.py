@@ -1,0 +1,117 @@
+"""A whole training or validation file -> Report: every problem in it at once, and how many examples it holds."""
+
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
+
+from luthier.catalog import Ability
+from luthier.data import jsonl, messages
+from luthier.data.messages import Example
+from luthier.data.problem import Problem, Severity
+
+MIN_TRAINING_EXAMPLES = 10
+MIN_VALIDATION_EXAMPLES = 1
+MAX_LISTED = 1000
+_ROWLESS_LINES = 100
+"""After so many lines without one JSON object the file is taken to be of another kind and not read on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found. `problems` lists the first MAX_LISTED; `n_errors` and `n_warnings` count all."""
+
+    problems: tuple[Problem, ...]
+    n_examples: int
+    n_errors: int
+    n_warnings: int
+
+    @property
+    def valid(self) -> bool:
+        return self.n_errors == 0
+
+
+class InvalidFile(Exception):
+    """A file that was to be read as examples has errors; `report` names them."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"{report.n_errors} errors")
+        self.report = report
+
+
+def check_file(chunks: Iterable[bytes], abilities: Set[Ability], min_examples: int = MIN_TRAINING_EXAMPLES) -> Report:
+    """Reads the file to its end and reports all problems of all rows."""
+    tally = _Tally()
+    n_lines = n_objects = n_examples = 0
+    start = b""
+    for line in jsonl.lines(chunks):
+        n_lines += 1
+        start = start or line.content[:64]
+        row = jsonl.parse(line)
+        if isinstance(row, Problem):
+            tally.add(row)
+        else:
+            n_objects += 1
+            parsed = messages.parse(row, abilities)
+            n_examples += parsed.example is not None
+            for problem in parsed.problems:
+                tally.add(problem)
+        if n_lines >= _ROWLESS_LINES and n_objects == 0:
+            break
+    if n_lines and n_objects == 0 and (n_lines > 1 or jsonl.likely_format(start) is not None):
+        return Report((_not_jsonl(start),), 0, 1, 0)
+    if n_objects < min_examples:
+        tally.add(_too_few(n_objects, min_examples))
+    return tally.report(n_examples)
+
+
+def examples(chunks: Iterable[bytes], abilities: Set[Ability]) -> Iterator[tuple[int, Example]]:
+    """Yields line number and example of each row, for a file that check_file found valid; InvalidFile at an error."""
+    for row in jsonl.rows(chunks):
+        problems = (row,) if isinstance(row, Problem) else ()
+        parsed = None if isinstance(row, Problem) else messages.parse(row, abilities)
+        if parsed is None or parsed.example is None:
+            found = problems if parsed is None else parsed.problems
+            raise InvalidFile(Report(found, 0, len(found), 0))
+        assert not isinstance(row, Problem)
+        yield row.line, parsed.example
+
+
+class _Tally:
+    """Counts problems and keeps the first of them."""
+
+    def __init__(self) -> None:
+        self.kept: list[Problem] = []
+        self.counts = {Severity.ERROR: 0, Severity.WARNING: 0}
+
+    def add(self, problem: Problem) -> None:
+        self.counts[problem.severity] += 1
+        if len(self.kept) < MAX_LISTED:
+            self.kept.append(problem)
+
+    def report(self, n_examples: int) -> Report:
+        # Findings about the file as a whole come first: they are the ones to read.
+        ordered = sorted(self.kept, key=lambda problem: problem.line or 0)
+        return Report(tuple(ordered), n_examples, self.counts[Severity.ERROR], self.counts[Severity.WARNING])
+
+
+def _not_jsonl(start: bytes) -> Problem:
+    kind = jsonl.likely_format(start)
+    looks = f" It looks like {kind}." if kind else ""
+    return Problem(
+        None,
+        "",
+        "not_jsonl",
+        Severity.ERROR,
+        f"no line of the file is a JSON object.{looks}",
+        'The file must be JSONL in UTF-8: on each line one object {"messages": [...]}.',
+    )
+
+
+def _too_few(n_rows: int, min_examples: int) -> Problem:
+    return Problem(
+        None,
+        "",
+        "too_few_examples",
+        Severity.ERROR,
+        f"the file has {n_rows} examples; at least {min_examples} are needed.",
+        "Add examples.",
+    )

@@ -1,0 +1,117 @@
+"""Attention over examples that lie end to end in one row: each attends to itself alone, causally."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from torch.nn import functional
+
+NAME = "luthier_segments"
+
+_SHORT = 512
+"""Up to this length plain matrix products win: at 220 tokens 2.5 ms forward and backward, torch's CPU kernel 5.8 ms."""
+
+
+def register() -> None:
+    """Makes the function known to transformers under NAME. It builds no mask for a name it has no mask function of."""
+    transformers.AttentionInterface.register(NAME, segment_attention)
+
+
+def segment_attention(
+    module: torch.nn.Module,
+    query_BHTD: Tensor,
+    key_BGTD: Tensor,
+    value_BGTD: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    segments: tuple[int, ...] | None = None,
+    seen: Sequence[Tensor] | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention per segment; `segments` are the lengths of the examples in the row, None for a single one.
+
+    When decoding from a cache, `seen` names for each query the places of its own keys in the cache instead.
+    """
+    if attention_mask is not None or softcap is not None or s_aux is not None:
+        raise NotImplementedError("attention with a mask, soft cap or sinks is not supported")
+    outputs = []
+    if seen is not None:
+        for place, keys_K in enumerate(seen):
+            key_BGKD, value_BGKD = key_BGTD.index_select(2, keys_K), value_BGTD.index_select(2, keys_K)
+            outputs.append(_attend(query_BHTD[:, :, place : place + 1], key_BGKD, value_BGKD, scaling, False))
+        return torch.cat(outputs, dim=2).transpose(1, 2), None
+    lengths = segments or (query_BHTD.shape[2],)
+    if sliding_window is not None and max(lengths) > sliding_window:
+        raise NotImplementedError("examples longer than the model's sliding window are not supported")
+    start = 0
+    for length in lengths:
+        here = slice(start, start + length)
+        outputs.append(_attend(query_BHTD[:, :, here], key_BGTD[:, :, here], value_BGTD[:, :, here], scaling, True))
+        start += length
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _attend(query_BHLD: Tensor, key_BGLD: Tensor, value_BGLD: Tensor, scaling: float, causal: bool) -> Tensor:
+    """One segment, by whichever way is faster."""
+    n_batch, n_heads, length, _ = query_BHLD.shape
+    if causal and length <= _SHORT and n_batch == 1 and query_BHLD.is_cpu:
+        return _Short.apply(query_BHLD, key_BGLD, value_BGLD, scaling)  # type: ignore[no-untyped-call, no-any-return]
+    groups = n_heads // key_BGLD.shape[1]
+    return functional.scaled_dot_product_attention(
+        query_BHLD, _repeat(key_BGLD, groups), _repeat(value_BGLD, groups), is_causal=causal, scale=scaling
+    )
+
+
+class _Short(torch.autograd.Function):
+    """Causal attention of one short segment by batched products: a batch entry is a key head with all its queries.
+
+    The probabilities are computed again in the backward pass: keeping them would cost more memory than anything else.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query_BHLD: Tensor, key_BGLD: Tensor, value_BGLD: Tensor, scaling: float) -> Tensor:
+        key_GLD, value_GLD = key_BGLD[0], value_BGLD[0]
+        query_GQD = query_BHLD.reshape(key_GLD.shape[0], -1, query_BHLD.shape[-1])
+        ctx.save_for_backward(query_GQD, key_GLD, value_GLD)
+        ctx.scaling = scaling
+        return torch.bmm(_probabilities(query_GQD, key_GLD, scaling), value_GLD).view(query_BHLD.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> Any:
+        (gradient_BHLD,) = outputs
+        query_GQD, key_GLD, value_GLD = ctx.saved_tensors
+        gradient_GQD = gradient_BHLD.reshape(query_GQD.shape)
+        chance_GQL = _probabilities(query_GQD, key_GLD, ctx.scaling)
+        value_gradient_GLD = torch.bmm(chance_GQL.transpose(1, 2), gradient_GQD)
+        chance_gradient_GQL = torch.bmm(gradient_GQD, value_GLD.transpose(1, 2))
+        score_gradient_GQL = torch._softmax_backward_data(chance_gradient_GQL, chance_GQL, -1, chance_GQL.dtype)
+        score_gradient_GQL.mul_(ctx.scaling)
+        query_gradient_GQD = torch.bmm(score_gradient_GQL, key_GLD)
+        key_gradient_GLD = torch.bmm(score_gradient_GQL.transpose(1, 2), query_GQD)
+        return query_gradient_GQD.view(gradient_BHLD.shape), key_gradient_GLD[None], value_gradient_GLD[None], None
+
+
+def _probabilities(query_GQD: Tensor, key_GLD: Tensor, scaling: float) -> Tensor:
+    """Causal softmax of the scores; the queries of a key head lie head after head, so a mask row serves each head."""
+    length = key_GLD.shape[1]
+    scores_GQL = torch.bmm(query_GQD, key_GLD.transpose(1, 2)).mul_(scaling)
+    scores_GQL.view(-1, length, length).add_(_mask(length, scores_GQL.dtype))
+    return scores_GQL.softmax(dim=-1)
+
+
+@lru_cache(maxsize=64)
+def _mask(length: int, dtype: torch.dtype) -> Tensor:
+    return torch.full((length, length), float("-inf"), dtype=dtype).triu_(1)
+
+
+def _repeat(states_BGTD: Tensor, groups: int) -> Tensor:
+    """Gives each query head its key head (grouped-query attention)."""
+    if groups == 1:
+        return states_BGTD
+    return states_BGTD.repeat_interleave(groups, dim=1)

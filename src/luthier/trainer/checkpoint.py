@@ -1,0 +1,84 @@
+"""Checkpoints: a folder per epoch with all that a deployment needs, whole or absent."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+
+from luthier.run_directory import RunDirectory, sync_folder, write_durably
+from luthier.trainer import model, probes, tokenizer
+from luthier.trainer.model import Tuned
+
+META = "meta.json"
+"""Written last: a folder without it is no checkpoint."""
+
+
+def folder_name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def stale(steps: Sequence[int], keep: int) -> tuple[str, ...]:
+    """The folder that makes way when the last of `steps` is saved: a pure function of the steps, so a replay agrees."""
+    return tuple(folder_name(step) for step in steps[:-keep][-1:])
+
+
+def save(
+    run: RunDirectory,
+    tuned: Tuned,
+    base_folder: Path,
+    base_model: str,
+    probes_json: bytes,
+    step: int,
+    epoch: int,
+    metrics: Mapping[str, float],
+) -> None:
+    """Writes `checkpoints/step-…` under a temporary name, on disk, then renames it. One that exists is left alone."""
+    run.checkpoints.mkdir(exist_ok=True)
+    final = run.checkpoints / folder_name(step)
+    if final.exists():
+        return
+    folder = run.checkpoints / f".{final.name}.tmp"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    adapter = safetensors.torch.save(model.adapter_tensors(tuned), metadata={"format": "pt"})
+    write_durably(folder / model.ADAPTER_FILE, adapter)
+    write_durably(folder / "adapter_config.json", _adapter_config(tuned, base_model))
+    for name in tokenizer.FILES:
+        write_durably(folder / name, (base_folder / "hf" / name).read_bytes())
+    write_durably(folder / probes.FILE, probes_json)
+    meta = {
+        "version": 1,
+        "step": step,
+        "epoch": epoch,
+        "metrics": dict(metrics),
+        "base_model": base_model,
+        "adapter_sha256": hashlib.sha256(adapter).hexdigest(),
+    }
+    write_durably(folder / META, _json(meta))
+    folder.rename(final)
+    sync_folder(run.checkpoints)
+
+
+def drop(run: RunDirectory, folders: Sequence[str]) -> None:
+    """Deletes checkpoints that made way, and what a crash in the middle of a save left."""
+    for name in folders:
+        shutil.rmtree(run.checkpoints / name, ignore_errors=True)
+    for leftover in run.checkpoints.glob(".*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _adapter_config(tuned: Tuned, base_model: str) -> bytes:
+    """PEFT's own configuration file, with the base's public name in place of a path of this machine."""
+    assert tuned.config is not None
+    config = dict(tuned.config.to_dict())
+    config["base_model_name_or_path"] = base_model
+    config["inference_mode"] = True
+    # Sets have another order in each process; the file must not.
+    return _json({key: sorted(value) if isinstance(value, set) else value for key, value in config.items()})
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"

@@ -1,0 +1,60 @@
+"""The run's event log as the trainer writes it: after a restart, nothing that is logged is logged again."""
+
+import time
+
+from luthier.run_directory import CheckpointSaved, Failed, Message, Metrics, RunDirectory, RunEvent, Started, Succeeded
+
+
+class Journal:
+    """Appends events of one run, each once however often the trainer is started."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._messages: set[str] = set()
+        self._checkpoints: set[str] = set()
+        self._step = 0
+        self._started = False
+        self.verdict: Succeeded | Failed | None = None
+        for event, _ in run.tail():
+            self._note(event)
+
+    def say(self, message: str) -> None:
+        if message not in self._messages:
+            self.write(Message(at=time.time(), message=message))
+
+    def start(self, n_steps: int, n_examples: int, n_tokens: int, supervised_tokens: int) -> None:
+        if not self._started:
+            self.write(
+                Started(
+                    at=time.time(),
+                    n_steps=n_steps,
+                    n_examples=n_examples,
+                    n_tokens=n_tokens,
+                    supervised_tokens=supervised_tokens,
+                )
+            )
+
+    def metrics(self, metrics: Metrics) -> None:
+        if metrics.step > self._step:
+            self.write(metrics)
+
+    def checkpoint(self, saved: CheckpointSaved) -> None:
+        if saved.folder not in self._checkpoints:
+            self.write(saved)
+
+    def write(self, event: RunEvent) -> None:
+        self._run.append(event)
+        self._note(event)
+
+    def _note(self, event: RunEvent) -> None:
+        match event:
+            case Message():
+                self._messages.add(event.message)
+            case Started():
+                self._started = True
+            case Metrics():
+                self._step = max(self._step, event.step)
+            case CheckpointSaved():
+                self._checkpoints.add(event.folder)
+            case Succeeded() | Failed():
+                self.verdict = event

@@ -1,0 +1,187 @@
+"""The training run, read from top to bottom: data, model, steps, checkpoints, verdict."""
+
+import resource
+import time
+from collections.abc import Callable
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from luthier.catalog import Ability
+from luthier.data import validate
+from luthier.data.render import Rendered, Renderer
+from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Succeeded, TrainSpec
+from luthier.trainer import batches, checkpoint, dataset, evaluate, losses, model, probes, results
+from luthier.trainer.journal import Journal
+from luthier.trainer.losses import Sums
+from luthier.trainer.model import Tuned
+from luthier.trainer.resume import Progress, Saver
+from luthier.trainer.tokenizer import FolderTokenizer
+
+WARMUP_STEPS = 10
+WARMUP_SHARE = 0.1
+FINAL_RATE = 0.1
+CLIP_NORM = 1.0
+
+
+def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[], bool]) -> Succeeded | None:
+    """Trains from wherever the run directory stands to its end; None if `stop` asked to leave after a step.
+
+    AdamW on the adapters alone (betas 0.9 and 0.999, no weight decay), gradients clipped to norm 1; the rate rises
+    over the first steps to spec.learning_rate and falls in a straight line to a tenth of it.
+
+    Order of effects of a step: row, metrics event; at an epoch's end checkpoint, its event, the old one's deletion;
+    last the resume point. Each is done again harmlessly, so a crash between any two of them changes no byte.
+    """
+    model.settle(spec.threads, spec.seed)
+    journal.say(_first_words(spec))
+
+    # Data: everything that can be wrong with the files is said before the model is loaded.
+    tokenizer = FolderTokenizer(model.source(spec.base_folder))
+    renderer = Renderer(tokenizer, spec.context_tokens)
+    abilities = frozenset(Ability(word) for word in spec.abilities)
+    journal.say("Preprocessing running for file training file.")
+    training = dataset.load(run.training, "training_file", validate.MIN_TRAINING_EXAMPLES, abilities, renderer)
+    journal.say("Preprocessing completed for file training file.")
+    validation = None
+    if spec.has_validation:
+        journal.say("Preprocessing running for file validation file.")
+        validation = dataset.load(
+            run.validation, "validation_file", validate.MIN_VALIDATION_EXAMPLES, abilities, renderer
+        )
+        journal.say("Preprocessing completed for file validation file.")
+
+    # Model and optimizer, as they were after the last saved step.
+    base = model.load_base(spec.base_folder, model.training_dtype())
+    tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None)
+    optimizer = torch.optim.AdamW(tuned.parameters.values(), lr=spec.learning_rate, weight_decay=0.0, fused=True)
+    saver = Saver(run, spec)
+    resumed = saver.load(tuned.parameters, optimizer)
+    results.rewind(run.results, resumed.step)
+
+    epochs = [
+        batches.order(len(training.examples), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)
+    ]
+    steps_per_epoch = len(epochs[0])
+    n_steps = steps_per_epoch * spec.n_epochs
+    asked = probes.prompts(training.examples, renderer)
+    journal.start(n_steps, len(training.examples), training.n_tokens, batches.supervised_tokens(training.all))
+    journal.say("Training started.")
+    began = time.monotonic() - resumed.seconds
+
+    for step, indexes in enumerate(chain.from_iterable(epochs), start=1):
+        if step <= resumed.step:
+            continue
+        sums = _step(tuned, optimizer, training.batch(indexes), spec, step, n_steps)
+        epoch_ends = step % steps_per_epoch == 0
+        metrics = _measure(tuned, validation, spec, step, n_steps, sums, epoch_ends)
+        results.append(run.results, metrics)
+        journal.metrics(metrics)
+        if epoch_ends:
+            epoch = step // steps_per_epoch
+            values = _values(metrics)
+            probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)
+            checkpoint.save(run, tuned, spec.base_folder, spec.base_model, probes_json, step, epoch, values)
+            saved_steps = [steps_per_epoch * number for number in range(1, epoch + 1)]
+            dropped = checkpoint.stale(saved_steps, spec.keep_checkpoints)
+            folder = checkpoint.folder_name(step)
+            journal.checkpoint(
+                CheckpointSaved(at=time.time(), step=step, epoch=epoch, folder=folder, metrics=values, dropped=dropped)
+            )
+            checkpoint.drop(run, dropped)
+        if epoch_ends or saver.due() or stop():
+            results.sync(run.results)
+            saver.save(tuned.parameters, optimizer, Progress(step, time.monotonic() - began))
+        if stop() and step < n_steps:
+            return None
+
+    return Succeeded(
+        at=time.time(),
+        trained_tokens=training.n_tokens * spec.n_epochs,
+        seconds=time.monotonic() - began,
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def rate(step: int, n_steps: int, peak: float) -> float:
+    """The learning rate of a step: up to `peak` over min(10, a tenth of the run) steps, then down to a tenth of it."""
+    warmup = min(WARMUP_STEPS, max(1, round(n_steps * WARMUP_SHARE)))
+    if step <= warmup:
+        return peak * step / warmup
+    done = (step - warmup) / (n_steps - warmup)
+    return peak * (1 - (1 - FINAL_RATE) * done)
+
+
+def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
+    """Adds to the adapters' gradients that of the mean loss over all supervised tokens of `sequences`.
+
+    They go through the model in groups of at most `budget` tokens; how they are grouped changes nothing but rounding.
+    """
+    step_tokens = batches.supervised_tokens(sequences)
+    sums = Sums()
+    for group in batches.split(sequences, budget):
+        flat = batches.flatten(group)
+        sums += losses.backward(tuned.hidden(flat), tuned.head_VH, flat.labels_N, flat.weights_N, step_tokens)
+    return sums
+
+
+def _step(
+    tuned: Tuned, optimizer: torch.optim.AdamW, sequences: list[Rendered], spec: TrainSpec, step: int, n_steps: int
+) -> Sums:
+    if spec.lora.dropout > 0:
+        # Dropout must not depend on how many steps this process has seen.
+        torch.manual_seed(spec.seed * 1_000_003 + step)
+    sums = gradients(tuned, sequences, batches.TOKEN_BUDGET)
+    parameters: list[Tensor] = list(tuned.parameters.values())
+    torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+    for group in optimizer.param_groups:
+        group["lr"] = rate(step, n_steps, spec.learning_rate)
+    optimizer.step()
+    optimizer.zero_grad()
+    return sums
+
+
+def _measure(
+    tuned: Tuned,
+    validation: dataset.Dataset | None,
+    spec: TrainSpec,
+    step: int,
+    n_steps: int,
+    sums: Sums,
+    epoch_ends: bool,
+) -> Metrics:
+    """The step's figures: training always, a validation batch at intervals, the whole set when an epoch ends."""
+    part = whole = None
+    if validation is not None:
+        every = evaluate.interval(n_steps)
+        if step == 1 or step % every == 0:
+            indexes = evaluate.chosen(len(validation.examples), spec.batch_size, step // every)
+            part = evaluate.evaluate(tuned, validation.batch(indexes))
+        if epoch_ends:
+            whole = evaluate.evaluate(tuned, validation.all)
+    return Metrics(
+        at=time.time(),
+        step=step,
+        n_steps=n_steps,
+        train_loss=sums.loss,
+        train_mean_token_accuracy=sums.accuracy,
+        valid_loss=part.loss if part else None,
+        valid_mean_token_accuracy=part.accuracy if part else None,
+        full_valid_loss=whole.loss if whole else None,
+        full_valid_mean_token_accuracy=whole.accuracy if whole else None,
+    )
+
+
+def _values(metrics: Metrics) -> dict[str, float]:
+    """The figures that were computed, as a checkpoint carries them."""
+    return metrics.model_dump(exclude={"kind", "at", "step", "n_steps"}, exclude_none=True)
+
+
+def _first_words(spec: TrainSpec) -> str:
+    origin = "an adapter of an earlier job" if spec.continued else "a new adapter"
+    return (
+        f"Tuning {spec.base_model} by LoRA from {origin}: rank {spec.lora.rank}, alpha {spec.lora.alpha:g}, "
+        f"on {', '.join(spec.lora.targets)}. n_epochs {spec.n_epochs}, batch_size {spec.batch_size}, "
+        f"peak learning rate {spec.learning_rate:g}, seed {spec.seed}."
+    )

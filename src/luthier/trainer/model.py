@@ -1,0 +1,183 @@
+"""The model in memory: the frozen base in bf16 where the processor is fast at it, LoRA adapters in float32 on it."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import peft
+import safetensors.torch
+import torch
+import transformers
+from torch import Tensor
+
+from luthier.core.errors import InvalidRequest, Unavailable
+from luthier.run_directory import LoraRecipe
+from luthier.trainer import attention, lora
+from luthier.trainer.batches import Flat
+
+EXACT_PROBES_MAX_PARAMETERS = 3_000_000_000
+"""Up to this size probes are computed in float32; above it the lifted copy would take too much memory."""
+
+ADAPTER_FILE = "adapter_model.safetensors"
+_NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A causal language model with at most one adapter in place; `parameters` are the adapter's, by saved name."""
+
+    causal: Any = field(repr=False)
+    backbone: Any = field(repr=False)
+    head_VH: Tensor = field(repr=False)
+    parameters: dict[str, Tensor] = field(repr=False)
+    config: peft.LoraConfig | None = field(repr=False, default=None)
+
+    def hidden(self, flat: Flat) -> Tensor:
+        """The hidden states at the positions that predict a supervised token."""
+        output = self.backbone(
+            input_ids=flat.token_ids_T[None],
+            position_ids=flat.positions_T[None],
+            segments=flat.segments,
+            use_cache=False,
+        )
+        hidden_NH: Tensor = output.last_hidden_state[0].index_select(0, flat.sources_N)
+        return hidden_NH
+
+
+def settle(threads: int | None, seed: int) -> None:
+    """Sets what holds for the process: threads, seed, deterministic kernels, silence."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    # Its companion that fills each new tensor first costs a sixth of a step, and we read no memory before writing it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("peft").setLevel(logging.ERROR)
+    attention.register()
+
+
+def training_dtype() -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively; elsewhere it would be emulated, slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16")
+    return torch.bfloat16 if fast else torch.float32
+
+
+def source(folder: Path) -> Path:
+    """The Hugging Face layout inside a base folder. Raises Unavailable where a file of it is missing."""
+    missing = [name for name in _NEEDED if not (folder / "hf" / name).is_file()]
+    if missing:
+        raise Unavailable(
+            "base_model_missing",
+            f"The base model is not on this machine as it should be (missing: {', '.join(missing)}). "
+            "Bring it with `luthier models pull`, then start the job again.",
+        )
+    return folder / "hf"
+
+
+def load_base(folder: Path, dtype: torch.dtype) -> Any:
+    """The frozen base model of `folder`/hf. Raises Unavailable or InvalidRequest where it cannot be used."""
+    causal = transformers.AutoModelForCausalLM.from_pretrained(
+        source(folder),
+        dtype=dtype,
+        attn_implementation=attention.NAME,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    scaled = [name for name in _SCALED_HEADS if causal.config.to_dict().get(name) not in (None, 1, 1.0)]
+    if scaled:
+        raise InvalidRequest(
+            "base_model_not_supported", f"The base model scales its logits ({scaled[0]}), which training cannot yet do."
+        )
+    causal.requires_grad_(False)
+    return causal.eval()
+
+
+def without_adapter(causal: Any) -> Tuned:
+    """The base model itself."""
+    return Tuned(causal, causal.get_decoder(), causal.get_output_embeddings().weight, {})
+
+
+def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None) -> Tuned:
+    """Puts a fresh adapter, seeded, on the base; or the one in `parent`, with its own shape."""
+    if parent is None:
+        config = peft.LoraConfig(
+            r=recipe.rank,
+            lora_alpha=recipe.alpha,
+            lora_dropout=recipe.dropout,
+            target_modules=list(recipe.targets),
+            task_type="CAUSAL_LM",
+        )
+    else:
+        config = peft.LoraConfig.from_pretrained(parent)
+        config.inference_mode = False
+        config.base_model_name_or_path = None
+    torch.manual_seed(seed)
+    try:
+        with warnings.catch_warnings():
+            # PEFT still asks the model by a name that transformers is retiring.
+            warnings.simplefilter("ignore", FutureWarning)
+            adapted = peft.get_peft_model(causal, config)
+    except ValueError as error:
+        raise InvalidRequest(
+            "lora_targets_not_found",
+            f"The base model has no modules named {', '.join(recipe.targets)}; mend `lora.targets` in the catalog.",
+        ) from error
+    parameters = _saved_names(adapted)
+    if parent is not None:
+        _load(parameters, parent)
+    lora.speed_up(adapted)
+    base = adapted.get_base_model()
+    base.train(recipe.dropout > 0)
+    return Tuned(base, base.get_decoder(), base.get_output_embeddings().weight, parameters, config)
+
+
+def adapter_tensors(tuned: Tuned) -> dict[str, Tensor]:
+    """The adapter as PEFT names and stores it, in the order of names."""
+    return {name: tuned.parameters[name].detach().contiguous() for name in sorted(tuned.parameters)}
+
+
+@contextmanager
+def exact(tuned: Tuned) -> Iterator[str]:
+    """Lifts the frozen weights to float32 for as long as it lasts and puts the very same tensors back; gives the dtype.
+
+    Probes made so prove what is served: an engine computes from the same stored weights, with its own rounding.
+    """
+    frozen = {id(tensor): tensor for tensor in tuned.causal.parameters() if not tensor.requires_grad}.values()
+    if sum(tensor.numel() for tensor in frozen) > EXACT_PROBES_MAX_PARAMETERS:
+        yield str(tuned.head_VH.dtype).removeprefix("torch.")
+        return
+    kept = [(tensor, tensor.data) for tensor in frozen]
+    try:
+        for tensor, data in kept:
+            tensor.data = data.float()
+        yield "float32"
+    finally:
+        for tensor, data in kept:
+            tensor.data = data
+
+
+def _saved_names(adapted: Any) -> dict[str, Tensor]:
+    """Trainable parameters by the names under which PEFT saves them: without the adapter's own name."""
+    return {
+        name.replace(".default.", "."): parameter
+        for name, parameter in adapted.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+@torch.no_grad()
+def _load(parameters: dict[str, Tensor], folder: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / ADAPTER_FILE)
+    if tensors.keys() != parameters.keys():
+        raise InvalidRequest("parent_does_not_fit", "The model to go on from was tuned on another base model or shape.")
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])

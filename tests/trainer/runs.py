@@ -1,0 +1,38 @@
+"""The trainer as a real process, and what a run directory holds after it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from luthier.run_directory import RunDirectory
+
+CLIPPY = Path(__file__).parent.parent / "data" / "clippy.jsonl"
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+MakeRun = Callable[..., RunDirectory]
+
+
+def start(run: RunDirectory) -> subprocess.Popen[bytes]:
+    """Starts the trainer as the executor does: a process with its output in trainer.log."""
+    with run.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "luthier.trainer", str(run.path)],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONHASHSEED": "random"},
+        )
+
+
+def events(run: RunDirectory) -> list[dict[str, Any]]:
+    """What the log holds; a torn last line is left out, as the service does."""
+    return [json.loads(event.model_dump_json(exclude_none=True)) for event, _ in run.tail()]
+
+
+def contents(run: RunDirectory) -> dict[str, bytes]:
+    """The bytes of results and of every file of every checkpoint."""
+    files = [run.results, *(path for path in run.checkpoints.rglob("*") if path.is_file())]
+    return {str(path.relative_to(run.path)): path.read_bytes() for path in files}

@@ -1,0 +1,144 @@
+"""The flat batch computes what the textbook does: same loss, same gradients, however examples are grouped."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import TARGETS
+from torch import Tensor
+from torch.nn import functional
+
+from luthier.data.render import Rendered
+from luthier.run_directory import LoraRecipe
+from luthier.trainer import batches, evaluate, loop, losses, model
+from luthier.trainer.model import Tuned
+
+
+@st.composite
+def sequence(draw: Any) -> Rendered:
+    token_ids = draw(st.lists(st.integers(0, 399), min_size=2, max_size=12))
+    learned = draw(st.lists(st.booleans(), min_size=len(token_ids) - 2, max_size=len(token_ids) - 2))
+    return Rendered(tuple(token_ids), (0.0, *map(float, learned), 1.0), 1)
+
+
+SEQUENCES = st.lists(sequence(), min_size=1, max_size=5)
+
+
+@pytest.fixture(scope="module")
+def tuned(base: Path) -> Tuned:
+    """The tiny model in float32 with an adapter whose both halves are random, so that every gradient is alive."""
+    model.settle(1, 0)
+    tuned = model.attach(model.load_base(base, torch.float32), LoraRecipe(rank=4, alpha=8, targets=TARGETS), 0, None)
+    with torch.no_grad():
+        for parameter in tuned.parameters.values():
+            parameter.normal_(std=0.1)
+    return tuned
+
+
+def textbook(tuned: Tuned, sequences: list[Rendered]) -> float:
+    """Each sequence alone, all logits, cross-entropy over them, mean over the supervised tokens of the step."""
+    total = torch.tensor(0.0)
+    for item in sequences:
+        logits_TV = tuned.causal(input_ids=torch.tensor([item.token_ids]), use_cache=False).logits[0, :-1]
+        nats_T = functional.cross_entropy(logits_TV, torch.tensor(item.token_ids[1:]), reduction="none")
+        total = total + (nats_T * torch.tensor(item.loss_weights[1:])).sum()
+    loss = total / sum(sum(map(bool, item.loss_weights[1:])) for item in sequences)
+    loss.backward()
+    return float(loss.detach())
+
+
+def with_gradients(tuned: Tuned, compute: Callable[[], float]) -> tuple[float, dict[str, Tensor]]:
+    for parameter in tuned.parameters.values():
+        parameter.grad = None
+    loss = compute()
+    gradients = {name: parameter.grad for name, parameter in tuned.parameters.items()}
+    return loss, {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
+
+
+def assert_same(one: tuple[float, dict[str, Tensor]], other: tuple[float, dict[str, Tensor]]) -> None:
+    assert one[0] == pytest.approx(other[0], rel=1e-5, abs=1e-6)
+    assert one[1].keys() == other[1].keys()
+    for name, gradient in one[1].items():
+        torch.testing.assert_close(gradient, other[1][name], rtol=1e-3, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(SEQUENCES)
+def test_packed_row_has_the_loss_and_gradients_of_examples_alone(tuned: Tuned, sequences: list[Rendered]) -> None:
+    packed = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, 10_000).loss)
+    alone = with_gradients(tuned, lambda: textbook(tuned, sequences))
+    assert len(packed[1]) == len(tuned.parameters)
+    assert_same(packed, alone)
+
+
+@settings(deadline=None, max_examples=25)
+@given(SEQUENCES, st.integers(1, 30))
+def test_accumulation_in_groups_of_any_size_changes_nothing(
+    tuned: Tuned, sequences: list[Rendered], budget: int
+) -> None:
+    whole = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, 10_000).loss)
+    grouped = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, budget).loss)
+    assert_same(whole, grouped)
+
+
+def test_head_in_chunks_gives_the_full_loss_its_gradient_and_accuracy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden_NH = torch.randn(300, 8, generator=generator, requires_grad=True)
+    head_VH = torch.randn(60_000, 8, generator=generator)  # 139 positions a chunk
+    labels_N = torch.randint(60_000, (300,), generator=generator)
+    weights_N = torch.randint(2, (300,), generator=generator).float()
+    logits_NV = functional.linear(hidden_NH, head_VH)
+    wanted = (functional.cross_entropy(logits_NV, labels_N, reduction="none") * weights_N).sum() / 300
+    (gradient_NH,) = torch.autograd.grad(wanted, hidden_NH)
+    sums = losses.backward(hidden_NH, head_VH, labels_N, weights_N, 300)
+    assert sums.loss == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert sums.correct == int((logits_NV.argmax(1) == labels_N).sum())
+    assert hidden_NH.grad is not None
+    torch.testing.assert_close(hidden_NH.grad, gradient_NH, rtol=1e-4, atol=1e-7)
+    assert losses.measure(hidden_NH, head_VH, labels_N, weights_N) == sums
+
+
+def test_evaluate_measures_what_training_does_and_leaves_no_gradient(tuned: Tuned) -> None:
+    sequences = [Rendered((5, 6, 7, 8), (0.0, 0.0, 1.0, 1.0), 2), Rendered((9, 10), (0.0, 1.0), 1)]
+    loss, gradients = with_gradients(tuned, lambda: evaluate.evaluate(tuned, sequences).loss)
+    assert gradients == {}
+    assert loss == pytest.approx(with_gradients(tuned, lambda: textbook(tuned, sequences))[0], rel=1e-5)
+
+
+def test_exact_lifts_the_frozen_weights_and_puts_the_same_bytes_back(base: Path) -> None:
+    tuned = model.without_adapter(model.load_base(base, torch.bfloat16))
+    before = {name: tensor.clone() for name, tensor in tuned.causal.state_dict().items()}
+    with model.exact(tuned) as dtype:
+        assert dtype == "float32"
+        assert {tensor.dtype for tensor in tuned.causal.parameters()} == {torch.float32}
+    for name, tensor in tuned.causal.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 99), st.integers(0, 9))
+def test_order_visits_each_example_once_and_depends_on_seed_and_epoch_alone(
+    n_examples: int, batch_size: int, seed: int, epoch: int
+) -> None:
+    batched = batches.order(n_examples, batch_size, seed, epoch)
+    assert sorted(index for batch in batched for index in batch) == list(range(n_examples))
+    assert all(len(batch) == batch_size for batch in batched[:-1])
+    assert batched == batches.order(n_examples, batch_size, seed, epoch)
+
+
+def test_order_differs_between_epochs_and_seeds() -> None:
+    orders = [batches.order(20, 4, seed, epoch) for seed in (1, 2) for epoch in (0, 1)]
+    assert all(one != other for one, other in pairwise(orders))
+
+
+@given(st.integers(1, 500))
+def test_rate_rises_to_its_peak_and_falls_to_a_tenth(n_steps: int) -> None:
+    rates = [loop.rate(step, n_steps, 2.0) for step in range(1, n_steps + 1)]
+    peak = rates.index(max(rates))
+    assert max(rates) == 2.0
+    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
+    assert n_steps < 2 or rates[-1] == pytest.approx(0.2)

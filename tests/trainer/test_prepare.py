@@ -1,0 +1,75 @@
+"""A base model folder made from weights of elsewhere: the same bytes each time, and nothing that could run code."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+import tiny
+from luthier.trainer import prepare
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def source(base: Path, tmp_path: Path) -> Path:
+    """A folder in Hugging Face layout, free to be spoiled."""
+    return Path(shutil.copytree(base / "hf", tmp_path / "source"))
+
+
+def test_prepare_folder_twice_gives_equal_bytes_and_probes_without_a_path(source: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert prepare.main([str(source), str(tmp_path / name), "--name", tiny.NAME]) == 0
+    one = files(tmp_path / "one")
+    assert one == files(tmp_path / "two")
+    assert {"hf/config.json", "hf/tokenizer.json", "hf/tokenizer_config.json", "hf/chat_template.jinja"} < one.keys()
+    before = safetensors.torch.load_file(source / "model.safetensors")
+    after = safetensors.torch.load(one["hf/model.safetensors"])
+    assert before.keys() == after.keys()
+    assert all(bool((before[name] == tensor).all()) for name, tensor in after.items())
+    content = json.loads(one["probes.json"])
+    assert content["base_model"] == tiny.NAME
+    assert [len(probe["positions"][0]["top"]) for probe in content["probes"]] == [10] * 4
+    assert not any(str(tmp_path).encode() in data for data in one.values())
+
+
+def test_prepare_again_replaces_what_stood_there(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    (folder / "hf").mkdir(parents=True)
+    (folder / "hf" / "stale").touch()
+    assert prepare.main([str(source), str(folder), "--name", tiny.NAME]) == 0
+    assert "hf/stale" not in files(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("pickle", "only pickled weights"),
+        ("code", "auto_map"),
+        ("template", "no chat template"),
+        ("config", "no config.json"),
+        ("nothing", "neither a .gguf file nor a folder"),
+    ],
+)
+def test_prepare_source_that_cannot_be_used_is_refused_in_words(
+    source: Path, tmp_path: Path, spoil: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    match spoil:
+        case "pickle":
+            (source / "model.safetensors").rename(source / "pytorch_model.bin")
+        case "code":
+            config = json.loads((source / "config.json").read_bytes()) | {"auto_map": {"AutoModel": "evil.Model"}}
+            (source / "config.json").write_text(json.dumps(config))
+        case "template":
+            (source / "chat_template.jinja").unlink()
+        case "config":
+            (source / "config.json").unlink()
+        case _:
+            source = tmp_path / "nowhere"
+    assert prepare.main([str(source), str(tmp_path / "base"), "--name", tiny.NAME]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "base" / "hf").exists()
