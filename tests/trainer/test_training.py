@@ -173,6 +173,23 @@ def test_train_missing_base_or_wrong_targets_say_what_to_do(make_run: MakeRun, t
     assert caught.value.code == "lora_targets_not_found"
 
 
+def test_train_that_diverges_fails_in_words_and_leaves_a_readable_log(make_run: MakeRun) -> None:
+    run = make_run(learning_rate=1e30)
+    with pytest.raises(LuthierError, match="learning_rate_multiplier") as caught:
+        train(run)
+    assert caught.value.code == "training_diverged"
+    assert len(rows(run)) == sum(event["kind"] == "metrics" for event in events(run)) >= 1
+
+
+def test_train_on_a_changed_spec_is_refused(make_run: MakeRun) -> None:
+    run = make_run(n_epochs=1)
+    train(run)
+    run.write_spec(run.read_spec().model_copy(update={"seed": 8}))
+    with pytest.raises(LuthierError) as caught:
+        train(run)
+    assert caught.value.code == "spec_changed"
+
+
 class Crash(Exception):
     """Stands for the end of the process."""
 

@@ -24,8 +24,8 @@ _ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TQDM_DISABLE": "1",
-    # How long OpenMP threads spin for one another. By default milliseconds: fastest alone, and fifty times slower beside
-    # a busy engine on the same cores; not at all (PASSIVE) makes small steps 2.5 times slower. This is between.
+    # How long OpenMP threads spin for one another. By default milliseconds: fastest alone, fifty times slower beside a
+    # busy engine on the same cores. Not at all (PASSIVE) makes small steps 2.5 times slower. This is between.
     "GOMP_SPINCOUNT": "20000",
 }
 

@@ -1,5 +1,6 @@
 """The training run, read from top to bottom: data, model, steps, checkpoints, verdict."""
 
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from luthier.catalog import Ability
+from luthier.core.errors import InvalidRequest
 from luthier.data import validate
 from luthier.data.render import Rendered, Renderer
 from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Succeeded, TrainSpec
@@ -133,6 +135,12 @@ def _step(
         # Dropout must not depend on how many steps this process has seen.
         torch.manual_seed(spec.seed * 1_000_003 + step)
     sums = gradients(tuned, sequences, batches.TOKEN_BUDGET)
+    if not math.isfinite(sums.nats):
+        raise InvalidRequest(
+            "training_diverged",
+            f"The loss of step {step} is no longer a number. Lower learning_rate_multiplier and start a new job.",
+            param="hyperparameters.learning_rate_multiplier",
+        )
     parameters: list[Tensor] = list(tuned.parameters.values())
     torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     for group in optimizer.param_groups:

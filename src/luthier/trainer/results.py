@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from luthier.run_directory import RESULT_COLUMNS, Metrics
+from luthier.run_directory import RESULT_COLUMNS, Metrics, write_durably
 
 _HEADER = (",".join(RESULT_COLUMNS) + "\n").encode()
 
@@ -15,7 +15,7 @@ def rewind(path: Path, step: int) -> None:
         rows = path.read_bytes().splitlines(keepends=True)[1 : step + 1]
         assert len(rows) == step, "results.csv lost rows of finished steps"
         kept += rows
-    path.write_bytes(b"".join(kept))
+    write_durably(path, b"".join(kept))
 
 
 def append(path: Path, metrics: Metrics) -> None:
