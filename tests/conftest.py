@@ -14,7 +14,7 @@ import uvicorn
 from openai import AzureOpenAI, OpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fakes import EchoEngine, ScriptedExecutor, agreeing_parity, train_well
+from fakes import BASE, KEY, EchoEngine, ScriptedExecutor, agreeing_parity, train_well
 from luthier import blobs, catalog
 from luthier.api import server
 from luthier.api.services import Services
@@ -24,9 +24,6 @@ from luthier.service.context import Context
 from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
 from luthier.store import db
-
-KEY = "test-key-0123456789abcdef"
-BASE = "smollm2-135m-instruct"
 
 
 @dataclass

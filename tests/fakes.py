@@ -13,6 +13,9 @@ from luthier.core.states import RunState
 from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Started, Succeeded
 from luthier.store.db import Connection, Database
 
+KEY = "test-key-0123456789abcdef"
+BASE = "smollm2-135m-instruct"
+
 
 class EchoEngine:
     """Speaks OpenAI chat on loopback; its answer repeats the request it got, so tests see what an engine is asked."""

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai import AzureOpenAI, OpenAI
 
-from conftest import KEY
+from fakes import KEY
 from luthier.service import keys
 from luthier.service.context import Context
 

@@ -7,7 +7,7 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 from test_deployments import put
 
-from conftest import BASE
+from fakes import BASE
 from luthier.service.supervisor import Supervisor
 
 QUESTION = [{"role": "user", "content": "Who painted the Mona Lisa?"}]

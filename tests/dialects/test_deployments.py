@@ -8,8 +8,7 @@ from azure.mgmt.cognitiveservices import CognitiveServicesManagementClient
 from openai import AzureOpenAI
 
 import rows
-from conftest import BASE, KEY
-from fakes import failing_parity
+from fakes import BASE, KEY, failing_parity
 from luthier.api import arm
 from luthier.service.keys import DEFAULT_RESOURCE
 from luthier.service.serving import Serving

@@ -9,7 +9,7 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 
 import rows
-from conftest import KEY
+from fakes import KEY
 from luthier.service.context import Context
 
 

@@ -6,8 +6,7 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 
 import rows
-from conftest import BASE, KEY
-from fakes import ScriptedExecutor
+from fakes import BASE, KEY, ScriptedExecutor
 from luthier.service.supervisor import Supervisor
 
 ALIAS = "gpt-35-turbo-0125"

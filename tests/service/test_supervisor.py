@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 import rows
-from conftest import BASE
-from fakes import Killed, MortalDatabase, ScriptedExecutor, save_checkpoint, train_well
+from fakes import BASE, Killed, MortalDatabase, ScriptedExecutor, save_checkpoint, train_well
 from luthier.core.errors import Conflict
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Job, Principal
