@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,9 @@ def test_conformance_rows_name_tests_that_exist() -> None:
 def test_no_path_of_a_machine_stands_in_the_project() -> None:
     for path in [*SOURCES, *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
         assert not re.search(r"/(home|root|work)/", path.read_text()), path
+
+
+def test_service_starts_without_torch() -> None:
+    code = "import sys, luthier.app, luthier.cli.main; print(*{'torch', 'transformers', 'peft'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -8,7 +8,7 @@ from azure.mgmt.cognitiveservices import CognitiveServicesManagementClient
 from openai import AzureOpenAI
 
 import rows
-from fakes import BASE, KEY, failing_parity
+from fakes import BASE, KEY, EchoEngine, failing_parity
 from luthier.api import arm
 from luthier.service.keys import DEFAULT_RESOURCE
 from luthier.service.serving import Serving
@@ -51,6 +51,16 @@ def test_put_is_201_creating_and_succeeds_with_the_proofs_figures(url: str, supe
     assert call("DELETE", f"{url}{PATH}/clippy").status_code == 200
     assert call("DELETE", f"{url}{PATH}/clippy").status_code == 204
     assert call("GET", f"{url}{PATH}/clippy").status_code == 404
+
+
+def test_model_is_unloaded_with_its_last_deployment(url: str, supervisor: Supervisor, engine: EchoEngine) -> None:
+    put(url, "one", BASE)
+    put(url, "two", BASE)
+    supervisor.tick_deployments()
+    call("DELETE", f"{url}{PATH}/one")
+    assert set(engine.loaded) == {BASE}
+    call("DELETE", f"{url}{PATH}/two")
+    assert set(engine.loaded) == set()
 
 
 def test_deployment_whose_proof_fails_is_failed_and_does_not_answer(

@@ -73,7 +73,7 @@ def build_router(services: Services) -> APIRouter:
 
     @router.delete(_DEPLOYMENTS + "/{name}")
     def delete_deployment(name: str, caller: Caller) -> Response:
-        return Response(status_code=200 if deployments.delete(context, caller.id, name) else 204)
+        return Response(status_code=200 if deployments.delete(context, services.serving, caller.id, name) else 204)
 
     return router
 

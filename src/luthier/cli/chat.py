@@ -16,18 +16,14 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
     """Ask a model once, or talk with it until an empty line or Ctrl-D."""
-    api = client.make()
     messages = [{"role": "system", "content": system}] if system else []
-    while True:
-        text = question if question is not None else _read()
-        if not text:
-            return
-        messages.append({"role": "user", "content": text})
-        with client.shown_errors():
+    with client.connected() as api:
+        while text := question if question is not None else _read():
+            messages.append({"role": "user", "content": text})
             answer = _answer(api, model=model, messages=messages, temperature=temperature, max_tokens=max_tokens)
-        messages.append({"role": "assistant", "content": answer})
-        if question is not None:
-            return
+            messages.append({"role": "assistant", "content": answer})
+            if question is not None:
+                return
 
 
 def _read() -> str:

@@ -15,24 +15,23 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 ARM_VERSION = "2024-10-01"
 
 
-def make() -> OpenAI:
-    """A client of the service at LUTHIER_URL or AZURE_OPENAI_ENDPOINT; the key from the environment or its file."""
-    return OpenAI(base_url=f"{url()}/v1", api_key=_key(), max_retries=2)
-
-
-def url() -> str:
-    return (os.environ.get("LUTHIER_URL") or os.environ.get("AZURE_OPENAI_ENDPOINT") or DEFAULT_URL).rstrip("/")
-
-
 @contextmanager
-def shown_errors() -> Iterator[None]:
-    """Turns what the service or the connection says into one readable line and status 1."""
+def connected() -> Iterator[OpenAI]:
+    """A client of the service at LUTHIER_URL or AZURE_OPENAI_ENDPOINT; the key from the environment or its file.
+
+    What the service or the connection says against the command becomes one readable line and status 1.
+    """
     try:
-        yield
+        with OpenAI(base_url=f"{url()}/v1", api_key=_key(), max_retries=2) as api:
+            yield api
     except openai.APIConnectionError:
         fail(f"No answer from {url()}. Is `luthier serve` running there? LUTHIER_URL names another address.")
     except openai.APIStatusError as error:
         fail(str(_message(error)))
+
+
+def url() -> str:
+    return (os.environ.get("LUTHIER_URL") or os.environ.get("AZURE_OPENAI_ENDPOINT") or DEFAULT_URL).rstrip("/")
 
 
 def control(client: OpenAI, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:

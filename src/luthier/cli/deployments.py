@@ -21,8 +21,8 @@ def create(
 ) -> None:
     """Deploy a model and wait until the proof of served = trained has held."""
     body = {"sku": {"name": sku, "capacity": capacity}, "properties": {"model": {"format": "OpenAI", "name": model}}}
-    with client.shown_errors():
-        deployment = put(client.make(), name, body)
+    with client.connected() as api:
+        deployment = put(api, name, body)
     properties = deployment["properties"]
     if properties["provisioningState"] != "Succeeded":
         fail(f"{name} failed: {properties.get('error', {}).get('message', 'no reason given')}")
@@ -32,8 +32,8 @@ def create(
 @app.command("list")
 def list_deployments() -> None:
     """List deployments."""
-    with client.shown_errors():
-        found = (client.control(client.make(), "GET", "") or {})["value"]
+    with client.connected() as api:
+        found = (client.control(api, "GET", "") or {})["value"]
     rows = [(d["name"], d["properties"]["model"]["name"], d["properties"]["provisioningState"]) for d in found]
     table(("name", "model", "state"), rows)
 
@@ -41,15 +41,15 @@ def list_deployments() -> None:
 @app.command()
 def show(name: str) -> None:
     """Show one deployment as the control plane tells it."""
-    with client.shown_errors():
-        screen.print_json(data=client.control(client.make(), "GET", f"/{name}"))
+    with client.connected() as api:
+        screen.print_json(data=client.control(api, "GET", f"/{name}"))
 
 
 @app.command()
 def delete(name: str) -> None:
     """Delete a deployment; its model stays."""
-    with client.shown_errors():
-        client.control(client.make(), "DELETE", f"/{name}")
+    with client.connected() as api:
+        client.control(api, "DELETE", f"/{name}")
     screen.print(f"deleted {name}", highlight=False)
 
 

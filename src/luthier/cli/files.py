@@ -15,15 +15,15 @@ app = typer.Typer(help="Upload, list, read and delete files.", no_args_is_help=T
 @app.command()
 def upload(path: Annotated[Path, typer.Argument(help="A JSONL file of chat rows.")]) -> None:
     """Upload a training or validation file; prints its id."""
-    with client.shown_errors():
-        screen.print(send(client.make(), path).id, highlight=False)
+    with client.connected() as api:
+        screen.print(send(api, path).id, highlight=False)
 
 
 @app.command("list")
 def list_files() -> None:
     """List files, newest first."""
-    with client.shown_errors():
-        found = list(client.make().files.list())
+    with client.connected() as api:
+        found = list(api.files.list())
     table(
         ("id", "name", "bytes", "purpose", "status"), [(f.id, f.filename, f.bytes, f.purpose, f.status) for f in found]
     )
@@ -32,7 +32,7 @@ def list_files() -> None:
 @app.command()
 def download(file_id: str, output: Annotated[Path, typer.Option("-o", "--output", help="Where to write it.")]) -> None:
     """Write a file's bytes to disk."""
-    with client.shown_errors(), client.make().files.with_streaming_response.content(file_id) as response:
+    with client.connected() as api, api.files.with_streaming_response.content(file_id) as response:
         response.stream_to_file(output)
     screen.print(f"{output}", highlight=False)
 
@@ -40,11 +40,10 @@ def download(file_id: str, output: Annotated[Path, typer.Option("-o", "--output"
 @app.command()
 def delete(file_ids: list[str]) -> None:
     """Delete files, their bytes included."""
-    api = client.make()
-    for file_id in file_ids:
-        with client.shown_errors():
+    with client.connected() as api:
+        for file_id in file_ids:
             api.files.delete(file_id)
-        screen.print(f"deleted {file_id}", highlight=False)
+            screen.print(f"deleted {file_id}", highlight=False)
 
 
 def send(api: Any, path: Path) -> Any:
@@ -53,5 +52,5 @@ def send(api: Any, path: Path) -> Any:
         fail(f"There is no file {path}.")
     with Progress(*Progress.get_default_columns(), TransferSpeedColumn(), console=screen) as progress:
         task = progress.add_task(f"upload {path.name}", total=path.stat().st_size)
-        with progress.wrap_file(path.open("rb"), task_id=task) as stream:
+        with path.open("rb") as file, progress.wrap_file(file, task_id=task) as stream:
             return api.files.create(file=(path.name, stream), purpose="fine-tune")

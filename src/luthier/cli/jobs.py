@@ -30,8 +30,7 @@ def create(
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
 ) -> None:
     """Start a fine-tuning job; prints its id."""
-    api = client.make()
-    with client.shown_errors():
+    with client.connected() as api:
         asked = {"n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": lr_multiplier}
         optional = {"validation_file": _file_id(api, validation), "seed": seed, "suffix": suffix}
         job = api.fine_tuning.jobs.create(
@@ -48,38 +47,38 @@ def create(
 @app.command("watch")
 def watch_job(job_id: str) -> None:
     """Follow a job to its end with a progress bar."""
-    with client.shown_errors():
-        follow(client.make(), job_id)
+    with client.connected() as api:
+        follow(api, job_id)
 
 
 @app.command("list")
 def list_jobs() -> None:
     """List jobs, newest first."""
-    with client.shown_errors():
-        found = list(client.make().fine_tuning.jobs.list())
+    with client.connected() as api:
+        found = list(api.fine_tuning.jobs.list())
     table(("id", "status", "model", "fine-tuned model"), [(j.id, j.status, j.model, j.fine_tuned_model) for j in found])
 
 
 @app.command()
 def show(job_id: str) -> None:
     """Show one job as the API tells it."""
-    with client.shown_errors():
-        screen.print_json(client.make().fine_tuning.jobs.retrieve(job_id).model_dump_json())
+    with client.connected() as api:
+        screen.print_json(api.fine_tuning.jobs.retrieve(job_id).model_dump_json())
 
 
 @app.command()
 def events(job_id: str) -> None:
     """Print a job's events, oldest first."""
-    with client.shown_errors():
-        for event in reversed(list(client.make().fine_tuning.jobs.list_events(job_id, limit=100))):
+    with client.connected() as api:
+        for event in reversed(list(api.fine_tuning.jobs.list_events(job_id, limit=100))):
             _print_event(event)
 
 
 @app.command()
 def checkpoints(job_id: str) -> None:
     """List a job's checkpoints with their metrics."""
-    with client.shown_errors():
-        found = list(client.make().fine_tuning.jobs.checkpoints.list(job_id))
+    with client.connected() as api:
+        found = list(api.fine_tuning.jobs.checkpoints.list(job_id))
     names = sorted({name for c in found for name in c.metrics.model_dump(exclude_none=True)} - {"step"})
     rows = []
     for c in found:
@@ -91,8 +90,8 @@ def checkpoints(job_id: str) -> None:
 @app.command()
 def cancel(job_id: str) -> None:
     """Cancel a job that has not ended."""
-    with client.shown_errors():
-        screen.print(f"{job_id} {client.make().fine_tuning.jobs.cancel(job_id).status}", highlight=False)
+    with client.connected() as api:
+        screen.print(f"{job_id} {api.fine_tuning.jobs.cancel(job_id).status}", highlight=False)
 
 
 @app.command()
@@ -103,8 +102,7 @@ def plot(
     """Draw the guide's three charts from a job's result file."""
     from luthier.cli import plot as drawing
 
-    api = client.make()
-    with client.shown_errors():
+    with client.connected() as api:
         job = api.fine_tuning.jobs.retrieve(job_id)
         if not job.result_files:
             fail(f"{job_id} is {job.status} and has no result file yet; it comes when the job has succeeded.")

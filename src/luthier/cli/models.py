@@ -31,8 +31,8 @@ def pull(name: str) -> None:
 @app.command("list")
 def list_models() -> None:
     """List base models, aliases, fine-tuned models and checkpoints of the service."""
-    with client.shown_errors():
-        found = [model.model_dump() for model in client.make().models.list()]
+    with client.connected() as api:
+        found = [model.model_dump() for model in api.models.list()]
     table(
         ("name", "weights", "tuned on", "ready"),
         [(m["id"], m.get("weights"), m.get("model"), "yes" if m.get("ready") else "pull") for m in found],
@@ -42,13 +42,13 @@ def list_models() -> None:
 @app.command()
 def show(name: str) -> None:
     """Show one model as the API tells it."""
-    with client.shown_errors():
-        screen.print_json(client.make().models.retrieve(name).model_dump_json())
+    with client.connected() as api:
+        screen.print_json(api.models.retrieve(name).model_dump_json())
 
 
 @app.command()
 def delete(name: str) -> None:
     """Delete a fine-tuned model with its checkpoints, or one checkpoint."""
-    with client.shown_errors():
-        client.make().models.delete(name)
+    with client.connected() as api:
+        api.models.delete(name)
     screen.print(f"deleted {name}", highlight=False)

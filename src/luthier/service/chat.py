@@ -34,7 +34,8 @@ def route(context: Context, serving: Serving, resource_id: str, name: str, model
     """
     with context.database.reading() as tx:
         deployment = deployment_rows.get(tx, resource_id, name)
-        if deployment is not None and deployment.state is DeploymentState.SUCCEEDED:
+        proven = deployment is not None and deployment.state is DeploymentState.SUCCEEDED
+        if deployment is not None and proven:
             model = models.resolve(context, tx, resource_id, deployment.model)
         elif models_too:
             model = models.resolve(context, tx, resource_id, name)
@@ -42,7 +43,7 @@ def route(context: Context, serving: Serving, resource_id: str, name: str, model
             model = None
     if model is None:
         raise models.not_found(name, "model") if models_too else deployments.not_found(name)
-    return Route(model, serving.address(model))
+    return Route(model, serving.address(model, proven))
 
 
 async def complete(route: Route, body: Mapping[str, Any]) -> dict[str, Any]:

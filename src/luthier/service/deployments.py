@@ -91,13 +91,18 @@ def list_all(context: Context, resource_id: str) -> list[Deployment]:
         return deployments.list_all(tx, resource_id)
 
 
-def delete(context: Context, resource_id: str, name: str) -> bool:
-    """Deletes the deployment; the model stays. False where there was none."""
+def delete(context: Context, serving: Serving, resource_id: str, name: str) -> bool:
+    """Deletes the deployment; the model stays, unloaded if nothing else serves it. False where there was none."""
     with context.database.writing() as tx:
-        deleted = deployments.delete(tx, resource_id, name)
-    if deleted:
-        logger.info("deployment deleted name=%s resource=%s", name, resource_id)
-    return deleted
+        deployment = deployments.get(tx, resource_id, name)
+        if deployment is None:
+            return False
+        deployments.delete(tx, resource_id, name)
+        is_used = bool(deployments.names_using(tx, resource_id, [deployment.model]))
+    if not is_used:
+        serving.release(deployment.model)
+    logger.info("deployment deleted name=%s resource=%s", name, resource_id)
+    return True
 
 
 def create_waiting(context: Context, serving: Serving) -> int:

@@ -27,12 +27,15 @@ class Serving:
         self._proofs: dict[str, ParityReport] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def address(self, model: Model) -> Address:
-        """Where the model answers, loading and proving it if need be. Raises Unavailable and UpstreamFailed."""
+    def address(self, model: Model, proven: bool = False) -> Address:
+        """Where the model answers, loading it if need be, and proving it unless it was `proven` when it was deployed.
+
+        Raises Unavailable and UpstreamFailed.
+        """
         with self._locks[model.canonical_name]:
             served = self._served(model)
             address = self._engine.ensure(served)
-            if model.canonical_name not in self._proofs:
+            if not proven and model.canonical_name not in self._proofs:
                 report = self._prove(model, served, address)
                 if not report.agrees:
                     raise UpstreamFailed(
@@ -48,12 +51,16 @@ class Serving:
             served = self._served(model)
             return self._prove(model, served, self._engine.ensure(served))
 
-    def release(self, checkpoint: Checkpoint) -> None:
-        """Forgets a deleted model: its slot in the engine and its files here."""
-        with self._locks[checkpoint.model]:
-            self._engine.release(checkpoint.model)
-            self._proofs.pop(checkpoint.model, None)
-            shutil.rmtree(self._context.served_folder / checkpoint.id, ignore_errors=True)
+    def release(self, name: str) -> None:
+        """Lets the engine forget a model; whoever calls it again has it loaded again."""
+        with self._locks[name]:
+            self._engine.release(name)
+            self._proofs.pop(name, None)
+
+    def discard(self, checkpoint: Checkpoint) -> None:
+        """Forgets a deleted model, its files here included."""
+        self.release(checkpoint.model)
+        shutil.rmtree(self._context.served_folder / checkpoint.id, ignore_errors=True)
 
     def _prove(self, model: Model, served: ServedModel, address: Address) -> ParityReport:
         report = self._check_parity(address, served.adapter_folder or served.base_folder)

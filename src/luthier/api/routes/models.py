@@ -26,5 +26,5 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
     @router.delete("/models/{model_name:path}")
     def delete_model(model_name: str, caller: Caller) -> dict[str, Any]:
         for checkpoint in models.delete(context, caller.resource.id, model_name):
-            services.serving.release(checkpoint)
+            services.serving.discard(checkpoint)
         return {"id": model_name, "object": "model", "deleted": True}

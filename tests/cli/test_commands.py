@@ -1,0 +1,107 @@
+"""The commands against a running service: what a person types, and what it prints into a pipe."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+import rows
+from fakes import BASE, KEY
+from luthier.cli.main import app
+from luthier.service.supervisor import Supervisor
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def luthier(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    monkeypatch.setenv("LUTHIER_URL", url)
+    monkeypatch.setenv("LUTHIER_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_bytes(rows.good())
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def working(supervisor: Supervisor) -> Iterator[None]:
+    """The supervisor at work in the background, as `luthier serve` has it."""
+    supervisor.start()
+    yield
+    supervisor.stop()
+
+
+def lines(result: Result) -> list[list[str]]:
+    assert result.exit_code == 0, result.output
+    return [line.split("\t") for line in result.stdout.splitlines()]
+
+
+def test_files_go_up_are_listed_come_back_and_are_deleted(luthier: Command, tmp_path: Path) -> None:
+    file_id = lines(luthier("files", "upload", "rows.jsonl"))[-1][0]
+    assert lines(luthier("files", "list")) == [[file_id, "rows.jsonl", str(len(rows.good())), "fine-tune", "processed"]]
+    assert luthier("files", "download", file_id, "-o", "back.jsonl").exit_code == 0
+    assert (tmp_path / "back.jsonl").read_bytes() == rows.good()
+    assert luthier("files", "delete", file_id).exit_code == 0
+    assert lines(luthier("files", "list")) == []
+
+
+@pytest.mark.usefixtures("working")
+def test_job_is_created_watched_and_looked_at(luthier: Command) -> None:
+    created = luthier("jobs", "create", "--model", BASE, "--data", "rows.jsonl", "--seed", "3", "--watch")
+    assert created.exit_code == 0, created.output
+    assert "Job succeeded." in created.stdout
+    [[job_id, status, model, tuned]] = lines(luthier("jobs", "list"))
+    assert (status, model) == ("succeeded", BASE)
+    assert [line[0] for line in lines(luthier("jobs", "checkpoints", job_id))] == ["4", "2"]
+    assert "Training tokens billed: 200" in luthier("jobs", "events", job_id).stdout
+    assert tuned in luthier("jobs", "show", job_id).stdout
+    refused = luthier("jobs", "cancel", job_id)
+    assert refused.exit_code == 1
+    assert "already succeeded" in refused.stderr
+
+
+@pytest.mark.usefixtures("working")
+def test_failed_job_ends_the_watch_with_status_1(luthier: Command, tmp_path: Path) -> None:
+    (tmp_path / "few.jsonl").write_bytes(rows.good(9))
+    failed = luthier("jobs", "create", "--model", BASE, "--data", "few.jsonl", "--watch")
+    assert failed.exit_code == 1
+    assert "10" in failed.stdout
+    assert "failed" in failed.stderr
+
+
+@pytest.mark.usefixtures("working")
+def test_model_is_deployed_asked_and_cleaned_up(luthier: Command) -> None:
+    luthier("jobs", "create", "--model", BASE, "--data", "rows.jsonl", "--watch")
+    tuned = lines(luthier("jobs", "list"))[0][3]
+    created = luthier("deployments", "create", "clippy", "--model", tuned)
+    assert created.exit_code == 0, created.output
+    assert "differ by at most 0.0010 nats" in created.stdout
+    assert lines(luthier("deployments", "list")) == [["clippy", tuned, "Succeeded"]]
+    assert luthier("chat", "clippy", "Hello?").stdout.strip() == "ab"
+    assert "Delete the deployment first" in luthier("models", "delete", tuned).stderr
+    assert luthier("deployments", "delete", "clippy").exit_code == 0
+    assert luthier("models", "delete", tuned).exit_code == 0
+    assert tuned not in luthier("models", "list").stdout
+
+
+def test_unknown_things_are_one_readable_line_and_status_1(luthier: Command) -> None:
+    for arguments, words in (
+        (("files", "upload", "nothing.jsonl"), "There is no file"),
+        (("jobs", "show", "ftjob-none"), "There is no job"),
+        (("models", "show", "nobody"), "There is no model"),
+        (("deployments", "show", "nobody"), "does not exist"),
+        (("models", "pull", "nobody"), "The catalog has:"),
+        (("chat", "nobody", "hi"), "There is no model"),
+    ):
+        result = luthier(*arguments)
+        assert result.exit_code == 1, arguments
+        assert words in result.stderr
+        assert "Traceback" not in result.output
+
+
+def test_service_that_does_not_run_is_named(luthier: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUTHIER_URL", "http://127.0.0.1:9")
+    result = luthier("models", "list")
+    assert result.exit_code == 1
+    assert "Is `luthier serve` running there?" in result.stderr
