@@ -160,10 +160,10 @@ class ChatBody(_Body):
     messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logprobs: bool | None = None
@@ -175,16 +175,21 @@ class ChatBody(_Body):
 
     def for_engine(self) -> dict[str, Any]:
         """What the engine is asked, with OpenAI's defaults written out: an engine's own defaults differ."""
-        passed = {"stop", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
+        passed = {"stop", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
         body = self.model_dump(include=passed, exclude_none=True)
         body["messages"] = [message.plain(f"messages[{place}].content") for place, message in enumerate(self.messages)]
         body["temperature"] = 1.0 if self.temperature is None else self.temperature
         body["top_p"] = 1.0 if self.top_p is None else self.top_p
         body["max_tokens"] = self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS
+        if self.seed is not None:
+            body["seed"] = self.seed % ENGINE_SEEDS
         if self.stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return body
 
+
+ENGINE_SEEDS = 2**32 - 1
+"""Engines take 32 bits of a seed, and all ones mean "any" to llama.cpp: the wire's 64 bits are folded below that."""
 
 DEFAULT_MAX_TOKENS = 4096
 """Azure's documented default of max_tokens (contract section 13)."""
