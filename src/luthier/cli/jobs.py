@@ -12,7 +12,8 @@ from luthier.cli import client, files
 from luthier.cli.screen import fail, screen, table
 
 app = typer.Typer(help="Fine-tune: create jobs and see what they did.", no_args_is_help=True)
-POLL_S = 1.0
+POLL_S = 2.0
+"""Each look takes a little of the cores that the training needs."""
 ENDED = {"succeeded", "failed", "cancelled"}
 _STEPS = re.compile(r"(\d+) steps\.$")
 

@@ -66,8 +66,13 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
     run = runs.directory(context, job)
     tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
     results = _store_results(context, job, run)
-    texts = ("Job succeeded.", f"Completed results file: {results.id}")
-    billed = f"Training tokens billed: {verdict.trained_tokens}"
+    texts = (
+        f"Trained {verdict.trained_tokens} tokens in {verdict.seconds:.0f} s, validation and checkpoints included; "
+        f"peak memory {verdict.peak_memory_bytes / 1e9:.1f} GB.",
+        "Job succeeded.",
+        f"Completed results file: {results.id}",
+        f"Training tokens billed: {verdict.trained_tokens}",
+    )
     with context.database.writing() as tx:
         moved = jobs.move(
             tx,
@@ -84,7 +89,7 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
             last = checkpoints.list_of_job(tx, job.id)[-1]
             checkpoints.rename(tx, last.id, tuned)
             file_rows.insert_file(tx, results)
-            events.insert_events(tx, [message(context, job.id, text) for text in (*texts, billed)])
+            events.insert_events(tx, [message(context, job.id, text) for text in texts])
     if not moved:
         context.blobs.delete(files.blob_key(results.id))
     logger.info("job ended id=%s status=succeeded moved=%s", job.id, moved)
