@@ -50,4 +50,4 @@ fix: setup ## let ruff repair and format what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean: ## remove the virtual environment, caches and the demo's data
-	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) .luthier .cache .mypy_cache .ruff_cache .pytest_cache
