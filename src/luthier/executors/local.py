@@ -13,7 +13,7 @@ from luthier.run_directory import RunDirectory
 STOP_GRACE_S = 20.0
 
 # A training step frees and asks for the same large blocks again and again; by default glibc gives them back to the
-# kernel each time (mallopt(3)). On one machine that was a third of a naive loop's time, on another nothing: benchmarks.md.
+# kernel each time (mallopt(3)): a third of a naive loop's time on one machine, nothing on another (benchmarks.md).
 _MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
 
 
