@@ -16,8 +16,6 @@ from luthier.store import events, jobs
 
 logger = logging.getLogger(__name__)
 
-MIN_EXAMPLES = 10
-"""The guide: "Fine tuning jobs will not proceed without at least 10 training examples"."""
 SHOWN_PROBLEMS = 10
 
 
@@ -27,8 +25,8 @@ def validate_files(context: Context, job: Job) -> None:
     abilities = base.abilities if base else frozenset()
     n_examples = 0
     for param, file_id, minimum in (
-        ("training_file", job.training_file, MIN_EXAMPLES),
-        ("validation_file", job.validation_file, 1),
+        ("training_file", job.training_file, validate.MIN_TRAINING_EXAMPLES),
+        ("validation_file", job.validation_file, validate.MIN_VALIDATION_EXAMPLES),
     ):
         if file_id is None:
             continue
