@@ -1,6 +1,5 @@
 """The run directory: the whole contract between the service and the trainer. `docs/run-directory.md` describes it."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,10 +194,3 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """Reads a JSON object that we wrote ourselves."""
-    value = json.loads(path.read_bytes())
-    assert isinstance(value, dict)
-    return value

@@ -177,6 +177,7 @@ class Dialect:
                 },
                 "lifecycle_status": "generally-available",
                 "weights": f"{model.base.title}, {model.base.parameters} parameters, {model.base.licence}",
+                "abilities": sorted(model.base.abilities),
                 "ready": model.ready,
             }
         )

@@ -34,8 +34,11 @@ def list_models() -> None:
     with client.connected() as api:
         found = [model.model_dump() for model in api.models.list()]
     table(
-        ("name", "weights", "tuned on", "ready"),
-        [(m["id"], m.get("weights"), m.get("model"), "yes" if m.get("ready") else "pull") for m in found],
+        ("name", "weights", "abilities", "base model", "ready"),
+        [
+            (m["id"], m["weights"], ", ".join(m["abilities"]), m.get("model"), "yes" if m["ready"] else "pull")
+            for m in found
+        ],
     )
 
 

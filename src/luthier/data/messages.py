@@ -99,7 +99,7 @@ def _explain_missing_messages(value: Mapping[str, object], finder: Finder) -> No
             "",
             "preference_row",
             "the row is a preference pair, but the job's method is supervised.",
-            "Give rows with messages, or ask for method dpo.",
+            "Give rows with messages: preference pairs cannot be trained yet.",
         )
     else:
         near = any(nearest(key, ("messages",)) for key in value)

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, create_engine, event
 
 BUSY_TIMEOUT_MS = 30_000
 _MIGRATIONS = Path(__file__).with_name("migrations")
@@ -74,4 +74,4 @@ def make(path: Path) -> Database:
     return database
 
 
-__all__ = ["Connection", "Database", "Engine", "make"]
+__all__ = ["Connection", "Database", "make"]

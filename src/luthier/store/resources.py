@@ -34,10 +34,6 @@ def insert_key(tx: Connection, sha256: str, resource_id: str, name: str, created
     tx.execute(insert(_keys).values(sha256=sha256, resource_id=resource_id, name=name, created_at=created_at))
 
 
-def key_names(tx: Connection, resource_id: str) -> list[str]:
-    return list(tx.execute(select(_keys.c.name).where(_keys.c.resource_id == resource_id)).scalars())
-
-
 def delete_key(tx: Connection, resource_id: str, name: str) -> None:
     tx.execute(_keys.delete().where(_keys.c.resource_id == resource_id, _keys.c.name == name))
 
