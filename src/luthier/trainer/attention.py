@@ -9,6 +9,8 @@ import transformers
 from torch import Tensor
 from torch.nn import functional
 
+from luthier.trainer.batches import Segment
+
 NAME = "luthier_segments"
 
 _SHORT = 512
@@ -27,14 +29,14 @@ def segment_attention(
     value_BGTD: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
-    segments: tuple[int, ...] | None = None,
+    segments: tuple[Segment, ...] | None = None,
     seen: Sequence[Tensor] | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention per segment; `segments` are the lengths of the examples in the row, None for a single one.
+    """Attention per segment of the row, after those that it goes on from; `segments` is None for a single one.
 
     When decoding from a cache, `seen` names for each query the places of its own keys in the cache instead.
     """
@@ -46,25 +48,45 @@ def segment_attention(
             key_BGKD, value_BGKD = key_BGTD.index_select(2, keys_K), value_BGTD.index_select(2, keys_K)
             outputs.append(_attend(query_BHTD[:, :, place : place + 1], key_BGKD, value_BGKD, scaling, False))
         return torch.cat(outputs, dim=2).transpose(1, 2), None
-    lengths = segments or (query_BHTD.shape[2],)
-    if sliding_window is not None and max(lengths) > sliding_window:
+    if sliding_window is not None and int(_longest(segments, query_BHTD.shape[2])) > sliding_window:
         raise NotImplementedError("examples longer than the model's sliding window are not supported")
-    start = 0
-    for length in lengths:
-        here = slice(start, start + length)
-        outputs.append(_attend(query_BHTD[:, :, here], key_BGTD[:, :, here], value_BGTD[:, :, here], scaling, True))
-        start += length
+    if segments is None or len(segments) == 1:
+        return _attend(query_BHTD, key_BGTD, value_BGTD, scaling, True).transpose(1, 2), None
+    for segment in segments:
+        seen_here = [segments[number] for number in segment.context]
+        keys_BGLD, values_BGLD = (_parts(states, [*seen_here, segment]) for states in (key_BGTD, value_BGTD))
+        outputs.append(_attend(_parts(query_BHTD, [segment]), keys_BGLD, values_BGLD, scaling, True))
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
-def _attend(query_BHLD: Tensor, key_BGLD: Tensor, value_BGLD: Tensor, scaling: float, causal: bool) -> Tensor:
-    """One segment, by whichever way is faster."""
+def _longest(segments: tuple[Segment, ...] | None, whole: int) -> int:
+    """The most keys that a query sees."""
+    if segments is None:
+        return whole
+    return max(sum(segments[number].length for number in one.context) + one.length for one in segments)
+
+
+def _parts(states_BGTD: Tensor, segments: Sequence[Segment]) -> Tensor:
+    parts = [states_BGTD[:, :, one.start : one.start + one.length] for one in segments]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _attend(query_BHLD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, scaling: float, causal: bool) -> Tensor:
+    """One segment, by whichever way is faster. The queries are those of the last keys."""
     n_batch, n_heads, length, _ = query_BHLD.shape
-    if causal and length <= _SHORT and n_batch == 1 and query_BHLD.is_cpu:
-        return _Short.apply(query_BHLD, key_BGLD, value_BGLD, scaling)  # type: ignore[no-untyped-call, no-any-return]
-    groups = n_heads // key_BGLD.shape[1]
+    n_keys = key_BGKD.shape[2]
+    if causal and n_keys <= _SHORT and n_batch == 1 and query_BHLD.is_cpu:
+        return _Short.apply(query_BHLD, key_BGKD, value_BGKD, scaling)  # type: ignore[no-untyped-call, no-any-return]
+    groups = n_heads // key_BGKD.shape[1]
+    # torch's own causal mask starts at the first key; what stands before the queries is seen by all of them.
+    mask = _mask(length, n_keys, query_BHLD.dtype).to(query_BHLD.device) if causal and length < n_keys else None
     return functional.scaled_dot_product_attention(
-        query_BHLD, _repeat(key_BGLD, groups), _repeat(value_BGLD, groups), is_causal=causal, scale=scaling
+        query_BHLD,
+        _repeat(key_BGKD, groups),
+        _repeat(value_BGKD, groups),
+        attn_mask=mask,
+        is_causal=causal and mask is None,
+        scale=scaling,
     )
 
 
@@ -80,14 +102,16 @@ class _Short(torch.autograd.Function):
         query_GQD = query_BHLD.reshape(key_GLD.shape[0], -1, query_BHLD.shape[-1])
         ctx.save_for_backward(query_GQD, key_GLD, value_GLD)
         ctx.scaling = scaling
-        return torch.bmm(_probabilities(query_GQD, key_GLD, scaling), value_GLD).view(query_BHLD.shape)
+        return torch.bmm(_probabilities(query_GQD, key_GLD, scaling, query_BHLD.shape[2]), value_GLD).view(
+            query_BHLD.shape
+        )
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
         (gradient_BHLD,) = outputs
         query_GQD, key_GLD, value_GLD = ctx.saved_tensors
         gradient_GQD = gradient_BHLD.reshape(query_GQD.shape)
-        chance_GQL = _probabilities(query_GQD, key_GLD, ctx.scaling)
+        chance_GQL = _probabilities(query_GQD, key_GLD, ctx.scaling, gradient_BHLD.shape[2])
         value_gradient_GLD = torch.bmm(chance_GQL.transpose(1, 2), gradient_GQD)
         chance_gradient_GQL = torch.bmm(gradient_GQD, value_GLD.transpose(1, 2))
         score_gradient_GQL = torch._softmax_backward_data(chance_gradient_GQL, chance_GQL, -1, chance_GQL.dtype)
@@ -97,17 +121,17 @@ class _Short(torch.autograd.Function):
         return query_gradient_GQD.view(gradient_BHLD.shape), key_gradient_GLD[None], value_gradient_GLD[None], None
 
 
-def _probabilities(query_GQD: Tensor, key_GLD: Tensor, scaling: float) -> Tensor:
+def _probabilities(query_GQD: Tensor, key_GLD: Tensor, scaling: float, length: int) -> Tensor:
     """Causal softmax of the scores; the queries of a key head lie head after head, so a mask row serves each head."""
-    length = key_GLD.shape[1]
+    n_keys = key_GLD.shape[1]
     scores_GQL = torch.bmm(query_GQD, key_GLD.transpose(1, 2)).mul_(scaling)
-    scores_GQL.view(-1, length, length).add_(_mask(length, scores_GQL.dtype))
+    scores_GQL.view(-1, length, n_keys).add_(_mask(length, n_keys, scores_GQL.dtype))
     return scores_GQL.softmax(dim=-1)
 
 
 @lru_cache(maxsize=64)
-def _mask(length: int, dtype: torch.dtype) -> Tensor:
-    return torch.full((length, length), float("-inf"), dtype=dtype).triu_(1)
+def _mask(length: int, n_keys: int, dtype: torch.dtype) -> Tensor:
+    return torch.full((length, n_keys), float("-inf"), dtype=dtype).triu_(1 + n_keys - length)
 
 
 def _repeat(states_BGTD: Tensor, groups: int) -> Tensor:

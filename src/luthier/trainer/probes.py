@@ -11,7 +11,7 @@ from torch import Tensor
 
 from luthier.data.messages import Example, Message, Role
 from luthier.data.render import ChatTokenizer, Renderer, template_message
-from luthier.trainer import model
+from luthier.trainer import batches, model
 from luthier.trainer.model import Tuned
 
 VERSION = 1
@@ -79,7 +79,7 @@ def _greedy(causal: Any, prompts: Sequence[list[int]], end_ids: frozenset[int]) 
     output = causal(
         input_ids=torch.tensor([list(chain.from_iterable(prompts))]),
         position_ids=torch.cat([torch.arange(len(prompt)) for prompt in prompts])[None],
-        segments=tuple(map(len, prompts)),
+        segments=batches.lined_up([len(prompt) for prompt in prompts]),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=torch.tensor(ends) - 1,
