@@ -1,16 +1,14 @@
 """The flat batch computes what the textbook does: same loss, same gradients, however examples are grouped."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from equality import SEQUENCES, assert_same, compiled, randomise, with_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import TARGETS
-from torch import Tensor
 from torch.nn import functional
 
 from luthier.data.render import Rendered
@@ -19,25 +17,13 @@ from luthier.trainer import batches, evaluate, loop, losses, model
 from luthier.trainer.model import Tuned
 
 
-@st.composite
-def sequence(draw: Any) -> Rendered:
-    token_ids = draw(st.lists(st.integers(0, 399), min_size=2, max_size=12))
-    learned = draw(st.lists(st.booleans(), min_size=len(token_ids) - 2, max_size=len(token_ids) - 2))
-    return Rendered(tuple(token_ids), (0.0, *map(float, learned), 1.0), 1)
-
-
-SEQUENCES = st.lists(sequence(), min_size=1, max_size=5)
-
-
-@pytest.fixture(scope="module")
-def tuned(base: Path) -> Tuned:
-    """The tiny model in float32 with an adapter whose both halves are random, so that every gradient is alive."""
+@pytest.fixture(scope="module", params=["fused", "modules"])
+def tuned(base: Path, request: pytest.FixtureRequest) -> Tuned:
+    """The tiny model in float32, once by the fused decoder and once by the modules of transformers."""
     model.settle(1, 0)
-    tuned = model.attach(model.load_base(base, torch.float32), LoraRecipe(rank=4, alpha=8, targets=TARGETS), 0, None)
-    with torch.no_grad():
-        for parameter in tuned.parameters.values():
-            parameter.normal_(std=0.1)
-    return tuned
+    recipe = LoraRecipe(rank=4, alpha=8, targets=TARGETS)
+    kernels = compiled() if request.param == "fused" else None
+    return randomise(model.attach(model.load_base(base, torch.float32), recipe, 0, None, kernels))
 
 
 def textbook(tuned: Tuned, sequences: list[Rendered]) -> float:
@@ -50,21 +36,6 @@ def textbook(tuned: Tuned, sequences: list[Rendered]) -> float:
     loss = total / sum(sum(map(bool, item.loss_weights[1:])) for item in sequences)
     loss.backward()
     return float(loss.detach())
-
-
-def with_gradients(tuned: Tuned, compute: Callable[[], float]) -> tuple[float, dict[str, Tensor]]:
-    for parameter in tuned.parameters.values():
-        parameter.grad = None
-    loss = compute()
-    gradients = {name: parameter.grad for name, parameter in tuned.parameters.items()}
-    return loss, {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
-
-
-def assert_same(one: tuple[float, dict[str, Tensor]], other: tuple[float, dict[str, Tensor]]) -> None:
-    assert one[0] == pytest.approx(other[0], rel=1e-5, abs=1e-6)
-    assert one[1].keys() == other[1].keys()
-    for name, gradient in one[1].items():
-        torch.testing.assert_close(gradient, other[1][name], rtol=1e-3, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=25)
@@ -86,21 +57,23 @@ def test_accumulation_in_groups_of_any_size_changes_nothing(
     assert_same(whole, grouped)
 
 
-def test_head_in_chunks_gives_the_full_loss_its_gradient_and_accuracy() -> None:
+@pytest.mark.parametrize("fused", [True, False])
+def test_head_in_chunks_gives_the_full_loss_its_gradient_and_accuracy(fused: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden_NH = torch.randn(300, 8, generator=generator, requires_grad=True)
-    head_VH = torch.randn(60_000, 8, generator=generator)  # 139 positions a chunk
-    labels_N = torch.randint(60_000, (300,), generator=generator)
+    head_VH = torch.randn(250_000, 8, generator=generator)  # 134 positions a chunk
+    labels_N = torch.randint(250_000, (300,), generator=generator)
     weights_N = torch.randint(2, (300,), generator=generator).float()
+    kernels = compiled() if fused else None
     logits_NV = functional.linear(hidden_NH, head_VH)
     wanted = (functional.cross_entropy(logits_NV, labels_N, reduction="none") * weights_N).sum() / 300
     (gradient_NH,) = torch.autograd.grad(wanted, hidden_NH)
-    sums = losses.backward(hidden_NH, head_VH, labels_N, weights_N, 300)
+    gradient, sums = losses.with_gradient(hidden_NH.detach(), head_VH, labels_N, weights_N, 300, kernels)
     assert sums.loss == pytest.approx(float(wanted.detach()), rel=1e-5)
     assert sums.correct == int((logits_NV.argmax(1) == labels_N).sum())
-    assert hidden_NH.grad is not None
-    torch.testing.assert_close(hidden_NH.grad, gradient_NH, rtol=1e-4, atol=1e-7)
-    assert losses.measure(hidden_NH, head_VH, labels_N, weights_N) == sums
+
+    torch.testing.assert_close(gradient, gradient_NH, rtol=1e-4, atol=1e-7)
+    assert losses.measure(hidden_NH.detach(), head_VH, labels_N, weights_N, kernels) == sums
 
 
 def test_evaluate_measures_what_training_does_and_leaves_no_gradient(tuned: Tuned) -> None:

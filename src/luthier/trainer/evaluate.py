@@ -10,7 +10,7 @@ from luthier.trainer.losses import Sums
 from luthier.trainer.model import Tuned
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(tuned: Tuned, sequences: Sequence[Rendered]) -> Sums:
     """Loss and accuracy over all supervised tokens of these sequences, many of them in a forward pass."""
     was_training = tuned.causal.training
@@ -18,7 +18,7 @@ def evaluate(tuned: Tuned, sequences: Sequence[Rendered]) -> Sums:
     sums = Sums()
     for group in batches.split(sequences, batches.EVALUATION_BUDGET):
         flat = batches.flatten(group)
-        sums += losses.measure(tuned.hidden(flat), tuned.head_VH, flat.labels_N, flat.weights_N)
+        sums += losses.measure(tuned.hidden(flat), tuned.head_VH, flat.labels_N, flat.weights_N, tuned.compiled)
     tuned.causal.train(was_training)
     return sums
 

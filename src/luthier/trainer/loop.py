@@ -14,7 +14,7 @@ from luthier.core.errors import InvalidRequest
 from luthier.data import validate
 from luthier.data.render import Rendered, Renderer
 from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Succeeded, TrainSpec
-from luthier.trainer import batches, checkpoint, dataset, evaluate, losses, model, probes, results
+from luthier.trainer import batches, checkpoint, dataset, evaluate, kernels, losses, model, probes, results
 from luthier.trainer.journal import Journal
 from luthier.trainer.losses import Sums
 from luthier.trainer.model import Tuned
@@ -56,7 +56,10 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
 
     # Model and optimizer, as they were after the last saved step.
     base = model.load_base(spec.base_folder, model.training_dtype())
-    tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None)
+    compiled = kernels.load()
+    if compiled is None:
+        journal.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
+    tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None, compiled)
     optimizer = torch.optim.AdamW(tuned.parameters.values(), lr=spec.learning_rate, weight_decay=0.0, fused=True)
     saver = Saver(run, spec)
     resumed = saver.load(tuned.parameters, optimizer)
@@ -124,7 +127,12 @@ def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
     sums = Sums()
     for group in batches.split(sequences, budget):
         flat = batches.flatten(group)
-        sums += losses.backward(tuned.hidden(flat), tuned.head_VH, flat.labels_N, flat.weights_N, step_tokens)
+        hidden_NH = tuned.hidden(flat)
+        gradient_NH, part = losses.with_gradient(
+            hidden_NH, tuned.head_VH, flat.labels_N, flat.weights_N, step_tokens, tuned.compiled
+        )
+        tuned.backward(hidden_NH, gradient_NH)
+        sums += part
     return sums
 
 

@@ -16,11 +16,14 @@ from torch.nn import functional
 def speed_up(adapted: torch.nn.Module) -> None:
     """Gives every plain LoRA layer without dropout the one-function forward; others keep PEFT's."""
     for module in adapted.modules():
-        if isinstance(module, Linear) and _plain(module):
+        if plain(module):
             module.forward = types.MethodType(_forward, module)
 
 
-def _plain(module: Any) -> bool:
+def plain(module: Any) -> bool:
+    """Whether it is a linear layer with one adapter and neither dropout nor a variant of LoRA."""
+    if not isinstance(module, Linear):
+        return False
     (name,) = module.lora_A
     return (
         type(module.base_layer) is torch.nn.Linear

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import attention, lora
+from luthier.trainer import attention, fused, lora, rotary
 from luthier.trainer.batches import Flat
+from luthier.trainer.fused import Fused
+from luthier.trainer.kernels import Kernels
 
 EXACT_PROBES_MAX_PARAMETERS = 3_000_000_000
 """Up to this size probes are computed in float32; above it the lifted copy would take too much memory."""
@@ -37,9 +39,13 @@ class Tuned:
     head_VH: Tensor = field(repr=False)
     parameters: dict[str, Tensor] = field(repr=False)
     config: peft.LoraConfig | None = field(repr=False, default=None)
+    compiled: Kernels | None = field(repr=False, default=None)
+    fused: Fused | None = field(repr=False, default=None)
 
     def hidden(self, flat: Flat) -> Tensor:
-        """The hidden states at the positions that predict a supervised token."""
+        """The hidden states [N, H] at the positions that predict a supervised token; `backward` may follow."""
+        if self.fused is not None:
+            return self.fused.forward(flat, keep=torch.is_grad_enabled())
         output = self.backbone(
             input_ids=flat.token_ids_T[None],
             position_ids=flat.positions_T[None],
@@ -48,6 +54,13 @@ class Tuned:
         )
         hidden_NH: Tensor = output.last_hidden_state[0].index_select(0, flat.sources_N)
         return hidden_NH
+
+    def backward(self, hidden_NH: Tensor, gradient_NH: Tensor) -> None:
+        """Adds to the adapter's gradients, given the gradient of what `hidden` last returned."""
+        if self.fused is not None:
+            self.fused.backward(gradient_NH)
+        else:
+            hidden_NH.backward(gradient_NH)  # type: ignore[no-untyped-call]
 
 
 def settle(threads: int | None, seed: int) -> None:
@@ -98,6 +111,7 @@ def load_base(folder: Path, dtype: torch.dtype) -> Any:
             "base_model_not_supported", f"The base model scales its logits ({scaled[0]}), which training cannot yet do."
         )
     causal.requires_grad_(False)
+    rotary.steady(getattr(causal.get_decoder(), "rotary_emb", None))
     return causal.eval()
 
 
@@ -106,8 +120,11 @@ def without_adapter(causal: Any) -> Tuned:
     return Tuned(causal, causal.get_decoder(), causal.get_output_embeddings().weight, {})
 
 
-def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None) -> Tuned:
-    """Puts a fresh adapter, seeded, on the base; or the one in `parent`, with its own shape."""
+def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, compiled: Kernels | None = None) -> Tuned:
+    """Puts a fresh adapter, seeded, on the base; or the one in `parent`, with its own shape.
+
+    With `compiled` kernels a model of a known shape takes the fused path, and the loss takes them too.
+    """
     if parent is None:
         config = peft.LoraConfig(
             r=recipe.rank,
@@ -137,7 +154,15 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None) -> T
     lora.speed_up(adapted)
     base = adapted.get_base_model()
     base.train(recipe.dropout > 0)
-    return Tuned(base, base.get_decoder(), base.get_output_embeddings().weight, parameters, config)
+    return Tuned(
+        base,
+        base.get_decoder(),
+        base.get_output_embeddings().weight,
+        parameters,
+        config,
+        compiled,
+        fused.build(base, compiled),
+    )
 
 
 def adapter_tensors(tuned: Tuned) -> dict[str, Tensor]:

@@ -1,0 +1,105 @@
+"""Builds kernels.cpp with the machine's C++ compiler, once, and calls it on tensors.
+
+Without a compiler training takes the path of plain torch modules: the same mathematics, slower.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import platformdirs
+import torch
+from torch import Tensor
+
+SWITCH = "LUTHIER_KERNELS"
+"""The environment variable that, set to "off", keeps the compiled kernels out."""
+
+_SOURCE = Path(__file__).with_name("kernels.cpp")
+_COMPILERS = ("c++", "g++", "clang++")
+_FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared"),
+)
+DTYPES = frozenset({torch.bfloat16, torch.float32})
+_SUFFIXES = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+# The arguments of each function: a pointer to elements, a number, a fraction.
+_SIGNATURES = {
+    "add_norm": "ppppplpllf",
+    "norm_backward": "pppplplll",
+    "pack_heads": "plpppppppllll",
+    "unpack_gradients": "pppppppplllll",
+    "move_heads": "pplpplllll",
+    "causal_softmax": "plllllf",
+    "causal_softmax_backward": "pplllllf",
+    "silu_mul": "plplll",
+    "silu_mul_backward": "plplplll",
+    "cross_entropy": "pppppll",
+}
+_TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_int64, "f": ctypes.c_float}
+
+
+class Kernels:
+    """The functions of kernels.cpp: `call(name, dtype, ...)` with tensors for pointers and None for a null one."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._functions = {}
+        for name, signature in _SIGNATURES.items():
+            for dtype, suffix in _SUFFIXES.items():
+                function = getattr(library, f"{name}_{suffix}")
+                function.argtypes = [_TYPES[letter] for letter in signature]
+                function.restype = None
+                self._functions[name, dtype] = function
+
+    def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
+        """Calls a function for elements of `dtype`; tensors must outlive the call and be laid out as it expects."""
+        self._functions[name, dtype](*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+
+
+@functools.lru_cache(maxsize=1)
+def load() -> Kernels | None:
+    """The kernels, built if need be (about two seconds, once a machine); None where they cannot be had."""
+    if os.environ.get(SWITCH) == "off":
+        return None
+    compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
+    if compiler is None:
+        return None
+    try:
+        return Kernels(ctypes.CDLL(str(_built(compiler))))
+    except (OSError, subprocess.SubprocessError):
+        # A compiler without OpenMP, a cache that cannot be written: the other path needs neither.
+        return None
+
+
+def _built(compiler: str) -> Path:
+    """The library for this source, compiler and processor, in the user's cache; renamed into place when whole."""
+    identity = [_SOURCE.read_text(), *_FLAGS, _version(compiler), platform.machine(), _processor()]
+    digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+    folder = Path(platformdirs.user_cache_dir("luthier")) / "kernels"
+    library = folder / f"{digest}.so"
+    if not library.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            target = Path(scratch) / library.name
+            command = [compiler, *_FLAGS, "-o", str(target), str(_SOURCE)]
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+            target.replace(library)
+    return library
+
+
+def _version(compiler: str) -> str:
+    return subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True, timeout=10).stdout
+
+
+def _processor() -> str:
+    """What -march=native depends on: a cache may be shared by machines with other instructions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
