@@ -87,6 +87,17 @@ class Metrics(_Value):
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    tokens: int | None = None
+    """Real tokens of the step's examples; `supervised_tokens` of them are learned. No padding, and a beginning that
+    examples share counts in each of them, however it was computed."""
+    supervised_tokens: int | None = None
+    seconds: float | None = None
+    """What forward, backward and optimizer took: without validation, checkpoint and saving."""
+
+    def figures(self) -> dict[str, float]:
+        """The losses and accuracies that were computed: what users are shown, and what a checkpoint carries."""
+        apart = {"kind", "at", "step", "n_steps", "tokens", "supervised_tokens", "seconds"}
+        return self.model_dump(exclude=apart, exclude_none=True)
 
 
 class CheckpointSaved(_Value):

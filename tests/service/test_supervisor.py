@@ -261,3 +261,16 @@ def test_ended_job_is_not_cancelled(context: Context, supervisor: Supervisor, cr
     with pytest.raises(Conflict, match="already succeeded"):
         jobs.cancel(context, job.resource_id, job.id)
     assert models.get(context, job.resource_id, refreshed(context, job).fine_tuned_model or "").checkpoint
+
+
+def test_event_of_a_step_shows_its_figures_and_not_what_it_cost(
+    context: Context, supervisor: Supervisor, executor: ScriptedExecutor, create: Callable[..., Job]
+) -> None:
+    step = Metrics(at=2.0, step=1, n_steps=4, train_loss=1.0, train_mean_token_accuracy=0.5, tokens=9, seconds=0.5)
+    executor.trainer = lambda run: run.append(step)
+    executor.alive = {"fake:1"}
+    job = create()
+    for _ in range(3):
+        supervisor.tick()
+    found, _ = jobs.list_events(context, job.resource_id, job.id, None, 1)
+    assert found[0].data == {"step": 1, "train_loss": 1.0, "train_mean_token_accuracy": 0.5}

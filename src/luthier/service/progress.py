@@ -109,7 +109,7 @@ def _shown(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
         case Metrics():
             if event.n_steps > FEW_STEPS and event.step != 1 and event.step % 10 and event.full_valid_loss is None:
                 return
-            kind, data = EventType.METRICS, event.model_dump(exclude={"kind", "at", "n_steps"}, exclude_none=True)
+            kind, data = EventType.METRICS, {"step": event.step, **event.figures()}
             text = f"Step {event.step}: training loss={event.train_loss!r}"
         case CheckpointSaved():
             text = f"Checkpoint created at step {event.step}, the end of epoch {event.epoch}."

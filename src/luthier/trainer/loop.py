@@ -78,14 +78,17 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     for step, indexes in enumerate(chain.from_iterable(epochs), start=1):
         if step <= resumed.step:
             continue
-        sums = _step(tuned, optimizer, training.batch(indexes), spec, step, n_steps)
+        sequences = training.batch(indexes)
+        step_began = time.monotonic()
+        sums = _step(tuned, optimizer, sequences, spec, step, n_steps)
+        cost = _cost(sequences, time.monotonic() - step_began)
         epoch_ends = step % steps_per_epoch == 0
-        metrics = _measure(tuned, validation, spec, step, n_steps, sums, epoch_ends)
+        metrics = _measure(tuned, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
         results.append(run.results, metrics)
         journal.metrics(metrics)
         if epoch_ends:
             epoch = step // steps_per_epoch
-            values = _values(metrics)
+            values = metrics.figures()
             probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)
             checkpoint.save(run, tuned, spec.base_folder, spec.base_model, probes_json, step, epoch, values)
             saved_steps = [steps_per_epoch * number for number in range(1, epoch + 1)]
@@ -189,9 +192,13 @@ def _measure(
     )
 
 
-def _values(metrics: Metrics) -> dict[str, float]:
-    """The figures that were computed, as a checkpoint carries them."""
-    return metrics.model_dump(exclude={"kind", "at", "step", "n_steps"}, exclude_none=True)
+def _cost(sequences: list[Rendered], seconds: float) -> dict[str, float]:
+    """What a step computed and how long that took: rates are made of these."""
+    return {
+        "tokens": sum(len(sequence.token_ids) for sequence in sequences),
+        "supervised_tokens": batches.supervised_tokens(sequences),
+        "seconds": seconds,
+    }
 
 
 def _first_words(spec: TrainSpec) -> str:
