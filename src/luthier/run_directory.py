@@ -53,6 +53,11 @@ class TrainSpec(_Value):
     keep_checkpoints: int = Field(ge=1, default=3)
     threads: int | None = None
     """CPU threads to compute with; None for one a core."""
+    parent_model: str | None = None
+    """The name of the model whose adapter lies in `parent/`, for the manifest."""
+    base_licence: str | None = None
+    """The base model's licence and, where its weights come from there, its hub repository: for the model card."""
+    base_repository: str | None = None
 
 
 class Message(_Value):

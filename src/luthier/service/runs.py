@@ -4,12 +4,13 @@ import logging
 import shutil
 
 from luthier.core import hyperparameters
+from luthier.core.hyperparameters import ResolvedHyperparameters
 from luthier.core.models import Job, JobError
 from luthier.core.states import EventLevel, JobStatus
 from luthier.data import validate
 from luthier.data.problem import Severity
 from luthier.run_directory import RunDirectory, TrainSpec, sync_folder
-from luthier.service import files, models, serving
+from luthier.service import files, models, serving, specs
 from luthier.service.context import Context
 from luthier.service.jobs import message
 from luthier.store import events, jobs
@@ -124,18 +125,13 @@ def _spec(context: Context, job: Job, threads: int | None) -> TrainSpec:
     assert asked.n_epochs is not None
     assert asked.batch_size is not None
     assert asked.learning_rate_multiplier is not None
-    return TrainSpec(
+    return specs.make(
+        base,
+        context.base_folder(job.base_model),
+        ResolvedHyperparameters(asked.n_epochs, asked.batch_size, asked.learning_rate_multiplier),
         job_id=job.id,
-        base_model=job.base_model,
-        base_folder=context.base_folder(job.base_model),
-        continued=job.parent_model is not None,
-        context_tokens=base.context_tokens,
-        abilities=tuple(sorted(base.abilities)),
         seed=job.seed,
-        n_epochs=asked.n_epochs,
-        batch_size=asked.batch_size,
-        learning_rate=base.learning_rate * asked.learning_rate_multiplier,
-        lora=base.lora,
         has_validation=job.validation_file is not None,
         threads=threads,
+        parent_model=job.parent_model,
     )

@@ -1,0 +1,38 @@
+"""What a trainer is told: a base model's catalog entry and hyperparameters that are numbers -> TrainSpec."""
+
+from pathlib import Path
+
+from luthier.catalog import BaseModelEntry, HubSource
+from luthier.core.hyperparameters import ResolvedHyperparameters
+from luthier.run_directory import TrainSpec
+
+
+def make(
+    base: BaseModelEntry,
+    base_folder: Path,
+    chosen: ResolvedHyperparameters,
+    *,
+    job_id: str,
+    seed: int,
+    has_validation: bool,
+    threads: int | None,
+    parent_model: str | None = None,
+) -> TrainSpec:
+    return TrainSpec(
+        job_id=job_id,
+        base_model=base.name,
+        base_folder=base_folder,
+        continued=parent_model is not None,
+        context_tokens=base.context_tokens,
+        abilities=tuple(sorted(base.abilities)),
+        seed=seed,
+        n_epochs=chosen.n_epochs,
+        batch_size=chosen.batch_size,
+        learning_rate=base.learning_rate * chosen.learning_rate_multiplier,
+        lora=base.lora,
+        has_validation=has_validation,
+        threads=threads,
+        parent_model=parent_model,
+        base_licence=base.licence,
+        base_repository=base.source.repository if isinstance(base.source, HubSource) else None,
+    )

@@ -1,0 +1,34 @@
+"""What a trainer is told about a base model, from its entry in the catalog."""
+
+from pathlib import Path
+
+from luthier import catalog
+from luthier.core.hyperparameters import ResolvedHyperparameters
+from luthier.run_directory import TrainSpec
+from luthier.service import specs
+
+
+def made(name: str, parent: str | None = None) -> TrainSpec:
+    return specs.make(
+        catalog.load().entries[name],
+        Path("base"),
+        ResolvedHyperparameters(n_epochs=2, batch_size=4, learning_rate_multiplier=0.5),
+        job_id="ftjob-1",
+        seed=3,
+        has_validation=True,
+        threads=None,
+        parent_model=parent,
+    )
+
+
+def test_spec_takes_rate_licence_and_abilities_from_the_entry() -> None:
+    spec = made("llama-3.2-1b-instruct")
+    assert spec.learning_rate == 2e-4
+    assert (spec.base_licence, spec.base_repository) == ("Llama 3.2 Community", "meta-llama/Llama-3.2-1B-Instruct")
+    assert (spec.abilities, spec.continued, spec.parent_model) == (("tools",), False, None)
+
+
+def test_spec_names_a_hub_repository_only_where_the_weights_come_from_there() -> None:
+    spec = made("smollm2-135m-instruct", parent="smollm2-135m-instruct.ft-1")
+    assert spec.base_repository is None
+    assert (spec.continued, spec.parent_model) == (True, "smollm2-135m-instruct.ft-1")
