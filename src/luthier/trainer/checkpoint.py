@@ -4,12 +4,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import safetensors.torch
 
+from luthier import manifest
 from luthier.run_directory import RunDirectory, sync_folder, write_durably
-from luthier.trainer import model, probes, tokenizer
+from luthier.trainer import card, model, probes, tokenizer
+from luthier.trainer.manifest import Origin
 from luthier.trainer.model import Tuned
 
 META = "meta.json"
@@ -28,14 +29,14 @@ def stale(steps: Sequence[int], keep: int) -> tuple[str, ...]:
 def save(
     run: RunDirectory,
     tuned: Tuned,
-    base_folder: Path,
-    base_model: str,
+    origin: Origin,
     probes_json: bytes,
     step: int,
     epoch: int,
     metrics: Mapping[str, float],
 ) -> None:
     """Writes `checkpoints/step-…` under a temporary name, on disk, then renames it. One that exists is left alone."""
+    base_model, hf = origin.spec.base_model, origin.spec.base_folder / "hf"
     run.checkpoints.mkdir(exist_ok=True)
     final = run.checkpoints / folder_name(step)
     if final.exists():
@@ -47,15 +48,18 @@ def save(
     write_durably(folder / model.ADAPTER_FILE, adapter)
     write_durably(folder / "adapter_config.json", _adapter_config(tuned, base_model))
     for name in tokenizer.FILES:
-        write_durably(folder / name, (base_folder / "hf" / name).read_bytes())
+        write_durably(folder / name, (hf / name).read_bytes())
     write_durably(folder / probes.FILE, probes_json)
+    made = origin.manifest(step, epoch, hashlib.sha256(adapter).hexdigest())
+    write_durably(folder / manifest.FILE, made.to_bytes())
+    write_durably(folder / card.FILE, card.render(made, metrics))
     meta = {
         "version": 1,
         "step": step,
         "epoch": epoch,
         "metrics": dict(metrics),
         "base_model": base_model,
-        "adapter_sha256": hashlib.sha256(adapter).hexdigest(),
+        "adapter_sha256": made.files.adapter,
     }
     write_durably(folder / META, _json(meta))
     folder.rename(final)

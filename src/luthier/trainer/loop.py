@@ -14,7 +14,18 @@ from luthier.core.errors import InvalidRequest
 from luthier.data import validate
 from luthier.data.render import Rendered, Renderer
 from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Succeeded, TrainSpec
-from luthier.trainer import batches, checkpoint, dataset, evaluate, kernels, losses, model, probes, results
+from luthier.trainer import (
+    batches,
+    checkpoint,
+    dataset,
+    evaluate,
+    kernels,
+    losses,
+    manifest,
+    model,
+    probes,
+    results,
+)
 from luthier.trainer.journal import Journal
 from luthier.trainer.losses import Sums
 from luthier.trainer.model import Tuned
@@ -54,6 +65,8 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         )
         journal.say("Preprocessing completed for file validation file.")
 
+    origin = manifest.gather(run, spec)
+
     # Model and optimizer, as they were after the last saved step.
     base = model.load_base(spec.base_folder, model.training_dtype())
     compiled = kernels.load()
@@ -90,7 +103,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
             epoch = step // steps_per_epoch
             values = metrics.figures()
             probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)
-            checkpoint.save(run, tuned, spec.base_folder, spec.base_model, probes_json, step, epoch, values)
+            checkpoint.save(run, tuned, origin, probes_json, step, epoch, values)
             saved_steps = [steps_per_epoch * number for number in range(1, epoch + 1)]
             dropped = checkpoint.stale(saved_steps, spec.keep_checkpoints)
             folder = checkpoint.folder_name(step)

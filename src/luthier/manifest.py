@@ -1,0 +1,100 @@
+"""manifest.json beside each model: what it was made of, with what, and by whom; two of them compared."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from luthier.run_directory import TrainSpec
+
+FILE = "manifest.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+WEIGHTS_FILE = "hf/model.safetensors"
+"""Where a base model's folder holds the weights."""
+
+_EXPECTED_TO_DIFFER = ("step", "epoch", "files.adapter", "spec.threads", "spec.keep_checkpoints")
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Files(_Value):
+    """sha256, in hex, of the bytes of each file. `base_weights` are those that were trained on and are served."""
+
+    training_file: str
+    validation_file: str | None = None
+    base_weights: str
+    tokenizer: str
+    chat_template: str
+    adapter: str
+
+
+class Hardware(_Value):
+    """`isa` names the vector instructions that the kernels choose by: they decide over the last bits."""
+
+    cpu: str
+    cores: int
+    isa: str
+    gpu: str | None = None
+
+
+class Lineage(_Value):
+    """Where the model comes from. `parent_adapter` is the sha256 of the adapter that it went on from."""
+
+    job_id: str
+    base_model: str
+    parent_model: str | None = None
+    parent_adapter: str | None = None
+
+
+class Manifest(_Value):
+    """All that a model's bytes depend on. It holds no time and no path: equal runs write equal bytes."""
+
+    version: Literal[1] = 1
+    step: int
+    epoch: int
+    spec: dict[str, Any]
+    """The TrainSpec without `base_folder`, which is a path of one machine."""
+    threads: int
+    files: Files
+    versions: dict[str, str]
+    hardware: Hardware
+    lineage: Lineage
+
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+    def train_spec(self, base_folder: Path) -> TrainSpec:
+        """The spec to train it again by: on as many threads as it was, and with every checkpoint kept."""
+        again = {"base_folder": base_folder, "threads": self.threads, "keep_checkpoints": self.spec["n_epochs"]}
+        return TrainSpec.model_validate(self.spec | again)
+
+
+def spec_content(spec: TrainSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude={"base_folder"})
+
+
+def differences(kept: Manifest, fresh: Manifest) -> list[tuple[str, str, str]]:
+    """Place, value there and value here of all that two trainings were not alike in, their outcome apart."""
+    before, after = dict(_flat(kept.model_dump())), dict(_flat(fresh.model_dump()))
+    return [
+        (place, str(before.get(place)), str(after.get(place)))
+        for place in dict.fromkeys([*before, *after])
+        if before.get(place) != after.get(place) and place not in _EXPECTED_TO_DIFFER
+    ]
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,132 @@
+"""The model card beside each model: README.md that people and Hugging Face tools read. No text of the user's rows."""
+
+import json
+from collections.abc import Mapping
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from luthier.manifest import Manifest
+
+FILE = "README.md"
+
+_LICENCES = {
+    "apache-2.0": "apache-2.0",
+    "mit": "mit",
+    "gemma": "gemma",
+    "llama 3.1 community": "llama3.1",
+    "llama 3.2 community": "llama3.2",
+    "llama 3.3 community": "llama3.3",
+}
+"""Catalog's words to the hub's closed list of licences; every other is "other" there, with its name."""
+
+_FIGURES = {
+    "train_loss": "training loss, last step",
+    "train_mean_token_accuracy": "training token accuracy, last step",
+    "valid_loss": "validation loss, last batch",
+    "valid_mean_token_accuracy": "validation token accuracy, last batch",
+    "full_valid_loss": "validation loss, whole file",
+    "full_valid_mean_token_accuracy": "validation token accuracy, whole file",
+}
+
+
+def render(made: Manifest, metrics: Mapping[str, float]) -> bytes:
+    """The card of a checkpoint, from its manifest and its figures alone: equal ones give equal bytes."""
+    text = f"---\n{_front_matter(made, metrics).to_yaml()}\n---\n\n{_body(made, metrics)}"
+    return text.encode()
+
+
+def _front_matter(made: Manifest, metrics: Mapping[str, float]) -> ModelCardData:
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="private",
+            dataset_name="held-out chats of the fine-tuning job",
+            dataset_split="validation",
+            metric_type=kind,
+            metric_name=_FIGURES[name],
+            metric_value=metrics[name],
+        )
+        for name, kind in (("full_valid_loss", "loss"), ("full_valid_mean_token_accuracy", "accuracy"))
+        if name in metrics
+    ]
+    licence, licence_name = _licence(made.spec.get("base_licence"))
+    return ModelCardData(
+        base_model=_base(made),
+        license=licence,
+        license_name=licence_name,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=["lora", "sft", "luthier"],
+        model_name=_name(made),
+        eval_results=results or None,
+    )
+
+
+def _body(made: Manifest, metrics: Mapping[str, float]) -> str:
+    spec, files, hardware = made.spec, made.files, made.hardware
+    lora, targets = spec["lora"], ", ".join(spec["lora"]["targets"])
+    origin = f"`{made.lineage.parent_model}`" if made.lineage.parent_model else "a new adapter"
+    figures = "\n".join(f"| {words} | {metrics[name]:.4f} |" for name, words in _FIGURES.items() if name in metrics)
+    hashes = "\n".join(f"| {name.replace('_', ' ')} | `{value}` |" for name, value in files if value is not None)
+    versions = ", ".join(f"{name} {version}" for name, version in made.versions.items() if name != "luthier_code")
+    base = json.dumps(spec.get("base_repository") or "path/to/the/base/model")
+    return f"""\
+# {_name(made)}
+
+A LoRA adapter on {_base(made)}, fine-tuned on chats by job `{made.lineage.job_id}` with
+Luthier. This is its state after step {made.step}, the end of epoch {made.epoch} of {spec["n_epochs"]}.
+
+## Figures
+
+| | |
+|---|---|
+{figures}
+
+Losses are nats per learned token.
+
+## How it was trained
+
+From {origin}; rank {lora["rank"]}, alpha {lora["alpha"]:g}, dropout {lora["dropout"]:g}, on {targets}.
+AdamW without weight decay, gradients clipped to norm 1, peak learning rate {spec["learning_rate"]:g} with a short
+warm-up and a linear decay; {spec["n_epochs"]} epochs, {spec["batch_size"]} examples a step, seed {spec["seed"]}.
+The loss stands on the learned assistant messages alone.
+
+Computed on {hardware.gpu or hardware.cpu} with {made.threads} threads by
+{versions}.
+
+| file | sha256 |
+|---|---|
+{hashes}
+
+`manifest.json` holds all of this for programs; `luthier reproduce` trains again from it and compares the bytes.
+
+## How to load it
+
+```python
+import peft
+import transformers
+
+folder = "path/to/this/folder"
+base = transformers.AutoModelForCausalLM.from_pretrained({base}, dtype="bfloat16")
+model = peft.PeftModel.from_pretrained(base, folder)
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+```
+
+The base weights must be those whose sha256 stands above: `luthier models pull {made.lineage.base_model}` leaves them in
+the folder `{made.lineage.base_model}/hf` of the models folder.
+"""
+
+
+def _name(made: Manifest) -> str:
+    return f"{made.lineage.base_model} tuned by {made.lineage.job_id}, step {made.step}"
+
+
+def _base(made: Manifest) -> str:
+    """The hub's name of the base where the weights came from there; otherwise the name that they have here."""
+    return str(made.spec.get("base_repository") or made.lineage.base_model)
+
+
+def _licence(name: str | None) -> tuple[str, str | None]:
+    """The hub's word, and a name where that is "other". An adapter derives from its base, and so does its licence."""
+    known = _LICENCES.get((name or "").lower())
+    return (known, None) if known else ("other", (name or "unknown").lower().replace(" ", "-"))
