@@ -61,9 +61,8 @@ def test_handle_is_found_by_another_executor_and_a_reused_pid_is_not_it(executor
     executor.stop(handle)
 
 
-def test_stubborn_run_is_killed_after_the_grace(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luthier.executors.local.STOP_GRACE_S", 0.2)
-    executor = LocalExecutor(program(tmp_path, STUBBORN))
+def test_stubborn_run_is_killed_after_the_grace(tmp_path: Path, run: Path) -> None:
+    executor = LocalExecutor(program(tmp_path, STUBBORN), stop_grace_s=0.2)
     handle = executor.start(run)
     executor.stop(handle)
     assert executor.look(handle) is RunState.GONE

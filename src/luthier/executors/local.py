@@ -20,8 +20,9 @@ _MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MAL
 class LocalExecutor:
     """Starts `python -m luthier.trainer RUN_DIR` in a session of its own: it outlives a crash of the service."""
 
-    def __init__(self, python: Path | None = None) -> None:
+    def __init__(self, python: Path | None = None, stop_grace_s: float | None = None) -> None:
         self._python = python or Path(sys.executable)
+        self._stop_grace_s = stop_grace_s
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, run: Path) -> str:
@@ -47,7 +48,7 @@ class LocalExecutor:
             return
         process.terminate()
         try:
-            process.wait(STOP_GRACE_S)
+            process.wait(self._stop_grace_s or STOP_GRACE_S)
         except psutil.TimeoutExpired:
             process.kill()
             process.wait()
@@ -55,14 +56,17 @@ class LocalExecutor:
 
     def _find(self, handle: str) -> psutil.Process | None:
         """The living process of a handle. A child of our own that has ended is reaped by the look."""
-        child = self._children.get(handle)
-        if child is not None and child.poll() is not None:
-            del self._children[handle]
-            return None
-        pid, _, started = handle.removeprefix("pid:").partition("@")
-        try:
-            process = psutil.Process(int(pid))
-            same = f"{process.create_time():.2f}" == started
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+        process = _living(handle)
+        if process is None and (child := self._children.pop(handle, None)) is not None:
+            child.wait()
+        return process
+
+
+def _living(handle: str) -> psutil.Process | None:
+    pid, _, started = handle.removeprefix("pid:").partition("@")
+    try:
+        process = psutil.Process(int(pid))
+        same = f"{process.create_time():.2f}" == started
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
