@@ -1,5 +1,6 @@
 """The contract at rest: events whole or not there, the spec refused when it is not one of ours."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from luthier.run_directory import Message, RunDirectory, TrainSpec
+from luthier.run_directory import Message, Metrics, RunDirectory, TrainSpec
 
 
 def spec(folder: Path) -> TrainSpec:
@@ -64,3 +65,27 @@ def test_tail_goes_on_from_its_offset(tmp_path: Path) -> None:
     [(_, offset)] = run.tail()
     run.append(Message(at=1.0, message="two"))
     assert [event.message for event, _ in run.tail(offset) if isinstance(event, Message)] == ["two"]
+
+
+def test_figures_of_a_step_are_its_losses_and_accuracies_alone() -> None:
+    step = Metrics(
+        at=1.0,
+        step=1,
+        n_steps=2,
+        train_loss=0.5,
+        train_mean_token_accuracy=0.25,
+        tokens=10,
+        supervised_tokens=5,
+        seconds=0.1,
+    )
+    assert step.figures() == {"train_loss": 0.5, "train_mean_token_accuracy": 0.25}
+
+
+def test_run_is_held_for_as_long_as_its_lock_is(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert not run.is_held()
+    with run.lock.open("a") as stream:
+        assert not run.is_held()
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert run.is_held()
+    assert not run.is_held()

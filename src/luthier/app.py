@@ -3,8 +3,8 @@
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from luthier import blobs, catalog
 from luthier.api import server
 from luthier.api.services import Services
+from luthier.core.errors import Conflict, NotFound
 from luthier.core.models import Resource
+from luthier.core.ports import Executor
 from luthier.engines.llamacpp import LlamaCppEngine
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
@@ -26,8 +28,11 @@ from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
 from luthier.settings import Settings
 from luthier.store import db
+from luthier.store.db import Database
 
 SHUTDOWN_GRACE_S = 10
+PATIENT_STOP_S = 600.0
+DATABASE = "luthier.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +48,7 @@ class Service:
 def build(settings: Settings) -> Service:
     """Opens the data folder and builds the service. Raises ValueError for a wrong catalog, OSError for a bad folder."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    context = Context(
-        database=db.make(settings.data_dir / "luthier.db"),
-        blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(settings.data_dir / "blobs"),
-        catalog=catalog.load(settings.catalog),
-        models_folder=settings.models_folder.absolute(),
-        runs_folder=settings.data_dir.absolute() / "runs",
-        served_folder=settings.data_dir.absolute() / "served",
-        now=lambda: datetime.now(UTC),
-        new_hex=lambda: secrets.token_hex(16),
-        new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
-    )
+    context = _context(settings, db.make(settings.data_dir / DATABASE))
     key = keys.prepare_default(
         context, settings.key_file, settings.api_key.get_secret_value() if settings.api_key else None
     )
@@ -76,6 +71,46 @@ def build(settings: Settings) -> Service:
 
     api = server.build(Services(context, serving, supervisor.wake), lifespan)
     return Service(api, supervisor, keys.DEFAULT_RESOURCE, key)
+
+
+@contextmanager
+def open_data(settings: Settings) -> Iterator[Context]:
+    """The data folder of a service as it is, to read from, also while it runs. Raises NotFound where there is none."""
+    path = settings.data_dir / DATABASE
+    if not path.exists():
+        raise NotFound(
+            "no_data_folder",
+            f"{settings.data_dir} is not the data folder of a service. LUTHIER_DATA_DIR or --data-dir names it.",
+        )
+    context = _context(settings, db.Database(path))
+    try:
+        if not context.database.is_newest():
+            raise Conflict(
+                "other_version",
+                f"{path} is of another version of Luthier. Start `luthier serve` of this version on it once.",
+            )
+        yield context
+    finally:
+        context.database.close()
+
+
+def patient_executor() -> Executor:
+    """For commands that wait for a run themselves: whoever stops one can wait for the end of a long step."""
+    return LocalExecutor(stop_grace_s=PATIENT_STOP_S)
+
+
+def _context(settings: Settings, database: Database) -> Context:
+    return Context(
+        database=database,
+        blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(settings.data_dir / "blobs"),
+        catalog=catalog.load(settings.catalog),
+        models_folder=settings.models_folder.absolute(),
+        runs_folder=settings.data_dir.absolute() / "runs",
+        served_folder=settings.data_dir.absolute() / "served",
+        now=lambda: datetime.now(UTC),
+        new_hex=lambda: secrets.token_hex(16),
+        new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
+    )
 
 
 class Server(uvicorn.Server):

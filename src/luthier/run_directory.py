@@ -1,5 +1,6 @@
 """The run directory: the whole contract between the service and the trainer. `docs/run-directory.md` describes it."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,17 @@ class RunDirectory:
 
     def read_spec(self) -> TrainSpec:
         return TrainSpec.model_validate_json(self.spec.read_bytes())
+
+    def is_held(self) -> bool:
+        """Whether a trainer is at this run: it holds the lock for as long as it lives."""
+        if not self.lock.exists():
+            return False
+        with self.lock.open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def append(self, event: RunEvent) -> None:
         """Appends one line with one write and waits until it is on disk."""

@@ -2,7 +2,8 @@
 
 import typer
 
-from luthier.cli import chat, deployments, files, jobs, models, serve
+from luthier.cli import chat, deployments, files, jobs, models, serve, train
+
 
 app = typer.Typer(
     name="luthier",
@@ -11,6 +12,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("serve")(serve.serve)
+app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")

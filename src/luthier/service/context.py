@@ -28,5 +28,9 @@ class Context:
         return self.models_folder / base_model
 
     def is_ready(self, base_model: str) -> bool:
-        """Whether the weights of a base model lie here, prepared: `luthier models pull` writes the mark last."""
-        return (self.base_folder(base_model) / "prepared.json").exists()
+        return is_prepared(self.base_folder(base_model))
+
+
+def is_prepared(base_folder: Path) -> bool:
+    """Whether the weights of a base model lie here, prepared: `luthier models pull` writes the mark last."""
+    return (base_folder / "prepared.json").exists()

@@ -40,16 +40,30 @@ class Database:
 
     def migrate(self) -> None:
         """Brings the schema to the newest revision; does next to nothing where it is there already."""
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
-        head = ScriptDirectory.from_config(config).get_current_head()
+        config = _config()
         with self.writing() as connection:
-            if MigrationContext.configure(connection).get_current_revision() != head:
+            if not _is_newest(connection, config):
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
 
+    def is_newest(self) -> bool:
+        """Whether the schema is the one that these queries are written for."""
+        with self.reading() as connection:
+            return _is_newest(connection, _config())
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+def _is_newest(connection: Connection, config: Config) -> bool:
+    head = ScriptDirectory.from_config(config).get_current_head()
+    return MigrationContext.configure(connection).get_current_revision() == head
 
 
 def _prepare_connection(connection: Any, _record: object) -> None:
