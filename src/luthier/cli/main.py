@@ -2,8 +2,7 @@
 
 import typer
 
-from luthier.cli import chat, deployments, files, jobs, models, serve, train
-
+from luthier.cli import chat, deployments, files, jobs, models, reproduce, serve, train
 
 app = typer.Typer(
     name="luthier",
@@ -13,6 +12,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
+app.command("reproduce")(reproduce.reproduce)
 app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")
