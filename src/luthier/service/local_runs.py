@@ -45,6 +45,7 @@ class Summary:
     over `step_seconds`: forward, backward and optimizer of all steps, the first one with its warm-up included, without
     validation, checkpoints and saving. They come from the run's step events, each step once however often the run was
     resumed. `seconds` is the time of the whole loop, validation, checkpoints and saving included, loading not.
+    `peak_memory_bytes` is that of the trainer process that came to the end.
     """
 
     steps: int
