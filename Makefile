@@ -5,14 +5,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLD_SDK := .cache/openai-0.28.1
+TRL := .cache/trl-1.16.0/site-packages
 BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast check fix clean
+.PHONY: help setup model old-sdk demo test test-fast check fix bench-train clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## make the virtual environment (.venv) with the exact versions of constraints.txt
 
@@ -48,6 +49,14 @@ check: setup ## ruff, mypy --strict, import contracts
 
 fix: setup ## let ruff repair and format what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
+	@$(BIN)/python -m bench.train $(BENCH)
+
+# What TRL needs beyond constraints.txt, and never another torch. dill wants the folder to be called site-packages.
+$(TRL)/trl: | setup
+	@echo "== bringing TRL 1.16.0 for the benchmark"
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --no-deps --target $(TRL) 'trl==1.16.0' 'datasets==5.2.0' 'dill==0.4.1' 'multiprocess==0.70.19' 'pandas==3.1.1' 'pyarrow==26.0.1' 'xxhash==4.1.0'
 
 clean: ## remove the virtual environment, caches and the demo's data
 	@rm -rf $(VENV) .luthier .cache .mypy_cache .ruff_cache .pytest_cache

@@ -17,6 +17,11 @@ STOP_GRACE_S = 20.0
 _MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
 
 
+def allocator() -> dict[str, str]:
+    """What the trainer's environment says to its allocator, unless our own says otherwise."""
+    return dict(_MALLOC)
+
+
 class LocalExecutor:
     """Starts `python -m luthier.trainer RUN_DIR` in a session of its own: it outlives a crash of the service."""
 
@@ -33,7 +38,7 @@ class LocalExecutor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=_MALLOC | dict(os.environ),
+                env=allocator() | dict(os.environ),
             )
         handle = f"pid:{process.pid}@{psutil.Process(process.pid).create_time():.2f}"
         self._children[handle] = process
