@@ -1,10 +1,16 @@
 """What every trainer of a measurement is given alike: a folder with rows, tokens, first adapter and settings."""
 
+import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from bench import process
+from luthier import catalog
+
+MODEL = "smollm2-135m-instruct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,37 @@ class Job:
         path = self.folder / "job.json"
         path.write_text(json.dumps(asdict(self), default=str, indent=2))
         return path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `write`, and where the real rows lie."""
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--data-folder", type=Path, default=process.ROOT.parent / "shared" / "data")
+    parser.add_argument("--models-folder", type=Path, default=process.ROOT / ".cache" / "models")
+
+
+def write(
+    folder: Path, rows: Sequence[Mapping[str, Any]], batch_size: int, steps: int, options: argparse.Namespace
+) -> Job:
+    """Makes the folder: rows, tokens of the steps, first adapter, counts. Shape and learning rate are the catalog's."""
+    folder.mkdir(parents=True)
+    entry = catalog.load().entries[MODEL]
+    job = Job(
+        name=folder.name,
+        folder=folder,
+        base_model=MODEL,
+        base_folder=options.models_folder / MODEL,
+        context_tokens=entry.context_tokens,
+        batch_size=batch_size,
+        steps=steps,
+        n_steps=-(-len(rows) // batch_size),
+        seed=options.seed,
+        learning_rate=entry.learning_rate,
+        lora=entry.lora.model_dump(mode="json"),
+    )
+    job.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    process.run(["bench.prepare", str(job.save())], process.environment(), folder / "prepare.log")
+    return job
 
 
 def load(path: Path) -> Job:

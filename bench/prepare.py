@@ -5,6 +5,7 @@ A process of its own, so that the one that measures never holds torch: a child's
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import peft
@@ -68,7 +69,10 @@ def _write_adapter(job: Job) -> None:
         r=recipe.rank, lora_alpha=recipe.alpha, target_modules=list(recipe.targets), task_type="CAUSAL_LM"
     )
     base = transformers.AutoModelForCausalLM.from_pretrained(job.base_folder / "hf", dtype=torch.float32)
-    adapted = peft.get_peft_model(base, config)
+    with warnings.catch_warnings():
+        # PEFT still asks the model by a name that transformers is retiring.
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = peft.get_peft_model(base, config)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:

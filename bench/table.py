@@ -10,7 +10,7 @@ from bench.flops import Facts
 COLUMNS = (
     "trainer",
     "tokens/s",
-    "after step 1",
+    "median step",
     "learned/s",
     "peak GB",
     "x TRL",
@@ -18,6 +18,7 @@ COLUMNS = (
     "loss off by",
     "% of peak",
     "with attention",
+    "% of peak in own shapes",
 )
 
 
@@ -33,19 +34,21 @@ class Run:
 
     @property
     def rate(self) -> float:
+        """Tokens a second over all steps, the first included."""
         return sum(self.tokens) / sum(self.seconds)
 
     @property
-    def later_rate(self) -> float:
-        """Without the first step, which warms up caches and, in some trainers, compiles."""
-        return sum(self.tokens[1:]) / sum(self.seconds[1:]) if len(self.seconds) > 1 else self.rate
+    def step_rates(self) -> list[float]:
+        """Tokens a second of each step but the first, which warms up caches and, in some trainers, compiles."""
+        rates = [count / seconds for count, seconds in zip(self.tokens, self.seconds, strict=True)]
+        return rates[1:] or rates
 
-    def share(self, facts: Facts, rank: int, peak: float, attention: bool) -> float:
-        """Operations that the steps ask for, over what the machine could have done meanwhile."""
-        work = flops.matmul(facts.shape, rank, sum(self.tokens), sum(self.loss_tokens))
+    def work(self, facts: Facts, rank: int, attention: bool) -> float:
+        """Operations for each token that the steps ask for."""
+        done = flops.matmul(facts.shape, rank, sum(self.tokens), sum(self.loss_tokens))
         if attention:
-            work += flops.attention(facts.shape, sum(facts.squares))
-        return work / sum(self.seconds) / peak
+            done += flops.attention(facts.shape, sum(facts.squares))
+        return done / sum(self.tokens)
 
 
 def loss_difference(run: Run, reference: Run) -> float:
@@ -54,37 +57,41 @@ def loss_difference(run: Run, reference: Run) -> float:
     return max(abs(loss - other) / abs(other) for loss, other in pairs)
 
 
+def step_rate(tries: Sequence[Run]) -> float:
+    """The median step of all runs: a machine that stands still for a minute in one step moves it little."""
+    return median(rate for run in tries for rate in run.step_rates)
+
+
 def lines(
     runs: Mapping[str, Sequence[Run]],
     facts: Facts,
     rank: int,
-    peak: float,
+    speeds: Mapping[str, float],
     base: str,
     best: str,
     uncomparable: set[str],
 ) -> list[str]:
-    """A Markdown table: a line for each trainer, medians where it ran several times.
+    """A Markdown table: a line for each trainer. Ratios and shares of the peak are those of the median step.
 
-    `base` and `best` are what the ratios stand against; losses of the `uncomparable` are of another kind.
+    `speeds` are those of `bench.peak`; `base` and `best` are what the ratios stand against; losses of the
+    `uncomparable` are of another kind.
     """
     written = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    learned_share = sum(facts.learned_tokens) / sum(facts.tokens)
     for name, tries in runs.items():
-        rate = median(run.rate for run in tries)
+        rate = step_rate(tries)
         cells = [
             name,
+            f"{median(run.rate for run in tries):.0f}",
             f"{rate:.0f}",
-            f"{median(run.later_rate for run in tries):.0f}",
-            f"{median(sum(facts.learned_tokens) / sum(run.seconds) for run in tries):.0f}",
+            f"{rate * learned_share:.0f}",
             f"{median(run.peak_bytes for run in tries) / 1e9:.2f}",
-            _ratio(rate, runs.get(base)),
-            _ratio(rate, runs.get(best)),
+            f"{rate / step_rate(runs[base]):.2f}" if base in runs else "",
+            f"{rate / step_rate(runs[best]):.2f}" if best in runs else "",
             f"{loss_difference(tries[0], runs[best][0]):.2%}" if best in runs and name not in uncomparable else "",
-            f"{median(run.share(facts, rank, peak, False) for run in tries):.0%}",
-            f"{median(run.share(facts, rank, peak, True) for run in tries):.0%}",
+            f"{rate * tries[0].work(facts, rank, False) / speeds['bf16']:.0%}",
+            f"{rate * tries[0].work(facts, rank, True) / speeds['bf16']:.0%}",
+            f"{rate * tries[0].work(facts, rank, False) / speeds['own_bf16']:.0%}",
         ]
         written.append(f"| {' | '.join(cells)} |")
     return written
-
-
-def _ratio(rate: float, others: Sequence[Run] | None) -> str:
-    return f"{rate / median(run.rate for run in others):.2f}" if others else ""

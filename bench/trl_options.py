@@ -28,13 +28,17 @@ BEST = "trl-best"
 OPTIONS = {
     DEFAULT: TrlOptions(rows="messages", dtype=None),
     "trl-padded": TrlOptions(config=_NO_CHECKPOINTING),
+    "trl-padded-2": TrlOptions(config=_NO_CHECKPOINTING, together=2),
+    "trl-packed": TrlOptions(config=_NO_CHECKPOINTING, packed=True),
     "trl-flat": TrlOptions(config=_FLAT),
     "trl-flat-eager": TrlOptions(config=_FLAT, attention="eager"),
-    "trl-flat-float32": TrlOptions(config=_FLAT, dtype=None),
-    "trl-flat-no-autocast": TrlOptions(config=_FLAT | {"bf16": False}),
+    "trl-flat-4": TrlOptions(config=_FLAT, together=4),
     "trl-flat-2": TrlOptions(config=_FLAT, together=2),
+    "trl-flat-2-eager": TrlOptions(config=_FLAT, together=2, attention="eager"),
+    "trl-flat-2-float32": TrlOptions(config=_FLAT, together=2, dtype=None),
+    "trl-flat-2-no-autocast": TrlOptions(config=_FLAT | {"bf16": False}, together=2),
     "trl-single": TrlOptions(config=_NO_CHECKPOINTING, together=1),
     "trl-single-eager": TrlOptions(config=_NO_CHECKPOINTING, together=1, attention="eager"),
-    "trl-packed": TrlOptions(config=_NO_CHECKPOINTING, packed=True),
+    "trl-single-no-autocast": TrlOptions(config=_NO_CHECKPOINTING | {"bf16": False}, together=1),
 }
 """Packing chooses other rows for a step, so its losses are not comparable; its tokens are the same in all."""
