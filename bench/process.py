@@ -35,12 +35,12 @@ def run(
     try:
         if watch is not None:
             watch(process)
+        _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
         process.kill()
+        process.wait()
         raise
-    finally:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise SystemExit(f"python -m {' '.join(arguments)} ended with {process.returncode}; the end of {log}:\n{tail}")
