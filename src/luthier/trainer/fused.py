@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from luthier.trainer import kernels, lora, rotary
-from luthier.trainer.batches import Flat
+from luthier.trainer.batches import TOKEN_BUDGET, Flat
 from luthier.trainer.grouped_attention import Attention, Heads
 from luthier.trainer.kernels import Kernels
 from luthier.trainer.rotary import Angles
@@ -133,6 +133,7 @@ class Fused:
 
     def __init__(self, causal: Any, kernels: Kernels) -> None:
         decoder, config = causal.get_decoder(), causal.config
+        _unmap(causal)
         heads, groups = config.num_attention_heads, config.num_key_value_heads
         attentions = [layer.self_attn for layer in decoder.layers]
         dim, scale = attentions[0].head_dim, attentions[0].scaling
@@ -144,7 +145,7 @@ class Fused:
         self._layers = [_layer(layer) for layer in decoder.layers]
         self._attention = Attention(kernels, groups, heads // groups, dim, scale, self._dtype)
         self._angles = Angles(decoder.rotary_emb.inv_freq, float(decoder.rotary_emb.attention_scaling))
-        self._space = Workspace()
+        self._space = Workspace(TOKEN_BUDGET)
         self._tape: list[_Saved] = []
         self._end: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -183,6 +184,12 @@ class Fused:
             self._attention_backward(layer, saved, gradient_TY, layer is self._layers[0])
         self._tape.clear()
 
+    def release(self) -> None:
+        """Gives the memory of the activations back; the next step takes it anew."""
+        self._tape.clear()
+        self._end = None
+        self._space.clear()
+
     def _layer_forward(
         self, layer: _Layer, place: int, input_TH: Tensor, delta_TH: Tensor | None
     ) -> tuple[_Saved, Tensor]:
@@ -196,7 +203,7 @@ class Fused:
         layer.qkv.forward(normed_TX, qkv_TO)
         keys = (layer.qkv.n_out - layer.out.n_in) // 2
         sizes = {"query": layer.out.n_in, "key": keys, "value": keys}
-        heads = Heads(**{name: self._take(name, place, tokens * size) for name, size in sizes.items()})
+        heads = Heads(**{name: self._take(name, place, tokens, size) for name, size in sizes.items()})
         mixed_TX = self._input("mixed", place, tokens, layer.out)
         self._attention.forward(qkv_TO, self._angles, mixed_TX, heads)
         change_TH = self._take("change", 0, tokens, width)
@@ -316,6 +323,15 @@ def _layer(layer: Any) -> _Layer:
         gate_up=Group([mlp.gate_proj, mlp.up_proj]),
         down=Group([mlp.down_proj]),
     )
+
+
+def _unmap(causal: Any) -> None:
+    """Copies what is not copied anyhow: one tensor still mapped from the weights' file keeps all of it in memory."""
+    linears = {id(layer.weight) for layer in causal.modules() if isinstance(layer, torch.nn.Linear)}
+    kept = {id(causal.get_input_embeddings().weight)}
+    for parameter in causal.parameters():
+        if not parameter.requires_grad and (id(parameter) in kept or id(parameter) not in linears):
+            parameter.data = parameter.data.clone()
 
 
 def _ends(bases: Sequence[Any]) -> list[int]:

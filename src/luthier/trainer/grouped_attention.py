@@ -110,12 +110,12 @@ class Attention:
 
     def _queries(self, packed: Tensor, segment: Segment) -> Tensor:
         size = self._groups * self._repeats * self._dim
-        block = packed[segment.start * size : (segment.start + segment.length) * size]
+        block = packed.view(-1)[segment.start * size : (segment.start + segment.length) * size]
         return block.view(self._groups, segment.length * self._repeats, self._dim)
 
     def _keys(self, packed: Tensor, segment: Segment) -> Tensor:
         size = self._groups * self._dim
-        block = packed[segment.start * size : (segment.start + segment.length) * size]
+        block = packed.view(-1)[segment.start * size : (segment.start + segment.length) * size]
         return block.view(self._groups, segment.length, self._dim)
 
     def _seen(self, packed: Tensor, segment: Segment) -> Tensor:

@@ -62,6 +62,11 @@ class Tuned:
         else:
             hidden_NH.backward(gradient_NH)  # type: ignore[no-untyped-call]
 
+    def release(self) -> None:
+        """Gives back what the last step's activations took, before something else needs much memory."""
+        if self.fused is not None:
+            self.fused.release()
+
 
 def settle(threads: int | None, seed: int) -> None:
     """Sets what holds for the process: threads, seed, deterministic kernels, silence."""

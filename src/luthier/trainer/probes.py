@@ -50,6 +50,7 @@ def compute(tuned: Tuned, tokenizer: ChatTokenizer, asked: Sequence[Prompt], bas
     renderer = Renderer(tokenizer, MAX_PROMPT_TOKENS)
     was_training = tuned.causal.training
     tuned.causal.eval()
+    tuned.release()
     with model.exact(tuned) as dtype:
         token_ids = [renderer.chat_prompt(prompt) for prompt in asked]
         positions = _greedy(tuned.causal, token_ids, tokenizer.end_ids)

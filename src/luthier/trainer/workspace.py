@@ -7,19 +7,27 @@ from torch import Tensor
 
 
 class Workspace:
-    """Named blocks of uninitialised memory, grown when a larger one is asked for and never given back.
+    """Named blocks of uninitialised memory, kept for the next step and grown when more is asked for.
 
     What training needs is the same from step to step; asking the allocator each time costs page faults, and leaves
-    the heap in pieces when lengths differ.
+    the heap in pieces when lengths differ. A block is made for `rows` rows at once, so that it need not grow while
+    steps do: the kernel gives memory for what is written to, not for what is asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = 1) -> None:
+        self._rows = rows
         self._blocks: dict[tuple[str, int], Tensor] = {}
 
+    def clear(self) -> None:
+        """Gives everything back."""
+        self._blocks.clear()
+
     def take(self, name: str, number: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor of `shape` in the block of this name and number; it lives until the same one is taken again."""
+        """A tensor of `shape`, rows first, in the block of this name and number; until the same one is taken again."""
         size = math.prod(shape)
         block = self._blocks.get((name, number))
         if block is None or len(block) < size or block.dtype != dtype:
-            block = self._blocks[name, number] = torch.empty(size, dtype=dtype)
+            capacity = max(shape[0], self._rows) * math.prod(shape[1:])
+            self._blocks.pop((name, number), None)
+            block = self._blocks[name, number] = torch.empty(capacity, dtype=dtype)
         return block[:size].view(shape)
