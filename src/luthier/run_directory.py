@@ -155,6 +155,7 @@ class RunDirectory:
         self.results = path / "results.csv"
         self.checkpoints = path / "checkpoints"
         self.resume = path / "resume"
+        self.tokens = path / "tokens"
         self.log = path / "trainer.log"
         self.lock = path / "lock"
 

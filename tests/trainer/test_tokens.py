@@ -1,14 +1,18 @@
 """Training tokens and chat prompts come from one renderer: what is trained is what serving will ask."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import CLIPPY
 
 import tiny
 from luthier.data.messages import Example, Message, Role
 from luthier.data.render import Renderer, Unrenderable
+from luthier.trainer import dataset
+from luthier.trainer.dataset import Source
 from luthier.trainer.tokenizer import FolderTokenizer
 
 TEXT = st.text(st.sampled_from(" \n\tab1é'<|>."), max_size=12) | st.text(max_size=8)
@@ -116,3 +120,16 @@ def test_render_template_that_drops_earlier_reasoning_trains_each_answer_apart(t
     assert first.token_ids[: first.prompt_tokens] == tuple(renderer.chat_prompt(turns[:1]))
     assert second.token_ids[: second.prompt_tokens] == tuple(renderer.chat_prompt(turns[:3]))
     assert sum(map(bool, second.loss_weights)) == len(tokenizer.token_ids("[]d<|im_end|>"))
+
+
+def test_dataset_takes_tokens_that_an_earlier_start_kept_and_only_those_of_its_key(base: Path, tmp_path: Path) -> None:
+    renderer = Renderer(FolderTokenizer(base / "hf"), 512)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(CLIPPY.read_bytes())
+    source = Source(rows, "training_file", 1, frozenset(), tmp_path / "tokens" / "kept.safetensors", "key")
+    first = dataset.load(source, renderer)
+    rows.write_bytes(b"".join(CLIPPY.read_bytes().splitlines(keepends=True)[:3]))
+    assert dataset.load(source, renderer) == first
+    assert len(dataset.load(replace(source, key="another"), renderer)) == 3
+    source.cache.write_bytes(b"half a fi")
+    assert len(dataset.load(source, renderer)) == 3

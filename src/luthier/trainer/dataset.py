@@ -1,7 +1,7 @@
 """The run's files as token sequences; a file with errors ends the run with all of them named."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -11,17 +11,37 @@ from luthier.data import validate
 from luthier.data.messages import Example
 from luthier.data.problem import Problem, Severity
 from luthier.data.render import Rendered, Renderer, Unrenderable
+from luthier.trainer import token_cache
 
 _LISTED = 20
 _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
-    """Examples of a file and the sequences of each."""
+class Source:
+    """One of a run's files. `name` is the job's word for it; `cache` is where its tokens are kept, under `key`."""
 
-    examples: tuple[Example, ...]
+    path: Path
+    name: str
+    min_examples: int
+    abilities: frozenset[Ability]
+    cache: Path
+    key: str
+
+    def examples(self) -> Iterator[Example]:
+        """The rows, read anew."""
+        return (example for _, example in validate.examples(_chunks(self.path), self.abilities))
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The sequences of each example of a file."""
+
     sequences: tuple[tuple[Rendered, ...], ...]
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        return len(self.sequences)
 
     def batch(self, indexes: list[int]) -> list[Rendered]:
         return list(chain.from_iterable(self.sequences[index] for index in indexes))
@@ -35,23 +55,29 @@ class Dataset:
         return sum(len(sequence.token_ids) for sequence in self.all)
 
 
-def load(path: Path, name: str, min_examples: int, abilities: frozenset[Ability], renderer: Renderer) -> Dataset:
-    """Reads and renders a file. Raises InvalidRequest that names every problem; `name` is the job's word for it."""
-    report = validate.check_file(_chunks(path), abilities, min_examples)
+def load(source: Source, renderer: Renderer) -> Dataset:
+    """The rows of a file as tokens: rendered, or kept from an earlier start. Raises InvalidRequest with every problem."""
+    known = token_cache.load(source.cache, source.key)
+    if known is not None:
+        return Dataset(known)
+    report = validate.check_file(_chunks(source.path), source.abilities, source.min_examples)
     problems = [problem for problem in report.problems if problem.severity is Severity.ERROR]
     if problems:
-        raise _invalid(name, problems, report.n_errors)
-    examples: list[Example] = []
+        raise _invalid(source.name, problems, report.n_errors)
     sequences: list[tuple[Rendered, ...]] = []
-    for line, example in validate.examples(_chunks(path), abilities):
+    for line, example in validate.examples(_chunks(source.path), source.abilities):
         try:
-            sequences.append(renderer.render(example))
-            examples.append(example)
+            sequences.append(tuple(_compact(sequence) for sequence in renderer.render(example)))
         except Unrenderable as error:
             problems.append(Problem(line, "messages", error.code, Severity.ERROR, error.message, error.fix))
     if problems:
-        raise _invalid(name, problems, len(problems))
-    return Dataset(tuple(examples), tuple(sequences))
+        raise _invalid(source.name, problems, len(problems))
+    token_cache.save(source.cache, source.key, tuple(sequences))
+    return Dataset(tuple(sequences))
+
+
+def _compact(sequence: Rendered) -> Rendered:
+    return replace(sequence, token_ids=token_cache.compact(sequence.token_ids))
 
 
 def _invalid(name: str, problems: list[Problem], count: int) -> InvalidRequest:

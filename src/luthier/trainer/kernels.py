@@ -64,9 +64,7 @@ class Kernels:
 @functools.lru_cache(maxsize=1)
 def load() -> Kernels | None:
     """The kernels, built if need be (about two seconds, once a machine); None where they cannot be had."""
-    if os.environ.get(SWITCH) == "off":
-        return None
-    compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
+    compiler = _compiler()
     if compiler is None:
         return None
     try:
@@ -76,12 +74,22 @@ def load() -> Kernels | None:
         return None
 
 
+def identity() -> str:
+    """What the kernels' bits depend on, as a short hash; "none" where training goes without."""
+    compiler = _compiler()
+    return "none" if compiler is None or load() is None else _digest(compiler)
+
+
+def _compiler() -> str | None:
+    if os.environ.get(SWITCH) == "off":
+        return None
+    return next(filter(None, map(shutil.which, _COMPILERS)), None)
+
+
 def _built(compiler: str) -> Path:
     """The library for this source, compiler and processor, in the user's cache; renamed into place when whole."""
-    identity = [_SOURCE.read_text(), *_FLAGS, _version(compiler), platform.machine(), _processor()]
-    digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     folder = Path(platformdirs.user_cache_dir("luthier")) / "kernels"
-    library = folder / f"{digest}.so"
+    library = folder / f"{_digest(compiler)}.so"
     if not library.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -90,6 +98,11 @@ def _built(compiler: str) -> Path:
             subprocess.run(command, check=True, capture_output=True, timeout=120)
             target.replace(library)
     return library
+
+
+def _digest(compiler: str) -> str:
+    identity = [_SOURCE.read_text(), *_FLAGS, _version(compiler), platform.machine(), _processor()]
+    return hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
 
 
 def _version(compiler: str) -> str:

@@ -26,8 +26,10 @@ from luthier.trainer import (
     probes,
     results,
 )
+from luthier.trainer.dataset import Source
 from luthier.trainer.journal import Journal
 from luthier.trainer.losses import Sums
+from luthier.trainer.manifest import Origin
 from luthier.trainer.model import Tuned
 from luthier.trainer.resume import Progress, Saver
 from luthier.trainer.tokenizer import FolderTokenizer
@@ -53,19 +55,15 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     # Data: everything that can be wrong with the files is said before the model is loaded.
     tokenizer = FolderTokenizer(model.source(spec.base_folder))
     renderer = Renderer(tokenizer, spec.context_tokens)
-    abilities = frozenset(Ability(word) for word in spec.abilities)
-    journal.say("Preprocessing running for file training file.")
-    training = dataset.load(run.training, "training_file", validate.MIN_TRAINING_EXAMPLES, abilities, renderer)
-    journal.say("Preprocessing completed for file training file.")
-    validation = None
-    if spec.has_validation:
-        journal.say("Preprocessing running for file validation file.")
-        validation = dataset.load(
-            run.validation, "validation_file", validate.MIN_VALIDATION_EXAMPLES, abilities, renderer
-        )
-        journal.say("Preprocessing completed for file validation file.")
-
     origin = manifest.gather(run, spec)
+    sources = _sources(run, spec, origin)
+    loaded = []
+    for source in sources:
+        words = source.name.replace("_", " ")
+        journal.say(f"Preprocessing running for file {words}.")
+        loaded.append(dataset.load(source, renderer))
+        journal.say(f"Preprocessing completed for file {words}.")
+    training, validation = loaded[0], loaded[1] if spec.has_validation else None
 
     # Model and optimizer, as they were after the last saved step.
     base = model.load_base(spec.base_folder, model.training_dtype())
@@ -78,13 +76,11 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     resumed = saver.load(tuned.parameters, optimizer)
     results.rewind(run.results, resumed.step)
 
-    epochs = [
-        batches.order(len(training.examples), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)
-    ]
+    epochs = [batches.order(len(training), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)]
     steps_per_epoch = len(epochs[0])
     n_steps = steps_per_epoch * spec.n_epochs
-    asked = probes.prompts(training.examples, renderer)
-    journal.start(n_steps, len(training.examples), training.n_tokens, batches.supervised_tokens(training.all))
+    asked = probes.prompts(sources[0].examples(), renderer)
+    journal.start(n_steps, len(training), training.n_tokens, batches.supervised_tokens(training.all))
     journal.say("Training started.")
     began = time.monotonic() - resumed.seconds
 
@@ -188,7 +184,7 @@ def _measure(
     if validation is not None:
         every = evaluate.interval(n_steps)
         if step == 1 or step % every == 0:
-            indexes = evaluate.chosen(len(validation.examples), spec.batch_size, step // every)
+            indexes = evaluate.chosen(len(validation), spec.batch_size, step // every)
             part = evaluate.evaluate(tuned, validation.batch(indexes))
         if epoch_ends:
             whole = evaluate.evaluate(tuned, validation.all)
@@ -212,6 +208,18 @@ def _cost(sequences: list[Rendered], seconds: float) -> dict[str, float]:
         "supervised_tokens": batches.supervised_tokens(sequences),
         "seconds": seconds,
     }
+
+
+def _sources(run: RunDirectory, spec: TrainSpec, origin: Origin) -> list[Source]:
+    """The run's files, each with the key of all that its tokens depend on."""
+    files = [("training_file", run.training, validate.MIN_TRAINING_EXAMPLES)]
+    if spec.has_validation:
+        files.append(("validation_file", run.validation, validate.MIN_VALIDATION_EXAMPLES))
+    abilities = frozenset(Ability(word) for word in spec.abilities)
+    return [
+        Source(path, name, least, abilities, run.tokens / f"{name}.safetensors", origin.tokens_key(name))
+        for name, path, least in files
+    ]
 
 
 def _first_words(spec: TrainSpec) -> str:

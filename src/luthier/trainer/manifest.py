@@ -12,9 +12,11 @@ import torch
 from luthier import manifest
 from luthier.manifest import Files, Hardware, Lineage, Manifest
 from luthier.run_directory import RunDirectory, TrainSpec
+from luthier.trainer import kernels
 
 _PACKAGES = ("luthier", "torch", "transformers", "peft", "safetensors", "tokenizers")
 _OWN_CODE = ("trainer", "data")
+_CODE_FILES = ("*.py", "*.cpp")
 _DECIDING_ISA = ("amx_bf16", "amx_fp16", "avx512_bf16", "avx512_fp16", "bf16", "sve")
 
 
@@ -27,6 +29,13 @@ class Origin:
     versions: dict[str, str]
     hardware: Hardware
     parent_adapter: str | None
+
+    def tokens_key(self, name: str) -> str:
+        """A hash of all that the tokens of a file follow from; `name` is one of the inputs."""
+        parts = [self.inputs[part] for part in (name, "tokenizer", "chat_template")]
+        spec, versions = self.spec, self.versions
+        parts += [str(spec.context_tokens), *spec.abilities, *(f"{one} {versions[one]}" for one in sorted(versions))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def manifest(self, step: int, epoch: int, adapter_sha256: str) -> Manifest:
         spec = self.spec
@@ -73,9 +82,9 @@ def _versions() -> dict[str, str]:
     versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
     root = Path(__file__).parents[1]
     code = hashlib.sha256()
-    for path in sorted(path for folder in _OWN_CODE for path in (root / folder).rglob("*.py")):
+    for path in sorted(path for folder in _OWN_CODE for kind in _CODE_FILES for path in (root / folder).rglob(kind)):
         code.update(path.read_bytes())
-    return versions | {"luthier_code": code.hexdigest()}
+    return versions | {"luthier_code": code.hexdigest(), "kernels": kernels.identity()}
 
 
 def _hardware() -> Hardware:

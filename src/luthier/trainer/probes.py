@@ -1,7 +1,7 @@
 """Probes: what a model says next after fixed prompts, written beside it so that an engine can be held to it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
@@ -31,7 +31,7 @@ _FIXED = (
 )
 
 
-def prompts(examples: Sequence[Example], renderer: Renderer) -> list[Prompt]:
+def prompts(examples: Iterable[Example], renderer: Renderer) -> list[Prompt]:
     """The fixed prompts, and the first ones of the training examples that are short and plain enough."""
     chosen = [_fixed(system, user) for system, user in _FIXED]
     for example in examples:
