@@ -56,7 +56,7 @@ class Dataset:
 
 
 def load(source: Source, renderer: Renderer) -> Dataset:
-    """The rows of a file as tokens: rendered, or kept from an earlier start. Raises InvalidRequest with every problem."""
+    """A file's rows as tokens, rendered now or at an earlier start. Raises InvalidRequest that names every problem."""
     known = token_cache.load(source.cache, source.key)
     if known is not None:
         return Dataset(known)
