@@ -59,7 +59,9 @@ def build(settings: Settings) -> Service:
         threads=settings.serve_threads,
     )
     serving = Serving(context, engine, check_parity)
-    supervisor = Supervisor(context, LocalExecutor(), serving, settings.tick_s, settings.train_threads)
+    supervisor = Supervisor(
+        context, LocalExecutor(), serving, settings.tick_s, settings.train_threads, settings.save_interval_s
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

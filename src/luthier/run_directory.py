@@ -59,6 +59,8 @@ class TrainSpec(_Value):
     base_licence: str | None = None
     """The base model's licence and, where its weights come from there, its hub repository: for the model card."""
     base_repository: str | None = None
+    save_interval_s: float = Field(gt=0, default=60.0)
+    """Seconds between two resume points, where an epoch is longer; changes nothing that is computed."""
 
 
 class Message(_Value):

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     tick_s: float = Field(default=0.5, gt=0)
     train_threads: int | None = Field(default=None, ge=1)
+    save_interval_s: float = Field(default=60.0, gt=0)
     serve_threads: int | None = Field(default=None, ge=1)
     serve_slots: int = Field(default=8, ge=1)
     serve_context_tokens: int = Field(default=16_384, ge=512)

@@ -59,7 +59,7 @@ def claim(context: Context, job: Job) -> bool:
     return True
 
 
-def write_directory(context: Context, job: Job, threads: int | None) -> RunDirectory:
+def write_directory(context: Context, job: Job, threads: int | None, save_interval_s: float) -> RunDirectory:
     """Writes what the trainer is told, the spec last; a directory that has its spec is left as it is.
 
     Raises FileNotFoundError and NotFound when a file or the parent model was deleted while the job waited.
@@ -77,7 +77,7 @@ def write_directory(context: Context, job: Job, threads: int | None) -> RunDirec
         parent = models.get(context, job.resource_id, job.parent_model).checkpoint
         assert parent is not None
         serving.bring(context, parent, run.parent)
-    run.write_spec(_spec(context, job, threads))
+    run.write_spec(_spec(context, job, threads, save_interval_s))
     sync_folder(run.path.parent)
     return run
 
@@ -118,7 +118,7 @@ def _as_error(param: str, file_id: str, report: validate.Report) -> JobError | N
     return JobError(f"invalid_{param}", "\n".join([text, *shown]), param)
 
 
-def _spec(context: Context, job: Job, threads: int | None) -> TrainSpec:
+def _spec(context: Context, job: Job, threads: int | None, save_interval_s: float) -> TrainSpec:
     base = context.catalog.find(job.base_model)
     asked = job.hyperparameters
     assert base is not None
@@ -134,4 +134,5 @@ def _spec(context: Context, job: Job, threads: int | None) -> TrainSpec:
         has_validation=job.validation_file is not None,
         threads=threads,
         parent_model=job.parent_model,
+        save_interval_s=save_interval_s,
     )

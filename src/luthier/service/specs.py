@@ -17,6 +17,7 @@ def make(
     has_validation: bool,
     threads: int | None,
     parent_model: str | None = None,
+    save_interval_s: float = 60.0,
 ) -> TrainSpec:
     return TrainSpec(
         job_id=job_id,
@@ -33,6 +34,7 @@ def make(
         has_validation=has_validation,
         threads=threads,
         parent_model=parent_model,
+        save_interval_s=save_interval_s,
         base_licence=base.licence,
         base_repository=base.source.repository if isinstance(base.source, HubSource) else None,
     )

@@ -30,6 +30,7 @@ class Supervisor:
     serving: Serving
     tick_s: float
     train_threads: int | None = None
+    save_interval_s: float = 60.0
     _stopping: threading.Event = field(default_factory=threading.Event)
     _woken: threading.Condition = field(default_factory=threading.Condition)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -100,7 +101,7 @@ class Supervisor:
 
     def _start(self, job: Job) -> None:
         try:
-            run = runs.write_directory(self.context, job, self.train_threads)
+            run = runs.write_directory(self.context, job, self.train_threads, self.save_interval_s)
         except FileNotFoundError as error:
             text = f"A file of this job was deleted while it waited ({error}). Upload it again and make a new job."
             runs.fail(self.context, job, JobError("file_not_found", text))
