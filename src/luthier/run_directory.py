@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from luthier.core.errors import Conflict
 
 RESULT_COLUMNS = (
     "step",
@@ -180,14 +182,18 @@ class RunDirectory:
         return False
 
     def append(self, event: RunEvent) -> None:
-        """Appends one line with one write and waits until it is on disk."""
+        """Appends one line and waits until it is on disk; where that fails (a full disk) the log is as it was."""
         line = event.model_dump_json(exclude_none=True).encode() + b"\n"
-        with self.events.open("ab", buffering=0) as stream:
-            stream.write(line)
-            os.fsync(stream.fileno())
+        first = not self.events.exists()
+        append_whole(self.events, line, durably=True)
+        if first:
+            sync_folder(self.path)
 
     def tail(self, offset: int = 0) -> Iterator[tuple[RunEvent, int]]:
-        """Yields each complete event after `offset` bytes with the offset behind it; a torn last line waits."""
+        """Yields each complete event after `offset` bytes with the offset behind it; a torn last line waits.
+
+        Raises Conflict at a complete line that is no event: no crash leaves one, so nobody can say what it was.
+        """
         if not self.events.exists():
             return
         with self.events.open("rb") as stream:
@@ -195,11 +201,18 @@ class RunDirectory:
             for line in stream:
                 if not line.endswith(b"\n"):
                     return
+                try:
+                    event = _EVENTS.validate_json(line)
+                except ValidationError as error:
+                    text = f"The event log of this run is damaged at byte {offset}. Make a new job; check the disk."
+                    raise Conflict("event_log_damaged", text) from error
                 offset += len(line)
-                yield _EVENTS.validate_json(line), offset
+                yield event, offset
 
     def mend(self) -> None:
-        """Cuts a torn last line off the event log: what a crash in the middle of a write leaves."""
+        """Takes away what a crash in the middle of a write leaves: temporary files, a torn last line of the events."""
+        for leftover in (*self.path.glob(".*.tmp"), *self.resume.glob(".*.tmp")):
+            leftover.unlink()
         if not self.events.exists():
             return
         with self.events.open("r+b") as stream:
@@ -210,12 +223,39 @@ class RunDirectory:
 def write_durably(path: Path, data: bytes) -> None:
     """Replaces a file so that a crash leaves the old bytes or the new ones, on disk, never half."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        # On a full disk the half that was written must not take the room that the verdict needs.
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
+
+
+def append_whole(path: Path, line: bytes, durably: bool = False) -> None:
+    """Appends a line or nothing: what a failing write left of it is cut off again before the error is raised."""
+    with path.open("ab", buffering=0) as stream:
+        start = stream.seek(0, os.SEEK_END)
+        try:
+            rest = memoryview(line)
+            while rest:  # on a full disk a write takes what fits and says so by its count; the next one raises
+                rest = rest[stream.write(rest) :]
+            if durably:
+                os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(start)
+            raise
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder whose name is on disk; one that exists is left as it is."""
+    if not path.is_dir():
+        path.mkdir()
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -3,9 +3,10 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from luthier.core.errors import LuthierError
+from luthier.core.errors import Conflict, LuthierError
 from luthier.core.models import Job, JobError
 from luthier.core.ports import Executor
 from luthier.core.states import JobStatus, RunState
@@ -138,7 +139,8 @@ class Supervisor:
         """Ends what an ended job left: its process if it still runs, and its run directory."""
         assert job.handle is not None
         self.executor.stop(job.handle)
-        progress.absorb(self.context, job)
+        with suppress(Conflict):  # a damaged log: why the job failed, and nothing of it is needed any more
+            progress.absorb(self.context, job)
         runs.clear(self.context, job)
         with self.context.database.writing() as tx:
             jobs.set_handle(tx, job.id, None, job.starts)

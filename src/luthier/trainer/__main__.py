@@ -13,11 +13,12 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from luthier.core.errors import LuthierError
+from luthier.core.errors import Conflict, LuthierError
 from luthier.run_directory import Failed, RunDirectory, Succeeded
 from luthier.trainer.journal import Journal
 
 EXIT_USAGE = 64
+EXIT_DAMAGED = 65
 EXIT_LOCKED = 75
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -41,7 +42,11 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write("another trainer has this run\n")
             return EXIT_LOCKED
         run.mend()
-        journal = Journal(run)
+        try:
+            journal = Journal(run)
+        except Conflict as error:  # a verdict after the damaged line would be read by nobody
+            sys.stderr.write(f"{error.message}\n")
+            return EXIT_DAMAGED
         if journal.verdict is None:
             verdict = _attempt(run, journal)
             if verdict is not None:

@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 import safetensors.torch
+from torch import Tensor
 
 from luthier import manifest
-from luthier.run_directory import RunDirectory, sync_folder, write_durably
+from luthier.core.errors import InvalidRequest
+from luthier.run_directory import RunDirectory, make_folder, sync_folder, write_durably
 from luthier.trainer import card, model, probes, tokenizer
 from luthier.trainer.manifest import Origin
 from luthier.trainer.model import Tuned
@@ -26,6 +28,10 @@ def stale(steps: Sequence[int], keep: int) -> tuple[str, ...]:
     return tuple(folder_name(step) for step in steps[:-keep][-1:])
 
 
+def is_whole(run: RunDirectory, folder: str) -> bool:
+    return (run.checkpoints / folder / META).is_file()
+
+
 def save(
     run: RunDirectory,
     tuned: Tuned,
@@ -35,16 +41,22 @@ def save(
     epoch: int,
     metrics: Mapping[str, float],
 ) -> None:
-    """Writes `checkpoints/step-…` under a temporary name, on disk, then renames it. One that exists is left alone."""
+    """Writes `checkpoints/step-…` under a temporary name, on disk, then renames it. One that is whole is left alone.
+
+    Raises InvalidRequest for an adapter with values that are no numbers: the last update may have been one too many.
+    """
     base_model, hf = origin.spec.base_model, origin.spec.base_folder / "hf"
-    run.checkpoints.mkdir(exist_ok=True)
     final = run.checkpoints / folder_name(step)
-    if final.exists():
+    if is_whole(run, final.name):
         return
+    tensors = model.adapter_tensors(tuned)
+    _refuse_without_numbers(tensors, step)
+    make_folder(run.checkpoints)
+    shutil.rmtree(final, ignore_errors=True)
     folder = run.checkpoints / f".{final.name}.tmp"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    adapter = safetensors.torch.save(model.adapter_tensors(tuned), metadata={"format": "pt"})
+    adapter = safetensors.torch.save(tensors, metadata={"format": "pt"})
     write_durably(folder / model.ADAPTER_FILE, adapter)
     write_durably(folder / "adapter_config.json", _adapter_config(tuned, base_model))
     for name in tokenizer.FILES:
@@ -72,6 +84,16 @@ def drop(run: RunDirectory, folders: Sequence[str]) -> None:
         shutil.rmtree(run.checkpoints / name, ignore_errors=True)
     for leftover in run.checkpoints.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _refuse_without_numbers(tensors: Mapping[str, Tensor], step: int) -> None:
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise InvalidRequest(
+            "training_diverged",
+            f"The adapter after step {step} holds values that are no numbers. Lower learning_rate_multiplier and "
+            "start a new job.",
+            param="hyperparameters.learning_rate_multiplier",
+        )
 
 
 def _adapter_config(tuned: Tuned, base_model: str) -> bytes:

@@ -12,11 +12,18 @@ class Journal:
         self._run = run
         self._messages: set[str] = set()
         self._checkpoints: set[str] = set()
-        self._step = 0
+        self._dropped: set[str] = set()
+        self.step = 0
+        """The last step whose figures are told."""
         self._started = False
         self.verdict: Succeeded | Failed | None = None
         for event, _ in run.tail():
             self._note(event)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The folders of checkpoints that were told and did not make way for newer ones."""
+        return frozenset(self._checkpoints - self._dropped)
 
     def say(self, message: str) -> None:
         if message not in self._messages:
@@ -35,7 +42,7 @@ class Journal:
             )
 
     def metrics(self, metrics: Metrics) -> None:
-        if metrics.step > self._step:
+        if metrics.step > self.step:
             self.write(metrics)
 
     def checkpoint(self, saved: CheckpointSaved) -> None:
@@ -53,8 +60,9 @@ class Journal:
             case Started():
                 self._started = True
             case Metrics():
-                self._step = max(self._step, event.step)
+                self.step = max(self.step, event.step)
             case CheckpointSaved():
                 self._checkpoints.add(event.folder)
+                self._dropped.update(event.dropped)
             case Succeeded() | Failed():
                 self.verdict = event

@@ -73,8 +73,8 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None, compiled)
     optimizer = torch.optim.AdamW(tuned.parameters.values(), lr=spec.learning_rate, weight_decay=0.0, fused=True)
     saver = Saver(run, spec)
-    resumed = saver.load(tuned.parameters, optimizer)
-    results.rewind(run.results, resumed.step)
+    resumed = saver.load(tuned.parameters, optimizer, journal)
+    results.rebuild(run, resumed.step)
 
     epochs = [batches.order(len(training), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)]
     steps_per_epoch = len(epochs[0])

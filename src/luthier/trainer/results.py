@@ -3,23 +3,40 @@
 import os
 from pathlib import Path
 
-from luthier.run_directory import RESULT_COLUMNS, Metrics, write_durably
+from luthier.core.errors import Conflict
+from luthier.run_directory import RESULT_COLUMNS, Metrics, RunDirectory, append_whole, write_durably
 
 _HEADER = (",".join(RESULT_COLUMNS) + "\n").encode()
 
 
-def rewind(path: Path, step: int) -> None:
-    """Leaves the header and the rows up to `step`: those after it are computed again."""
-    kept = [_HEADER]
-    if step:
-        rows = path.read_bytes().splitlines(keepends=True)[1 : step + 1]
-        assert len(rows) == step, "results.csv lost rows of finished steps"
-        kept += rows
-    write_durably(path, b"".join(kept))
+def rebuild(run: RunDirectory, step: int) -> None:
+    """Writes the header and the rows up to `step` as the event log tells them: those after it are computed again.
+
+    The log is on disk step by step and JSON gives back the very same numbers, so whatever a crash did to the file
+    itself (rows torn, lost, too many, no file) is mended.
+    """
+    told = [event for event, _ in run.tail() if isinstance(event, Metrics) and event.step <= step]
+    if [metrics.step for metrics in told] != list(range(1, step + 1)):
+        raise Conflict("event_log_damaged", "The event log of this run lacks a step. Make a new job; check the disk.")
+    write_durably(run.results, b"".join([_HEADER, *map(_row, told)]))
 
 
 def append(path: Path, metrics: Metrics) -> None:
-    """Writes the row of one step. Floats as Python's repr, which reads back as the same number."""
+    """Writes the row of one step."""
+    append_whole(path, _row(metrics))
+
+
+def sync(path: Path) -> None:
+    """Puts the rows on disk: nothing rebuilds them once the verdict is written."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _row(metrics: Metrics) -> bytes:
+    """Floats as Python's repr, which reads back as the same number."""
     values = (
         metrics.step,
         metrics.train_loss,
@@ -29,15 +46,4 @@ def append(path: Path, metrics: Metrics) -> None:
         metrics.full_valid_loss,
         metrics.full_valid_mean_token_accuracy,
     )
-    row = ",".join("" if value is None else repr(value) for value in values)
-    with path.open("ab", buffering=0) as stream:
-        stream.write(row.encode() + b"\n")
-
-
-def sync(path: Path) -> None:
-    """Puts the rows on disk; called before a resume point that counts on them."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return ",".join("" if value is None else repr(value) for value in values).encode() + b"\n"
