@@ -1,0 +1,44 @@
+"""A trainer ended at every effect on the disk in turn: its next attempt ends in the bytes and events of a calm run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import MakeRun
+
+from luthier.run_directory import RunDirectory
+
+SCRIPT = Path(__file__).with_name("crashes.py")
+
+
+def crashed(run: RunDirectory, *arguments: str) -> dict[str, Any]:
+    paths = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parent.parent), *filter(None, sys.path)])
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(run.path), *arguments],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **one_thread, "PYTHONPATH": paths},
+        check=True,
+    )
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+# Every effect takes minutes; each thirteenth is always run.
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.story)])
+def test_crash_at_any_effect_of_two_epochs_changes_no_byte_and_no_event(make_run: MakeRun, stride: int) -> None:
+    told = crashed(make_run(n_epochs=2, batch_size=5, keep_checkpoints=1), "each", str(stride))
+    assert told["effects"] > 100
+    assert told["crashes"] >= told["effects"] // stride
+    assert told["wrong"] == []
+
+
+def test_crash_after_crash_each_later_than_the_one_before_changes_no_byte(make_run: MakeRun) -> None:
+    told = crashed(make_run(n_epochs=3, batch_size=5, keep_checkpoints=1), "storm", "11")
+    assert told["crashes"] > 5
+    assert told["wrong"] == []
