@@ -10,10 +10,10 @@ BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast check fix bench-train clean
+.PHONY: help setup model old-sdk demo test test-fast check fix bench-train bench-kills clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## make the virtual environment (.venv) with the exact versions of constraints.txt
 
@@ -57,6 +57,11 @@ bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same row
 $(TRL)/trl: | setup
 	@echo "== bringing TRL 1.16.0 for the benchmark"
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --no-deps --target $(TRL) 'trl==1.16.0' 'datasets==5.2.0' 'dill==0.4.1' 'multiprocess==0.70.19' 'pandas==3.1.1' 'pyarrow==26.0.1' 'xxhash==4.1.0'
+
+KILLS ?= 100
+SEED ?= 1
+bench-kills: model ## kill -9 of trainer and service at random moments (KILLS=100 SEED=1): equal bytes at the end?
+	@PYTHONPATH=tests $(BIN)/python bench/kills.py --kills $(KILLS) --seed $(SEED)
 
 clean: ## remove the virtual environment, caches and the demo's data
 	@rm -rf $(VENV) .luthier .cache .mypy_cache .ruff_cache .pytest_cache

@@ -185,7 +185,7 @@ class RunDirectory:
         """Appends one line and waits until it is on disk; where that fails (a full disk) the log is as it was."""
         line = event.model_dump_json(exclude_none=True).encode() + b"\n"
         first = not self.events.exists()
-        append_whole(self.events, line, durably=True)
+        append_line(self.events, line, durable=True)
         if first:
             sync_folder(self.path)
 
@@ -236,7 +236,7 @@ def write_durably(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def append_whole(path: Path, line: bytes, durably: bool = False) -> None:
+def append_line(path: Path, line: bytes, *, durable: bool) -> None:
     """Appends a line or nothing: what a failing write left of it is cut off again before the error is raised."""
     with path.open("ab", buffering=0) as stream:
         start = stream.seek(0, os.SEEK_END)
@@ -244,7 +244,7 @@ def append_whole(path: Path, line: bytes, durably: bool = False) -> None:
             rest = memoryview(line)
             while rest:  # on a full disk a write takes what fits and says so by its count; the next one raises
                 rest = rest[stream.write(rest) :]
-            if durably:
+            if durable:
                 os.fsync(stream.fileno())
         except OSError:
             stream.truncate(start)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from luthier.core.errors import Conflict
-from luthier.run_directory import RESULT_COLUMNS, Metrics, RunDirectory, append_whole, write_durably
+from luthier.run_directory import RESULT_COLUMNS, Metrics, RunDirectory, append_line, write_durably
 
 _HEADER = (",".join(RESULT_COLUMNS) + "\n").encode()
 
@@ -23,7 +23,7 @@ def rebuild(run: RunDirectory, step: int) -> None:
 
 def append(path: Path, metrics: Metrics) -> None:
     """Writes the row of one step."""
-    append_whole(path, _row(metrics))
+    append_line(path, _row(metrics), durable=False)
 
 
 def sync(path: Path) -> None:
