@@ -14,14 +14,17 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 from kills_outcome import Outcome, outcome_of, same
 from kills_target import EMBEDDED, KINDS, Target
 
@@ -29,8 +32,9 @@ import tiny
 from luthier.core.states import JobStatus
 from luthier.run_directory import Failed, Metrics, RunDirectory, Succeeded
 
-PAUSE_S = 9.0
-AIM_S = 10.0
+PAUSE_S = 7.0
+AIM_S = 8.0
+RUN_S = 120.0
 AIMED_SHARE = 0.4
 ENDING_S = 600.0
 OPEN_JOBS = 2
@@ -103,44 +107,43 @@ class Campaign:
     def strike(self, plan: Plan) -> None:
         """Waits as planned, kills, and starts the service again if it was killed."""
         time.sleep(plan.pause_s)
-        run = self._ready(plan)
+        run, trainer = self._ready(plan)
         if plan.aim:
             self._await(AIMS[plan.aim], run, plan.delay_s)
+        while not _is_alive(trainer):
+            run, trainer = self._ready(plan)
         step = _last_step(run)
-        phase = self._phase(run, step)
-        hit = []
+        phase = _phase(run, step, trainer)
         if plan.victim != "trainer":
             self.target.kill_service()
-            hit.append("service")
-        if plan.victim != "service" and self.target.kill_trainers():
-            hit.append("trainer")
+        if plan.victim != "service":
+            with suppress(psutil.NoSuchProcess):
+                trainer.kill()
             job, at, count = self._killed_at
             self._killed_at = (run.path.name, step, count + 1 if (job, at) == (run.path.name, step) else 1)
-        if hit:
-            kind = self.jobs.get(run.path.name, "-")
-            self.kills.append(Kill(plan, round(time.monotonic() - self._began, 1), kind, phase))
-            aimed = f" (aimed at {plan.aim})" if plan.aim else ""
-            print(
-                f"{len(self.kills):4} {self.kills[-1].at_s:6.1f} s  {'+'.join(hit):16} {kind:12} {phase}{aimed}",
-                flush=True,
-            )
-        if "service" in hit:
+        self.kills.append(
+            Kill(plan, round(time.monotonic() - self._began, 1), self.jobs.get(run.path.name, "-"), phase)
+        )
+        self._tell(self.kills[-1])
+        if plan.victim != "trainer":
             self.target.start_service()
 
-    def _ready(self, plan: Plan) -> RunDirectory:
-        """The run at hand, once a kill of its trainer would not be the third at the same step."""
-        deadline = time.monotonic() + 4 * AIM_S
-        while True:
-            run = self.target.run()
-            job, step, count = self._killed_at
-            if run is not None and (
-                plan.victim == "service" or count < SAME_STEP or (job, step) != (run.path.name, _last_step(run))
-            ):
-                return run
-            if time.monotonic() > deadline:
-                raise TimeoutError("no run goes on: look at service.log and the trainer.log of the run")
+    def _tell(self, kill: Kill) -> None:
+        aimed = f" (aimed at {kill.plan.aim})" if kill.plan.aim else ""
+        text = f"{len(self.kills):4} {kill.at_s:6.1f} s  {kill.plan.victim:8} {kill.job:12} {kill.phase}{aimed}"
+        print(text, flush=True)
+
+    def _ready(self, plan: Plan) -> tuple[RunDirectory, psutil.Process]:
+        """The run at hand and its trainer, once a kill of it would not be the third at the same step."""
+        deadline = time.monotonic() + RUN_S
+        while time.monotonic() < deadline:
+            for run, trainer in self.target.trainers():
+                job, step, count = self._killed_at
+                if plan.victim == "service" or count < SAME_STEP or (job, step) != (run.path.name, _last_step(run)):
+                    return run, trainer
             self.refill()
             time.sleep(0.1)
+        raise TimeoutError("no run goes on: look at service.log and the trainer.log of the run")
 
     def _await(self, sign: Callable[[RunDirectory], object], run: RunDirectory, delay_s: float) -> None:
         before, deadline = sign(run), time.monotonic() + AIM_S
@@ -152,20 +155,25 @@ class Campaign:
             before = now
             time.sleep(0.0005)
 
-    def _phase(self, run: RunDirectory, step: int) -> str:
-        """What the trainer is doing, by what its run directory shows."""
-        trainers = self.target.trainers()
-        if not trainers:
-            return "no trainer"
-        if any(run.checkpoints.glob(".step-*.tmp")):
-            return "writing a checkpoint"
-        if any(run.resume.glob(".*.tmp")):
-            return "saving a resume point"
-        if any(isinstance(event, Succeeded | Failed) for event, _ in run.tail()):
-            return "after the verdict"
-        if not run.events.exists() or run.events.stat().st_mtime < trainers[0].create_time():
-            return "starting, or repeating steps after the save" if step else "starting"
-        return "training" if step else "reading its files"
+
+def _phase(run: RunDirectory, step: int, trainer: psutil.Process) -> str:
+    """What the trainer is doing, by what its run directory shows."""
+    if any(run.checkpoints.glob(".step-*.tmp")):
+        return "writing a checkpoint"
+    if any(run.resume.glob(".*.tmp")):
+        return "saving a resume point"
+    if any(isinstance(event, Succeeded | Failed) for event, _ in run.tail()):
+        return "after the verdict"
+    if not run.events.exists() or run.events.stat().st_mtime < trainer.create_time():
+        return "starting, or repeating steps after the save" if step else "starting"
+    return "training" if step else "reading its files"
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _last_step(run: RunDirectory) -> int:
@@ -203,7 +211,7 @@ def campaign(target: Target, plans: list[Plan]) -> tuple[Campaign, list[str]]:
 
 def report(made: Campaign, wrong: list[str], seed: int) -> dict[str, object]:
     """Everything in figures, printed and returned."""
-    victims = Counter(kill.plan.victim for kill in made.kills)
+    victims = Counter({"both": "trainer and service"}.get(kill.plan.victim, kill.plan.victim) for kill in made.kills)
     phases = Counter(kill.phase for kill in made.kills)
     kinds = Counter(made.jobs.values())
     for title, counts in (("kills", victims), ("moments", phases), ("jobs", kinds)):
@@ -227,11 +235,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--models", type=Path, default=Path(os.environ.get("LUTHIER_MODELS_DIR", ".cache/models")))
+    parser.add_argument("--nice", type=int, default=5, help="how far to stand back behind the machine's other work")
     parser.add_argument("--json", type=Path, metavar="OUT")
     given = parser.parse_args()
     if not (given.models / EMBEDDED / "prepared.json").exists():
         parser.error(f"the embedded base model is not in {given.models}: run `make model`")
-    os.nice(10)
+    os.nice(given.nice)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the service and its trainer are ended then, too
     folder = Path(tempfile.mkdtemp(prefix="luthier-kills-"))
     print(f"seed {given.seed}, {given.kills} kills, data in {folder}", flush=True)
     target = Target(folder, given.models.absolute(), tiny.base_folder(folder / "source") / "hf")

@@ -47,7 +47,7 @@ class Kind:
 
 KINDS = {
     "tiny, epochs": Kind(TINY, rows.good(60), n_epochs=12, batch_size=10, seed=11),
-    "embedded": Kind(EMBEDDED, rows.CLIPPY.read_bytes(), n_epochs=3, batch_size=5, seed=105),
+    "embedded": Kind(EMBEDDED, rows.CLIPPY.read_bytes(), n_epochs=2, batch_size=5, seed=105),
     "tiny, long": Kind(TINY, rows.good(600), n_epochs=2, batch_size=3, seed=12),
 }
 _VALIDATION = rows.good(4)
@@ -68,6 +68,8 @@ class Target:
             "LUTHIER_MODELS_DIR": str(folder / "models"),
             "LUTHIER_CATALOG": str(folder / "catalog.toml"),
             "LUTHIER_SAVE_INTERVAL_S": _SAVE_INTERVAL_S,
+            # Two threads would wait for one another wherever the machine has something else to do.
+            "LUTHIER_TRAIN_THREADS": "1",
         }
 
     def prepare(self) -> None:
@@ -94,26 +96,14 @@ class Target:
         self._service.kill()
         self._service.communicate()
 
-    def trainers(self) -> list[psutil.Process]:
-        """Every living trainer of this service, whoever started it."""
+    def trainers(self) -> list[tuple[RunDirectory, psutil.Process]]:
+        """Every living trainer of this service, whoever started it, and its run."""
         found = []
         for process in psutil.process_iter(["cmdline", "status"]):
             line = process.info["cmdline"] or [""]
             if line[-1].startswith(f"{self.data}/runs/") and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                found.append((RunDirectory(Path(line[-1])), process))
         return found
-
-    def kill_trainers(self) -> bool:
-        """Whether there was one."""
-        found = self.trainers()
-        for process in found:
-            process.kill()
-        return bool(found)
-
-    def run(self) -> RunDirectory | None:
-        """The run that a trainer is at."""
-        found = self.trainers()
-        return RunDirectory(Path(found[0].info["cmdline"][-1])) if found else None
 
     def create(self, kind: Kind) -> str:
         training, validation = (
