@@ -1,14 +1,26 @@
 """The run directory: the whole contract between the service and the trainer. `docs/run-directory.md` describes it."""
 
+import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from luthier.core.errors import Conflict
+from luthier.core.errors import Conflict, NoSpace
+
+EXIT_USAGE = 64
+EXIT_DISK_FULL = 74
+"""The disk is so full that not even the verdict could be written."""
+EXIT_LOCKED = 75
+"""Another trainer has the run, or the run directory was taken away."""
+
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What writing says when there is no room: on the disk, in the user's quota, below the limit of a file's size."""
 
 RESULT_COLUMNS = (
     "step",
@@ -122,6 +134,16 @@ class CheckpointSaved(_Value):
     dropped: tuple[str, ...] = ()
 
 
+class Paused(_Value):
+    """The run was asked to pause and has left after `step`; `folder` is a complete checkpoint of that step."""
+
+    kind: Literal["paused"] = "paused"
+    at: float
+    step: int
+    folder: str
+    metrics: dict[str, float]
+
+
 class Succeeded(_Value):
     """The verdict: the last checkpoint is the fine-tuned model. `trained_tokens` sums all epochs."""
 
@@ -142,7 +164,9 @@ class Failed(_Value):
     param: str | None = None
 
 
-RunEvent = Annotated[Message | Started | Metrics | CheckpointSaved | Succeeded | Failed, Field(discriminator="kind")]
+RunEvent = Annotated[
+    Message | Started | Metrics | CheckpointSaved | Paused | Succeeded | Failed, Field(discriminator="kind")
+]
 _EVENTS: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)
 
 
@@ -162,6 +186,7 @@ class RunDirectory:
         self.tokens = path / "tokens"
         self.log = path / "trainer.log"
         self.lock = path / "lock"
+        self.pause = path / "pause"
 
     def write_spec(self, spec: TrainSpec) -> None:
         """Writes the spec last and whole: a directory with a spec is ready to run."""
@@ -182,10 +207,9 @@ class RunDirectory:
         return False
 
     def append(self, event: RunEvent) -> None:
-        """Appends one line and waits until it is on disk; where that fails (a full disk) the log is as it was."""
-        line = event.model_dump_json(exclude_none=True).encode() + b"\n"
+        """Appends one line and waits until it is on disk. Raises NoSpace, and then the log is as before."""
         first = not self.events.exists()
-        append_line(self.events, line, durable=True)
+        append_line(self.events, event.model_dump_json(exclude_none=True).encode() + b"\n", durable=True)
         if first:
             sync_folder(self.path)
 
@@ -221,34 +245,58 @@ class RunDirectory:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replaces a file so that a crash leaves the old bytes or the new ones, on disk, never half."""
+    """Replaces a file so that a crash leaves the old bytes or the new ones, on disk, never half. Raises NoSpace."""
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:
-        # On a full disk the half that was written must not take the room that the verdict needs.
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with room_for(path, len(data)):
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # what was written of it is in the way of everything else
+            raise
 
 
 def append_line(path: Path, line: bytes, *, durable: bool) -> None:
-    """Appends a line or nothing: what a failing write left of it is cut off again before the error is raised."""
-    with path.open("ab", buffering=0) as stream:
-        start = stream.seek(0, os.SEEK_END)
+    """Appends a whole line or, where there is no room for it, nothing. Raises NoSpace."""
+    with room_for(path, len(line)), path.open("ab", buffering=0) as stream:
+        before = stream.tell()
         try:
-            rest = memoryview(line)
-            while rest:  # on a full disk a write takes what fits and says so by its count; the next one raises
-                rest = rest[stream.write(rest) :]
+            left = memoryview(line)
+            while left:  # a disk that is almost full takes a part of a write, and says so by its length alone
+                left = left[stream.write(left) :]
             if durable:
                 os.fsync(stream.fileno())
         except OSError:
-            stream.truncate(start)
+            stream.truncate(before)
             raise
+
+
+@contextmanager
+def room_for(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+    """Turns a full disk into a NoSpace that says where how much was to be written, if that is known."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise
+        raise NoSpace("disk_full", _no_room(path, n_bytes)) from error
+
+
+def _no_room(path: Path, n_bytes: int | None) -> str:
+    folder = next(parent for parent in path.parents if parent.exists())
+    needs = "a file did not fit" if n_bytes is None else f"{path.name} needs {_size(n_bytes)}"
+    return (
+        f"The disk of {folder} is full: {needs}, {_size(shutil.disk_usage(folder).free)} are free. "
+        "Make room there, or give LUTHIER_DATA_DIR a larger disk, and start again."
+    )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes} bytes" if n_bytes < 10_000 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def make_folder(path: Path) -> None:

@@ -56,5 +56,9 @@ class Unavailable(LuthierError):
     """Cannot be done right now; the same request may succeed later."""
 
 
+class NoSpace(LuthierError):
+    """A disk is full; the same request may succeed once there is room on it."""
+
+
 class UpstreamFailed(LuthierError):
     """An engine gave no usable answer."""
