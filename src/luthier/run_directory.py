@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from luthier.core.errors import Conflict, NoSpace
 
 EXIT_USAGE = 64
+EXIT_DAMAGED = 65
+"""The event log holds a line that is no event."""
 EXIT_DISK_FULL = 74
 """The disk is so full that not even the verdict could be written."""
 EXIT_LOCKED = 75

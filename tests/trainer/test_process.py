@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from runs import CLIPPY, MakeRun, contents, events, start
+from runs import CLIPPY, TARGETS, MakeRun, contents, events, start
 
-from luthier.run_directory import RunDirectory
+from luthier.run_directory import LoraRecipe, RunDirectory
 from luthier.trainer import loop
 from luthier.trainer.journal import Journal
 
@@ -68,3 +68,11 @@ def test_process_that_cannot_train_says_why_in_its_verdict(
     assert start(run).wait() == 0
     verdict = events(run)[-1]
     assert (verdict["kind"], verdict["code"], verdict.get("param")) == ("failed", code, param)
+
+
+def test_process_that_gets_no_memory_says_so_and_what_to_lower(make_run: MakeRun) -> None:
+    run = make_run(lora=LoraRecipe(rank=1 << 40, alpha=8, targets=TARGETS))  # petabytes
+    assert start(run).wait() == 0
+    verdict = events(run)[-1]
+    assert (verdict["kind"], verdict["code"]) == ("failed", "out_of_memory"), run.log.read_text()
+    assert "batch_size" in verdict["message"]

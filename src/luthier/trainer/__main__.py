@@ -1,25 +1,32 @@
 """`python -m luthier.trainer RUN_DIR`: one attempt at a run. The verdict is the last event, not the exit code."""
 
-import fcntl
+import contextlib
+import errno
 import os
+import shutil
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from pydantic import ValidationError
 
-from luthier.core.errors import Conflict, LuthierError
-from luthier.run_directory import Failed, RunDirectory, Succeeded
+from luthier.core.errors import Conflict, LuthierError, NoSpace
+from luthier.run_directory import (
+    EXIT_DAMAGED,
+    EXIT_DISK_FULL,
+    EXIT_LOCKED,
+    EXIT_USAGE,
+    Failed,
+    RunDirectory,
+    Succeeded,
+    room_for,
+)
 from luthier.trainer.journal import Journal
+from luthier.trainer.lock import Lock, RunTaken
 
-EXIT_USAGE = 64
-EXIT_DAMAGED = 65
-EXIT_LOCKED = 75
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -31,26 +38,34 @@ _ENVIRONMENT = {
 }
 
 
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory", "bad_alloc")
+"""How torch, the loader of libraries and the kernel put it, in lower case."""
+_NO_MEMORY_TO_LOAD = "failed to map segment"
+
+
 def main(arguments: list[str]) -> int:
-    """Runs or goes on with the run in the given directory; 75 if another trainer is at it."""
+    """Runs or goes on with the run in the given directory; 75 if it is not, or no longer, ours."""
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         sys.stderr.write("usage: python -m luthier.trainer RUN_DIR\n")
         return EXIT_USAGE
     run = RunDirectory(Path(arguments[0]).resolve())
-    with _lock(run.lock) as mine:
-        if not mine:
-            sys.stderr.write("another trainer has this run\n")
-            return EXIT_LOCKED
-        run.mend()
-        try:
-            journal = Journal(run)
-        except Conflict as error:  # a verdict after the damaged line would be read by nobody
-            sys.stderr.write(f"{error.message}\n")
-            return EXIT_DAMAGED
-        if journal.verdict is None:
-            verdict = _attempt(run, journal)
-            if verdict is not None:
-                journal.write(verdict)
+    try:
+        with room_for(run.lock), Lock(run.lock) as lock:
+            run.mend()
+            journal = Journal(run, lock.check)
+            if journal.verdict is None:
+                verdict = _attempt(run, journal)
+                if verdict is not None:
+                    journal.write(verdict)
+    except RunTaken as error:
+        _log(f"{error}\n")
+        return EXIT_LOCKED
+    except NoSpace as error:
+        _log(f"{error}\n")
+        return EXIT_DISK_FULL
+    except Conflict as error:  # a verdict after the damaged line would be read by nobody
+        _log(f"{error.message}\n")
+        return EXIT_DAMAGED
     return 0
 
 
@@ -58,35 +73,47 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
     """The verdict of this attempt, or None where it was asked to stop before the end."""
     stopping = _catch_sigterm()
     os.environ.update(_ENVIRONMENT)
-    # Imported here: the variables above are read on import, and torch takes seconds that a held lock need not wait for.
-    from luthier.trainer import loop
-
     try:
-        return loop.train(run, run.read_spec(), journal, lambda: bool(stopping))
+        # Imported here: the variables above are read on import, and torch takes seconds that a held lock need not wait
+        # for. Inside the try: where memory is short, loading torch is the first to need more than there is.
+        from luthier.trainer import loop
+
+        with room_for(run.events):
+            return loop.train(run, run.read_spec(), journal, lambda: bool(stopping) or run.pause.exists())
+    except RunTaken:
+        raise
+    except NoSpace as error:
+        _make_room(run)
+        return _failed(error.code, error.message)
     except LuthierError as error:
         return _failed(error.code, error.message, error.param)
     except ValidationError:
         return _failed("invalid_spec", "spec.json is not a TrainSpec that this trainer understands.")
-    except MemoryError:
-        return _out_of_memory()
     except Exception as error:  # noqa: BLE001  (one of the three places, design.md rule 13)
         # The traceback goes to trainer.log; the message could quote the user's rows and goes nowhere else.
-        traceback.print_exc()
-        if "not enough memory" in str(error) or "out of memory" in str(error):
+        _log(traceback.format_exc())
+        if _is_out_of_memory(error):
             return _out_of_memory()
         return _failed("internal_error", f"The trainer met an unexpected {type(error).__name__}; see trainer.log.")
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    """Whether this process holds the run; the lock goes with the process, however it ends."""
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def _log(text: str) -> None:
+    """Writes to trainer.log past Python's buffers: on a full disk they would fail once more, at exit, with a status."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), text.encode())
+
+
+def _make_room(run: RunDirectory) -> None:
+    """Removes the half of a checkpoint that did not fit: the verdict needs a line's room."""
+    for leftover in run.checkpoints.glob(".*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    words = str(error).lower()
+    return any(word in words for word in _NO_MEMORY) or (isinstance(error, ImportError) and _NO_MEMORY_TO_LOAD in words)
 
 
 def _catch_sigterm() -> list[int]:

@@ -1,15 +1,31 @@
 """The run's event log as the trainer writes it: after a restart, nothing that is logged is logged again."""
 
 import time
+from collections.abc import Callable
 
-from luthier.run_directory import CheckpointSaved, Failed, Message, Metrics, RunDirectory, RunEvent, Started, Succeeded
+from luthier.run_directory import (
+    CheckpointSaved,
+    Failed,
+    Message,
+    Metrics,
+    Paused,
+    RunDirectory,
+    RunEvent,
+    Started,
+    Succeeded,
+)
 
 
 class Journal:
-    """Appends events of one run, each once however often the trainer is started."""
+    """Appends events of one run, each once however often the trainer is started.
 
-    def __init__(self, run: RunDirectory) -> None:
+    `guard` raises where the run is no longer ours to write to. It stands before every event; call it before other
+    writes too, when much time has passed since the last one.
+    """
+
+    def __init__(self, run: RunDirectory, guard: Callable[[], None] = lambda: None) -> None:
         self._run = run
+        self.guard = guard
         self._messages: set[str] = set()
         self._checkpoints: set[str] = set()
         self._dropped: set[str] = set()
@@ -50,6 +66,7 @@ class Journal:
             self.write(saved)
 
     def write(self, event: RunEvent) -> None:
+        self.guard()
         self._run.append(event)
         self._note(event)
 
@@ -64,5 +81,7 @@ class Journal:
             case CheckpointSaved():
                 self._checkpoints.add(event.folder)
                 self._dropped.update(event.dropped)
+            case Paused():
+                pass
             case Succeeded() | Failed():
                 self.verdict = event

@@ -13,7 +13,7 @@ from luthier.catalog import Ability
 from luthier.core.errors import InvalidRequest
 from luthier.data import validate
 from luthier.data.render import Rendered, Renderer
-from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Succeeded, TrainSpec
+from luthier.run_directory import CheckpointSaved, Metrics, Paused, RunDirectory, Succeeded, TrainSpec
 from luthier.trainer import (
     batches,
     checkpoint,
@@ -93,12 +93,14 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         cost = _cost(sequences, time.monotonic() - step_began)
         epoch_ends = step % steps_per_epoch == 0
         metrics = _measure(tuned, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
+        journal.guard()
         results.append(run.results, metrics)
         journal.metrics(metrics)
         if epoch_ends:
             epoch = step // steps_per_epoch
             values = metrics.figures()
             probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)
+            journal.guard()
             checkpoint.save(run, tuned, origin, probes_json, step, epoch, values)
             saved_steps = [steps_per_epoch * number for number in range(1, epoch + 1)]
             dropped = checkpoint.stale(saved_steps, spec.keep_checkpoints)
@@ -107,10 +109,14 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
                 CheckpointSaved(at=time.time(), step=step, epoch=epoch, folder=folder, metrics=values, dropped=dropped)
             )
             checkpoint.drop(run, dropped)
-        if epoch_ends or saver.due() or stop():
+        leaving = stop() and step < n_steps
+        if epoch_ends or saver.due() or leaving:
             results.sync(run.results)
             saver.save(tuned.parameters, optimizer, Progress(step, time.monotonic() - began))
-        if stop() and step < n_steps:
+        if leaving:
+            if run.pause.exists():
+                probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)
+                _pause(run, origin, tuned, journal, probes_json, metrics, math.ceil(step / steps_per_epoch))
             return None
 
     return Succeeded(
@@ -220,6 +226,17 @@ def _sources(run: RunDirectory, spec: TrainSpec, origin: Origin) -> list[Source]
         Source(path, name, least, abilities, run.tokens / f"{name}.safetensors", origin.tokens_key(name))
         for name, path, least in files
     ]
+
+
+def _pause(
+    run: RunDirectory, origin: Origin, tuned: Tuned, journal: Journal, probes_json: bytes, metrics: Metrics, epoch: int
+) -> None:
+    """Makes a checkpoint of the step that the run stops at, beside those of the epochs: none makes way for it."""
+    journal.guard()
+    values = metrics.figures()
+    checkpoint.save(run, tuned, origin, probes_json, metrics.step, epoch, values)
+    folder = checkpoint.folder_name(metrics.step)
+    journal.write(Paused(at=time.time(), step=metrics.step, folder=folder, metrics=values))
 
 
 def _first_words(spec: TrainSpec) -> str:
