@@ -1,16 +1,22 @@
 """Bytes by key, through obstore: a local folder by default; s3://, az://, gs:// and memory:// by their URL."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from luthier.core.errors import NoSpace
 from luthier.core.ports import Blob
+from luthier.run_directory import DISK_IS_FULL
 
 CHUNK_BYTES = 8 * 1024 * 1024
+
+_DISK_IS_FULL = re.compile(rf"\(os error ({'|'.join(map(str, sorted(DISK_IS_FULL)))})\)")
+"""How the store of local files ends its message; it tells the number in no other way."""
 
 
 class ObjectBlobs:
@@ -30,7 +36,13 @@ class ObjectBlobs:
                 length += len(chunk)
                 yield chunk
 
-        obstore.put(self._store, key, counted(), use_multipart=True, chunk_size=CHUNK_BYTES)
+        try:
+            obstore.put(self._store, key, counted(), use_multipart=True, chunk_size=CHUNK_BYTES)
+        except BaseError as error:
+            if _DISK_IS_FULL.search(str(error)) is None:
+                raise
+            text = f"The disk of the stored files is full: the {length} bytes at hand did not fit. Make room on it."
+            raise NoSpace("disk_full", text) from error
         return Blob(key, length, digest.hexdigest())
 
     def open(self, key: str) -> Iterator[bytes]:

@@ -10,6 +10,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import OperationalError
+
+from luthier.core.errors import NoSpace
 
 BUSY_TIMEOUT_MS = 30_000
 _MIGRATIONS = Path(__file__).with_name("migrations")
@@ -32,11 +35,19 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the write lock from its start, so what it read still holds when it writes."""
-        with self.engine.connect() as connection:
-            connection = connection.execution_options(luthier_writes=True)
-            with connection.begin():
-                yield connection
+        """A transaction that holds the write lock from its start, so what it read still holds when it writes.
+
+        Raises NoSpace where the disk is full; nothing of the transaction is kept then.
+        """
+        try:
+            with self.engine.connect() as connection:
+                connection = connection.execution_options(luthier_writes=True)
+                with connection.begin():
+                    yield connection
+        except OperationalError as error:
+            if "disk is full" not in str(error.orig):
+                raise
+            raise NoSpace("disk_full", "The disk of the database is full. Make room on it and ask again.") from error
 
     def migrate(self) -> None:
         """Brings the schema to the newest revision; does next to nothing where it is there already."""
