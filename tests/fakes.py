@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from luthier.core.ports import Address, ParityReport, ServedModel
+from luthier.core.ports import Address, Ending, ParityReport, ServedModel
 from luthier.core.states import RunState
 from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Started, Succeeded
 from luthier.store.db import Connection, Database
@@ -102,19 +102,34 @@ class ScriptedExecutor:
         self.trainer = trainer
         self.started: list[Path] = []
         self.stopped: list[str] = []
+        self.killed: list[str] = []
         self.alive: set[str] = set()
+        self.endings: dict[str, Ending] = {}
+        self.at: dict[Path, str] = {}
 
     def start(self, run: Path) -> str:
         self.started.append(run)
         handle = f"fake:{len(self.started)}"
+        self.at[run] = handle
         self.trainer(RunDirectory(run))
         return handle
+
+    def find(self, run: Path) -> str | None:
+        handle = self.at.get(run)
+        return handle if handle in self.alive else None
 
     def look(self, handle: str) -> RunState:
         return RunState.ALIVE if handle in self.alive else RunState.GONE
 
+    def ending(self, handle: str) -> Ending:
+        return self.endings.get(handle, Ending())
+
     def stop(self, handle: str) -> None:
         self.stopped.append(handle)
+        self.alive.discard(handle)
+
+    def kill(self, handle: str) -> None:
+        self.killed.append(handle)
         self.alive.discard(handle)
 
 

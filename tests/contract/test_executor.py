@@ -2,13 +2,15 @@
 
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from luthier.core.ports import Executor
+from luthier.core.ports import Ending, Executor
 from luthier.core.states import RunState
-from luthier.executors.local import LocalExecutor
+from luthier.executors.local import LOOKS_TO_DIE, LocalExecutor
 from luthier.run_directory import RunDirectory
 
 SLEEPER = "#!/bin/sh\nexec sleep 60\n"
@@ -48,6 +50,96 @@ def test_killed_run_is_gone(executor: Executor, run: Path) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert executor.look(handle) is RunState.GONE
+
+
+def pid_of(handle: str) -> int:
+    return int(handle.removeprefix("pid:").partition("@")[0])
+
+
+def wait_for_end(handle: str) -> None:
+    os.waitid(os.P_PID, pid_of(handle), os.WEXITED | os.WNOWAIT)
+
+
+def test_end_of_a_child_is_known_by_its_status_or_signal(tmp_path: Path, run: Path) -> None:
+    for text, expected in (
+        ("#!/bin/sh\nexit 74\n", Ending(exit_status=74)),
+        ("#!/bin/sh\nkill -SEGV $$\n", Ending(signal=signal.SIGSEGV)),
+        ("#!/bin/sh\nkill -KILL $$\n", Ending(signal=signal.SIGKILL)),
+    ):
+        executor = LocalExecutor(program(tmp_path, text))
+        handle = executor.start(run)
+        wait_for_end(handle)
+        assert executor.look(handle) is RunState.GONE
+        assert executor.ending(handle) == expected
+        assert LocalExecutor().ending(handle) == Ending(), "who was not its parent knows nothing"
+
+
+@pytest.mark.parametrize(("rises", "number"), [(True, signal.SIGKILL), (False, signal.SIGKILL), (True, signal.SIGSEGV)])
+def test_want_of_memory_is_named_only_where_the_kernel_counted_a_kill_just_then(
+    tmp_path: Path, run: Path, rises: bool, number: int
+) -> None:
+    kills = [7]
+    executor = LocalExecutor(program(tmp_path, SLEEPER), memory_kills=lambda: kills[0])
+    handle = executor.start(run)
+    kills[0] = 8  # another process, long before
+    for _ in range(LOOKS_TO_DIE):
+        assert executor.look(handle) is RunState.ALIVE
+    os.kill(pid_of(handle), number)
+    kills[0] += rises
+    wait_for_end(handle)
+    assert executor.look(handle) is RunState.GONE
+    assert executor.ending(handle) == Ending(signal=number, out_of_memory=rises and number == signal.SIGKILL)
+
+
+def test_process_that_aborts_for_want_of_memory_says_so_itself(tmp_path: Path, run: Path) -> None:
+    RunDirectory(run).log.write_text("terminate called after throwing an instance of 'std::bad_alloc' (last time)\n")
+    for words, out_of_memory in (("std::bad_alloc", True), ("assertion failed", False)):
+        executor = LocalExecutor(program(tmp_path, f"#!/bin/sh\necho {words}\nkill -ABRT $$\n"))
+        handle = executor.start(run)
+        wait_for_end(handle)
+        assert executor.look(handle) is RunState.GONE
+        assert executor.ending(handle) == Ending(signal=signal.SIGABRT, out_of_memory=out_of_memory)
+
+
+@pytest.mark.parametrize("text", [SLEEPER, STUBBORN])
+def test_killed_run_does_not_get_to_finish_its_step(tmp_path: Path, run: Path, text: str) -> None:
+    executor = LocalExecutor(program(tmp_path, text))
+    handle = executor.start(run)
+    executor.kill(handle)
+    assert executor.look(handle) is RunState.GONE
+    assert executor.ending(handle) == Ending(signal=signal.SIGKILL)
+    executor.kill(handle)
+
+
+def test_stopped_process_counts_as_alive_and_can_be_killed(executor: Executor, run: Path) -> None:
+    handle = executor.start(run)
+    os.kill(pid_of(handle), signal.SIGSTOP)
+    os.waitid(os.P_PID, pid_of(handle), os.WSTOPPED | os.WNOWAIT)
+    assert executor.look(handle) is RunState.ALIVE
+    executor.kill(handle)
+    assert executor.look(handle) is RunState.GONE
+
+
+def test_trainer_at_a_run_is_found_by_its_lock_and_no_other_process_is(tmp_path: Path, run: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from luthier.trainer.lock import Lock\n"
+        "lock = Lock(Path(sys.argv[3]) / 'lock'); Path(sys.argv[3], 'held').touch(); time.sleep(60)"
+    )
+    holder = tmp_path / "holder.py"
+    holder.write_text(code)
+    python = program(tmp_path, f'#!/bin/sh\nexec {sys.executable} {holder} "$@"\n')
+    executor, stranger = LocalExecutor(python), LocalExecutor()
+    assert stranger.find(run) is None
+    handle = executor.start(run)
+    deadline = time.monotonic() + 60
+    while not (run / "held").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert stranger.find(run) == handle
+    (run / "lock").write_text(str(os.getpid()))
+    assert stranger.find(run) is None, "the number is out of date: we are no trainer of this run"
+    executor.kill(handle)
+    assert stranger.find(run) is None
 
 
 def test_handle_is_found_by_another_executor_and_a_reused_pid_is_not_it(executor: Executor, run: Path) -> None:

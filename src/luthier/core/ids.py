@@ -20,6 +20,10 @@ def event_id(hex32: str) -> str:
     return f"ftevent-{hex32}"
 
 
+def attempt_id(hex32: str) -> str:
+    return f"ftattempt-{hex32}"
+
+
 def checkpoint_id(hex32: str) -> str:
     return f"ftchkpt-{hex32}"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from luthier.core.hyperparameters import Hyperparameters
-from luthier.core.states import DeploymentState, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
+from luthier.core.states import AttemptEnd, DeploymentState, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class Job:
     trained_tokens: int | None = None
     error: JobError | None = None
     handle: str | None = None
-    starts: int = 0
+    has_run: bool = False
+    """Whether a run directory may be there, with or without a process at it."""
     absorbed_bytes: int = 0
 
     @property
@@ -98,8 +99,29 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a trainer at a job's run; `ended_at`, `end` and `detail` are None while it goes on.
+
+    `last_step` is the last step that the run had told of by then, those of earlier attempts included; `detail` says
+    what became of the trainer, in words that follow "The trainer".
+    """
+
+    id: str
+    job_id: str
+    number: int
+    started_at: datetime
+    last_step: int
+    ended_at: datetime | None = None
+    end: AttemptEnd | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A deployable model after an epoch. The last one of a job carries the fine-tuned model's plain name."""
+    """A deployable model after an epoch, or where a job was paused.
+
+    The last one of a job carries the fine-tuned model's plain name.
+    """
 
     id: str
     resource_id: str

@@ -20,7 +20,9 @@ class Blob:
 class BlobStore(Protocol):
     """Bytes by key. A key is a relative path of ids; a put is whole or absent, never half."""
 
-    def put(self, key: str, chunks: Iterable[bytes]) -> Blob: ...
+    def put(self, key: str, chunks: Iterable[bytes]) -> Blob:
+        """Stores the chunks. Raises NoSpace where they do not fit."""
+        ...
 
     def open(self, key: str) -> Iterator[bytes]:
         """The bytes in chunks. Raises FileNotFoundError where nothing is stored."""
@@ -31,15 +33,39 @@ class BlobStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run's process ended, as far as it is known: nothing at all where it was no child of ours.
+
+    `out_of_memory` is set on the word of the kernel or of the process alone, never on a guess.
+    """
+
+    exit_status: int | None = None
+    signal: int | None = None
+    out_of_memory: bool = False
+
+
 class Executor(Protocol):
     """Starts the trainer on a run directory and finds it again by a handle that survives a restart of ours."""
 
     def start(self, run: Path) -> str: ...
 
+    def find(self, run: Path) -> str | None:
+        """The handle of the trainer that is at the run, should its start have been the last thing before a crash."""
+        ...
+
     def look(self, handle: str) -> RunState: ...
 
+    def ending(self, handle: str) -> Ending:
+        """How a process ended that `look` found gone."""
+        ...
+
     def stop(self, handle: str) -> None:
-        """Ends the run's process; returns when it is gone. A gone one is no error."""
+        """Has the run leave after its step, or ends it when that takes too long; returns when it is gone."""
+        ...
+
+    def kill(self, handle: str) -> None:
+        """Ends the run's process in the middle of whatever it does; returns when it is gone. A gone one is no error."""
         ...
 
 

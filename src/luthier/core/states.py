@@ -19,12 +19,32 @@ class JobStatus(StrEnum):
     VALIDATING_FILES = "validating_files"
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
 TERMINAL_JOB_STATUSES = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+class AttemptEnd(StrEnum):
+    """Why an attempt at a run is over."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PAUSED = "paused"
+    SERVICE_STOPPED = "service_stopped"
+    STOPPED = "stopped"
+    """It left when a signal asked it to; the signal was not ours."""
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    CRASHED = "crashed"
+    VANISHED = "vanished"
+    """It was gone, and nobody saw how: it ended while the service was away."""
 
 
 class EventLevel(StrEnum):
