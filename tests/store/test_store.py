@@ -4,12 +4,17 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from luthier.core.models import Resource
-from luthier.store import db, resources, schema
+from luthier.core.errors import NoSpace
+from luthier.core.models import Event, Resource
+from luthier.core.states import EventLevel, EventType
+from luthier.store import db, events, jobs, resources, schema
 
 
 def test_migrations_build_the_schema(tmp_path: Path) -> None:
@@ -58,4 +63,51 @@ def test_writers_queue_and_lose_nothing(tmp_path: Path) -> None:
         thread.join()
     with database.reading() as tx:
         assert tx.execute(text("SELECT n FROM counter")).scalar_one() == 80
+    database.close()
+
+
+def test_database_without_room_says_so_and_keeps_nothing_of_the_transaction(tmp_path: Path) -> None:
+    database = db.make(tmp_path / "a.db")
+
+    def fill() -> None:
+        with database.writing() as tx:
+            tx.exec_driver_sql("PRAGMA max_page_count = 1")  # SQLite takes the present size then
+            for number in range(1000):
+                resources.insert_resource(tx, Resource(f"r{number}", "s", "g" * 100, f"a{number}"), datetime.now(UTC))
+
+    with pytest.raises(NoSpace, match="disk of the database is full"):
+        fill()
+    with database.reading() as tx:
+        assert tx.execute(text("SELECT count(*) FROM resources")).scalar_one() == 0
+    database.close()
+
+
+def test_migration_to_attempts_keeps_jobs_and_knows_which_have_a_run(tmp_path: Path) -> None:
+    database = db.Database(tmp_path / "a.db")
+    config = Config()
+    config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
+    columns = (
+        "id, resource_id, status, handle, starts, base_model, requested_model, training_file, method_sent, seed, "
+        "extras, created_at, absorbed_bytes"
+    )
+    rest = "'b', 'b', 'f', 0, 1, '{}', 0, 0"
+    with database.writing() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0001")
+        resources.insert_resource(tx, Resource("r", "s", "g", "a"), datetime.now(UTC))
+        for id, status, handle in (
+            ("j1", "running", "NULL"),
+            ("j2", "cancelled", "'pid:1@1'"),
+            ("j3", "queued", "NULL"),
+        ):
+            tx.exec_driver_sql(f"INSERT INTO jobs ({columns}) VALUES ('{id}', 'r', '{status}', {handle}, 2, {rest})")
+        event = Event("e", "j1", datetime.now(UTC), EventLevel.INFO, EventType.MESSAGE, "Job started.")
+        events.insert_events(tx, [event])
+    database.migrate()
+    with database.reading() as tx:
+        open_jobs, unreleased = jobs.list_open(tx), jobs.list_unreleased(tx)
+        assert [(job.id, job.has_run) for job in open_jobs] == [("j1", True), ("j3", False)]
+        assert [job.id for job in unreleased] == ["j2"]
+        assert events.list_page(tx, "j1", None, 10) == ([event], False)
+        assert tx.execute(text("PRAGMA foreign_key_check")).all() == []
     database.close()

@@ -42,7 +42,7 @@ def list_open(tx: Connection) -> list[Job]:
 
 def list_unreleased(tx: Connection) -> list[Job]:
     """Every ended job whose process and run directory are still to be cleared away."""
-    statement = select(*_columns).where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.handle.is_not(None))
+    statement = select(*_columns).where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
     return [_job(row) for row in tx.execute(statement).mappings()]
 
 
@@ -58,17 +58,26 @@ def set_hyperparameters(tx: Connection, job_id: str, resolved: ResolvedHyperpara
     tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(asdict(resolved)))
 
 
-def set_handle(tx: Connection, job_id: str, handle: str | None, starts: int) -> None:
-    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(handle=handle, starts=starts))
+def set_handle(tx: Connection, job_id: str, handle: str | None) -> None:
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(handle=handle))
+
+
+def set_started_at(tx: Connection, job_id: str, started_at: datetime) -> None:
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(started_at=started_at))
+
+
+def set_released(tx: Connection, job_id: str) -> None:
+    """Notes that neither process nor run directory is left."""
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(handle=None, has_run=False))
 
 
 def set_progress(
     tx: Connection, job_id: str, absorbed_bytes: int, started_at: datetime | None, estimated_finish: datetime | None
 ) -> None:
-    """Writes how far the run's events are absorbed; what they told resets the count of fruitless starts."""
+    """Writes how far the run's events are absorbed, and what they told of times."""
     values = {"started_at": started_at, "estimated_finish": estimated_finish}
     known = {name: value for name, value in values.items() if value is not None}
-    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(absorbed_bytes=absorbed_bytes, starts=0, **known))
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(absorbed_bytes=absorbed_bytes, **known))
 
 
 def _job(row: RowMapping) -> Job:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,8 +111,24 @@ jobs = Table(
     Column("trained_tokens", BigInteger),
     Column("error", JSON(none_as_null=True)),
     Column("handle", Text),
-    Column("starts", Integer, nullable=False),
+    Column("has_run", Boolean(create_constraint=False), nullable=False, server_default=false()),
     Column("absorbed_bytes", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("job_id", ForeignKey(jobs.c.id), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("last_step", Integer, nullable=False),
+    Column("ended_at", UtcTime),
+    Column("end", String(32)),
+    Column("detail", Text),
+    UniqueConstraint("job_id", "number"),
     sqlite_autoincrement=True,
 )
 
