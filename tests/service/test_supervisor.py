@@ -6,48 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from looks import messages, refreshed
 
 import rows
 from fakes import BASE, Killed, MortalDatabase, ScriptedExecutor, save_checkpoint, train_well
 from luthier.core.errors import Conflict
-from luthier.core.hyperparameters import Hyperparameters
-from luthier.core.models import Job, Principal
+from luthier.core.models import Job
 from luthier.core.states import JobStatus
 from luthier.run_directory import Failed, Message, Metrics, RunDirectory, Started, Succeeded
 from luthier.service import files, jobs, models
+from luthier.service.attempts import MAX_FRUITLESS_ENDS
 from luthier.service.context import Context
 from luthier.service.serving import Serving
-from luthier.service.supervisor import MAX_FRUITLESS_STARTS, Supervisor
-
-
-@pytest.fixture
-def create(context: Context, caller: Principal) -> Callable[..., Job]:
-    def made(model: str = BASE, validation: bool = False) -> Job:
-        blob = files.receive(context, [rows.good()])
-        file = files.create(context, caller.resource.id, "rows.jsonl", "fine-tune", blob)
-        request = jobs.JobRequest(
-            model=model,
-            training_file=file.id,
-            validation_file=file.id if validation else None,
-            hyperparameters=Hyperparameters(n_epochs=2, batch_size=5),
-            method_sent=False,
-            seed=1,
-            suffix=None,
-            max_suffix=64,
-            extras={},
-        )
-        return jobs.create(context, caller.resource.id, request)
-
-    return made
-
-
-def refreshed(context: Context, job: Job) -> Job:
-    return jobs.get(context, job.resource_id, job.id)
-
-
-def messages(context: Context, job: Job) -> list[str]:
-    found, _ = jobs.list_events(context, job.resource_id, job.id, None, 100)
-    return [event.message for event in reversed(found)]
+from luthier.service.supervisor import Supervisor
 
 
 def test_run_directory_is_what_the_trainer_is_told(
@@ -112,7 +83,7 @@ def test_trainer_that_never_says_a_word_is_given_up_with_where_its_log_is(
         supervisor.tick()
     ended = refreshed(context, job)
     assert ended.status is JobStatus.FAILED
-    assert len(executor.started) == MAX_FRUITLESS_STARTS
+    assert len(executor.started) == MAX_FRUITLESS_ENDS
     assert ended.error is not None
     log = context.runs_folder / job.id / "trainer.log"
     assert str(log) in ended.error.message
@@ -138,7 +109,7 @@ def test_failed_verdict_is_the_jobs_error(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("write", range(1, 7))
+@pytest.mark.parametrize("write", range(1, 8))
 def test_service_killed_around_any_write_ends_the_job_once(
     context: Context,
     serving: Serving,

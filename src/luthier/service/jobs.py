@@ -1,4 +1,4 @@
-"""Fine-tuning jobs as the user sees them: create, get, list, cancel, events, checkpoints."""
+"""Fine-tuning jobs as the user sees them: create, get, list, cancel, pause, resume, events, checkpoints, attempts."""
 
 import logging
 import re
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from luthier.core import hyperparameters, ids
 from luthier.core.errors import Conflict, InvalidRequest, NotFound
 from luthier.core.hyperparameters import Hyperparameters
-from luthier.core.models import Checkpoint, Event, Job
-from luthier.core.states import TERMINAL_JOB_STATUSES, EventLevel, EventType, JobStatus
+from luthier.core.models import Attempt, Checkpoint, Event, Job
+from luthier.core.states import TERMINAL_JOB_STATUSES, AttemptEnd, EventLevel, EventType, JobStatus
 from luthier.service import files, models
 from luthier.service.context import Context
-from luthier.store import checkpoints, events, jobs
+from luthier.store import attempts, checkpoints, events, jobs
 from luthier.store import files as file_rows
 from luthier.store.db import Connection
 
@@ -95,6 +95,14 @@ def list_checkpoints(
         return checkpoints.list_page(tx, job_id, after, limit)
 
 
+def list_attempts(
+    context: Context, resource_id: str, job_id: str, after: str | None, limit: int
+) -> tuple[list[Attempt], bool]:
+    with context.database.reading() as tx:
+        _require(tx, resource_id, job_id)
+        return attempts.list_page(tx, job_id, after, limit)
+
+
 def cancel(context: Context, resource_id: str, job_id: str) -> Job:
     """Ends an open job at once; the supervisor stops its process after. Raises Conflict for an ended job."""
     sources = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
@@ -105,9 +113,41 @@ def cancel(context: Context, resource_id: str, job_id: str) -> Job:
                 "job_already_ended",
                 f"{job_id} has already {job.status}; only a job that has not ended can be cancelled.",
             )
+        attempts.close(tx, job_id, context.now(), AttemptEnd.CANCELLED, "was ended: the job was cancelled")
         events.insert_events(tx, [message(context, job_id, "Job cancelled.")])
         logger.info("job cancelled id=%s was=%s", job_id, job.status)
         return _require(tx, resource_id, job_id)
+
+
+def pause(context: Context, resource_id: str, job_id: str) -> Job:
+    """Asks a running job to leave after its step; the supervisor has it paused then. Raises Conflict for any other."""
+    with context.database.writing() as tx:
+        job = _require(tx, resource_id, job_id)
+        if not jobs.move(tx, job_id, [JobStatus.RUNNING], JobStatus.PAUSING):
+            raise Conflict(
+                "job_not_running", f"{job_id} is {job.status}; only a running job can be paused.{_instead(job.status)}"
+            )
+        text = "Pausing: the step under way is finished, saved, and made a checkpoint."
+        events.insert_events(tx, [message(context, job_id, text)])
+        logger.info("job pausing id=%s", job_id)
+        return _require(tx, resource_id, job_id)
+
+
+def resume(context: Context, resource_id: str, job_id: str) -> Job:
+    """Puts a paused job back among those that wait. Raises Conflict for any other."""
+    with context.database.writing() as tx:
+        job = _require(tx, resource_id, job_id)
+        if not jobs.move(tx, job_id, [JobStatus.PAUSED], JobStatus.QUEUED):
+            raise Conflict("job_not_paused", f"{job_id} is {job.status}; only a paused job can be resumed.")
+        text = "Job resumed. Waiting for jobs ahead to complete."
+        events.insert_events(tx, [message(context, job_id, text)])
+        logger.info("job resumed id=%s", job_id)
+        return _require(tx, resource_id, job_id)
+
+
+def _instead(status: JobStatus) -> str:
+    waits = status in {JobStatus.VALIDATING_FILES, JobStatus.QUEUED}
+    return " One that waits has nothing to save: cancel it, and create it again later." if waits else ""
 
 
 def message(context: Context, job_id: str, text: str, level: EventLevel = EventLevel.INFO) -> Event:

@@ -8,12 +8,22 @@ from pathlib import Path
 
 from luthier.core import ids
 from luthier.core.models import Checkpoint, Event, File, Job
-from luthier.core.states import EventLevel, EventType, FilePurpose, FileStatus, JobStatus
-from luthier.run_directory import CheckpointSaved, Failed, Message, Metrics, RunDirectory, RunEvent, Started, Succeeded
+from luthier.core.states import AttemptEnd, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
+from luthier.run_directory import (
+    CheckpointSaved,
+    Failed,
+    Message,
+    Metrics,
+    Paused,
+    RunDirectory,
+    RunEvent,
+    Started,
+    Succeeded,
+)
 from luthier.service import files, models, runs
 from luthier.service.context import Context
 from luthier.service.jobs import message
-from luthier.store import checkpoints, deployments, events, jobs
+from luthier.store import attempts, checkpoints, deployments, events, jobs
 from luthier.store import files as file_rows
 from luthier.store.db import Connection
 
@@ -32,9 +42,10 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
     """
     run = runs.directory(context, job)
     verdict: Succeeded | Failed | None = None
-    absorbed, started_at, estimate = job.absorbed_bytes, job.started_at, None
+    absorbed, started_at, estimate, last_step = job.absorbed_bytes, job.started_at, None, 0
     told: list[Event] = []
-    saved: list[tuple[CheckpointSaved, Checkpoint]] = []
+    saved: list[Checkpoint] = []
+    dropped_folders: list[str] = []
     for event, offset in run.tail(absorbed):
         if isinstance(event, Succeeded | Failed):
             verdict = event
@@ -42,20 +53,24 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
         absorbed = offset
         if isinstance(event, Started):
             started_at = started_at or _time(event.at)
-        elif isinstance(event, Metrics) and started_at is not None:
-            estimate = _estimate(event, started_at)
-        elif isinstance(event, CheckpointSaved):
-            saved += ((event, stored) for stored in _store_checkpoint(context, job, run, event))
+        elif isinstance(event, Metrics):
+            last_step = event.step
+            estimate = _estimate(event, started_at) if started_at is not None else None
+        elif isinstance(event, CheckpointSaved | Paused):
+            saved += _store_checkpoint(context, job, run, event)
+            dropped_folders += event.dropped if isinstance(event, CheckpointSaved) else ()
         told += _shown(context, job, event)
     if absorbed == job.absorbed_bytes:
         return verdict
     with context.database.writing() as tx:
-        for _, checkpoint in saved:
+        for checkpoint in saved:
             if checkpoints.of_step(tx, job.id, checkpoint.step) is None:
                 checkpoints.insert_checkpoint(tx, checkpoint)
-        dropped = [gone for event, _ in saved for name in event.dropped for gone in _drop(tx, job, name)]
+        dropped = [gone for name in dropped_folders for gone in _drop(tx, job, name)]
         events.insert_events(tx, told)
         jobs.set_progress(tx, job.id, absorbed, started_at, estimate)
+        if last_step:
+            attempts.set_last_step(tx, job.id, last_step)
     for checkpoint in dropped:
         models.delete_bytes(context, checkpoint)
     return verdict
@@ -77,7 +92,7 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
         moved = jobs.move(
             tx,
             job.id,
-            [JobStatus.RUNNING],
+            [JobStatus.RUNNING, JobStatus.PAUSING],
             JobStatus.SUCCEEDED,
             finished_at=_time(verdict.at),
             fine_tuned_model=tuned,
@@ -88,6 +103,7 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
         if moved:
             last = checkpoints.list_of_job(tx, job.id)[-1]
             checkpoints.rename(tx, last.id, tuned)
+            attempts.close(tx, job.id, _time(verdict.at), AttemptEnd.SUCCEEDED, "has finished")
             file_rows.insert_file(tx, results)
             events.insert_events(tx, [message(context, job.id, text) for text in texts])
     if not moved:
@@ -113,12 +129,16 @@ def _shown(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
             text = f"Step {event.step}: training loss={event.train_loss!r}"
         case CheckpointSaved():
             text = f"Checkpoint created at step {event.step}, the end of epoch {event.epoch}."
+        case Paused():
+            text = f"Checkpoint created at step {event.step}, where the job was paused."
         case _:
             return
     yield Event(ids.event_id(context.new_hex()), job.id, _time(event.at), level, kind, text, data)
 
 
-def _store_checkpoint(context: Context, job: Job, run: RunDirectory, event: CheckpointSaved) -> Iterator[Checkpoint]:
+def _store_checkpoint(
+    context: Context, job: Job, run: RunDirectory, event: CheckpointSaved | Paused
+) -> Iterator[Checkpoint]:
     folder = run.checkpoints / event.folder
     if not folder.exists():
         return  # we were away, and the trainer has dropped it for newer ones since

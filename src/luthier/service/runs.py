@@ -1,4 +1,4 @@
-"""A job before and after its run: validate its files, claim it, write the run directory, fail it, clear it away."""
+"""A job before and after its run: validate its files, claim it, write the run directory, pause, fail, clear it."""
 
 import logging
 import shutil
@@ -6,14 +6,14 @@ import shutil
 from luthier.core import hyperparameters
 from luthier.core.hyperparameters import ResolvedHyperparameters
 from luthier.core.models import Job, JobError
-from luthier.core.states import EventLevel, JobStatus
+from luthier.core.states import AttemptEnd, EventLevel, JobStatus
 from luthier.data import validate
 from luthier.data.problem import Severity
-from luthier.run_directory import RunDirectory, TrainSpec, sync_folder
+from luthier.run_directory import RunDirectory, TrainSpec, room_for, sync_folder
 from luthier.service import files, models, serving, specs
 from luthier.service.context import Context
 from luthier.service.jobs import message
-from luthier.store import events, jobs
+from luthier.store import attempts, events, jobs
 
 logger = logging.getLogger(__name__)
 
@@ -52,41 +52,62 @@ def validate_files(context: Context, job: Job) -> None:
 def claim(context: Context, job: Job) -> bool:
     """Takes a queued job for running; False if it was cancelled meanwhile."""
     with context.database.writing() as tx:
-        if not jobs.move(tx, job.id, [JobStatus.QUEUED], JobStatus.RUNNING):
+        if not jobs.move(tx, job.id, [JobStatus.QUEUED], JobStatus.RUNNING, has_run=True):
             return False
-        events.insert_events(tx, [message(context, job.id, "Job started.")])
+        if not job.has_run:  # else it was paused, and its next attempt says that it goes on
+            events.insert_events(tx, [message(context, job.id, "Job started.")])
     logger.info("job started id=%s", job.id)
     return True
 
 
 def write_directory(context: Context, job: Job, threads: int | None, save_interval_s: float) -> RunDirectory:
-    """Writes what the trainer is told, the spec last; a directory that has its spec is left as it is.
+    """Writes what the trainer is told, the spec last; of a directory that has its spec a wish to pause is taken away.
 
-    Raises FileNotFoundError and NotFound when a file or the parent model was deleted while the job waited.
+    Raises FileNotFoundError and NotFound when a file or the parent model was deleted while the job waited, and NoSpace.
     """
     run = directory(context, job)
     if run.spec.exists():
+        run.pause.unlink(missing_ok=True)
         return run
     shutil.rmtree(run.path, ignore_errors=True)
-    run.path.mkdir(parents=True)
-    for target, file_id in ((run.training, job.training_file), (run.validation, job.validation_file)):
-        if file_id is not None:
-            with target.open("wb") as stream:
-                stream.writelines(context.blobs.open(files.blob_key(file_id)))
-    if job.parent_model is not None:
-        parent = models.get(context, job.resource_id, job.parent_model).checkpoint
-        assert parent is not None
-        serving.bring(context, parent, run.parent)
-    run.write_spec(_spec(context, job, threads, save_interval_s))
-    sync_folder(run.path.parent)
+    with room_for(run.path):
+        run.path.mkdir(parents=True)
+        for target, file_id in ((run.training, job.training_file), (run.validation, job.validation_file)):
+            if file_id is not None:
+                with target.open("wb") as stream:
+                    stream.writelines(context.blobs.open(files.blob_key(file_id)))
+        if job.parent_model is not None:
+            parent = models.get(context, job.resource_id, job.parent_model).checkpoint
+            assert parent is not None
+            serving.bring(context, parent, run.parent)
+        run.write_spec(_spec(context, job, threads, save_interval_s))
+        sync_folder(run.path.parent)
     return run
+
+
+def ask_to_pause(context: Context, job: Job) -> None:
+    """Leaves the word in the run directory; the trainer looks for it after each step. Once more is no harm."""
+    run = directory(context, job)
+    if run.spec.exists():
+        run.pause.touch()
+
+
+def set_paused(context: Context, job: Job) -> None:
+    """Moves a job whose trainer has left to paused: the machine is free for the next one."""
+    with context.database.writing() as tx:
+        if jobs.move(tx, job.id, [JobStatus.PAUSING], JobStatus.PAUSED, handle=None, estimated_finish=None):
+            made = attempts.list_of_job(tx, job.id)
+            text = f"Job paused after step {made[0].last_step}." if made else "Job paused before its first step."
+            events.insert_events(tx, [message(context, job.id, text)])
+    logger.info("job paused id=%s", job.id)
 
 
 def fail(context: Context, job: Job, error: JobError) -> None:
     """Ends a job with an error that its user reads."""
     with context.database.writing() as tx:
-        sources = [JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING]
+        sources = [JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSING]
         if jobs.move(tx, job.id, sources, JobStatus.FAILED, finished_at=context.now(), error=error):
+            attempts.close(tx, job.id, context.now(), AttemptEnd.FAILED, f"gave up: {error.code}")
             text = f"Job failed: {error.message}"
             events.insert_events(tx, [message(context, job.id, text, EventLevel.ERROR)])
     logger.info("job ended id=%s status=failed code=%s", job.id, error.code)

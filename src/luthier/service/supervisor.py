@@ -6,25 +6,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from luthier.core.errors import Conflict, LuthierError
+from luthier.core.errors import Conflict, LuthierError, NoSpace
 from luthier.core.models import Job, JobError
 from luthier.core.ports import Executor
-from luthier.core.states import JobStatus, RunState
+from luthier.core.states import AttemptEnd, JobStatus, RunState
 from luthier.run_directory import Failed, Succeeded
-from luthier.service import deployments, progress, runs
+from luthier.service import attempts, deployments, progress, runs
 from luthier.service.context import Context
 from luthier.service.serving import Serving
 from luthier.store import jobs
 
 logger = logging.getLogger(__name__)
 
-MAX_FRUITLESS_STARTS = 3
-"""Starts in a row that told nothing new, after which a run is given up."""
+HAVE_THE_MACHINE = {JobStatus.RUNNING, JobStatus.PAUSING}
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Moves jobs by `tick` and deployments by `tick_deployments`; `run` does both until `stop`, each in its thread."""
+    """Moves jobs by `tick` and deployments by `tick_deployments`; `run` does all of it until `stop`, in threads."""
 
     context: Context
     executor: Executor
@@ -38,21 +37,31 @@ class Supervisor:
 
     def tick(self) -> None:
         """One pass over the jobs. A job that raises is logged, and the others go on."""
+        self.tick_runs()
+        self.tick_files()
+
+    def tick_files(self) -> None:
+        """One pass over the jobs whose files are to be read: half a gigabyte takes longer than a run may wait."""
+        with self.context.database.reading() as tx:
+            waiting = [job for job in jobs.list_open(tx) if job.status is JobStatus.VALIDATING_FILES]
+        for job in waiting:
+            self._guarded(job, lambda job: runs.validate_files(self.context, job))
+
+    def tick_runs(self) -> None:
+        """One pass over the jobs that run, that could, or that have left something behind."""
         with self.context.database.reading() as tx:
             open_jobs, ended = jobs.list_open(tx), jobs.list_unreleased(tx)
         for job in ended:
             self._guarded(job, self._release)
         # One run at a time on this machine, a cancelled one that is still stopping included.
-        free = not any(job.status is JobStatus.RUNNING for job in open_jobs) and all(map(self._is_released, ended))
+        free = not any(job.status in HAVE_THE_MACHINE for job in open_jobs) and all(map(self._is_released, ended))
         for job in open_jobs:
             match job.status:
-                case JobStatus.VALIDATING_FILES:
-                    self._guarded(job, lambda job: runs.validate_files(self.context, job))
                 case JobStatus.QUEUED if free:
                     free = False
                     if runs.claim(self.context, job):
                         self._guarded(job, self._start)
-                case JobStatus.RUNNING:
+                case JobStatus.RUNNING | JobStatus.PAUSING:
                     self._guarded(job, self._follow)
 
     def tick_deployments(self) -> None:
@@ -60,7 +69,8 @@ class Supervisor:
         deployments.create_waiting(self.context, self.serving)
 
     def start(self) -> None:
-        for name, tick in (("jobs", self.tick), ("deployments", self.tick_deployments)):
+        loops = (("runs", self.tick_runs), ("files", self.tick_files), ("deployments", self.tick_deployments))
+        for name, tick in loops:
             thread = threading.Thread(target=self._run, args=(name, tick), name=f"supervisor-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -79,9 +89,7 @@ class Supervisor:
         with self.context.database.reading() as tx:
             running = [job for job in jobs.list_open(tx) if job.handle is not None]
         for job in running:
-            assert job.handle is not None
-            self.executor.stop(job.handle)
-            logger.info("run left for the next start job=%s", job.id)
+            self._guarded(job, self._leave)
 
     def _run(self, name: str, tick: Callable[[], None]) -> None:
         while not self._stopping.is_set():
@@ -95,6 +103,9 @@ class Supervisor:
     def _guarded(self, job: Job, act: Callable[[Job], None]) -> None:
         try:
             act(job)
+        except NoSpace as error:
+            # No fault of the job, and what it has trained is safe: as soon as there is room, a later pass goes on.
+            logger.error("disk full job=%s %s", job.id, error)
         except LuthierError as error:
             runs.fail(self.context, job, JobError(error.code, error.message, error.param))
         except Exception:
@@ -107,10 +118,14 @@ class Supervisor:
             text = f"A file of this job was deleted while it waited ({error}). Upload it again and make a new job."
             runs.fail(self.context, job, JobError("file_not_found", text))
             return
+        except NoSpace as error:
+            runs.fail(self.context, job, JobError(error.code, error.message))
+            return
+        attempts.begin(self.context, job)
         handle = self.executor.start(run.path)
         with self.context.database.writing() as tx:
-            jobs.set_handle(tx, job.id, handle, job.starts + 1)
-        logger.info("run started job=%s handle=%s start=%d", job.id, handle, job.starts + 1)
+            jobs.set_handle(tx, job.id, handle)
+        logger.info("run started job=%s handle=%s", job.id, handle)
 
     def _follow(self, job: Job) -> None:
         # Look first, then read: what a run told before it was gone is all there when we read.
@@ -122,28 +137,56 @@ class Supervisor:
                 runs.fail(self.context, job, JobError(verdict.code, verdict.message, verdict.param))
             case None if state is RunState.GONE:
                 self._recover(job)
+            case None if job.status is JobStatus.PAUSING:
+                runs.ask_to_pause(self.context, job)
 
     def _recover(self, job: Job) -> None:
+        """Goes on with a run that has no process and no verdict: finds, ends, waits, gives up or starts, as it is."""
+        run = runs.directory(self.context, job)
+        if (found := self.executor.find(run.path)) is not None:
+            # Ours died between starting it and writing its handle down; or it was started by hand.
+            with self.context.database.writing() as tx:
+                jobs.set_handle(tx, job.id, found)
+            return
         with self.context.database.reading() as tx:
             fresh = jobs.get(tx, job.resource_id, job.id)
-        if fresh is None or fresh.status is not JobStatus.RUNNING:
+        if fresh is None or fresh.status not in HAVE_THE_MACHINE:
             return
-        if fresh.starts >= MAX_FRUITLESS_STARTS:
-            log = runs.directory(self.context, job).log
-            text = f"The trainer ended {fresh.starts} times without a word. Its log says why: {log}"
-            runs.fail(self.context, job, JobError("trainer_died", text))
+        if fresh.handle is not None:
+            if fresh.status is JobStatus.PAUSING:
+                attempts.end(self.context, job, AttemptEnd.PAUSED, "has left: the job was paused")
+            else:
+                attempts.end(self.context, job, *attempts.described(self.executor.ending(fresh.handle)))
+        if fresh.status is JobStatus.PAUSING:
+            runs.set_paused(self.context, job)
             return
-        self._start(fresh)
+        tries = attempts.fruitless(self.context, job)
+        if len(tries) >= attempts.MAX_FRUITLESS_ENDS:
+            runs.fail(self.context, job, attempts.given_up(tries, run.log))
+        elif attempts.is_due(tries, self.context.now()):
+            self._start(fresh)
+
+    def _leave(self, job: Job) -> None:
+        """Stops a run so that the next start of the service goes on with it; a verdict waits to be read then."""
+        assert job.handle is not None
+        self.executor.stop(job.handle)
+        if progress.absorb(self.context, job) is None and job.status in HAVE_THE_MACHINE:
+            attempts.end(self.context, job, AttemptEnd.SERVICE_STOPPED, "has left: the service was stopped")
+        logger.info("run left for the next start job=%s", job.id)
 
     def _release(self, job: Job) -> None:
         """Ends what an ended job left: its process if it still runs, and its run directory."""
-        assert job.handle is not None
-        self.executor.stop(job.handle)
+        run = runs.directory(self.context, job)
+        handle = job.handle or self.executor.find(run.path)
+        if handle is not None and job.status is JobStatus.CANCELLED:
+            self.executor.kill(handle)  # nothing of it is kept, so there is no step worth waiting for
+        elif handle is not None:
+            self.executor.stop(handle)
         with suppress(Conflict):  # a damaged log: why the job failed, and nothing of it is needed any more
             progress.absorb(self.context, job)
         runs.clear(self.context, job)
         with self.context.database.writing() as tx:
-            jobs.set_handle(tx, job.id, None, job.starts)
+            jobs.set_released(tx, job.id)
         logger.info("run cleared job=%s", job.id)
 
     def _is_released(self, job: Job) -> bool:
