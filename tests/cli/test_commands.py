@@ -1,5 +1,6 @@
 """The commands against a running service: what a person types, and what it prints into a pipe."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import rows
-from fakes import BASE, KEY
+from fakes import BASE, KEY, ScriptedExecutor, train_well
 from luthier.cli.main import app
 from luthier.service.supervisor import Supervisor
 
@@ -59,6 +60,37 @@ def test_job_is_created_watched_and_looked_at(luthier: Command) -> None:
     refused = luthier("jobs", "cancel", job_id)
     assert refused.exit_code == 1
     assert "already succeeded" in refused.stderr
+
+
+def test_job_is_paused_resumed_and_its_attempts_are_shown(
+    luthier: Command, supervisor: Supervisor, executor: ScriptedExecutor
+) -> None:
+    executor.trainer = lambda run: None
+    executor.alive = {"fake:1"}
+    job_id = lines(luthier("jobs", "create", "--model", BASE, "--data", "rows.jsonl"))[-1][0]
+    for _ in range(3):
+        supervisor.tick()
+    assert lines(luthier("jobs", "pause", job_id)) == [[f"{job_id} running"]]
+    assert "only a paused job can be resumed" in luthier("jobs", "resume", job_id).stderr
+    executor.alive.clear()
+    supervisor.tick()
+    watched = luthier("jobs", "watch", job_id)
+    assert watched.exit_code == 0
+    assert f"luthier jobs resume {job_id}" in watched.stdout
+    executor.trainer = train_well
+    assert lines(luthier("jobs", "resume", job_id)) == [[f"{job_id} queued"]]
+    for _ in range(3):
+        supervisor.tick()
+    told = lines(luthier("jobs", "attempts", job_id))
+    assert [(number, end, last_step) for number, _, _, end, last_step, _ in told] == [
+        ("2", "succeeded", "4"),
+        ("1", "paused", "0"),
+    ]
+    shown = json.loads(luthier("jobs", "show", job_id).stdout)
+    assert (shown["status"], [attempt["end"] for attempt in shown["attempts"]]) == (
+        "succeeded",
+        ["succeeded", "paused"],
+    )
 
 
 @pytest.mark.usefixtures("working")

@@ -2,6 +2,7 @@
 
 import io
 import socket
+from collections.abc import Callable
 
 import httpx2
 import openai
@@ -123,3 +124,16 @@ def test_declared_length_over_the_cap_is_refused_before_it_is_read(url: str) -> 
         answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
     assert answer.startswith("HTTP/1.1 413")
     assert "body_too_large" in answer
+
+
+def test_upload_onto_a_full_disk_is_refused_in_words_and_nothing_of_it_stays(
+    client: OpenAI, context: Context, full_disk: Callable[[int], None]
+) -> None:
+    full_disk(6_000_000)
+    with pytest.raises(openai.InternalServerError, match="disk of the stored files is full") as caught:
+        client.files.create(file=("large.jsonl", b"x" * 8_000_000), purpose="fine-tune")
+    assert caught.value.status_code == 507
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert list(client.files.list()) == []
+    assert [path for path in (context.runs_folder.parent / "blobs").rglob("*") if path.is_file()] == []
+    assert client.files.create(file=("small.jsonl", rows.good()), purpose="fine-tune").status == "processed"

@@ -140,7 +140,7 @@ def test_second_job_waits_and_a_cancelled_one_never_runs(
     assert cancelled.finished_at is not None
     for _ in range(3):
         supervisor.tick()
-    assert executor.stopped == ["fake:1"]
+    assert executor.killed == ["fake:1"]
     assert len(executor.started) == 1
     with pytest.raises(openai.ConflictError, match="already cancelled"):
         azure.fine_tuning.jobs.cancel(first.id)

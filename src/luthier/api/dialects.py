@@ -10,16 +10,21 @@ from typing import Any
 
 from luthier.core import errors
 from luthier.core.errors import LuthierError
-from luthier.core.models import Checkpoint, Event, File, Job
+from luthier.core.models import Attempt, Checkpoint, Event, File, Job
 from luthier.core.states import EventLevel, JobStatus
 from luthier.service.models import Model
 
 Shape = dict[str, Any]
 
-# OpenAI's words are our own (OpenAI API reference, "The fine-tuning job object").
-_OPENAI_STATUS = {status: str(status) for status in JobStatus}
-# Azure, dated versions: A1021 `FineTuningState`; live replies of v1 say `pending` too (spec/examples).
-_AZURE_STATUS = _OPENAI_STATUS | {JobStatus.VALIDATING_FILES: "pending", JobStatus.QUEUED: "pending"}
+# OpenAI's words are our own (OpenAI API reference, "The fine-tuning job object"). It has none for a job that is about
+# to be paused; `paused` is none of its six either, but stands in its own example, and none of the six would be true.
+_OPENAI_STATUS = {status: str(status) for status in JobStatus} | {JobStatus.PAUSING: "running"}
+# Azure, dated versions: `FineTuningState` of A1021, and of A2504 for pausing and paused; live replies of v1 say
+# `pending` too (spec/examples).
+_AZURE_STATUS = {status: str(status) for status in JobStatus} | {
+    JobStatus.VALIDATING_FILES: "pending",
+    JobStatus.QUEUED: "pending",
+}
 
 # OpenAI API reference, "The fine-tuning job event object"; AV1 agrees. A1021 `LogLevel` writes `warning` out.
 _OPENAI_LEVEL = {EventLevel.INFO: "info", EventLevel.WARNING: "warn", EventLevel.ERROR: "error"}
@@ -44,10 +49,12 @@ _AZURE_KINDS: dict[type[LuthierError], str] = {
     errors.Conflict: "conflict",
     errors.Unavailable: "serviceUnavailable",
     errors.UpstreamFailed: "internalFailure",
+    errors.NoSpace: "serviceUnavailable",
 }
 _OPENAI_TYPES: dict[type[LuthierError], str] = {
     errors.Unavailable: "server_error",
     errors.UpstreamFailed: "server_error",
+    errors.NoSpace: "server_error",
 }
 
 
@@ -151,6 +158,22 @@ class Dialect:
             "metrics": dict(checkpoint.metrics),
             "fine_tuning_job_id": checkpoint.job_id,
         }
+
+    def attempt(self, attempt: Attempt) -> Shape:
+        """Our own noun: no vendor shows it, so it stands on a route of its own and never inside a job."""
+        return self.shaped(
+            {
+                "id": attempt.id,
+                "object": "fine_tuning.job.attempt",
+                "fine_tuning_job_id": attempt.job_id,
+                "number": attempt.number,
+                "started_at": unix(attempt.started_at),
+                "ended_at": unix(attempt.ended_at),
+                "end": attempt.end and str(attempt.end),
+                "message": attempt.detail and f"The trainer {attempt.detail}.",
+                "last_step": attempt.last_step,
+            }
+        )
 
     def model(self, model: Model) -> Shape:
         """Both vendors' fields at once: `created` and `owned_by` for SDKs, the rest from A1021 (contract section 12).

@@ -25,6 +25,7 @@ STATUS: dict[type[LuthierError], int] = {
     errors.TooLarge: 413,
     errors.UpstreamFailed: 500,
     errors.Unavailable: 503,
+    errors.NoSpace: 507,
 }
 
 

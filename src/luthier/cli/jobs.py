@@ -1,4 +1,4 @@
-"""luthier jobs: create and watch, list, show, events, checkpoints, cancel, plot."""
+"""luthier jobs: create and watch, list, show, events, checkpoints, attempts, cancel, pause, resume, plot."""
 
 import re
 import time
@@ -14,7 +14,8 @@ from luthier.cli.screen import fail, screen, table
 app = typer.Typer(help="Fine-tune: create jobs and see what they did.", no_args_is_help=True)
 POLL_S = 2.0
 """Each look takes a little of the cores that the training needs."""
-ENDED = {"succeeded", "failed", "cancelled"}
+ENDED = {"succeeded", "failed", "cancelled", "paused"}
+"""Where watching ends: nothing more comes by itself."""
 _STEPS = re.compile(r"(\d+) steps\.$")
 
 
@@ -62,9 +63,10 @@ def list_jobs() -> None:
 
 @app.command()
 def show(job_id: str) -> None:
-    """Show one job as the API tells it."""
+    """Show one job as the API tells it, and the attempts at it."""
     with client.connected() as api:
-        screen.print_json(api.fine_tuning.jobs.retrieve(job_id).model_dump_json())
+        told = api.fine_tuning.jobs.retrieve(job_id).model_dump(mode="json")
+        screen.print_json(data=told | {"attempts": _attempts(api, job_id)})
 
 
 @app.command()
@@ -89,10 +91,36 @@ def checkpoints(job_id: str) -> None:
 
 
 @app.command()
+def attempts(job_id: str) -> None:
+    """List the starts of a job's trainer: how far each came and how it ended, newest first."""
+    with client.connected() as api:
+        found = _attempts(api, job_id)
+    rows = [
+        (a["number"], _stamp(a["started_at"]), _stamp(a["ended_at"]), a["end"], a["last_step"], a["message"])
+        for a in found
+    ]
+    table(("attempt", "started", "ended", "end", "last step", "what happened"), rows)
+
+
+@app.command()
 def cancel(job_id: str) -> None:
     """Cancel a job that has not ended."""
     with client.connected() as api:
         screen.print(f"{job_id} {api.fine_tuning.jobs.cancel(job_id).status}", highlight=False)
+
+
+@app.command()
+def pause(job_id: str) -> None:
+    """Pause a running job: it finishes its step, saves, and leaves the machine to the next one."""
+    with client.connected() as api:
+        screen.print(f"{job_id} {api.fine_tuning.jobs.pause(job_id).status}", highlight=False)
+
+
+@app.command()
+def resume(job_id: str) -> None:
+    """Resume a paused job."""
+    with client.connected() as api:
+        screen.print(f"{job_id} {api.fine_tuning.jobs.resume(job_id).status}", highlight=False)
 
 
 @app.command()
@@ -133,9 +161,24 @@ def follow(api: Any, job_id: str) -> Any:
             if job.status in ENDED:
                 break
             time.sleep(POLL_S)
+    if job.status == "paused":
+        screen.print(f"{job_id} is paused. To go on: luthier jobs resume {job_id}", highlight=False)
+        return job
     if job.status != "succeeded":
         fail(f"{job_id} {job.status}")
     return job
+
+
+def _attempts(api: Any, job_id: str) -> list[dict[str, Any]]:
+    """Every attempt, newest first. The SDK knows nothing of the route, so its plain `get` walks the pages."""
+    found: list[dict[str, Any]] = []
+    after = ""
+    while True:
+        page = api.get(f"/fine_tuning/jobs/{job_id}/attempts?limit=100{after}", cast_to=object)
+        found += page["data"]
+        if not page["has_more"]:
+            return found
+        after = f"&after={page['last_id']}"
 
 
 def _fresh(api: Any, job_id: str, seen: set[str]) -> list[Any]:
@@ -150,8 +193,7 @@ def _fresh(api: Any, job_id: str, seen: set[str]) -> list[Any]:
 
 
 def _print_event(event: Any) -> None:
-    stamp = time.strftime("%H:%M:%S", time.localtime(event.created_at))
-    screen.print(f"[dim]{stamp}[/] ", end="")
+    screen.print(f"[dim]{time.strftime('%H:%M:%S', time.localtime(event.created_at))}[/] ", end="")
     screen.print(event.message, highlight=False, markup=False)
 
 
@@ -160,6 +202,10 @@ def _file_id(api: Any, given: str | None) -> str | None:
     if given is None or (given.startswith("file-") and not Path(given).exists()):
         return given
     return str(files.send(api, Path(given)).id)
+
+
+def _stamp(unix_s: int | None) -> str | None:
+    return None if unix_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
 
 
 def _figure(value: float | None) -> str | None:

@@ -1,4 +1,4 @@
-"""/fine_tuning/jobs: create, get, list, cancel, events, checkpoints."""
+"""/fine_tuning/jobs: create, get, list, cancel, pause, resume, events, checkpoints, attempts."""
 
 from typing import Annotated, Any
 
@@ -55,6 +55,18 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
         services.wake()
         return dialect.job(job)
 
+    @router.post("/fine_tuning/jobs/{job_id}/pause")
+    def pause_job(job_id: str, caller: Caller) -> dict[str, Any]:
+        job = jobs.pause(context, caller.resource.id, job_id)
+        services.wake()
+        return dialect.job(job)
+
+    @router.post("/fine_tuning/jobs/{job_id}/resume")
+    def resume_job(job_id: str, caller: Caller) -> dict[str, Any]:
+        job = jobs.resume(context, caller.resource.id, job_id)
+        services.wake()
+        return dialect.job(job)
+
     @router.get("/fine_tuning/jobs/{job_id}/events")
     def list_events(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
         found, more = jobs.list_events(context, caller.resource.id, job_id, after, limit)
@@ -64,3 +76,8 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
     def list_checkpoints(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
         found, more = jobs.list_checkpoints(context, caller.resource.id, job_id, after, limit)
         return dialect.page([dialect.checkpoint(checkpoint) for checkpoint in found], more)
+
+    @router.get("/fine_tuning/jobs/{job_id}/attempts")
+    def list_attempts(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+        found, more = jobs.list_attempts(context, caller.resource.id, job_id, after, limit)
+        return dialect.page([dialect.attempt(attempt) for attempt in found], more)
