@@ -116,7 +116,7 @@ def test_file_that_does_not_fit_leaves_the_old_one_and_no_half(
     path = tmp_path / "state"
     write_durably(path, b"old")
     full_disk(100)
-    with pytest.raises(NoSpace, match=r"state needs 0\.2 MB"):
+    with pytest.raises(NoSpace, match=r"state needs 200 kB"):
         write_durably(path, b"x" * 200_000)
     assert path.read_bytes() == b"old"
     assert [found.name for found in tmp_path.iterdir()] == ["state"]

@@ -298,7 +298,9 @@ def _no_room(path: Path, n_bytes: int | None) -> str:
 
 
 def _size(n_bytes: int) -> str:
-    return f"{n_bytes} bytes" if n_bytes < 10_000 else f"{n_bytes / 1e6:.1f} MB"
+    if n_bytes < 10_000:
+        return f"{n_bytes} bytes"
+    return f"{n_bytes / 1e3:.0f} kB" if n_bytes < 10_000_000 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def make_folder(path: Path) -> None:

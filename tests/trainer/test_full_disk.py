@@ -26,7 +26,7 @@ def test_state_that_does_not_fit_is_the_verdict_with_how_much_and_where(make_run
     verdict = events(run)[-1]
     assert (verdict["kind"], verdict["code"]) == ("failed", "disk_full")
     assert str(run.path) in verdict["message"]
-    assert "MB" in verdict["message"]
+    assert " kB, " in verdict["message"]
     assert list(run.path.rglob(".*.tmp")) == []
 
 
