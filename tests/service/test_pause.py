@@ -145,6 +145,7 @@ def test_trainer_that_dies_while_it_is_to_pause_is_paused_where_it_saved_last(
     executor.endings["fake:1"] = Ending(signal=9)
     supervisor.tick()
     assert refreshed(context, job).status is JobStatus.PAUSED
+    assert [attempt.end for attempt in attempts(context, job)] == [AttemptEnd.KILLED]
     executor.trainer = second_part
     jobs.resume(context, job.resource_id, job.id)
     for _ in range(3):

@@ -153,10 +153,10 @@ class Supervisor:
         if fresh is None or fresh.status not in HAVE_THE_MACHINE:
             return
         if fresh.handle is not None:
-            if fresh.status is JobStatus.PAUSING:
-                attempts.end(self.context, job, AttemptEnd.PAUSED, "has left: the job was paused")
-            else:
-                attempts.end(self.context, job, *attempts.described(self.executor.ending(fresh.handle)))
+            end, detail = attempts.described(self.executor.ending(fresh.handle))
+            if fresh.status is JobStatus.PAUSING and end in {AttemptEnd.STOPPED, AttemptEnd.VANISHED}:
+                end, detail = AttemptEnd.PAUSED, "has left: the job was paused"
+            attempts.end(self.context, job, end, detail)
         if fresh.status is JobStatus.PAUSING:
             runs.set_paused(self.context, job)
             return
