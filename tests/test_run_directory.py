@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from luthier.core.errors import NoSpace
-from luthier.run_directory import Message, Metrics, RunDirectory, TrainSpec, write_durably
+from luthier.durable import write_durably
+from luthier.run_directory import Message, Metrics, RunDirectory, TrainSpec
 
 
 def spec(folder: Path) -> TrainSpec:

@@ -11,7 +11,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from luthier.core.errors import NoSpace
 from luthier.core.ports import Blob
-from luthier.run_directory import DISK_IS_FULL
+from luthier.durable import DISK_IS_FULL
 
 CHUNK_BYTES = 8 * 1024 * 1024
 

@@ -96,7 +96,7 @@ def finish_job(context: Context) -> Job:
     runs.validate_files(context, job)
     job = jobs.get(context, resource, job.id)
     runs.claim(context, job)
-    assert follow.train(app.patient_executor(), runs.write_directory(context, job, 1), errors) is not None
+    assert follow.train(app.patient_executor(), runs.write_directory(context, job, 1, 60.0), errors) is not None
     verdict = progress.absorb(context, job)
     assert isinstance(verdict, Succeeded), verdict
     progress.finish(context, job, verdict)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from luthier.catalog import BaseModelEntry, FolderSource, HubSource, WheelSource
 from luthier.cli.screen import screen
-from luthier.run_directory import sync_folder, write_durably
+from luthier.durable import sync_folder, write_durably
 
 MARK = "prepared.json"
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*"]

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from luthier.core.errors import LuthierError, Unsupported
+from luthier.durable import sync_folder
 from luthier.engines import architecture as architectures
 from luthier.engines import gguf_tokenizer, safetensors_file
 from luthier.engines.architecture import Architecture
 from luthier.engines.safetensors_file import FloatArray, StoredTensor
-from luthier.run_directory import sync_folder
 
 BASE_GGUF = "base-f16.gguf"
 ADAPTER_GGUF = "adapter.gguf"

@@ -9,7 +9,8 @@ from luthier.core.models import Job, JobError
 from luthier.core.states import AttemptEnd, EventLevel, JobStatus
 from luthier.data import validate
 from luthier.data.problem import Severity
-from luthier.run_directory import RunDirectory, TrainSpec, room_for, sync_folder
+from luthier.durable import room_for, sync_folder
+from luthier.run_directory import RunDirectory, TrainSpec
 from luthier.service import files, models, serving, specs
 from luthier.service.context import Context
 from luthier.service.jobs import message

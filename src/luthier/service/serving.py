@@ -9,7 +9,7 @@ from pathlib import Path
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
 from luthier.core.ports import Address, Engine, ParityCheck, ParityReport, ServedModel
-from luthier.run_directory import sync_folder
+from luthier.durable import sync_folder
 from luthier.service import models
 from luthier.service.context import Context
 from luthier.service.models import Model

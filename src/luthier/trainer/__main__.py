@@ -14,16 +14,8 @@ from types import FrameType
 from pydantic import ValidationError
 
 from luthier.core.errors import Conflict, LuthierError, NoSpace
-from luthier.run_directory import (
-    EXIT_DAMAGED,
-    EXIT_DISK_FULL,
-    EXIT_LOCKED,
-    EXIT_USAGE,
-    Failed,
-    RunDirectory,
-    Succeeded,
-    room_for,
-)
+from luthier.durable import room_for
+from luthier.run_directory import EXIT_DAMAGED, EXIT_DISK_FULL, EXIT_LOCKED, EXIT_USAGE, Failed, RunDirectory, Succeeded
 from luthier.trainer.journal import Journal
 from luthier.trainer.lock import Lock, RunTaken
 

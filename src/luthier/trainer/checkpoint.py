@@ -10,7 +10,8 @@ from torch import Tensor
 
 from luthier import manifest
 from luthier.core.errors import InvalidRequest
-from luthier.run_directory import RunDirectory, make_folder, sync_folder, write_durably
+from luthier.durable import make_folder, sync_folder, write_durably
+from luthier.run_directory import RunDirectory
 from luthier.trainer import card, model, probes, tokenizer
 from luthier.trainer.manifest import Origin
 from luthier.trainer.model import Tuned

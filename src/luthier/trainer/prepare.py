@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.core.errors import InvalidRequest, LuthierError
-from luthier.run_directory import write_durably
+from luthier.durable import write_durably
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _DIGITS_THEN_BYTES = ("smollm",)

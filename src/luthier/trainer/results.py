@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from luthier.core.errors import Conflict
-from luthier.run_directory import RESULT_COLUMNS, Metrics, RunDirectory, append_line, write_durably
+from luthier.durable import append_line, write_durably
+from luthier.run_directory import RESULT_COLUMNS, Metrics, RunDirectory
 
 _HEADER = (",".join(RESULT_COLUMNS) + "\n").encode()
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from luthier.core.errors import Conflict
-from luthier.run_directory import RunDirectory, TrainSpec, make_folder, write_durably
+from luthier.durable import make_folder, write_durably
+from luthier.run_directory import RunDirectory, TrainSpec
 from luthier.trainer import checkpoint
 from luthier.trainer.journal import Journal
 

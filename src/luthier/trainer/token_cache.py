@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from luthier.data.render import Rendered
-from luthier.run_directory import write_durably
+from luthier.durable import write_durably
 
 Examples = tuple[tuple[Rendered, ...], ...]
 
