@@ -17,11 +17,11 @@ class PausingJournal(Journal):
 
     def __init__(self, run: RunDirectory, step: int) -> None:
         super().__init__(run)
-        self.wish, self.step = run.pause, step
+        self.wish, self.pause_at = run.pause, step
 
     def write(self, event: RunEvent) -> None:
         super().write(event)
-        if event.kind == "metrics" and event.step == self.step:
+        if event.kind == "metrics" and event.step == self.pause_at:
             self.wish.touch()
 
 
