@@ -159,6 +159,34 @@ def test_checkpoints_that_made_way_are_gone_with_their_bytes_but_for_deployed_on
     assert kept == {checkpoint.id for checkpoint in found}
 
 
+def test_checkpoints_that_made_way_while_nobody_looked_are_gone_too(
+    context: Context, supervisor: Supervisor, executor: ScriptedExecutor, create: Callable[..., Job]
+) -> None:
+    def four_epochs(run: RunDirectory, first: int) -> None:
+        for step in range(first, first + 8, 2):
+            dropped = (f"step-{step - 6:06d}",) if step > 6 else ()
+            save_checkpoint(run, step, float(step), dropped)
+            for folder in dropped:
+                shutil.rmtree(run.checkpoints / folder)
+
+    def trainer(run: RunDirectory) -> None:
+        if not run.events.exists():
+            run.append(Started(at=1.0, n_steps=16, n_examples=10, n_tokens=100, supervised_tokens=40))
+            four_epochs(run, 2)
+            return
+        four_epochs(run, 10)  # step 10, whose event drops step 4, is itself dropped before anybody looks
+        run.results.write_text("step\n")
+        run.append(Succeeded(at=20.0, trained_tokens=200, seconds=5.0, peak_memory_bytes=1))
+
+    executor.trainer = trainer
+    job = create()
+    for _ in range(12):
+        supervisor.tick()
+    assert refreshed(context, job).status is JobStatus.SUCCEEDED
+    found, _ = jobs.list_checkpoints(context, job.resource_id, job.id, None, 10)
+    assert [checkpoint.step for checkpoint in found] == [16, 14, 12]
+
+
 def test_tuned_model_can_be_tuned_further_from_its_own_adapter(
     context: Context, supervisor: Supervisor, executor: ScriptedExecutor, create: Callable[..., Job]
 ) -> None:
