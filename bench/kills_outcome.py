@@ -31,6 +31,8 @@ def outcome_of(target: Target, job_id: str) -> Outcome:
     files = {}
     for checkpoint in jobs.checkpoints.list(job_id):
         for path in sorted((target.data / "blobs" / "checkpoints" / checkpoint.id).iterdir()):
+            if "#" in path.name:
+                continue  # half a put, cut short by a kill: cleared at the service's next start, and never served
             files[f"step {checkpoint.step_number} {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
     steps: tuple[int, ...] = ()
     for file_id in job.result_files:
