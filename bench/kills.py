@@ -119,6 +119,8 @@ class Campaign:
         if plan.victim != "service":
             with suppress(psutil.NoSuchProcess):
                 trainer.kill()
+                trainer.wait()
+            step = _last_step(run)  # it may have come further since we looked
             job, at, count = self._killed_at
             self._killed_at = (run.path.name, step, count + 1 if (job, at) == (run.path.name, step) else 1)
         self.kills.append(

@@ -12,7 +12,7 @@ from luthier.core.states import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`files` are the sha256 of every file of every checkpoint kept, and of results.csv, by step and name."""
+    """`files` are the sha256 of every file of every checkpoint kept, and of results.csv, by step and name, the job's id left out."""
 
     status: str
     files: Mapping[str, str]
@@ -33,7 +33,8 @@ def outcome_of(target: Target, job_id: str) -> Outcome:
         for path in sorted((target.data / "blobs" / "checkpoints" / checkpoint.id).iterdir()):
             if "#" in path.name:
                 continue  # half a put, cut short by a kill: cleared at the service's next start, and never served
-            files[f"step {checkpoint.step_number} {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            content = path.read_bytes().replace(job_id.encode(), b"JOB")  # manifest and card name their job
+            files[f"step {checkpoint.step_number} {path.name}"] = hashlib.sha256(content).hexdigest()
     steps: tuple[int, ...] = ()
     for file_id in job.result_files:
         content = target.client.files.content(file_id).read()
