@@ -12,7 +12,10 @@ from luthier.core.states import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`files` are the sha256 of every file of every checkpoint kept, and of results.csv, by step and name, the job's id left out."""
+    """`files` are the sha256 of every file of every checkpoint kept, and of results.csv, by step and name.
+
+    The job's id is left out of what is hashed: it alone may differ.
+    """
 
     status: str
     files: Mapping[str, str]
