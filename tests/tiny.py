@@ -24,7 +24,7 @@ _TEXT = (
 )
 
 
-def base_folder(folder: Path, seed: int = 0, template: str = TEMPLATE) -> Path:
+def base_folder(folder: Path, seed: int = 0, template: str = TEMPLATE, head_dim: int = 16) -> Path:
     """Makes `folder`/hf: a Llama of 2 layers, width 64, 4 heads over 2 key heads, 400 tokens, bf16, random by `seed`.
 
     Byte-level BPE with digits apart (SmolLM2's pre-tokenizer) and ChatML. Everything works as with a large model:
@@ -40,6 +40,7 @@ def base_folder(folder: Path, seed: int = 0, template: str = TEMPLATE) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_dim,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         # Wider than usual, so that next-token distributions differ from place to place.

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luthier.trainer import kernels, lora, rotary
+from luthier.trainer import kernels, lora, rotary, tile_attention
 from luthier.trainer.batches import TOKEN_BUDGET, Flat
-from luthier.trainer.grouped_attention import Attention, Heads
+from luthier.trainer.grouped_attention import Attention
 from luthier.trainer.kernels import Kernels
 from luthier.trainer.rotary import Angles
+from luthier.trainer.tile_attention import TileAttention
 from luthier.trainer.workspace import Workspace
 
 _UNBIASED = frozenset({"o_proj", "gate_proj", "up_proj", "down_proj"})
@@ -120,7 +121,7 @@ class _Saved:
     input_TH: Tensor
     attention_rstd_T: Tensor
     normed_TX: Tensor
-    heads: Heads
+    heads: Any  # what either attention keeps for itself
     mixed_TX: Tensor
     middle_TH: Tensor
     mlp_rstd_T: Tensor
@@ -143,7 +144,11 @@ class Fused:
         self._final_norm_H = decoder.norm.weight.detach()
         self._eps = float(decoder.norm.variance_epsilon)
         self._layers = [_layer(layer) for layer in decoder.layers]
-        self._attention = Attention(kernels, groups, heads // groups, dim, scale, self._dtype)
+        self._attention: Attention | TileAttention
+        if tile_attention.fits(kernels, dim, self._dtype):
+            self._attention = TileAttention(kernels, groups, heads // groups, dim, scale)
+        else:
+            self._attention = Attention(kernels, groups, heads // groups, dim, scale, self._dtype)
         self._angles = Angles(decoder.rotary_emb.inv_freq, float(decoder.rotary_emb.attention_scaling))
         self._space = Workspace(TOKEN_BUDGET)
         self._tape: list[_Saved] = []
@@ -199,13 +204,10 @@ class Fused:
             group.refresh()
         normed_TX = self._input("normed", place + 1, tokens, layer.qkv)
         input_TH, attention_rstd_T = self._norm("input", place, input_TH, delta_TH, layer.attention_norm_H, normed_TX)
-        qkv_TO = self._output("qkv", 0, tokens, layer.qkv)[:, : layer.qkv.n_out]
-        layer.qkv.forward(normed_TX, qkv_TO)
-        keys = (layer.qkv.n_out - layer.out.n_in) // 2
-        sizes = {"query": layer.out.n_in, "key": keys, "value": keys}
-        heads = Heads(**{name: self._take(name, place, tokens, size) for name, size in sizes.items()})
+        heads: Any = self._attention.room(self._space, place, tokens)
+        layer.qkv.forward(normed_TX, heads.rows)
         mixed_TX = self._input("mixed", place, tokens, layer.out)
-        self._attention.forward(qkv_TO, self._angles, mixed_TX, heads)
+        self._attention.forward(heads, self._angles, mixed_TX)
         change_TH = self._take("change", 0, tokens, width)
         layer.out.forward(mixed_TX, change_TH)
         mlp_normed_TX = self._input("mlp_normed", place, tokens, layer.gate_up)
@@ -249,7 +251,7 @@ class Fused:
         layer.out.input_gradient(given_TY, mixed_gradient_TI)
         layer.out.adapter_gradients(given_TY, saved.mixed_TX)
         qkv_TY = self._output("qkv", 0, tokens, layer.qkv)
-        self._attention.backward(mixed_gradient_TI, saved.heads, self._angles, qkv_TY)
+        self._attention.backward(saved.heads, self._angles, saved.mixed_TX, mixed_gradient_TI, qkv_TY)
         narrow_TI = self._take("wide", 0, tokens, layer.qkv.n_in)
         layer.qkv.input_gradient(qkv_TY, narrow_TI)
         layer.qkv.adapter_gradients(qkv_TY, saved.normed_TX)

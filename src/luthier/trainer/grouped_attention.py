@@ -2,7 +2,7 @@
 
 A batch entry of every product is a key head with all the queries that share it (grouped-query attention), a block of
 queries at a time against the keys that they may see. Probabilities are computed again on the way back: keeping them
-would cost more memory than all other activations.
+would cost more memory than all other activations. On processors with AMX `tile_attention` stands in its place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,12 @@ QUERY_BLOCK = 256
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Rotated queries and keys, and values, each in one block a segment (layout: kernels.cpp, pack_heads)."""
+    """Rotated queries and keys, and values, each in one block a segment (layout: kernels.cpp, pack_heads).
 
+    `rows` is where they come from, and shared by all layers.
+    """
+
+    rows: Tensor
     query: Tensor
     key: Tensor
     value: Tensor
@@ -44,8 +48,17 @@ class Attention:
         self._starts_T = torch.tensor([segment.start for segment in segments]).repeat_interleave(lengths)
         self._lengths_T = lengths.repeat_interleave(lengths)
 
-    def forward(self, qkv_TO: Tensor, angles: Angles, mixed_TX: Tensor, heads: Heads) -> None:
-        """Fills `heads` from the rows of `qkv_TO`, and the first columns of `mixed_TX` with what the heads gather."""
+    def room(self, space: Workspace, layer: int, tokens: int) -> Heads:
+        """Memory for what a layer keeps; `rows` are to be filled with queries, keys and values before `forward`."""
+        keys = self._groups * self._dim
+        queries = keys * self._repeats
+        rows = space.take("heads", 0, (tokens, queries + 2 * keys), self._dtype)
+        sizes = {"query": queries, "key": keys, "value": keys}
+        return Heads(rows, **{name: space.take(name, layer, (tokens, sizes[name]), self._dtype) for name in sizes})
+
+    def forward(self, heads: Heads, angles: Angles, mixed_TX: Tensor) -> None:
+        """Fills the first columns of `mixed_TX` with what the heads gather."""
+        qkv_TO = heads.rows
         self._kernels.call(
             "pack_heads", self._dtype, qkv_TO, qkv_TO.stride(0), angles.cosine_TD, angles.sine_TD, self._starts_T,
             self._lengths_T, heads.query, heads.key, heads.value, len(qkv_TO), self._groups, self._repeats, self._dim,
@@ -60,8 +73,10 @@ class Attention:
                 output_GQD[:, rows] = torch.bmm(chances_GQK, value_GKD[:, :n_keys])
         self._move(output, mixed_TX, to_rows=True)
 
-    def backward(self, gradient_TX: Tensor, heads: Heads, angles: Angles, qkv_gradient_TO: Tensor) -> None:
-        """Fills `qkv_gradient_TO` from the gradient of what `forward` gathered."""
+    def backward(
+        self, heads: Heads, angles: Angles, mixed_TX: Tensor, gradient_TX: Tensor, qkv_gradient_TO: Tensor
+    ) -> None:
+        """Fills `qkv_gradient_TO` from the gradient of `mixed_TX`, which is as `forward` left it."""
         gradient = self._space.take("output", 0, tuple(heads.query.shape), self._dtype)
         self._move(gradient, gradient_TX, to_rows=False)
         query_gradient = self._space.take("query", 0, tuple(heads.query.shape), self._dtype)

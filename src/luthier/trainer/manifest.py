@@ -16,7 +16,7 @@ from luthier.trainer import kernels
 
 _PACKAGES = ("luthier", "torch", "transformers", "peft", "safetensors", "tokenizers")
 _OWN_CODE = ("trainer", "data")
-_CODE_FILES = ("*.py", "*.cpp")
+_CODE_FILES = ("*.py", "*.cpp", "*.h")
 _DECIDING_ISA = ("amx_bf16", "amx_fp16", "avx512_bf16", "avx512_fp16", "bf16", "sve")
 
 
