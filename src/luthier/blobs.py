@@ -60,8 +60,10 @@ class ObjectBlobs:
 
 
 def local(folder: Path) -> ObjectBlobs:
-    """Blobs as plain files below a folder."""
+    """Blobs as plain files below a folder, which is this process's alone: puts that a kill cut short are cleared."""
     folder.mkdir(parents=True, exist_ok=True)
+    for part in folder.rglob("*#*"):  # where obstore writes until a put is whole; no key of ours holds a #
+        part.unlink()
     return ObjectBlobs(LocalStore(folder, automatic_cleanup=True))
 
 

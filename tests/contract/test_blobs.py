@@ -51,6 +51,13 @@ def test_put_that_breaks_off_leaves_nothing(store: BlobStore) -> None:
         store.open("a")
 
 
+def test_local_store_opened_again_clears_what_a_kill_left_of_a_put(tmp_path: Path) -> None:
+    blobs.local(tmp_path).put("checkpoints/ftckpt-1/meta.json", [b"{}"])
+    (tmp_path / "checkpoints" / "ftckpt-1" / "adapter_config.json#1").write_bytes(b"half")
+    blobs.local(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["meta.json"]
+
+
 def test_local_store_leaves_no_stray_file_when_a_put_breaks_off(tmp_path: Path) -> None:
     def broken() -> Iterator[bytes]:
         yield b"x" * 20_000_000
