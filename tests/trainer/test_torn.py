@@ -197,10 +197,10 @@ def test_line_that_a_limit_cuts_short_is_not_there_at_all(make_run: MakeRun) -> 
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[0]) + 10, limits[1]))
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(NoSpace, match="needs"):
             run.append(Message(at=1.0, message="does not fit"))
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[1]) + 5, limits[1]))
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(NoSpace, match="needs"):
             results.append(run.results, Metrics(at=1, step=7, n_steps=9, train_loss=1, train_mean_token_accuracy=0))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
