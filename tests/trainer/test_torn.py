@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from runs import MakeRun, contents, events
 
-from luthier.core.errors import Conflict, LuthierError
+from luthier.core.errors import Conflict, LuthierError, NoSpace
 from luthier.run_directory import Message, Metrics, RunDirectory
 from luthier.trainer import __main__ as trainer
 from luthier.trainer import loop, results
