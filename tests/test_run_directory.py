@@ -1,7 +1,6 @@
 """The contract at rest: events whole or not there, the spec refused when it is not one of ours."""
 
 import fcntl
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from disk import full_disk
 from luthier.core.errors import NoSpace
 from luthier.durable import write_durably
 from luthier.run_directory import Message, Metrics, RunDirectory, TrainSpec
@@ -94,15 +94,13 @@ def test_run_is_held_for_as_long_as_its_lock_is(tmp_path: Path) -> None:
     assert not run.is_held()
 
 
-def test_line_that_does_not_fit_is_not_there_at_all_and_the_next_one_is_whole(
-    tmp_path: Path, full_disk: Callable[[int], None]
-) -> None:
+def test_line_that_does_not_fit_is_not_there_at_all_and_the_next_one_is_whole(tmp_path: Path) -> None:
     """A disk that is almost full takes a part of a write without an error; half a line would stay for ever."""
     run = RunDirectory(tmp_path)
     run.append(Message(at=1.0, message="first"))
     before = run.events.read_bytes()
-    full_disk(len(before) + 100)
-    with pytest.raises(NoSpace, match=r"events\.jsonl needs \d+ bytes, .* are free") as caught:
+    match = r"events\.jsonl needs \d+ bytes, .* are free"
+    with full_disk(len(before) + 100), pytest.raises(NoSpace, match=match) as caught:
         run.append(Message(at=2.0, message="x" * 200))
     assert caught.value.code == "disk_full"
     assert str(tmp_path) in caught.value.message
@@ -111,13 +109,10 @@ def test_line_that_does_not_fit_is_not_there_at_all_and_the_next_one_is_whole(
     assert [event.at for event, _ in run.tail()] == [1.0, 3.0]
 
 
-def test_file_that_does_not_fit_leaves_the_old_one_and_no_half(
-    tmp_path: Path, full_disk: Callable[[int], None]
-) -> None:
+def test_file_that_does_not_fit_leaves_the_old_one_and_no_half(tmp_path: Path) -> None:
     path = tmp_path / "state"
     write_durably(path, b"old")
-    full_disk(100)
-    with pytest.raises(NoSpace, match=r"state needs 200 kB"):
+    with full_disk(100), pytest.raises(NoSpace, match=r"state needs 200 kB"):
         write_durably(path, b"x" * 200_000)
     assert path.read_bytes() == b"old"
     assert [found.name for found in tmp_path.iterdir()] == ["state"]

@@ -1,11 +1,12 @@
 """What every BlobStore promises, over every implementation."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from disk import full_disk
 from luthier import blobs
 from luthier.core.errors import NoSpace
 from luthier.core.ports import BlobStore
@@ -69,10 +70,9 @@ def test_local_store_leaves_no_stray_file_when_a_put_breaks_off(tmp_path: Path) 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_put_that_does_not_fit_says_so_and_leaves_nothing(tmp_path: Path, full_disk: Callable[[int], None]) -> None:
+def test_put_that_does_not_fit_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     store = blobs.local(tmp_path)
-    full_disk(1_000_000)
     for chunks in ([b"x" * 9_000_000], [b"x" * 100_000] * 20):
-        with pytest.raises(NoSpace, match="disk of the stored files is full"):
+        with full_disk(1_000_000), pytest.raises(NoSpace, match="disk of the stored files is full"):
             store.put("files/a", chunks)
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -2,7 +2,6 @@
 
 import io
 import socket
-from collections.abc import Callable
 
 import httpx2
 import openai
@@ -10,6 +9,7 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 
 import rows
+from disk import full_disk
 from fakes import KEY
 from luthier.service.context import Context
 
@@ -126,11 +126,9 @@ def test_declared_length_over_the_cap_is_refused_before_it_is_read(url: str) -> 
     assert "body_too_large" in answer
 
 
-def test_upload_onto_a_full_disk_is_refused_in_words_and_nothing_of_it_stays(
-    client: OpenAI, context: Context, full_disk: Callable[[int], None]
-) -> None:
-    full_disk(6_000_000)
-    with pytest.raises(openai.InternalServerError, match="disk of the stored files is full") as caught:
+def test_upload_onto_a_full_disk_is_refused_in_words_and_nothing_of_it_stays(client: OpenAI, context: Context) -> None:
+    match = "disk of the stored files is full"
+    with full_disk(6_000_000), pytest.raises(openai.InternalServerError, match=match) as caught:
         client.files.create(file=("large.jsonl", b"x" * 8_000_000), purpose="fine-tune")
     assert caught.value.status_code == 507
     assert caught.value.response.headers["x-should-retry"] == "false"

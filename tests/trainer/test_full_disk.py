@@ -1,12 +1,12 @@
 """A disk that is full: the run ends in a clear verdict or a status of its own, and no file is half written."""
 
 import resource
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from runs import MakeRun, contents, events, start
 
+from disk import full_disk
 from luthier.core.errors import NoSpace
 from luthier.run_directory import EXIT_DISK_FULL, RunDirectory
 from luthier.trainer import loop
@@ -45,14 +45,12 @@ def test_disk_without_room_for_a_verdict_is_told_by_the_status_and_the_run_goes_
 
 @pytest.mark.parametrize("room", [400, 1500, 20_000, 60_000])
 def test_run_that_the_disk_stops_anywhere_goes_on_to_the_bytes_of_a_calm_one(
-    make_run: MakeRun, tmp_path: Path, full_disk: Callable[[int], None], room: int
+    make_run: MakeRun, tmp_path: Path, room: int
 ) -> None:
     calm, rough = make_run("calm"), make_run("rough")
     loop.train(calm, calm.read_spec(), Journal(calm), lambda: False)
-    full_disk(room)
-    with pytest.raises(NoSpace):
+    with full_disk(room), pytest.raises(NoSpace):
         loop.train(rough, rough.read_spec(), Journal(rough), lambda: False)
-    full_disk(1 << 30)
     loop.train(rough, rough.read_spec(), Journal(rough), lambda: False)
     assert contents(rough) == contents(calm)
     assert [event["step"] for event in events(rough) if event["kind"] == "metrics"] == list(range(1, 13))

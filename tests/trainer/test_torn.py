@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from runs import MakeRun, contents, events
 
+from disk import full_disk
 from luthier.core.errors import Conflict, LuthierError, NoSpace
 from luthier.run_directory import Message, Metrics, RunDirectory
 from luthier.trainer import __main__ as trainer
@@ -188,21 +189,10 @@ def test_adapter_that_the_last_update_broke_is_no_checkpoint_and_no_model(make_r
 
 
 def test_line_that_a_limit_cuts_short_is_not_there_at_all(make_run: MakeRun) -> None:
-    import resource
-    import signal
-
     run = half(make_run())
     before = run.events.read_bytes(), run.results.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[0]) + 10, limits[1]))
-        with pytest.raises(NoSpace, match="needs"):
-            run.append(Message(at=1.0, message="does not fit"))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[1]) + 5, limits[1]))
-        with pytest.raises(NoSpace, match="needs"):
-            results.append(run.results, Metrics(at=1, step=7, n_steps=9, train_loss=1, train_mean_token_accuracy=0))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with full_disk(len(before[0]) + 10), pytest.raises(NoSpace, match="needs"):
+        run.append(Message(at=1.0, message="does not fit"))
+    with full_disk(len(before[1]) + 5), pytest.raises(NoSpace, match="needs"):
+        results.append(run.results, Metrics(at=1, step=7, n_steps=9, train_loss=1, train_mean_token_accuracy=0))
     assert (run.events.read_bytes(), run.results.read_bytes()) == before
