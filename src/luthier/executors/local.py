@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from luthier.core.states import RunState
-from luthier.run_directory import RunDirectory
+from luthier.run_directory import DEVICE_VARIABLE, RunDirectory
 
 STOP_GRACE_S = 20.0
 
@@ -25,9 +25,12 @@ def allocator() -> dict[str, str]:
 class LocalExecutor:
     """Starts `python -m luthier.trainer RUN_DIR` in a session of its own: it outlives a crash of the service."""
 
-    def __init__(self, python: Path | None = None, stop_grace_s: float | None = None) -> None:
+    def __init__(
+        self, python: Path | None = None, stop_grace_s: float | None = None, device: str | None = None
+    ) -> None:
         self._python = python or Path(sys.executable)
         self._stop_grace_s = stop_grace_s
+        self._device = {} if device is None else {DEVICE_VARIABLE: device}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, run: Path) -> str:
@@ -38,7 +41,7 @@ class LocalExecutor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=allocator() | dict(os.environ),
+                env=allocator() | dict(os.environ) | self._device,
             )
         handle = f"pid:{process.pid}@{psutil.Process(process.pid).create_time():.2f}"
         self._children[handle] = process
