@@ -1,7 +1,6 @@
 """The training run, read from top to bottom: data, model, steps, checkpoints, verdict."""
 
 import math
-import resource
 import time
 from collections.abc import Callable
 from itertools import chain
@@ -18,6 +17,7 @@ from luthier.trainer import (
     batches,
     checkpoint,
     dataset,
+    device,
     evaluate,
     kernels,
     losses,
@@ -48,6 +48,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     last the resume point. Each is done again harmlessly, so a crash between any two of them changes no byte.
     """
     model.settle(spec.threads, spec.seed)
+    place = device.choose()
     journal.say(_first_words(spec))
 
     # Data: everything that can be wrong with the files is said before the model is loaded.
@@ -65,12 +66,12 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         )
         journal.say("Preprocessing completed for file validation file.")
 
-    origin = manifest.gather(run, spec)
+    origin = manifest.gather(run, spec, place)
 
     # Model and optimizer, as they were after the last saved step.
-    base = model.load_base(spec.base_folder, model.training_dtype())
-    compiled = kernels.load()
-    if compiled is None:
+    base = model.load_base(spec.base_folder, device.training_dtype(place), place)
+    compiled = kernels.load() if place.type == "cpu" else None
+    if compiled is None and place.type == "cpu":
         journal.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
     tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None, compiled)
     optimizer = torch.optim.AdamW(tuned.parameters.values(), lr=spec.learning_rate, weight_decay=0.0, fused=True)
@@ -121,7 +122,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         at=time.time(),
         trained_tokens=training.n_tokens * spec.n_epochs,
         seconds=time.monotonic() - began,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=device.peak_bytes(place),
     )
 
 
@@ -142,7 +143,7 @@ def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
     step_tokens = batches.supervised_tokens(sequences)
     sums = Sums()
     for group in batches.split(sequences, budget):
-        flat = batches.flatten(group)
+        flat = device.place(batches.flatten(group), tuned.place)
         hidden_NH = tuned.hidden(flat)
         gradient_NH, part = losses.with_gradient(
             hidden_NH, tuned.head_VH, flat.labels_N, flat.weights_N, step_tokens, tuned.compiled
@@ -158,19 +159,21 @@ def _step(
     if spec.lora.dropout > 0:
         # Dropout must not depend on how many steps this process has seen.
         torch.manual_seed(spec.seed * 1_000_003 + step)
-    sums = gradients(tuned, sequences, batches.TOKEN_BUDGET)
-    if not math.isfinite(sums.nats):
-        raise InvalidRequest(
-            "training_diverged",
-            f"The loss of step {step} is no longer a number. Lower learning_rate_multiplier and start a new job.",
-            param="hyperparameters.learning_rate_multiplier",
-        )
+    pending = gradients(tuned, sequences, batches.TOKEN_BUDGET)
     parameters: list[Tensor] = list(tuned.parameters.values())
     torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     for group in optimizer.param_groups:
         group["lr"] = rate(step, n_steps, spec.learning_rate)
     optimizer.step()
     optimizer.zero_grad()
+    # The only look at the device in a step, behind all its work. What a bad step did to the adapter dies with the run.
+    sums = pending.on_host()
+    if not math.isfinite(sums.nats):
+        raise InvalidRequest(
+            "training_diverged",
+            f"The loss of step {step} is no longer a number. Lower learning_rate_multiplier and start a new job.",
+            param="hyperparameters.learning_rate_multiplier",
+        )
     return sums
 
 

@@ -47,9 +47,9 @@ class Saver:
         began = time.monotonic()
         tensors = {}
         for name, parameter in sorted(parameters.items()):
-            tensors[f"adapter.{name}"] = parameter.detach()
+            tensors[f"adapter.{name}"] = parameter.detach().cpu()
             for moment in _MOMENTS:
-                tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+                tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment].cpu()
         metadata = {"progress": json.dumps(asdict(progress)), "spec": self._spec}
         self._path.parent.mkdir(exist_ok=True)
         write_durably(self._path, safetensors.torch.save(tensors, metadata))
@@ -66,8 +66,8 @@ class Saver:
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"adapter.{name}"])
                 optimizer.state[parameter] = {
-                    "step": torch.tensor(float(progress.step)),
-                    **{moment: tensors[f"{moment}.{name}"].clone() for moment in _MOMENTS},
+                    "step": torch.tensor(float(progress.step), device=parameter.device),
+                    **{moment: tensors[f"{moment}.{name}"].to(parameter.device, copy=True) for moment in _MOMENTS},
                 }
         return progress
 
