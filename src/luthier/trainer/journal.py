@@ -1,6 +1,7 @@
 """The run's event log as the trainer writes it: after a restart, nothing that is logged is logged again."""
 
 import time
+from typing import Literal
 
 from luthier.run_directory import CheckpointSaved, Failed, Message, Metrics, RunDirectory, RunEvent, Started, Succeeded
 
@@ -18,9 +19,9 @@ class Journal:
         for event, _ in run.tail():
             self._note(event)
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, level: Literal["info", "warning"] = "info") -> None:
         if message not in self._messages:
-            self.write(Message(at=time.time(), message=message))
+            self.write(Message(at=time.time(), level=level, message=message))
 
     def start(self, n_steps: int, n_examples: int, n_tokens: int, supervised_tokens: int) -> None:
         if not self._started:

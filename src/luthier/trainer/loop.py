@@ -20,8 +20,10 @@ from luthier.trainer import (
     device,
     evaluate,
     kernels,
+    layers,
     losses,
     manifest,
+    memory,
     model,
     probes,
     results,
@@ -75,6 +77,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         journal.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
     tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None, compiled)
     optimizer = torch.optim.AdamW(tuned.parameters.values(), lr=spec.learning_rate, weight_decay=0.0, fused=True)
+    budget = _arrange(tuned, training, spec, journal)
     saver = Saver(run, spec)
     resumed = saver.load(tuned.parameters, optimizer)
     results.rewind(run.results, resumed.step)
@@ -94,7 +97,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
             continue
         sequences = training.batch(indexes)
         step_began = time.monotonic()
-        sums = _step(tuned, optimizer, sequences, spec, step, n_steps)
+        sums = _step(tuned, optimizer, sequences, budget, spec, step, n_steps)
         cost = _cost(sequences, time.monotonic() - step_began)
         epoch_ends = step % steps_per_epoch == 0
         metrics = _measure(tuned, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
@@ -153,13 +156,36 @@ def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
     return sums
 
 
+def _arrange(tuned: Tuned, training: dataset.Dataset, spec: TrainSpec, journal: Journal) -> int:
+    """Fits the model's layers to the memory that is free; returns how many tokens go through them together."""
+    config, dtype, place = tuned.causal.config, tuned.head_VH.dtype, tuned.place
+    longest = max(len(sequence.token_ids) for sequence in training.all)
+    free = device.free_bytes(place)
+    if place.type == "cpu":
+        plan = memory.on_cpu(config, dtype, tuned.fused is not None, longest, training.n_tokens, free)
+    else:
+        plan = memory.on_gpu(config, dtype, longest, free)
+    if plan.short is not None:
+        journal.say(plan.short, "warning")
+    compiled = layers.compilation_pays(place, tuned.causal.num_parameters(), training.n_tokens * spec.n_epochs)
+    if plan.recompute or compiled:
+        layers.wrap(tuned.backbone, plan.recompute, compiled, spec.lora.dropout > 0)
+    return plan.tokens
+
+
 def _step(
-    tuned: Tuned, optimizer: torch.optim.AdamW, sequences: list[Rendered], spec: TrainSpec, step: int, n_steps: int
+    tuned: Tuned,
+    optimizer: torch.optim.AdamW,
+    sequences: list[Rendered],
+    budget: int,
+    spec: TrainSpec,
+    step: int,
+    n_steps: int,
 ) -> Sums:
     if spec.lora.dropout > 0:
         # Dropout must not depend on how many steps this process has seen.
         torch.manual_seed(spec.seed * 1_000_003 + step)
-    pending = gradients(tuned, sequences, batches.TOKEN_BUDGET)
+    pending = gradients(tuned, sequences, budget)
     parameters: list[Tensor] = list(tuned.parameters.values())
     torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     for group in optimizer.param_groups:
