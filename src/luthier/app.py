@@ -59,8 +59,9 @@ def build(settings: Settings) -> Service:
         threads=settings.serve_threads,
     )
     serving = Serving(context, engine, check_parity)
+    executor = LocalExecutor(device=settings.train_device)
     supervisor = Supervisor(
-        context, LocalExecutor(), serving, settings.tick_s, settings.train_threads, settings.save_interval_s
+        context, executor, serving, settings.tick_s, settings.train_threads, settings.save_interval_s
     )
 
     @asynccontextmanager
@@ -98,7 +99,7 @@ def open_data(settings: Settings) -> Iterator[Context]:
 
 def patient_executor() -> Executor:
     """For commands that wait for a run themselves: whoever stops one can wait for the end of a long step."""
-    return LocalExecutor(stop_grace_s=PATIENT_STOP_S)
+    return LocalExecutor(stop_grace_s=PATIENT_STOP_S, device=Settings().train_device)
 
 
 def _context(settings: Settings, database: Database) -> Context:

@@ -29,6 +29,10 @@ RESULT_COLUMNS = (
 )
 """The guide's seven columns, in its order (fine-tuning-python.md, "Analyze your customized model")."""
 
+DEVICE_VARIABLE = "LUTHIER_TRAIN_DEVICE"
+"""The environment variable by which an executor names the trainer's device: auto, cpu or cuda. No part of the spec:
+it belongs to the machine, and a run may go on elsewhere."""
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,6 +1,7 @@
 """One frozen Settings: LUTHIER_* variables over luthier.toml over defaults."""
 
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 from pydantic import Field, SecretStr
@@ -29,6 +30,7 @@ class Settings(BaseSettings):
     tick_s: float = Field(default=0.5, gt=0)
     train_threads: int | None = Field(default=None, ge=1)
     save_interval_s: float = Field(default=60.0, gt=0)
+    train_device: Literal["auto", "cpu", "cuda"] = "auto"
     serve_threads: int | None = Field(default=None, ge=1)
     serve_slots: int = Field(default=8, ge=1)
     serve_context_tokens: int = Field(default=16_384, ge=512)

@@ -11,7 +11,7 @@ import pytest
 from luthier.core.ports import Ending, Executor
 from luthier.core.states import RunState
 from luthier.executors.local import LOOKS_TO_DIE, LocalExecutor
-from luthier.run_directory import RunDirectory
+from luthier.run_directory import DEVICE_VARIABLE, RunDirectory
 
 SLEEPER = "#!/bin/sh\nexec sleep 60\n"
 STUBBORN = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n"
@@ -167,3 +167,17 @@ def test_run_writes_into_its_own_log(tmp_path: Path, run: Path) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert RunDirectory(run).log.read_text() == "-m luthier.trainer to stderr\n"
     assert executor.look(handle) is RunState.GONE
+
+
+def test_run_is_told_the_device_and_nothing_where_none_is_named(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DEVICE_VARIABLE, raising=False)
+    teller = program(tmp_path, f'#!/bin/sh\necho "device: ${DEVICE_VARIABLE}"\n')
+    for device in ("cpu", None):
+        executor = LocalExecutor(teller, device=device)
+        handle = executor.start(run)
+        pid = int(handle.removeprefix("pid:").partition("@")[0])
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert executor.look(handle) is RunState.GONE
+    assert RunDirectory(run).log.read_text() == "device: cpu\ndevice: \n"

@@ -15,7 +15,7 @@ import psutil
 from luthier.core.ports import Ending
 from luthier.core.states import RunState
 from luthier.executors import memory
-from luthier.run_directory import RunDirectory
+from luthier.run_directory import DEVICE_VARIABLE, RunDirectory
 
 STOP_GRACE_S = 20.0
 LOOKS_TO_DIE = 4
@@ -63,10 +63,12 @@ class LocalExecutor:
         python: Path | None = None,
         stop_grace_s: float = STOP_GRACE_S,
         memory_kills: Callable[[], int] = memory.kills,
+        device: str | None = None,
     ) -> None:
         self._python = python or Path(sys.executable)
         self._stop_grace_s = stop_grace_s
         self._memory_kills = memory_kills
+        self._device = {} if device is None else {DEVICE_VARIABLE: device}
         self._children: dict[str, _Child] = {}
         self._endings: dict[str, Ending] = {}
 
@@ -79,7 +81,7 @@ class LocalExecutor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=allocator() | dict(os.environ),
+                env=allocator() | dict(os.environ) | self._device,
             )
         handle = _handle(psutil.Process(process.pid))
         kills = deque([self._memory_kills()], maxlen=LOOKS_TO_DIE)

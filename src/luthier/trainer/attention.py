@@ -9,7 +9,9 @@ import transformers
 from torch import Tensor
 from torch.nn import functional
 
+from luthier.trainer import varlen
 from luthier.trainer.batches import Segment
+from luthier.trainer.varlen import Lengths
 
 NAME = "luthier_segments"
 
@@ -31,6 +33,11 @@ def segment_attention(
     scaling: float,
     segments: tuple[Segment, ...] | None = None,
     seen: Sequence[Tensor] | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_k: Tensor | None = None,
+    max_length_q: int = 0,
+    max_length_k: int = 0,
+    gathered_K: Tensor | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -38,7 +45,8 @@ def segment_attention(
 ) -> tuple[Tensor, None]:
     """Attention per segment of the row, after those that it goes on from; `segments` is None for a single one.
 
-    When decoding from a cache, `seen` names for each query the places of its own keys in the cache instead.
+    With `cu_seq_lens_q` and what belongs to it (varlen.Lengths) the segments are told in the GPU kernel's own way. When
+    decoding from a cache, `seen` names for each query the places of its own keys in the cache instead.
     """
     if attention_mask is not None or softcap is not None or s_aux is not None:
         raise NotImplementedError("attention with a mask, soft cap or sinks is not supported")
@@ -48,8 +56,12 @@ def segment_attention(
             key_BGKD, value_BGKD = key_BGTD.index_select(2, keys_K), value_BGTD.index_select(2, keys_K)
             outputs.append(_attend(query_BHTD[:, :, place : place + 1], key_BGKD, value_BGKD, scaling, False))
         return torch.cat(outputs, dim=2).transpose(1, 2), None
-    if sliding_window is not None and int(_longest(segments, query_BHTD.shape[2])) > sliding_window:
+    longest = max_length_k or _longest(segments, query_BHTD.shape[2])
+    if sliding_window is not None and longest > sliding_window:
         raise NotImplementedError("examples longer than the model's sliding window are not supported")
+    if cu_seq_lens_q is not None and cu_seq_lens_k is not None:
+        given = Lengths(cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, gathered_K)
+        return varlen.attend(query_BHTD, key_BGTD, value_BGTD, scaling, given), None
     if segments is None or len(segments) == 1:
         return _attend(query_BHTD, key_BGTD, value_BGTD, scaling, True).transpose(1, 2), None
     for segment in segments:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from luthier.data.render import Rendered
-from luthier.trainer import batches, losses
+from luthier.trainer import batches, device, losses
 from luthier.trainer.losses import Sums
 from luthier.trainer.model import Tuned
 
@@ -17,10 +17,10 @@ def evaluate(tuned: Tuned, sequences: Sequence[Rendered]) -> Sums:
     tuned.causal.eval()
     sums = Sums()
     for group in batches.split(sequences, batches.EVALUATION_BUDGET):
-        flat = batches.flatten(group)
+        flat = device.place(batches.flatten(group), tuned.place)
         sums += losses.measure(tuned.hidden(flat), tuned.head_VH, flat.labels_N, flat.weights_N, tuned.compiled)
     tuned.causal.train(was_training)
-    return sums
+    return sums.on_host()
 
 
 def interval(n_steps: int) -> int:

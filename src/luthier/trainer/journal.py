@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from luthier.run_directory import (
     CheckpointSaved,
@@ -41,9 +42,9 @@ class Journal:
         """The folders of checkpoints that were told and did not make way for newer ones."""
         return frozenset(self._checkpoints - self._dropped)
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, level: Literal["info", "warning"] = "info") -> None:
         if message not in self._messages:
-            self.write(Message(at=time.time(), message=message))
+            self.write(Message(at=time.time(), level=level, message=message))
 
     def start(self, n_steps: int, n_examples: int, n_tokens: int, supervised_tokens: int) -> None:
         if not self._started:

@@ -1,7 +1,6 @@
 """The training run, read from top to bottom: data, model, steps, checkpoints, verdict."""
 
 import math
-import resource
 import time
 from collections.abc import Callable
 from itertools import chain
@@ -18,10 +17,13 @@ from luthier.trainer import (
     batches,
     checkpoint,
     dataset,
+    device,
     evaluate,
     kernels,
+    layers,
     losses,
     manifest,
+    memory,
     model,
     probes,
     results,
@@ -50,12 +52,13 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     last the resume point. Each is done again harmlessly, so a crash between any two of them changes no byte.
     """
     model.settle(spec.threads, spec.seed)
+    place = device.choose()
     journal.say(_first_words(spec))
 
     # Data: everything that can be wrong with the files is said before the model is loaded.
     tokenizer = FolderTokenizer(model.source(spec.base_folder))
     renderer = Renderer(tokenizer, spec.context_tokens)
-    origin = manifest.gather(run, spec)
+    origin = manifest.gather(run, spec, place)
     sources = _sources(run, spec, origin)
     loaded = []
     for source in sources:
@@ -66,12 +69,13 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     training, validation = loaded[0], loaded[1] if spec.has_validation else None
 
     # Model and optimizer, as they were after the last saved step.
-    base = model.load_base(spec.base_folder, model.training_dtype())
-    compiled = kernels.load()
-    if compiled is None:
+    base = model.load_base(spec.base_folder, device.training_dtype(place), place)
+    compiled = kernels.load() if place.type == "cpu" else None
+    if compiled is None and place.type == "cpu":
         journal.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
     tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None, compiled)
     optimizer = torch.optim.AdamW(tuned.parameters.values(), lr=spec.learning_rate, weight_decay=0.0, fused=True)
+    budget = _arrange(tuned, training, spec, journal)
     saver = Saver(run, spec)
     resumed = saver.load(tuned.parameters, optimizer, journal)
     results.rebuild(run, resumed.step)
@@ -89,7 +93,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
             continue
         sequences = training.batch(indexes)
         step_began = time.monotonic()
-        sums = _step(tuned, optimizer, sequences, spec, step, n_steps)
+        sums = _step(tuned, optimizer, sequences, budget, spec, step, n_steps)
         cost = _cost(sequences, time.monotonic() - step_began)
         epoch_ends = step % steps_per_epoch == 0
         metrics = _measure(tuned, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
@@ -123,7 +127,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         at=time.time(),
         trained_tokens=training.n_tokens * spec.n_epochs,
         seconds=time.monotonic() - began,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=device.peak_bytes(place),
     )
 
 
@@ -144,7 +148,7 @@ def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
     step_tokens = batches.supervised_tokens(sequences)
     sums = Sums()
     for group in batches.split(sequences, budget):
-        flat = batches.flatten(group)
+        flat = device.place(batches.flatten(group), tuned.place)
         hidden_NH = tuned.hidden(flat)
         gradient_NH, part = losses.with_gradient(
             hidden_NH, tuned.head_VH, flat.labels_N, flat.weights_N, step_tokens, tuned.compiled
@@ -154,25 +158,50 @@ def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
     return sums
 
 
+def _arrange(tuned: Tuned, training: dataset.Dataset, spec: TrainSpec, journal: Journal) -> int:
+    """Fits the model's layers to the memory that is free; returns how many tokens go through them together."""
+    config, dtype, place = tuned.causal.config, tuned.head_VH.dtype, tuned.place
+    longest = max(len(sequence.token_ids) for sequence in training.all)
+    free = device.free_bytes(place)
+    if place.type == "cpu":
+        plan = memory.on_cpu(config, dtype, tuned.fused is not None, longest, training.n_tokens, free)
+    else:
+        plan = memory.on_gpu(config, dtype, longest, free)
+    if plan.short is not None:
+        journal.say(plan.short, "warning")
+    compiled = layers.compilation_pays(place, tuned.causal.num_parameters(), training.n_tokens * spec.n_epochs)
+    if plan.recompute or compiled:
+        layers.wrap(tuned.backbone, plan.recompute, compiled, spec.lora.dropout > 0)
+    return plan.tokens
+
+
 def _step(
-    tuned: Tuned, optimizer: torch.optim.AdamW, sequences: list[Rendered], spec: TrainSpec, step: int, n_steps: int
+    tuned: Tuned,
+    optimizer: torch.optim.AdamW,
+    sequences: list[Rendered],
+    budget: int,
+    spec: TrainSpec,
+    step: int,
+    n_steps: int,
 ) -> Sums:
     if spec.lora.dropout > 0:
         # Dropout must not depend on how many steps this process has seen.
         torch.manual_seed(spec.seed * 1_000_003 + step)
-    sums = gradients(tuned, sequences, batches.TOKEN_BUDGET)
-    if not math.isfinite(sums.nats):
-        raise InvalidRequest(
-            "training_diverged",
-            f"The loss of step {step} is no longer a number. Lower learning_rate_multiplier and start a new job.",
-            param="hyperparameters.learning_rate_multiplier",
-        )
+    pending = gradients(tuned, sequences, budget)
     parameters: list[Tensor] = list(tuned.parameters.values())
     torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     for group in optimizer.param_groups:
         group["lr"] = rate(step, n_steps, spec.learning_rate)
     optimizer.step()
     optimizer.zero_grad()
+    # The only look at the device in a step, behind all its work. What a bad step did to the adapter dies with the run.
+    sums = pending.on_host()
+    if not math.isfinite(sums.nats):
+        raise InvalidRequest(
+            "training_diverged",
+            f"The loss of step {step} is no longer a number. Lower learning_rate_multiplier and start a new job.",
+            param="hyperparameters.learning_rate_multiplier",
+        )
     return sums
 
 

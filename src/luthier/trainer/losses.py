@@ -16,27 +16,40 @@ from luthier.trainer.workspace import Workspace
 _CHUNK_LOGITS = 2**25
 """Logits per chunk, 64 MB in bf16: a product of some 600 rows with the head is twice as fast as one of 200."""
 
+_CHUNK_LOGITS_GPU = 2**26
+"""The same on a GPU: fewer rows would wait for the head to be read rather than for products."""
+
+GPU_BYTES = _CHUNK_LOGITS_GPU * (2 + 4 + 2)
+"""What a chunk takes there: logits in bf16, in float32, and their gradient."""
+
 _space = Workspace()
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Sums over supervised tokens: nats times weight, right guesses, and how many tokens there were."""
+    """Sums over supervised tokens: nats times weight, right guesses, and how many tokens there were.
 
-    nats: float = 0.0
-    correct: int = 0
+    Tensors until `on_host`: each look at a number on a GPU waits for all that it has still to do.
+    """
+
+    nats: float | Tensor = 0.0
+    correct: int | Tensor = 0
     tokens: int = 0
+
+    def on_host(self) -> "Sums":
+        """The same in plain numbers."""
+        return Sums(float(self.nats), int(self.correct), self.tokens)
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(self.nats + other.nats, self.correct + other.correct, self.tokens + other.tokens)
 
     @property
     def loss(self) -> float:
-        return self.nats / self.tokens
+        return float(self.nats) / self.tokens
 
     @property
     def accuracy(self) -> float:
-        return self.correct / self.tokens
+        return int(self.correct) / self.tokens
 
 
 def with_gradient(
@@ -64,21 +77,26 @@ def _chunked(
     wanted: tuple[Tensor, Tensor] | None,
 ) -> Sums:
     """The sums; with `wanted`, factors [N] and a place [N, H], the gradient as well."""
-    size = max(1, _CHUNK_LOGITS // head_VH.shape[0])
-    nats, correct = 0.0, 0
+    size = max(1, (_CHUNK_LOGITS if head_VH.is_cpu else _CHUNK_LOGITS_GPU) // head_VH.shape[0])
+    sums = Sums()
     for start in range(0, len(labels_N), size):
         chunk = slice(start, start + size)
         labels_C = labels_N[chunk]
         factors_C = wanted[0][chunk] if wanted else None
-        logits_CV = _space.take("logits", 0, (len(labels_C), head_VH.shape[0]), head_VH.dtype)
-        torch.mm(hidden_NH[chunk], head_VH.T, out=logits_CV)
+        logits_CV = _logits(hidden_NH[chunk], head_VH)
         entropy = _cross_entropy if compiled is None else functools.partial(_compiled, compiled)
         logits_CV, nats_C, correct_C = entropy(logits_CV, labels_C, factors_C)
-        nats += float((nats_C.double() * weights_N[chunk]).sum())
-        correct += int(correct_C.sum())
+        sums += Sums((nats_C.double() * weights_N[chunk]).sum(), correct_C.sum(), len(labels_C))
         if wanted:
             wanted[1][chunk] = logits_CV @ head_VH
-    return Sums(nats, correct, len(labels_N))
+    return sums
+
+
+def _logits(hidden_CH: Tensor, head_VH: Tensor) -> Tensor:
+    if not head_VH.is_cpu:  # torch keeps a GPU's memory for the next chunk by itself
+        return torch.mm(hidden_CH, head_VH.T)
+    logits_CV = _space.take("logits", 0, (len(hidden_CH), head_VH.shape[0]), head_VH.dtype)
+    return torch.mm(hidden_CH, head_VH.T, out=logits_CV)
 
 
 def _compiled(

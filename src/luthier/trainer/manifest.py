@@ -56,7 +56,7 @@ class Origin:
         )
 
 
-def gather(run: RunDirectory, spec: TrainSpec) -> Origin:
+def gather(run: RunDirectory, spec: TrainSpec, place: torch.device) -> Origin:
     """Reads every file of the run and of the base once, whole."""
     hf = spec.base_folder / "hf"
     inputs = {
@@ -71,7 +71,7 @@ def gather(run: RunDirectory, spec: TrainSpec) -> Origin:
         spec=spec,
         inputs={name: manifest.sha256_of(path) for name, path in inputs.items()},
         versions=_versions(),
-        hardware=_hardware(),
+        hardware=_hardware(place),
         parent_adapter=manifest.sha256_of(run.parent / manifest.ADAPTER_FILE) if spec.continued else None,
     )
 
@@ -87,14 +87,14 @@ def _versions() -> dict[str, str]:
     return versions | {"luthier_code": code.hexdigest(), "kernels": kernels.identity()}
 
 
-def _hardware() -> Hardware:
+def _hardware(place: torch.device) -> Hardware:
     capabilities = torch.cpu.get_capabilities()
     isa = [torch.backends.cpu.get_cpu_capability(), *(name for name in _DECIDING_ISA if capabilities.get(name))]
     return Hardware(
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)),
         isa=" ".join(isa),
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        gpu=torch.cuda.get_device_name(place) if place.type == "cuda" else None,
     )
 
 

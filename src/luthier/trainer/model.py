@@ -17,7 +17,7 @@ from torch import Tensor
 
 from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import attention, fused, lora, rotary
+from luthier.trainer import attention, device, fused, lora, rotary, varlen
 from luthier.trainer.batches import Flat
 from luthier.trainer.fused import Fused
 from luthier.trainer.kernels import Kernels
@@ -41,6 +41,13 @@ class Tuned:
     config: peft.LoraConfig | None = field(repr=False, default=None)
     compiled: Kernels | None = field(repr=False, default=None)
     fused: Fused | None = field(repr=False, default=None)
+    varlen: bool = False
+    """Whether attention takes a batch's segments as a GPU's varlen kernel has them."""
+
+    @property
+    def place(self) -> torch.device:
+        """Where it computes; batches go there by device.place."""
+        return self.head_VH.device
 
     def hidden(self, flat: Flat) -> Tensor:
         """The hidden states [N, H] at the positions that predict a supervised token; `backward` may follow."""
@@ -49,8 +56,8 @@ class Tuned:
         output = self.backbone(
             input_ids=flat.token_ids_T[None],
             position_ids=flat.positions_T[None],
-            segments=flat.segments,
             use_cache=False,
+            **self._told(flat),
         )
         hidden_NH: Tensor = output.last_hidden_state[0].index_select(0, flat.sources_N)
         return hidden_NH
@@ -61,6 +68,12 @@ class Tuned:
             self.fused.backward(gradient_NH)
         else:
             hidden_NH.backward(gradient_NH)  # type: ignore[no-untyped-call]
+
+    def _told(self, flat: Flat) -> dict[str, Any]:
+        """What attention is told of the batch's segments, made once for all layers."""
+        if not self.varlen:
+            return {"segments": flat.segments}
+        return device.place(varlen.lengths(flat.segments), self.place).arguments()
 
     def release(self) -> None:
         """Gives back what the last step's activations took, before something else needs much memory."""
@@ -73,19 +86,14 @@ def settle(threads: int | None, seed: int) -> None:
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
+    # cuBLAS promises equal results only with a workspace of its own; read when a GPU is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Its companion that fills each new tensor first costs a sixth of a step, and we read no memory before writing it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("peft").setLevel(logging.ERROR)
     attention.register()
-
-
-def training_dtype() -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively; elsewhere it would be emulated, slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
-    fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16")
-    return torch.bfloat16 if fast else torch.float32
 
 
 def source(folder: Path) -> Path:
@@ -100,8 +108,8 @@ def source(folder: Path) -> Path:
     return folder / "hf"
 
 
-def load_base(folder: Path, dtype: torch.dtype) -> Any:
-    """The frozen base model of `folder`/hf. Raises Unavailable or InvalidRequest where it cannot be used."""
+def load_base(folder: Path, dtype: torch.dtype, where: torch.device = device.CPU) -> Any:
+    """The frozen base model of `folder`/hf, on a device. Raises Unavailable or InvalidRequest if it cannot be used."""
     causal = transformers.AutoModelForCausalLM.from_pretrained(
         source(folder),
         dtype=dtype,
@@ -116,6 +124,7 @@ def load_base(folder: Path, dtype: torch.dtype) -> Any:
             "base_model_not_supported", f"The base model scales its logits ({scaled[0]}), which training cannot yet do."
         )
     causal.requires_grad_(False)
+    causal.to(where)
     rotary.steady(getattr(causal.get_decoder(), "rotary_emb", None))
     return causal.eval()
 
@@ -167,12 +176,13 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, comp
         config,
         compiled,
         fused.build(base, compiled),
+        varlen.fits(base.config, base.dtype, base.device),
     )
 
 
 def adapter_tensors(tuned: Tuned) -> dict[str, Tensor]:
-    """The adapter as PEFT names and stores it, in the order of names."""
-    return {name: tuned.parameters[name].detach().contiguous() for name in sorted(tuned.parameters)}
+    """The adapter as PEFT names and stores it, in the order of names, on the CPU."""
+    return {name: tuned.parameters[name].detach().cpu().contiguous() for name in sorted(tuned.parameters)}
 
 
 @contextmanager
@@ -182,7 +192,7 @@ def exact(tuned: Tuned) -> Iterator[str]:
     Probes made so prove what is served: an engine computes from the same stored weights, with its own rounding.
     """
     frozen = {id(tensor): tensor for tensor in tuned.causal.parameters() if not tensor.requires_grad}.values()
-    if sum(tensor.numel() for tensor in frozen) > EXACT_PROBES_MAX_PARAMETERS:
+    if not _can_be_lifted(sum(tensor.numel() for tensor in frozen), tuned.place):
         yield str(tuned.head_VH.dtype).removeprefix("torch.")
         return
     kept = [(tensor, tensor.data) for tensor in frozen]
@@ -193,6 +203,12 @@ def exact(tuned: Tuned) -> Iterator[str]:
     finally:
         for tensor, data in kept:
             tensor.data = data
+
+
+def _can_be_lifted(n_parameters: int, place: torch.device) -> bool:
+    """Whether a float32 copy is small enough; a GPU has no other memory to fall back on, so there it must be free."""
+    fits = place.type != "cuda" or n_parameters * torch.float32.itemsize < device.free_bytes(place)
+    return fits and n_parameters <= EXACT_PROBES_MAX_PARAMETERS
 
 
 def _saved_names(adapted: Any) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ def prepare(source: Path, folder: Path, name: str) -> None:
     """Writes `folder`/hf and `folder`/probes.json from `source`; the same source gives the same bytes."""
     # Imported here so that main can set the environment that these libraries read on import.
     from luthier.data.render import Renderer
-    from luthier.trainer import model, probes
+    from luthier.trainer import device, model, probes
     from luthier.trainer.tokenizer import FolderTokenizer
 
     model.settle(None, 0)
@@ -66,7 +66,7 @@ def prepare(source: Path, folder: Path, name: str) -> None:
 
     # Read back what was written: that is what will be trained and served.
     chat = FolderTokenizer(folder / "hf")
-    base = model.without_adapter(model.load_base(folder, model.training_dtype()))
+    base = model.without_adapter(model.load_base(folder, device.training_dtype()))
     asked = probes.prompts((), Renderer(chat, probes.MAX_PROMPT_TOKENS))
     write_durably(folder / probes.FILE, probes.compute(base, chat, asked, name))
 

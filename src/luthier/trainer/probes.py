@@ -76,28 +76,29 @@ def _greedy(causal: Any, prompts: Sequence[list[int]], end_ids: frozenset[int]) 
     """
     cache = transformers.DynamicCache()
     ends = list(accumulate(map(len, prompts)))
-    seen = [torch.arange(end - len(prompt), end) for prompt, end in zip(prompts, ends, strict=True)]
+    place = causal.device
+    seen = [torch.arange(end - len(prompt), end, device=place) for prompt, end in zip(prompts, ends, strict=True)]
     output = causal(
-        input_ids=torch.tensor([list(chain.from_iterable(prompts))]),
-        position_ids=torch.cat([torch.arange(len(prompt)) for prompt in prompts])[None],
+        input_ids=torch.tensor([list(chain.from_iterable(prompts))], device=place),
+        position_ids=torch.cat([torch.arange(len(prompt), device=place) for prompt in prompts])[None],
         segments=batches.lined_up([len(prompt) for prompt in prompts]),
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=torch.tensor(ends) - 1,
+        logits_to_keep=torch.tensor(ends, device=place) - 1,
     )
     found: list[list[dict[str, object]]] = [[] for _ in prompts]
     for turn in range(POSITIONS):
-        logprobs_PV = output.logits[0].float().log_softmax(dim=1)
+        logprobs_PV = output.logits[0].float().log_softmax(dim=1).cpu()
         top_P = [_top(logprobs_V) for logprobs_V in logprobs_PV]
         for positions, top in zip(found, top_P, strict=True):
             if not positions or positions[-1]["token_id"] not in end_ids:
                 positions.append({"token_id": top[0][0], "top": top})
         written = ends[-1] + turn * len(prompts)
-        seen = [torch.cat([own, torch.tensor([written + place])]) for place, own in enumerate(seen)]
+        seen = [torch.cat([own, torch.tensor([written + row], device=place)]) for row, own in enumerate(seen)]
         if turn + 1 < POSITIONS:
             output = causal(
-                input_ids=torch.tensor([[top[0][0] for top in top_P]]),
-                position_ids=torch.tensor([[len(prompt) + turn for prompt in prompts]]),
+                input_ids=torch.tensor([[top[0][0] for top in top_P]], device=place),
+                position_ids=torch.tensor([[len(prompt) + turn for prompt in prompts]], device=place),
                 seen=seen,
                 past_key_values=cache,
                 use_cache=True,

@@ -56,9 +56,9 @@ class Saver:
         began = self._clock()
         tensors = {}
         for name, parameter in parameters.items():
-            tensors[f"adapter.{name}"] = parameter.detach()
+            tensors[f"adapter.{name}"] = parameter.detach().cpu()
             for moment in _MOMENTS:
-                tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+                tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment].cpu()
         metadata = {"progress": json.dumps(asdict(progress)), "spec": self._spec}
         metadata["sha256"] = _digest(metadata, tensors)
         make_folder(self._path.parent)
@@ -88,8 +88,8 @@ class Saver:
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"adapter.{name}"])
                 optimizer.state[parameter] = {
-                    "step": torch.tensor(float(progress.step)),
-                    **{moment: tensors[f"{moment}.{name}"].clone() for moment in _MOMENTS},
+                    "step": torch.tensor(float(progress.step), device=parameter.device),
+                    **{moment: tensors[f"{moment}.{name}"].to(parameter.device, copy=True) for moment in _MOMENTS},
                 }
         return progress
 
