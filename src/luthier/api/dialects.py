@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from luthier.core import errors
+from luthier.api.error_shapes import azure_error, azure_v1_error, openai_error
 from luthier.core.errors import LuthierError
 from luthier.core.models import Attempt, Checkpoint, Event, File, Job
 from luthier.core.states import EventLevel, JobStatus
@@ -29,33 +29,6 @@ _AZURE_STATUS = {status: str(status) for status in JobStatus} | {
 # OpenAI API reference, "The fine-tuning job event object"; AV1 agrees. A1021 `LogLevel` writes `warning` out.
 _OPENAI_LEVEL = {EventLevel.INFO: "info", EventLevel.WARNING: "warn", EventLevel.ERROR: "error"}
 _AZURE_LEVEL = {level: str(level) for level in EventLevel}
-
-# Azure's own words for our codes: A1021 `ErrorCode`, and those that its gateway is known to send (contract section 15).
-_AZURE_CODES = {
-    "invalid_api_key": "401",
-    "missing_api_key": "401",
-    "deployment_not_found": "DeploymentNotFound",
-    "invalid_training_file": "jsonlValidationFailed",
-    "invalid_validation_file": "jsonlValidationFailed",
-    "missing_api_version": "MissingApiVersionParameter",
-    "route_not_found": "404",
-}
-_AZURE_KINDS: dict[type[LuthierError], str] = {
-    errors.InvalidRequest: "invalidPayload",
-    errors.Unsupported: "invalidPayload",
-    errors.TooLarge: "invalidPayload",
-    errors.Unauthenticated: "unauthorized",
-    errors.NotFound: "notFound",
-    errors.Conflict: "conflict",
-    errors.Unavailable: "serviceUnavailable",
-    errors.UpstreamFailed: "internalFailure",
-    errors.NoSpace: "serviceUnavailable",
-}
-_OPENAI_TYPES: dict[type[LuthierError], str] = {
-    errors.Unavailable: "server_error",
-    errors.UpstreamFailed: "server_error",
-    errors.NoSpace: "server_error",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,32 +191,6 @@ class Dialect:
 
 def unix(time: datetime | None) -> int | None:
     return None if time is None else int(time.timestamp())
-
-
-def openai_error(error: LuthierError) -> Shape:
-    """OpenAI's `{"error": {message, type, param, code}}`, all four always there."""
-    kind = _OPENAI_TYPES.get(type(error), "invalid_request_error")
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-
-
-def azure_error(error: LuthierError) -> Shape:
-    """A1021 `ErrorResponse`; `param` and our own word beside Azure's code for those who look."""
-    code = _AZURE_CODES.get(error.code) or _AZURE_KINDS.get(type(error), "internalFailure")
-    shape: Shape = {"code": code, "message": error.message, "innererror": {"code": error.code}}
-    if error.param is not None:
-        shape |= {"target": error.param, "param": error.param}
-    if error.details:
-        shape["details"] = [
-            {"code": detail.code, "message": detail.message, "target": detail.param} for detail in error.details
-        ]
-    return {"error": shape}
-
-
-def azure_v1_error(error: LuthierError) -> Shape:
-    """AV1 `AzureOpenAIErrorResponse`: Azure's codes in OpenAI's envelope (contract section 15)."""
-    azure = azure_error(error)["error"]
-    shape = {"message": error.message, "type": "error", "param": error.param, "code": azure["code"]}
-    return {"error": shape | {"inner_error": azure["innererror"]}}
 
 
 OPENAI = Dialect(

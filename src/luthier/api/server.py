@@ -1,5 +1,6 @@
 """The ASGI application: routers of every dialect, health, and the one place where errors become HTTP."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -20,9 +21,12 @@ STATUS: dict[type[LuthierError], int] = {
     errors.InvalidRequest: 400,
     errors.Unsupported: 400,
     errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.TooLarge: 413,
+    errors.QuotaExceeded: 429,
+    errors.RateLimited: 429,
     errors.UpstreamFailed: 500,
     errors.Unavailable: 503,
     errors.NoSpace: 507,
@@ -64,7 +68,12 @@ def answer(scope: Scope, error: LuthierError, status: int | None = None) -> JSON
     path = str(scope["path"])
     shape = arm.error(error) if path.startswith(arm.PREFIX) else dialects.of_path(path).error(error)
     code = status or STATUS[type(error)]
-    headers = {} if code in (429, 503) else {"x-should-retry": "false"}
+    headers = {} if isinstance(error, errors.RateLimited | errors.Unavailable) else {"x-should-retry": "false"}
+    if isinstance(error, errors.RateLimited):
+        headers |= {
+            "retry-after": str(math.ceil(error.retry_after_s)),
+            "retry-after-ms": str(math.ceil(error.retry_after_s * 1000)),
+        }
     if code == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(shape, code, headers)

@@ -36,6 +36,10 @@ class Unauthenticated(LuthierError):
     """No key, or one that opens nothing."""
 
 
+class Forbidden(LuthierError):
+    """The caller is known, and its role does not allow this."""
+
+
 class NotFound(LuthierError):
     """The named thing does not exist, or not for this caller."""
 
@@ -46,6 +50,18 @@ class Conflict(LuthierError):
 
 class TooLarge(LuthierError):
     """More bytes than the limit."""
+
+
+class RateLimited(LuthierError):
+    """Too much in too short a time; the same request may succeed after `retry_after_s`."""
+
+    def __init__(self, code: str, message: str, retry_after_s: float, param: str | None = None) -> None:
+        super().__init__(code, message, param)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(LuthierError):
+    """The resource holds as much of something as it may; something must go, or the quota rise."""
 
 
 class Unsupported(LuthierError):
