@@ -1,5 +1,6 @@
 """luthier train: a whole run without a service, what it refuses before it begins, Ctrl-C and going on."""
 
+import fcntl
 import hashlib
 import json
 import signal
@@ -107,14 +108,16 @@ def test_interrupt_saves_and_says_how_to_go_on_and_the_same_command_goes_on(alon
         for line in process.stdout:
             if line.startswith("step "):
                 break
-        held = alone(*command)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == 1
     assert "The same command again goes on from the last save" in said
-    assert (held.exit_code, "A trainer is at work" in held.stderr) == (1, True)
     run = RunDirectory(tmp_path / "out")
     assert not run.is_held()
+    with run.lock.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        held = alone(*command)
+    assert (held.exit_code, "A trainer is at work" in held.stderr) == (1, True)
     stopped = [event.step for event, _ in run.tail() if isinstance(event, Metrics)]
     assert 0 < len(stopped) < 500
     done = alone(*command, "--json")
