@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -103,6 +103,20 @@ def flatten(sequences: Sequence[Rendered], share: bool = True) -> Flat:
         torch.tensor(sources),
         torch.tensor(labels),
         torch.tensor(weights, dtype=torch.float32),
+    )
+
+
+def rounded(flat: Flat, multiple: int) -> Flat:
+    """The same with a last segment that nobody reads, so that the row's length is a multiple of so many tokens."""
+    n_tokens = len(flat.token_ids_T)
+    missing = -n_tokens % multiple
+    if not missing:
+        return flat
+    return replace(
+        flat,
+        token_ids_T=torch.cat([flat.token_ids_T, torch.zeros(missing, dtype=flat.token_ids_T.dtype)]),
+        positions_T=torch.cat([flat.positions_T, torch.arange(missing)]),
+        segments=(*flat.segments, Segment(n_tokens, missing)),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luthier.trainer import kernels, lora, rotary, tile_attention
+from luthier.trainer import batches, kernels, lora, rotary, tile_attention
 from luthier.trainer.batches import TOKEN_BUDGET, Flat
 from luthier.trainer.grouped_attention import Attention
 from luthier.trainer.kernels import Kernels
@@ -24,6 +24,10 @@ from luthier.trainer.workspace import Workspace
 
 _UNBIASED = frozenset({"o_proj", "gate_proj", "up_proj", "down_proj"})
 FAMILIES = frozenset({"llama", "mistral", "qwen2"})
+
+_ROWS = 64
+"""Rows of a batch come in multiples of this: oneDNN makes machine code for each new shape of a product, which takes a
+step of new length 100 ms and 20 MB that it keeps; lengths that come back find theirs made."""
 """model_type of the configurations whose decoder layer is this one: pre-norm, rotary, gated SiLU."""
 
 
@@ -116,16 +120,14 @@ class _Layer:
 
 @dataclass(slots=True)
 class _Saved:
-    """What the way back of one layer needs."""
+    """What the way back of one layer needs; the norms' outputs, a sixth of it all, are cheaper made again than kept."""
 
     input_TH: Tensor
     attention_rstd_T: Tensor
-    normed_TX: Tensor
     heads: Any  # what either attention keeps for itself
     mixed_TX: Tensor
     middle_TH: Tensor
     mlp_rstd_T: Tensor
-    mlp_normed_TX: Tensor
     gate_up_TY: Tensor
 
 
@@ -158,6 +160,7 @@ class Fused:
     def forward(self, flat: Flat, keep: bool) -> Tensor:
         """Hidden states [N, H] at `flat.sources_N`; with `keep`, what `backward` needs stays."""
         self._tape.clear()
+        flat = batches.rounded(flat, _ROWS)
         self._attention.plan(flat.segments)
         self._angles.at(flat.positions_T)
         input_TH, delta_TH = self._embedding_VH[flat.token_ids_T], None
@@ -202,7 +205,7 @@ class Fused:
         tokens, width = input_TH.shape
         for group in (layer.qkv, layer.out, layer.gate_up, layer.down):
             group.refresh()
-        normed_TX = self._input("normed", place + 1, tokens, layer.qkv)
+        normed_TX = self._input("attention_normed", 0, tokens, layer.qkv)
         input_TH, attention_rstd_T = self._norm("input", place, input_TH, delta_TH, layer.attention_norm_H, normed_TX)
         heads: Any = self._attention.room(self._space, place, tokens)
         layer.qkv.forward(normed_TX, heads.rows)
@@ -210,7 +213,7 @@ class Fused:
         self._attention.forward(heads, self._angles, mixed_TX)
         change_TH = self._take("change", 0, tokens, width)
         layer.out.forward(mixed_TX, change_TH)
-        mlp_normed_TX = self._input("mlp_normed", place, tokens, layer.gate_up)
+        mlp_normed_TX = self._input("mlp_normed", 0, tokens, layer.gate_up)
         middle_TH, mlp_rstd_T = self._norm("middle", place, input_TH, change_TH, layer.mlp_norm_H, mlp_normed_TX)
         gate_up_TY = self._output("gate_up", place, tokens, layer.gate_up)
         layer.gate_up.forward(mlp_normed_TX, gate_up_TY[:, : layer.gate_up.n_out])
@@ -220,9 +223,7 @@ class Fused:
             layer.down.n_in,
         )  # fmt: skip
         layer.down.forward(active_TX, change_TH)
-        saved = _Saved(
-            input_TH, attention_rstd_T, normed_TX, heads, mixed_TX, middle_TH, mlp_rstd_T, mlp_normed_TX, gate_up_TY
-        )
+        saved = _Saved(input_TH, attention_rstd_T, heads, mixed_TX, middle_TH, mlp_rstd_T, gate_up_TY)
         return saved, change_TH
 
     def _mlp_backward(self, layer: _Layer, saved: _Saved, gradient_TY: Tensor) -> None:
@@ -240,7 +241,8 @@ class Fused:
         layer.down.adapter_gradients(given_TY, active_TX)
         narrow_TI = self._take("wide", 0, tokens, layer.gate_up.n_in)
         layer.gate_up.input_gradient(gate_up_TY, narrow_TI)
-        layer.gate_up.adapter_gradients(gate_up_TY, saved.mlp_normed_TX)
+        normed_TX = self._normed_again("mlp_normed", saved.middle_TH, layer.mlp_norm_H, layer.gate_up)
+        layer.gate_up.adapter_gradients(gate_up_TY, normed_TX)
         self._norm_backward(saved.middle_TH, layer.mlp_norm_H, saved.mlp_rstd_T, narrow_TI, gradient_TY)
 
     def _attention_backward(self, layer: _Layer, saved: _Saved, gradient_TY: Tensor, lowest: bool) -> None:
@@ -254,7 +256,8 @@ class Fused:
         self._attention.backward(saved.heads, self._angles, saved.mixed_TX, mixed_gradient_TI, qkv_TY)
         narrow_TI = self._take("wide", 0, tokens, layer.qkv.n_in)
         layer.qkv.input_gradient(qkv_TY, narrow_TI)
-        layer.qkv.adapter_gradients(qkv_TY, saved.normed_TX)
+        normed_TX = self._normed_again("attention_normed", saved.input_TH, layer.attention_norm_H, layer.qkv)
+        layer.qkv.adapter_gradients(qkv_TY, normed_TX)
         if not lowest:
             self._norm_backward(saved.input_TH, layer.attention_norm_H, saved.attention_rstd_T, narrow_TI, gradient_TY)
 
@@ -270,6 +273,13 @@ class Fused:
             rows, width, self._eps,
         )  # fmt: skip
         return sum_TH, rstd_T
+
+    def _normed_again(self, name: str, input_TH: Tensor, weight_H: Tensor, group: Group) -> Tensor:
+        """The inputs of a group with their low-rank products, to the last bit what the way forward made of them."""
+        normed_TX = self._input(name, 0, len(input_TH), group)
+        self._norm("", 0, input_TH, None, weight_H, normed_TX)
+        group.low(normed_TX)
+        return normed_TX
 
     def _norm_backward(
         self, input_TH: Tensor, weight_H: Tensor, rstd_T: Tensor, given_TH: Tensor, gradient_TX: Tensor
@@ -342,6 +352,5 @@ def _ends(bases: Sequence[Any]) -> list[int]:
 
 def _accumulate(parameter: Any, gradient: Tensor) -> None:
     if parameter.grad is None:
-        parameter.grad = gradient.contiguous()
-    else:
-        parameter.grad.add_(gradient)
+        parameter.grad = torch.zeros_like(parameter)
+    parameter.grad.add_(gradient)

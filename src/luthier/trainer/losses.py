@@ -22,7 +22,8 @@ _CHUNK_LOGITS_GPU = 2**26
 GPU_BYTES = _CHUNK_LOGITS_GPU * (2 + 4 + 2)
 """What a chunk takes there: logits in bf16, in float32, and their gradient."""
 
-_space = Workspace()
+_spaces: dict[int, Workspace] = {}
+"""By the rows of a whole chunk: its block is that large from the start, and so never taken a second time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,9 @@ def _chunked(
 def _logits(hidden_CH: Tensor, head_VH: Tensor) -> Tensor:
     if not head_VH.is_cpu:  # torch keeps a GPU's memory for the next chunk by itself
         return torch.mm(hidden_CH, head_VH.T)
-    logits_CV = _space.take("logits", 0, (len(hidden_CH), head_VH.shape[0]), head_VH.dtype)
+    rows = _CHUNK_LOGITS // head_VH.shape[0]
+    space = _spaces.setdefault(rows, Workspace(rows))
+    logits_CV = space.take("logits", 0, (len(hidden_CH), head_VH.shape[0]), head_VH.dtype)
     return torch.mm(hidden_CH, head_VH.T, out=logits_CV)
 
 

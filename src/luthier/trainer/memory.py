@@ -82,7 +82,7 @@ def on_gpu(config: Any, dtype: torch.dtype, longest: int, free: int) -> Plan:
 def _fused(config: Any, size: int) -> int:
     """A token's bytes in one layer of fused.py: what its `_Saved` names."""
     queries, keys = _widths(config)
-    return int(size * (4 * config.hidden_size + 2 * queries + 2 * keys + 2 * config.intermediate_size))
+    return int(size * (2 * config.hidden_size + 2 * queries + 2 * keys + 2 * config.intermediate_size))
 
 
 def _modules(config: Any, size: int) -> int:
