@@ -25,7 +25,7 @@ from luthier.trainer.workspace import Workspace
 _UNBIASED = frozenset({"o_proj", "gate_proj", "up_proj", "down_proj"})
 FAMILIES = frozenset({"llama", "mistral", "qwen2"})
 
-_ROWS = 64
+_ROWS = 128
 """Rows of a batch come in multiples of this: oneDNN makes machine code for each new shape of a product, which takes a
 step of new length 100 ms and 20 MB that it keeps; lengths that come back find theirs made."""
 """model_type of the configurations whose decoder layer is this one: pre-norm, rotary, gated SiLU."""

@@ -53,6 +53,11 @@ class Sums:
         return int(self.correct) / self.tokens
 
 
+def release() -> None:
+    """Gives back the memory of the last chunk's logits."""
+    _spaces.clear()
+
+
 def with_gradient(
     hidden_NH: Tensor, head_VH: Tensor, labels_N: Tensor, weights_N: Tensor, step_tokens: int, compiled: Kernels | None
 ) -> tuple[Tensor, Sums]:

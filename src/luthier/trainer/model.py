@@ -17,7 +17,7 @@ from torch import Tensor
 
 from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import attention, device, fused, lora, rotary, varlen
+from luthier.trainer import attention, device, fused, lora, losses, rotary, varlen, workspace
 from luthier.trainer.batches import Flat
 from luthier.trainer.fused import Fused
 from luthier.trainer.kernels import Kernels
@@ -77,8 +77,10 @@ class Tuned:
 
     def release(self) -> None:
         """Gives back what the last step's activations took, before something else needs much memory."""
+        losses.release()
         if self.fused is not None:
             self.fused.release()
+        workspace.trim()
 
 
 def settle(threads: int | None, seed: int) -> None:

@@ -1,9 +1,17 @@
 """Memory that is taken once and used again in each step."""
 
+import ctypes
 import math
 
 import torch
 from torch import Tensor
+
+
+def trim() -> None:
+    """Gives what is free in the heap back to the kernel: glibc keeps it otherwise, and in pieces (malloc_trim(3))."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class Workspace:
