@@ -6,6 +6,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 screen = Console(soft_wrap=True)
 errors = Console(stderr=True, soft_wrap=True)
@@ -21,7 +22,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for column in columns:
         built.add_column(column, overflow="fold")
     for row in rows:
-        built.add_row(*("" if cell is None else str(cell) for cell in row))
+        built.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # a name in brackets is no markup
     screen.print(built if built.row_count else "[dim]none[/]")
 
 
