@@ -154,7 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
             answer = account.before(self.command, asked.path) or account.answer(asked.path, parse_qs(asked.query))
         status, headers, content = answer
         self.send_response(status)
-        for name, value in {"content-length": str(len(content)), **headers}.items():
+        told = {"content-length": str(len(content))} | headers
+        self.close_connection = told["content-length"] != str(len(content))
+        for name, value in told.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
