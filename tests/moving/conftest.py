@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from account import FakeAccount
 from elsewhere import KEY_THERE, Mover, There, Watched
 from openai import OpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +25,7 @@ from luthier.service.context import Context
 from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
 from luthier.store import db
+from openai_account import FakeAccount
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,17 @@
 import json
 from pathlib import Path
 
-import account as fake
 import pytest
-from account import FakeAccount
 from elsewhere import Mover, There
 from openai import OpenAI
 
+import openai_account as fake
 import rows
 from fakes import BASE
 from luthier.core.errors import InvalidRequest
 from luthier.moving.plan import Wishes
 from luthier.service.supervisor import Supervisor
+from openai_account import FakeAccount
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import account as fake
 import httpx2
 import pytest
-from account import FakeAccount
 from elsewhere import Mover, Watched
 from openai import DefaultHttpx2Client, OpenAI
 
+import openai_account as fake
 from fakes import KEY, Killed
 from luthier import blobs
 from luthier.api import server
@@ -22,6 +21,7 @@ from luthier.service import keys
 from luthier.service.context import Context
 from luthier.service.serving import Serving
 from luthier.store import db
+from openai_account import FakeAccount
 
 Fresh = Callable[[Path], None]
 

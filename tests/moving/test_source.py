@@ -4,12 +4,11 @@ import base64
 import time
 from pathlib import Path
 
-import account as fake
 import pytest
-from account import Answer, FakeAccount
 from elsewhere import Mover
 from openai import OpenAI
 
+import openai_account as fake
 import rows
 from luthier.core.errors import (
     Forbidden,
@@ -24,6 +23,7 @@ from luthier.moving import addresses, archive, records, source
 from luthier.moving.addresses import SourceDialect
 from luthier.moving.plan import Wishes
 from luthier.moving.source import Source
+from openai_account import Answer, FakeAccount
 
 OPENAI, AZURE, AZURE_V1 = SourceDialect.OPENAI, SourceDialect.AZURE, SourceDialect.AZURE_V1
 OF_OPENAI, OF_AZURE, OWN = "OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "LUTHIER_SOURCE_API_KEY"
