@@ -137,3 +137,13 @@ def test_service_that_does_not_run_is_named(luthier: Command, monkeypatch: pytes
     result = luthier("models", "list")
     assert result.exit_code == 1
     assert "Is `luthier serve` running there?" in result.stderr
+
+
+def test_name_in_brackets_is_shown_as_it_is(luthier: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows [bold].jsonl").write_bytes(rows.good())
+    luthier("files", "upload", "rows [bold].jsonl")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = luthier("files", "list")
+    assert shown.exit_code == 0
+    assert "rows [bold].jsonl" in shown.stdout

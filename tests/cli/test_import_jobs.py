@@ -47,7 +47,7 @@ def test_plan_is_shown_asked_for_and_done(luthier: Command, openai_client: OpenA
     plan = [line.split("\t") for line in shown.stdout.splitlines()]
     assert ["file", "file-train", "puppy [bold].jsonl", str(len(rows.good(12))), "bring"] in plan
     assert any(line[:2] == ["job", "ftjob-dpo"] and "method dpo cannot" in line[-1] for line in plan)
-    assert any(line[:2] == ["job", "ftjob-done"] and "re-create on gpt-4o-mini" in line[-1] for line in plan)
+    assert any(line[:2] == ["job", "ftjob-done"] and f"re-create on {BASE};" in line[-1] for line in plan)
     assert list(openai_client.files.list()) == []
     refused = luthier("--recreate-jobs", answer="n\n")
     assert "Nothing was brought." in refused.stdout

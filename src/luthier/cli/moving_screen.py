@@ -34,7 +34,7 @@ class Bar:
 @contextmanager
 def bar(console: Console, planned: Plan) -> Iterator[Bar]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         total = len(planned.files_to_bring) + len(planned.jobs_to_archive) + len(planned.jobs_to_create)
         yield Bar(progress, progress.add_task("", total=None), total)
 

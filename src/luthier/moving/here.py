@@ -37,11 +37,14 @@ class JobHere:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What is here at the start. `models` are the names that a job can be created with, in lower case."""
+    """What is here at the start. `models`: names that a job can be created with, in lower case, to what they stand for.
+
+    An alias of a hosted model leads to the base model whose weights it is here: the plan never shows it as itself.
+    """
 
     files: Mapping[str, FileHere]
     jobs: Mapping[str, JobHere]
-    models: frozenset[str]
+    models: Mapping[str, str]
 
     def model_of(self, tuned_model: str) -> str | None:
         """The model here that a re-created job made in the place of a fine-tuned model of the source."""
@@ -57,7 +60,8 @@ def inventory(api: OpenAI, source: str) -> Inventory:
         told = job.metadata or {}
         if told.get(SOURCE) == source and (name := told.get(SOURCE_JOB)):
             jobs.setdefault(name, JobHere(job.id, name, told.get(SOURCE_MODEL), job.fine_tuned_model))
-    models = frozenset(model.id.lower() for model in api.models.list() if model.model_dump().get("ready", True))
+    told_models = [model.model_dump() for model in api.models.list()]
+    models = {told["id"].lower(): _stands_for(told) for told in told_models if told.get("ready", True)}
     return Inventory(files, jobs, models)
 
 
@@ -90,6 +94,11 @@ def create_job(api: OpenAI, body: dict[str, Any]) -> str:
         return api.with_options(max_retries=0).fine_tuning.jobs.create(**body).id
     except openai.APIStatusError as error:
         raise _refused(error) from error
+
+
+def _stands_for(told: Mapping[str, Any]) -> str:
+    """A tuned model is itself, though it tells its base model too."""
+    return str(told["id"] if told.get("fine_tune") else told.get("model") or told["id"])
 
 
 def _refused(error: openai.APIStatusError) -> Exception:

@@ -196,10 +196,10 @@ def images_in(job: SourceJob, files: Mapping[str, BroughtFile]) -> str | None:
 
 def _model(job: SourceJob, inventory: Inventory, wishes: Wishes) -> str | None:
     if chosen := wishes.models.get(job.model):
-        return chosen
+        return inventory.models[chosen.lower()]
     if _is_tuned(job.model):
         return inventory.model_of(job.model)
-    return wishes.model or (job.model if job.model.lower() in inventory.models else None)
+    return inventory.models.get((wishes.model or job.model).lower())
 
 
 def _no_model(job: SourceJob) -> str:
