@@ -1,6 +1,9 @@
 """`luthier import-jobs` as typed: plan, question, JSON, keys and addresses. The move itself: tests/moving."""
 
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,3 +123,27 @@ def test_vendors_endpoint_and_key_are_not_those_of_the_service_here(
     assert result.exit_code == 1
     assert "set LUTHIER_API_KEY" in result.stderr
     assert account.asked == []
+
+
+def test_killed_command_lets_go_and_the_next_one_goes_on(
+    luthier: Command, account: FakeAccount, openai_client: OpenAI
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def held_up(method: str, path: str) -> None:
+        if path.endswith("/events"):
+            reached.set()
+            go_on.wait(60)
+
+    account.before = held_up
+    command = [sys.executable, "-m", "luthier", "import-jobs", "--from", account.url, "--recreate-jobs", "--yes"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
+        assert reached.wait(60)
+        second = luthier("--yes")
+        assert second.exit_code == 1
+        assert "Another import-jobs is at work" in second.stderr
+        killed.kill()
+    go_on.set()
+    told = json.loads(luthier("--recreate-jobs", "--yes", "--json").stdout)
+    assert (told["brought"]["files"], len(told["brought"]["archived"])) == ({}, 3)
+    assert len(told["brought"]["jobs"]) == len(list(openai_client.files.list())) == 1

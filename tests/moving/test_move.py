@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 from elsewhere import Mover, There
 from openai import OpenAI
 
 import openai_account as fake
 import rows
-from fakes import BASE
+from fakes import BASE, KEY
 from luthier.core.errors import InvalidRequest
 from luthier.moving.plan import Wishes
 from luthier.service.supervisor import Supervisor
@@ -178,6 +179,29 @@ def test_job_refused_here_is_named_with_the_reason_and_the_rest_goes_on(
     assert left.id == "ftjob-many"
     assert "n_epochs" in left.reason
     assert list(outcome.jobs) == ["ftjob-done"]
+
+
+def test_service_here_that_asks_to_wait_is_waited_for_and_gets_each_thing_once(
+    account: FakeAccount, move: Mover, openai_client: OpenAI, url: str
+) -> None:
+    refused = []
+
+    class Busy(httpx2.HTTPTransport):
+        """Refuses the first of each kind of POST before it reaches the service."""
+
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.method == "POST" and request.url.path not in refused:
+                request.read()
+                refused.append(request.url.path)
+                return httpx2.Response(429, headers={"retry-after": "0.05"}, json={"error": {"message": "busy"}})
+            return super().handle_request(request)
+
+    with OpenAI(base_url=f"{url}/v1", api_key=KEY, http_client=httpx2.Client(transport=Busy())) as api:
+        _, outcome = move(account.url, fake.KEY, Wishes(recreate=True), api)
+    assert refused == ["/v1/files", "/v1/fine_tuning/jobs"]
+    assert outcome.left == []
+    assert [file.bytes for file in openai_client.files.list()] == [len(rows.good(12))]
+    assert len(list(openai_client.fine_tuning.jobs.list())) == 1
 
 
 def fake_file(name: str, status: str = "processed", n_bytes: int = 10) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """The service that an account moves to, through its public API: what it has, what it is given."""
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -12,6 +13,8 @@ from luthier.core.errors import InvalidRequest, NotFound
 
 SOURCE, SOURCE_JOB, SOURCE_MODEL = "source", "source_job", "source_model"
 """Keys of a job's metadata that say where it comes from. By them a job is known again, state file or not."""
+WAITS = 10
+MAX_WAIT_S = 120.0
 _REFUSALS = (
     openai.BadRequestError,
     openai.NotFoundError,
@@ -70,8 +73,13 @@ def upload(api: OpenAI, name: str, stream: BinaryIO) -> str:
 
     Never sent twice by itself: an answer that was lost would make two files. The next run finds the first.
     """
-    try:
+
+    def send() -> str:
+        stream.seek(0)
         return api.with_options(max_retries=0).files.create(file=(name, stream), purpose="fine-tune").id
+
+    try:
+        return _patiently(send)
     except openai.APIStatusError as error:
         raise _refused(error) from error
 
@@ -91,9 +99,26 @@ def sha256(api: OpenAI, file_id: str) -> str:
 def create_job(api: OpenAI, body: dict[str, Any]) -> str:
     """A new job here; returns its id. Raises InvalidRequest with the service's own words."""
     try:
-        return api.with_options(max_retries=0).fine_tuning.jobs.create(**body).id
+        return _patiently(lambda: api.with_options(max_retries=0).fine_tuning.jobs.create(**body).id)
     except openai.APIStatusError as error:
         raise _refused(error) from error
+
+
+def _patiently(send: Callable[[], str]) -> str:
+    """Sends again after a 429 that says when: it has made nothing. One that names no time is a quota, and is told."""
+    for _ in range(WAITS):
+        try:
+            return send()
+        except openai.RateLimitError as error:
+            told = error.response.headers
+            if "retry-after" not in told or told.get("x-should-retry") == "false":
+                raise
+            time.sleep(min(_seconds(told["retry-after"]), MAX_WAIT_S))
+    return send()
+
+
+def _seconds(told: str) -> float:
+    return float(told) if told.replace(".", "", 1).isdigit() else 1.0
 
 
 def _stands_for(told: Mapping[str, Any]) -> str:
