@@ -52,6 +52,7 @@ def test_account_of_openai_moves_and_what_cannot_is_named(
     account: FakeAccount, move: Mover, openai_client: OpenAI, tmp_path: Path
 ) -> None:
     account.files += [fake_file("file-broken", status="error"), fake_file("file-empty", n_bytes=0)]
+    account.jobs.append({"id": "ftjob-bare", "object": "fine_tuning.job", "status": "succeeded", "training_file": None})
     made, outcome = move(account.url, fake.KEY, Wishes(recreate=True))
     assert outcome.left == []
     assert {plan.file.id: plan.reason for plan in made.files if plan.reason} == {
@@ -60,6 +61,7 @@ def test_account_of_openai_moves_and_what_cannot_is_named(
         "file-gone": "deleted there",
     }
     reasons = {plan.job.id: plan.reason for plan in made.jobs}
+    assert reasons["ftjob-bare"] == "the source tells no training file of it"
     assert reasons["ftjob-dpo"] == "its method dpo cannot be trained here yet"
     assert "file-gone cannot be brought: deleted there" in (reasons["ftjob-gone"] or "")
     assert [(f.filename, f.bytes) for f in openai_client.files.list()] == [("puppy [bold].jsonl", len(rows.good(12)))]

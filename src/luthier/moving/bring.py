@@ -161,11 +161,12 @@ def _job(move: Move, planned: JobPlan) -> None:
     job, files = planned.job, move.state.files
     assert planned.model is not None
     try:
-        if job.training_file not in files:
+        training = files.get(job.training_file or "")
+        if training is None:
             raise NotFound("file_not_brought", f"its training file {job.training_file} was not brought")
         if reason := plan.images_in(job, files):
             raise InvalidRequest("images", reason)
-        asked = plan.body(job, planned.model, move.source.address.host, files)
+        asked = plan.body(job, planned.model, training.id, move.source.address.host, files)
         created = here.create_job(move.api, asked)
     except _OF_THE_ONE_THING as error:
         move.outcome.left.append(Left("job", job.id, job.tuned_model or job.model, error.message))

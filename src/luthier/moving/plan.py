@@ -106,9 +106,11 @@ def make(account: Account, inventory: Inventory, state: State, wishes: Wishes, a
     return Plan(files, tuple(_job_plan(job, reasons, inventory, state, wishes, archived) for job in jobs))
 
 
-def body(job: SourceJob, model: str, source: str, files: Mapping[str, BroughtFile]) -> dict[str, Any]:
+def body(
+    job: SourceJob, model: str, training_file: str, source: str, files: Mapping[str, BroughtFile]
+) -> dict[str, Any]:
     """What a job is re-created with: the parameters that it had there, and where it comes from as metadata."""
-    asked: dict[str, Any] = {"model": model, "training_file": files[job.training_file].id}
+    asked: dict[str, Any] = {"model": model, "training_file": training_file}
     if job.validation_file and job.validation_file in files:
         asked["validation_file"] = files[job.validation_file].id
     if job.method_told:
@@ -181,6 +183,8 @@ def _job_plan(
 def _why_not(job: SourceJob, lost: Mapping[str, str], state: State) -> str | None:
     if job.method != records.SUPERVISED:
         return f"its method {job.method} cannot be trained here yet"
+    if job.training_file is None:
+        return "the source tells no training file of it"
     if job.training_file in lost:
         return f"its training file {job.training_file} cannot be brought: {lost[job.training_file]}"
     return images_in(job, state.files)

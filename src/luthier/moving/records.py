@@ -37,7 +37,7 @@ class SourceJob:
     model: str
     created_at: int
     tuned_model: str | None
-    training_file: str
+    training_file: str | None
     validation_file: str | None
     result_files: tuple[str, ...]
     method: str
@@ -50,7 +50,7 @@ class SourceJob:
 
     @property
     def files(self) -> tuple[str, ...]:
-        return (self.training_file, *([self.validation_file] if self.validation_file else []))
+        return tuple(name for name in (self.training_file, self.validation_file) if name)
 
 
 def identifier(told: Told) -> str:
@@ -79,7 +79,7 @@ def job_of(told: Told) -> SourceJob:
         model=_text(told.get("model")) or "",
         created_at=_whole(told.get("created_at")) or 0,
         tuned_model=_text(told.get("fine_tuned_model")),
-        training_file=_safe(told.get("training_file")),
+        training_file=_safe(told["training_file"]) if told.get("training_file") else None,
         validation_file=_safe(told["validation_file"]) if told.get("validation_file") else None,
         result_files=tuple(_safe(name) for name in told.get("result_files") or ()),
         method=(_text(method.get("type")) if method else None) or SUPERVISED,
