@@ -137,3 +137,38 @@ def test_service_that_does_not_run_is_named(luthier: Command, monkeypatch: pytes
     result = luthier("models", "list")
     assert result.exit_code == 1
     assert "Is `luthier serve` running there?" in result.stderr
+
+
+def test_name_in_brackets_is_shown_as_it_is(luthier: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows [bold].jsonl").write_bytes(rows.good())
+    luthier("files", "upload", "rows [bold].jsonl")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = luthier("files", "list")
+    assert shown.exit_code == 0
+    assert "rows [bold].jsonl" in shown.stdout
+
+
+@pytest.mark.usefixtures("working")
+def test_lists_are_json_for_programs_and_events_are_followed_to_the_end(luthier: Command) -> None:
+    assert json.loads(luthier("files", "list", "--json").stdout) == []
+    job_id = lines(luthier("jobs", "create", "--model", BASE, "--data", "rows.jsonl"))[-1][0]
+    followed = luthier("jobs", "events", job_id, "--follow")
+    assert "Training tokens billed: 200" in followed.stdout.splitlines()[-1]
+    assert len(followed.stdout.splitlines()) == len(set(followed.stdout.splitlines()))
+    [job] = json.loads(luthier("jobs", "list", "--json").stdout)
+    assert (job["id"], job["status"]) == (job_id, "succeeded")
+    luthier("deployments", "create", "clippy", "--model", job["fine_tuned_model"])
+    for arguments, field, expected in (
+        (("files", "list"), "filename", {"rows.jsonl", "results.csv"}),
+        (("jobs", "checkpoints", job_id), "step_number", {2, 4}),
+        (("deployments", "list"), "name", {"clippy"}),
+    ):
+        told = json.loads(luthier(*arguments, "--json").stdout)
+        assert {each[field] for each in told} == expected
+    assert job["fine_tuned_model"] in {each["id"] for each in json.loads(luthier("models", "list", "--json").stdout)}
+    events = json.loads(luthier("jobs", "events", job_id, "--json").stdout)
+    assert (events[-1]["message"], events[-1]["level"]) == ("Training tokens billed: 200", "info")
+    shown = json.loads(luthier("files", "show", job["training_file"]).stdout)
+    assert (shown["filename"], shown["bytes"]) == ("rows.jsonl", len(rows.good()))
+    assert luthier("jobs", "events", job_id, "--json", "--follow").exit_code == 1

@@ -1,7 +1,7 @@
 """The openai SDK, pointed at a running service; and the control plane through the same client."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,19 +13,23 @@ from luthier.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ARM_VERSION = "2024-10-01"
+_KEY_VARIABLES = ("LUTHIER_API_KEY", "AZURE_OPENAI_API_KEY", "OPENAI_API_KEY")
 
 
 @contextmanager
-def connected() -> Iterator[OpenAI]:
+def connected(address: str | None = None) -> Iterator[OpenAI]:
     """A client of the service at LUTHIER_URL or AZURE_OPENAI_ENDPOINT; the key from the environment or its file.
 
-    What the service or the connection says against the command becomes one readable line and status 1.
+    What the service or the connection says against the command becomes one readable line and status 1. Where an
+    `address` is given, the vendors' variables are passed over: they may hold the key of another account.
     """
+    at = url() if address is None else address
+    variables = _KEY_VARIABLES if address is None else _KEY_VARIABLES[:1]
     try:
-        with OpenAI(base_url=f"{url()}/v1", api_key=_key(), max_retries=2) as api:
+        with OpenAI(base_url=f"{at}/v1", api_key=_key(variables), max_retries=2) as api:
             yield api
     except openai.APIConnectionError:
-        fail(f"No answer from {url()}. Is `luthier serve` running there? LUTHIER_URL names another address.")
+        fail(f"No answer from {at}. Is `luthier serve` running there? LUTHIER_URL names another address.")
     except openai.APIStatusError as error:
         fail(str(_message(error)))
 
@@ -52,8 +56,8 @@ def control(client: OpenAI, method: str, path: str, body: dict[str, Any] | None 
     return answer if isinstance(answer, dict) else None
 
 
-def _key() -> str:
-    for name in ("LUTHIER_API_KEY", "AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"):
+def _key(variables: Sequence[str]) -> str:
+    for name in variables:
         if value := os.environ.get(name):
             return value
     key_file = Settings().key_file

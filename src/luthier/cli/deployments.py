@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from luthier.cli import client
-from luthier.cli.screen import fail, screen, table
+from luthier.cli.screen import AsJson, fail, print_objects, screen, table
 
 app = typer.Typer(help="Give a model a name under which it answers.", no_args_is_help=True)
 POLL_S = 0.5
@@ -30,10 +30,13 @@ def create(
 
 
 @app.command("list")
-def list_deployments() -> None:
+def list_deployments(json_: AsJson = False) -> None:
     """List deployments."""
     with client.connected() as api:
         found = (client.control(api, "GET", "") or {})["value"]
+    if json_:
+        print_objects(found)
+        return
     rows = [(d["name"], d["properties"]["model"]["name"], d["properties"]["provisioningState"]) for d in found]
     table(("name", "model", "state"), rows)
 

@@ -7,7 +7,7 @@ import typer
 from rich.progress import Progress, TransferSpeedColumn
 
 from luthier.cli import client
-from luthier.cli.screen import fail, screen, table
+from luthier.cli.screen import AsJson, fail, print_objects, screen, table
 
 app = typer.Typer(help="Upload, list, read and delete files.", no_args_is_help=True)
 
@@ -20,13 +20,23 @@ def upload(path: Annotated[Path, typer.Argument(help="A JSONL file of chat rows.
 
 
 @app.command("list")
-def list_files() -> None:
+def list_files(json_: AsJson = False) -> None:
     """List files, newest first."""
     with client.connected() as api:
         found = list(api.files.list())
+    if json_:
+        print_objects(file.to_dict(mode="json") for file in found)
+        return
     table(
         ("id", "name", "bytes", "purpose", "status"), [(f.id, f.filename, f.bytes, f.purpose, f.status) for f in found]
     )
+
+
+@app.command()
+def show(file_id: str) -> None:
+    """Show one file as the API tells it."""
+    with client.connected() as api:
+        screen.print_json(data=api.files.retrieve(file_id).to_dict(mode="json"))
 
 
 @app.command()

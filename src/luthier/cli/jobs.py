@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from luthier.cli import client, files
-from luthier.cli.screen import fail, screen, table
+from luthier.cli.screen import AsJson, fail, print_objects, screen, table
 
 app = typer.Typer(help="Fine-tune: create jobs and see what they did.", no_args_is_help=True)
 POLL_S = 2.0
@@ -54,10 +54,13 @@ def watch_job(job_id: str) -> None:
 
 
 @app.command("list")
-def list_jobs() -> None:
+def list_jobs(json_: AsJson = False) -> None:
     """List jobs, newest first."""
     with client.connected() as api:
-        found = list(api.fine_tuning.jobs.list())
+        found = list(api.fine_tuning.jobs.list(limit=100))
+    if json_:
+        print_objects(job.to_dict(mode="json") for job in found)
+        return
     table(("id", "status", "model", "fine-tuned model"), [(j.id, j.status, j.model, j.fine_tuned_model) for j in found])
 
 
@@ -70,18 +73,37 @@ def show(job_id: str) -> None:
 
 
 @app.command()
-def events(job_id: str) -> None:
+def events(
+    job_id: str,
+    json_: AsJson = False,
+    follow_: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended or paused.")] = False,
+) -> None:
     """Print a job's events, oldest first."""
+    if json_ and follow_:
+        fail("--json prints one array, which --follow has no end for: choose one of them.")
+    seen: set[str] = set()
     with client.connected() as api:
-        for event in reversed(list(api.fine_tuning.jobs.list_events(job_id, limit=100))):
-            _print_event(event)
+        while True:
+            ended = api.fine_tuning.jobs.retrieve(job_id).status in ENDED  # before the events: none is missed then
+            fresh = _fresh(api, job_id, seen)[::-1]
+            if json_:
+                print_objects(event.to_dict(mode="json") for event in fresh)
+                return
+            for event in fresh:
+                _print_event(event)
+            if ended or not follow_:
+                return
+            time.sleep(POLL_S)
 
 
 @app.command()
-def checkpoints(job_id: str) -> None:
+def checkpoints(job_id: str, json_: AsJson = False) -> None:
     """List a job's checkpoints with their metrics."""
     with client.connected() as api:
         found = list(api.fine_tuning.jobs.checkpoints.list(job_id))
+    if json_:
+        print_objects(checkpoint.to_dict(mode="json") for checkpoint in found)
+        return
     names = sorted({name for c in found for name in c.metrics.model_dump(exclude_none=True)} - {"step"})
     rows = []
     for c in found:

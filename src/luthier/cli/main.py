@@ -2,7 +2,7 @@
 
 import typer
 
-from luthier.cli import chat, deployments, files, jobs, models, reproduce, serve, train
+from luthier.cli import chat, deployments, files, import_jobs, jobs, models, reproduce, serve, train
 
 app = typer.Typer(
     name="luthier",
@@ -14,6 +14,7 @@ app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("reproduce")(reproduce.reproduce)
 app.command("chat")(chat.chat)
+app.command("import-jobs")(import_jobs.import_jobs)
 app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")
 app.add_typer(jobs.app, name="jobs")

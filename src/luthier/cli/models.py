@@ -1,11 +1,13 @@
 """luthier models: pull base models, list and show what there is, delete tuned ones."""
 
+from typing import Any
+
 import typer
 
 from luthier.cli import client
 from luthier.cli.pull import PullError
 from luthier.cli.pull import pull as bring
-from luthier.cli.screen import fail, screen, table
+from luthier.cli.screen import AsJson, fail, print_objects, screen, table
 
 app = typer.Typer(help="Base models and tuned ones.", no_args_is_help=True)
 
@@ -29,10 +31,13 @@ def pull(name: str) -> None:
 
 
 @app.command("list")
-def list_models() -> None:
+def list_models(json_: AsJson = False) -> None:
     """List base models, aliases, fine-tuned models and checkpoints of the service."""
     with client.connected() as api:
-        found = [model.model_dump() for model in api.models.list()]
+        found: list[dict[str, Any]] = [model.to_dict(mode="json") for model in api.models.list()]
+    if json_:
+        print_objects(found)
+        return
     table(
         ("name", "weights", "abilities", "base model", "ready"),
         [

@@ -1,11 +1,16 @@
 """What the commands print with: one console, tables, and the end of a command that failed."""
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON array of the objects as the API tells them.")]
+"""The option of every command that lists."""
 
 screen = Console(soft_wrap=True)
 errors = Console(stderr=True, soft_wrap=True)
@@ -21,8 +26,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for column in columns:
         built.add_column(column, overflow="fold")
     for row in rows:
-        built.add_row(*("" if cell is None else str(cell) for cell in row))
+        built.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # a name in brackets is no markup
     screen.print(built if built.row_count else "[dim]none[/]")
+
+
+def print_objects(found: Iterable[dict[str, Any]]) -> None:
+    """A list as one JSON array, for programs: one line an object."""
+    lines = ",\n  ".join(json.dumps(told, ensure_ascii=False) for told in found)
+    print(f"[\n  {lines}\n]" if lines else "[]")
 
 
 def fail(message: str) -> NoReturn:
