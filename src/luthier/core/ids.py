@@ -28,6 +28,15 @@ def checkpoint_id(hex32: str) -> str:
     return f"ftchkpt-{hex32}"
 
 
+def permission_id(hex32: str) -> str:
+    return f"cp_{hex32}"
+
+
+def deployment_name(hex32: str) -> str:
+    """The name that the data plane of 2022 gives a deployment (contract section 14)."""
+    return f"deployment-{hex32}"
+
+
 def fine_tuned_model(base_model: str, job: str, suffix: str | None) -> str:
     """`{base}.ft-{hex of the job}[-{suffix}]`: Azure's own form, seen live (contract section 3)."""
     name = f"{base_model}.ft-{job.removeprefix('ftjob-')}"

@@ -30,6 +30,14 @@ def get(tx: Connection, resource_id: str) -> Resource | None:
     return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])
 
 
+def named(tx: Connection, name: str) -> Resource | None:
+    """A resource by its account, which is the name that its users know it by."""
+    row = tx.execute(select(_resources).where(_resources.c.account == name)).mappings().first()
+    if row is None:
+        return None
+    return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])
+
+
 def insert_key(tx: Connection, sha256: str, resource_id: str, name: str, created_at: datetime) -> None:
     tx.execute(insert(_keys).values(sha256=sha256, resource_id=resource_id, name=name, created_at=created_at))
 
