@@ -101,8 +101,11 @@ class Dialect:
             "suffix": job.suffix,
             **job.extras,
         }
+        if "integrations" in job.extras:
+            shape["integrations"] = integrations(job)
         if self.keeps_null:
-            shape |= {"organization_id": "", "user_provided_suffix": job.suffix, "integrations": []}
+            shape |= {"organization_id": "", "user_provided_suffix": job.suffix}
+            shape.setdefault("integrations", [])
             shape.setdefault("metadata", None)
         elif not job.result_file:
             shape["result_files"] = None
@@ -187,6 +190,13 @@ class Dialect:
             "first_id": items[0]["id"] if items else None,
             "last_id": items[-1]["id"] if items else None,
         }
+
+
+def integrations(job: Job) -> list[Shape]:
+    """What the job was asked to be shown at, with the run id that Weights & Biases knows it by: the job's own."""
+    asked = job.extras["integrations"]
+    assert isinstance(asked, list)
+    return [{**item, "wandb": {**item["wandb"], "run_id": job.id}} for item in asked]
 
 
 def unix(time: datetime | None) -> int | None:

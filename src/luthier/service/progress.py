@@ -164,7 +164,7 @@ def _store_checkpoint(
 def _drop(tx: Connection, job: Job, folder: str) -> Iterator[Checkpoint]:
     """Takes away the row of a checkpoint that made way for a newer one, unless a deployment serves it."""
     checkpoint = checkpoints.of_step(tx, job.id, int(folder.rpartition("-")[2]))
-    if checkpoint is not None and not deployments.names_using(tx, job.resource_id, [checkpoint.model]):
+    if checkpoint is not None and not deployments.is_served(tx, checkpoint.model):
         checkpoints.delete(tx, checkpoint.id)
         yield checkpoint
 

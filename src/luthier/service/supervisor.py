@@ -183,10 +183,10 @@ class Supervisor:
         elif handle is not None:
             self.executor.stop(handle)
         with suppress(Conflict):  # a damaged log: why the job failed, and nothing of it is needed any more
-            progress.absorb(self.context, job)
+            if not job.is_deleted:
+                progress.absorb(self.context, job)
         runs.clear(self.context, job)
-        with self.context.database.writing() as tx:
-            jobs.set_released(tx, job.id)
+        runs.release(self.context, job)
         logger.info("run cleared job=%s", job.id)
 
     def _is_released(self, job: Job) -> bool:
