@@ -97,7 +97,11 @@ def test_method_wins_over_the_root_and_the_root_fills_what_it_leaves_open(url: s
         ({"metadata": {"k": 1}}, "invalid_value", "metadata.k"),
         ({"trainingType": "Cheap"}, "invalid_training_type", "Standard, GlobalStandard or Developer"),
         ({"trainingType": True}, "invalid_training_type", "trainingType"),
-        ({"integrations": [{"type": "tensorboard", "wandb": {"project": "p"}}]}, "invalid_value", "integrations[0].type"),
+        (
+            {"integrations": [{"type": "tensorboard", "wandb": {"project": "p"}}]},
+            "invalid_value",
+            "integrations[0].type",
+        ),
         ({"integrations": [{"type": "wandb"}]}, "missing_field", "integrations[0].wandb"),
         ({"integrations": [{"type": "wandb", "wandb": {}}]}, "missing_field", "integrations[0].wandb.project"),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p", "key": "s"}}]}, "unknown_field", "wandb.key"),
@@ -160,7 +164,13 @@ def listed(client: OpenAI, **query: object) -> list[str]:
 
 def test_jobs_are_listed_by_metadata_and_paged(client: OpenAI, file: str) -> None:
     odd = 'k"]$.[ü'
-    kept = [("a", {"team": "x", "run": "1"}), ("b", {"team": "x", "run": "2"}), ("c", {odd: ""}), ("d", {}), ("e", None)]
+    kept = [
+        ("a", {"team": "x", "run": "1"}),
+        ("b", {"team": "x", "run": "2"}),
+        ("c", {odd: ""}),
+        ("d", {}),
+        ("e", None),
+    ]
     for suffix, metadata in kept:
         client.fine_tuning.jobs.create(training_file=file, model=BASE, suffix=suffix, metadata=metadata)
     assert listed(client) == ["e", "d", "c", "b", "a"]
@@ -177,9 +187,7 @@ def test_jobs_are_listed_by_metadata_and_paged(client: OpenAI, file: str) -> Non
         client.fine_tuning.jobs.list(limit=0)
 
 
-def test_estimate_moves_with_the_run_and_ends_at_its_end(
-    azure: AzureOpenAI, file: str, supervisor: Supervisor
-) -> None:
+def test_estimate_moves_with_the_run_and_ends_at_its_end(azure: AzureOpenAI, file: str, supervisor: Supervisor) -> None:
     job = azure.fine_tuning.jobs.create(training_file=file, model=BASE)
     assert job.estimated_finish is None
     for _ in range(5):

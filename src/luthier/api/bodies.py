@@ -59,7 +59,10 @@ class JobBody(_Body):
             )
         method = self.method or MethodBody(type="supervised")
         supervised = method.supervised or SupervisedBody()
-        root, chosen = self.hyperparameters or HyperparametersBody(), supervised.hyperparameters or HyperparametersBody()
+        root, chosen = (
+            self.hyperparameters or HyperparametersBody(),
+            supervised.hyperparameters or HyperparametersBody(),
+        )
         job_fields.refuse_prompt_loss_weight(
             {
                 "prompt_loss_weight": self.prompt_loss_weight,
@@ -109,6 +112,19 @@ class DeploymentBody(BaseModel):
 
     properties: DeploymentProperties
     sku: SkuBody = SkuBody()
+    tags: dict[str, str] | None = None
+
+
+class SkuPatchBody(BaseModel):
+    name: str | None = None
+    capacity: int | None = None
+
+
+class DeploymentPatchBody(BaseModel):
+    """PATCH .../deployments/{name} (ARM 2024-10-01): what is left out stays as it is."""
+
+    sku: SkuPatchBody | None = None
+    tags: dict[str, str] | None = None
 
 
 class TextPart(_Body):

@@ -37,7 +37,8 @@ class Dialect:
 
     `keeps_null` is whether a value that is not known is sent as null or left out; `auto` is how a hyperparameter that
     the service is still to choose is written; `deployment_in_path` and `calls_models` say where a chat call names its
-    model, and whether a model can be called without a deployment.
+    model, and whether a model can be called without a deployment; `shares_checkpoints` and `copies_checkpoints` how
+    another resource comes by a checkpoint: by a permission, by a copy.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Dialect:
     max_suffix: int
     deployment_in_path: bool
     calls_models: bool
+    shares_checkpoints: bool
+    copies_checkpoints: bool
     error: Callable[[LuthierError], Shape]
 
     def shaped(self, shape: Shape) -> Shape:
@@ -216,6 +219,8 @@ OPENAI = Dialect(
     max_suffix=64,
     deployment_in_path=False,
     calls_models=True,
+    shares_checkpoints=True,
+    copies_checkpoints=False,
     error=openai_error,
 )
 AZURE = Dialect(
@@ -231,6 +236,8 @@ AZURE = Dialect(
     max_suffix=40,
     deployment_in_path=True,
     calls_models=False,
+    shares_checkpoints=False,
+    copies_checkpoints=False,
     error=azure_error,
 )
 AZURE_V1 = Dialect(
@@ -246,6 +253,8 @@ AZURE_V1 = Dialect(
     max_suffix=64,
     deployment_in_path=False,
     calls_models=False,
+    shares_checkpoints=False,
+    copies_checkpoints=True,
     error=azure_v1_error,
 )
 DIALECTS = (AZURE_V1, OPENAI, AZURE)

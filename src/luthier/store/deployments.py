@@ -64,7 +64,7 @@ def is_served(tx: Connection, model: str) -> bool:
 def set_used(tx: Connection, resource_id: str, name: str, now: datetime, unless_since: datetime) -> None:
     """Notes a call, unless one was noted after `unless_since`."""
     named = _deployments.c.resource_id == resource_id, _deployments.c.name == name
-    tx.execute(update(_deployments).where(*named, _deployments.c.last_used_at < unless_since).values(last_used_at=now))
+    tx.execute(update(_deployments).where(*named, _deployments.c.last_used_at <= unless_since).values(last_used_at=now))
 
 
 def list_expired(

@@ -43,9 +43,7 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
         return JSONResponse(dialect.job(job), dialect.created_status, headers if dialect.sends_location else None)
 
     @router.get("/fine_tuning/jobs")
-    def list_jobs(
-        request: Request, caller: Caller, after: str | None = None, limit: Limit = 20
-    ) -> dict[str, Any]:
+    def list_jobs(request: Request, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
         metadata = _metadata_filter(request.query_params.multi_items())
         found, more = jobs.list_page(context, caller.resource.id, after, limit, metadata)
         return dialect.page([dialect.job(job) for job in found], more)

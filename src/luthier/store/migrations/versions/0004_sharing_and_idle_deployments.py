@@ -1,4 +1,4 @@
-"""Checkpoints shared and copied; deployments with tags and the time of their last call; jobs that are on their way out."""
+"""Checkpoints shared and copied; deployments with tags and a last call; jobs on their way out."""
 
 import sqlalchemy as sa
 from alembic import op
