@@ -6,6 +6,7 @@ and 2.8).
 """
 
 import re
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -35,7 +36,7 @@ def _renamed(scope: Scope) -> Scope:
     for pattern, target in _TABLE:
         if found := pattern.fullmatch(path):
             renamed = {**scope, "path": found.expand(target)}
-            renamed["raw_path"] = renamed["path"].encode()
+            renamed["raw_path"] = quote(renamed["path"]).encode()
             query = scope.get("query_string", b"")
             if not path.startswith("/openai/") and b"api-version=" not in query:
                 renamed["query_string"] = query + (b"&" if query else b"") + _UNVERSIONED
