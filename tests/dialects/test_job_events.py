@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -22,6 +23,7 @@ HEAD = {"api-key": KEY}
 EVENTS = ["/v1/fine_tuning/jobs/{}/events", "/openai/v1/fine_tuning/jobs/{}/events"]
 OLD_EVENTS = ["/fine_tuning/jobs/{}/events", "/fine-tunes/{}/events"]
 WITH_VERSION = ["/openai/fine_tuning/jobs/{}/events", "/openai/deployments/d/fine_tuning/jobs/{}/events"]
+ALL_EVENTS = [*EVENTS, *OLD_EVENTS, *[f"{path}?{VERSION}" for path in WITH_VERSION]]
 
 
 @pytest.fixture
@@ -42,22 +44,22 @@ def data_of(lines: Iterator[str]) -> Iterator[str]:
             yield line.removeprefix("data: ")
 
 
-@pytest.mark.parametrize("path", [*EVENTS, *OLD_EVENTS, *[f"{path}?{VERSION}" for path in WITH_VERSION]])
 def test_stream_gives_every_event_in_order_and_ends(
-    url: str, azure: AzureOpenAI, job_id: str, supervisor: Supervisor, path: str
+    url: str, azure: AzureOpenAI, job_id: str, supervisor: Supervisor
 ) -> None:
     for _ in range(5):
         supervisor.tick()
     listed = [event.id for event in azure.fine_tuning.jobs.list_events(job_id)]
-    address = url + path.format(job_id)
-    with httpx2.stream("GET", address, params={"stream": "true", **httpx2.URL(address).params}, headers=HEAD) as answer:
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        *found, last = data_of(answer.iter_lines())
-    assert last == "[DONE]"
-    events = [json.loads(text) for text in found]
-    assert [event["id"] for event in events] == listed[::-1]
-    assert {event["object"] for event in events} == {"fine_tuning.job.event"}
+    for address in (url + path.format(job_id) for path in ALL_EVENTS):
+        query = {"stream": "true", **httpx2.URL(address).params}
+        with httpx2.stream("GET", address, params=query, headers=HEAD) as answer:
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            *found, last = data_of(answer.iter_lines())
+        assert last == "[DONE]"
+        events = [json.loads(text) for text in found]
+        assert [event["id"] for event in events] == listed[::-1]
+        assert {event["object"] for event in events} == {"fine_tuning.job.event"}
 
 
 def test_stream_goes_on_while_the_job_runs_and_from_an_event_on(
@@ -133,28 +135,24 @@ def test_watched_job_that_is_deleted_ends_its_stream(url: str, azure: AzureOpenA
         assert list(texts)[-1] == "[DONE]"
 
 
-@pytest.mark.parametrize("path", [*EVENTS, *OLD_EVENTS, *[f"{path}?{VERSION}" for path in WITH_VERSION]])
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_events_page_newest_first_at_every_path_and_verb(
-    url: str, job_id: str, supervisor: Supervisor, path: str, method: str
-) -> None:
+def test_events_page_newest_first_at_every_path_and_verb(url: str, job_id: str, supervisor: Supervisor) -> None:
     for _ in range(5):
         supervisor.tick()
+    for method in ("GET", "POST"):
+        for path in ALL_EVENTS:
+            address = url + path.format(job_id)
+            first = page(method, address, limit=4)
+            whole = page(method, address, limit=100)
+            assert (first["has_more"], whole["has_more"]) == (True, False)
+            second = page(method, address, limit=100, after=first["last_id"])
+            assert [*first["data"], *second["data"]] == whole["data"]
+            assert (first["first_id"], second["last_id"]) == (whole["first_id"], whole["last_id"])
 
-    def page(**query: object) -> dict[str, object]:
-        address = url + path.format(job_id)
-        params = {**query, **httpx2.URL(address).params}
-        answer = httpx2.request(method, address, params=params, headers=HEAD)
-        assert answer.status_code == 200, answer.text
-        body: dict[str, object] = answer.json()
-        return body
 
-    first = page(limit=4)
-    whole = page(limit=100)
-    assert (first["has_more"], whole["has_more"]) == (True, False)
-    second = page(limit=100, after=first["last_id"])
-    assert [*first["data"], *second["data"]] == whole["data"]
-    assert (first["first_id"], second["last_id"]) == (whole["first_id"], whole["last_id"])
+def page(method: str, address: str, **query: object) -> dict[str, Any]:
+    answer = httpx2.request(method, address, params={**query, **httpx2.URL(address).params}, headers=HEAD)
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 @pytest.mark.parametrize("path", OLD_EVENTS)
@@ -200,24 +198,17 @@ def test_engine_in_the_path_answers_as_the_deployment(url: str, path: str, super
     assert httpx2.post(url + path.format("nobody"), headers=HEAD, json=question).status_code == 404
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("prefix", ["/v1", "/openai/v1", "/openai"])
-def test_checkpoints_page_with_the_ids_of_both_ends(
-    url: str, job_id: str, supervisor: Supervisor, method: str, prefix: str
-) -> None:
+def test_checkpoints_page_with_the_ids_of_both_ends(url: str, job_id: str, supervisor: Supervisor) -> None:
     for _ in range(5):
         supervisor.tick()
-
-    def page(**query: object) -> dict[str, object]:
-        params = {"api-version": "2024-10-21", **query}
-        address = f"{url}{prefix}/fine_tuning/jobs/{job_id}/checkpoints"
-        body: dict[str, object] = httpx2.request(method, address, params=params, headers=HEAD).json()
-        return body
-
-    first = page(limit=1)
-    assert first["has_more"] is True
-    assert first["first_id"] == first["last_id"] == first["data"][0]["id"]
-    second = page(limit=1, after=first["last_id"])
-    assert (second["has_more"], second["data"][0]["step_number"]) == (False, 2)
-    assert page(limit=1, after=second["last_id"])["data"] == []
-    assert page(after="ftchkpt-none")["error"]["message"].startswith("after='ftchkpt-none' is no id of this list")
+    for prefix in ("/v1", "/openai/v1", "/openai"):
+        for method in ("GET", "POST"):
+            address = f"{url}{prefix}/fine_tuning/jobs/{job_id}/checkpoints?{VERSION}"
+            first = page(method, address, limit=1)
+            assert first["has_more"] is True
+            assert first["first_id"] == first["last_id"] == first["data"][0]["id"]
+            second = page(method, address, limit=1, after=first["last_id"])
+            assert (second["has_more"], second["data"][0]["step_number"]) == (False, 2)
+            assert page(method, address, limit=1, after=second["last_id"])["data"] == []
+            refused = page(method, address, after="ftchkpt-none")["error"]
+            assert refused["message"].startswith("after='ftchkpt-none' is no id of this list")

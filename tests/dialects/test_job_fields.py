@@ -12,6 +12,76 @@ from luthier.service.supervisor import Supervisor
 WANDB = {"type": "wandb", "wandb": {"project": "house", "name": None, "entity": "team", "tags": ["a", "b"]}}
 
 
+SHAPES = [
+    ({"n_epochs": 3}, (3, "auto", "auto")),
+    ({"n_epochs": 3.0, "batch_size": "4", "learning_rate_multiplier": "0.5"}, (3, 4, 0.5)),
+    ({"n_epochs": "3", "batch_size": "auto", "learning_rate_multiplier": 2}, (3, "auto", 2.0)),
+    ({"n_epochs": None, "batch_size": -1, "learning_rate_multiplier": -1.0}, ("auto", "auto", "auto")),
+    ({"n_epochs": " Auto ", "batch_size": "-1", "learning_rate_multiplier": "AUTO"}, ("auto", "auto", "auto")),
+    ({"prompt_loss_weight": 0}, ("auto", "auto", "auto")),
+    ({"prompt_loss_weight": None}, ("auto", "auto", "auto")),
+    (None, ("auto", "auto", "auto")),
+]
+
+FAULTS: list[tuple[dict[str, object], str, str]] = [
+    ({"hyperparameters": {"n_epochs": 3.5}}, "invalid_value", "hyperparameters.n_epochs"),
+    ({"hyperparameters": {"n_epochs": True}}, "invalid_value", 'must be a number or "auto"'),
+    ({"hyperparameters": {"n_epochs": "nan"}}, "invalid_value", 'must be a number or "auto"'),
+    ({"hyperparameters": {"learning_rate_multiplier": 10**400}}, "invalid_value", 'must be a number or "auto"'),
+    ({"hyperparameters": {"learning_rate_multiplier": 0}}, "invalid_hyperparameter", "greater than 0"),
+    ({"hyperparameters": {"n_epochs": 51}}, "invalid_hyperparameter", "from 1 to 50"),
+    (
+        {"method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 0}}}},
+        "invalid_hyperparameter",
+        "from 1 to 50",
+    ),
+    (
+        {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1, "n_epochs": "auto"}}}},
+        "method_not_supported",
+        "'dpo'",
+    ),
+    ({"method": {"type": "dpo", "dpo": {"beta": "0.1", "l2_multiplier": 0.1}}}, "method_not_supported", "'dpo'"),
+    ({"method": {"type": "dpo", "dpo": {"bta": 1}}}, "unknown_field", "method.dpo"),
+    ({"method": {"type": "magic"}}, "invalid_value", "method.type"),
+    ({"prompt_loss_weight": 0.1}, "prompt_loss_weight_not_supported", "prompt_loss_weight is 0.1"),
+    (
+        {"hyperparameters": {"prompt_loss_weight": 0.1}},
+        "prompt_loss_weight_not_supported",
+        "hyperparameters.prompt_loss_weight is 0.1",
+    ),
+    (
+        {"method": {"type": "supervised", "supervised": {"hyperparameters": {"prompt_loss_weight": 1}}}},
+        "prompt_loss_weight_not_supported",
+        "method.supervised.hyperparameters.prompt_loss_weight",
+    ),
+    ({"metadata": {str(number): "v" for number in range(17)}}, "invalid_value", "at most 16"),
+    ({"metadata": {"k" * 65: "v"}}, "invalid_value", "a key has 1 to 64"),
+    ({"metadata": {"k": "v" * 513}}, "invalid_value", "at most 512"),
+    ({"metadata": {"k": 1}}, "invalid_value", "metadata.k"),
+    ({"trainingType": "Cheap"}, "invalid_training_type", "Standard, GlobalStandard or Developer"),
+    ({"trainingType": True}, "invalid_value", "trainingType"),
+    (
+        {"integrations": [{"type": "tensorboard", "wandb": {"project": "p"}}]},
+        "invalid_value",
+        "integrations[0].type",
+    ),
+    ({"integrations": [{"type": "wandb"}]}, "missing_field", "integrations[0].wandb"),
+    ({"integrations": [{"type": "wandb", "wandb": {}}]}, "missing_field", "integrations[0].wandb.project"),
+    ({"integrations": [{"type": "wandb", "wandb": {"project": "p", "key": "s"}}]}, "unknown_field", "wandb.key"),
+    ({"integrations": [WANDB] * 6}, "invalid_value", "at most 5"),
+]
+
+TRAINING_TYPES = [
+    ("Standard", "standard"),
+    ("globalstandard", "globalStandard"),
+    ("GlobalStandard", "globalStandard"),
+    ("Developer", "developerTier"),
+    ("developerTier", "developerTier"),
+    (1, "globalStandard"),
+    (0, "standard"),
+]
+
+
 @pytest.fixture(params=["azure", "azure_v1", "openai_client"])
 def client(request: pytest.FixtureRequest) -> OpenAI:
     made: OpenAI = request.getfixturevalue(request.param)
@@ -28,28 +98,13 @@ def post(url: str, file: str, **fields: object) -> httpx2.Response:
     return httpx2.post(f"{url}/v1/fine_tuning/jobs", headers={"api-key": KEY}, json=body)
 
 
-@pytest.mark.parametrize(
-    ("sent", "kept"),
-    [
-        ({"n_epochs": 3}, (3, "auto", "auto")),
-        ({"n_epochs": 3.0, "batch_size": "4", "learning_rate_multiplier": "0.5"}, (3, 4, 0.5)),
-        ({"n_epochs": "3", "batch_size": "auto", "learning_rate_multiplier": 2}, (3, "auto", 2.0)),
-        ({"n_epochs": None, "batch_size": -1, "learning_rate_multiplier": -1.0}, ("auto", "auto", "auto")),
-        ({"n_epochs": " Auto ", "batch_size": "-1", "learning_rate_multiplier": "AUTO"}, ("auto", "auto", "auto")),
-        ({"prompt_loss_weight": 0}, ("auto", "auto", "auto")),
-        ({"prompt_loss_weight": None}, ("auto", "auto", "auto")),
-        (None, ("auto", "auto", "auto")),
-    ],
-)
-@pytest.mark.parametrize("place", ["root", "method", "both"])
-def test_hyperparameters_are_read_in_every_shape(
-    url: str, file: str, sent: object, kept: tuple[object, ...], place: str
-) -> None:
-    method = {"type": "supervised", "supervised": {"hyperparameters": sent}, "dpo": None}
-    fields = {"root": {"hyperparameters": sent}, "method": {"method": method}}
-    fields["both"] = fields["root"] | fields["method"]
-    shown = post(url, file, **fields[place]).json()["hyperparameters"]
-    assert (shown["n_epochs"], shown["batch_size"], shown["learning_rate_multiplier"]) == kept
+def test_hyperparameters_are_read_in_every_shape(url: str, file: str) -> None:
+    for sent, kept in SHAPES:
+        method = {"type": "supervised", "supervised": {"hyperparameters": sent}, "dpo": None}
+        root: dict[str, object] = {"hyperparameters": sent}
+        for fields in (root, {"method": method}, root | {"method": method}):
+            shown = post(url, file, **fields).json()["hyperparameters"]
+            assert (shown["n_epochs"], shown["batch_size"], shown["learning_rate_multiplier"]) == kept, fields
 
 
 def test_method_wins_over_the_root_and_the_root_fills_what_it_leaves_open(url: str, file: str) -> None:
@@ -58,64 +113,13 @@ def test_method_wins_over_the_root_and_the_root_fills_what_it_leaves_open(url: s
     assert shown["hyperparameters"] == {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": "auto"}
 
 
-@pytest.mark.parametrize(
-    ("fields", "code", "words"),
-    [
-        ({"hyperparameters": {"n_epochs": 3.5}}, "invalid_value", "hyperparameters.n_epochs"),
-        ({"hyperparameters": {"n_epochs": True}}, "invalid_value", 'must be a number or "auto"'),
-        ({"hyperparameters": {"n_epochs": "nan"}}, "invalid_value", 'must be a number or "auto"'),
-        ({"hyperparameters": {"learning_rate_multiplier": 10**400}}, "invalid_value", 'must be a number or "auto"'),
-        ({"hyperparameters": {"learning_rate_multiplier": 0}}, "invalid_hyperparameter", "greater than 0"),
-        ({"hyperparameters": {"n_epochs": 51}}, "invalid_hyperparameter", "from 1 to 50"),
-        (
-            {"method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 0}}}},
-            "invalid_hyperparameter",
-            "from 1 to 50",
-        ),
-        (
-            {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1, "n_epochs": "auto"}}}},
-            "method_not_supported",
-            "'dpo'",
-        ),
-        ({"method": {"type": "dpo", "dpo": {"beta": "0.1", "l2_multiplier": 0.1}}}, "method_not_supported", "'dpo'"),
-        ({"method": {"type": "dpo", "dpo": {"bета": 1}}}, "unknown_field", "method.dpo"),
-        ({"method": {"type": "magic"}}, "invalid_value", "method.type"),
-        ({"prompt_loss_weight": 0.1}, "prompt_loss_weight_not_supported", "prompt_loss_weight is 0.1"),
-        (
-            {"hyperparameters": {"prompt_loss_weight": 0.1}},
-            "prompt_loss_weight_not_supported",
-            "hyperparameters.prompt_loss_weight is 0.1",
-        ),
-        (
-            {"method": {"type": "supervised", "supervised": {"hyperparameters": {"prompt_loss_weight": 1}}}},
-            "prompt_loss_weight_not_supported",
-            "method.supervised.hyperparameters.prompt_loss_weight",
-        ),
-        ({"metadata": {str(number): "v" for number in range(17)}}, "invalid_value", "at most 16"),
-        ({"metadata": {"k" * 65: "v"}}, "invalid_value", "a key has 1 to 64"),
-        ({"metadata": {"k": "v" * 513}}, "invalid_value", "at most 512"),
-        ({"metadata": {"k": 1}}, "invalid_value", "metadata.k"),
-        ({"trainingType": "Cheap"}, "invalid_training_type", "Standard, GlobalStandard or Developer"),
-        ({"trainingType": True}, "invalid_training_type", "trainingType"),
-        (
-            {"integrations": [{"type": "tensorboard", "wandb": {"project": "p"}}]},
-            "invalid_value",
-            "integrations[0].type",
-        ),
-        ({"integrations": [{"type": "wandb"}]}, "missing_field", "integrations[0].wandb"),
-        ({"integrations": [{"type": "wandb", "wandb": {}}]}, "missing_field", "integrations[0].wandb.project"),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "p", "key": "s"}}]}, "unknown_field", "wandb.key"),
-        ({"integrations": [WANDB] * 6}, "invalid_value", "at most 5"),
-    ],
-)
-def test_wrong_field_is_a_400_that_names_it(
-    url: str, file: str, fields: dict[str, object], code: str, words: str
-) -> None:
-    answer = post(url, file, **fields)
-    assert answer.status_code == 400
-    error = answer.json()["error"]
-    assert error["code"] == code
-    assert words in error["message"]
+def test_wrong_field_is_a_400_that_names_it(url: str, file: str) -> None:
+    for fields, code, words in FAULTS:
+        answer = post(url, file, **fields)
+        assert answer.status_code == 400, fields
+        error = answer.json()["error"]
+        assert error["code"] == code, fields
+        assert words in error["message"]
 
 
 def test_limits_of_metadata_are_taken_whole(client: OpenAI, file: str) -> None:
@@ -124,21 +128,10 @@ def test_limits_of_metadata_are_taken_whole(client: OpenAI, file: str) -> None:
     assert client.fine_tuning.jobs.retrieve(made.id).metadata == metadata
 
 
-@pytest.mark.parametrize(
-    ("sent", "shown"),
-    [
-        ("Standard", "standard"),
-        ("globalstandard", "globalStandard"),
-        ("GlobalStandard", "globalStandard"),
-        ("Developer", "developerTier"),
-        ("developerTier", "developerTier"),
-        (1, "globalStandard"),
-        (0, "standard"),
-    ],
-)
-def test_training_type_is_echoed_in_its_canonical_spelling(client: OpenAI, file: str, sent: object, shown: str) -> None:
-    made = client.fine_tuning.jobs.create(training_file=file, model=BASE, extra_body={"trainingType": sent})
-    assert made.trainingType == shown
+def test_training_type_is_echoed_in_its_canonical_spelling(client: OpenAI, file: str) -> None:
+    for sent, shown in TRAINING_TYPES:
+        made = client.fine_tuning.jobs.create(training_file=file, model=BASE, extra_body={"trainingType": sent})
+        assert made.trainingType == shown
 
 
 def test_integrations_are_kept_and_shown_and_nothing_is_sent(client: OpenAI, file: str) -> None:
