@@ -191,7 +191,7 @@ def _derived_hex(job: Job, what: str) -> str:
 
 
 def _begun_again(context: Context, job: Job) -> tuple[datetime, int] | None:
-    """When the present attempt began and after which step, if it is not the first: a pause tells nothing of the pace."""
+    """When the present attempt began and after which step, if it is not the first: a pause is no work."""
     with context.database.reading() as tx:
         made = attempts.list_of_job(tx, job.id)
     return (made[0].started_at, made[1].last_step) if len(made) > 1 else None
