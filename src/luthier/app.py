@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,6 +24,7 @@ from luthier.executors.local import LocalExecutor
 from luthier.service import keys
 from luthier.service.context import Context
 from luthier.service.jobs import MAX_SEED
+from luthier.service.retirement import Lifetimes
 from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
 from luthier.settings import Settings
@@ -61,7 +62,13 @@ def build(settings: Settings) -> Service:
     serving = Serving(context, engine, check_parity)
     executor = LocalExecutor(device=settings.train_device)
     supervisor = Supervisor(
-        context, executor, serving, settings.tick_s, settings.train_threads, settings.save_interval_s
+        context,
+        executor,
+        serving,
+        settings.tick_s,
+        settings.train_threads,
+        settings.save_interval_s,
+        _lifetimes(settings),
     )
 
     @asynccontextmanager
@@ -100,6 +107,12 @@ def open_data(settings: Settings) -> Iterator[Context]:
 def patient_executor() -> Executor:
     """For commands that wait for a run themselves: whoever stops one can wait for the end of a long step."""
     return LocalExecutor(stop_grace_s=PATIENT_STOP_S, device=Settings().train_device)
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    return Lifetimes(
+        timedelta(hours=settings.developer_deployment_hours), timedelta(days=settings.idle_deployment_days)
+    )
 
 
 def _context(settings: Settings, database: Database) -> Context:

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     serve_threads: int | None = Field(default=None, ge=1)
     serve_slots: int = Field(default=8, ge=1)
     serve_context_tokens: int = Field(default=16_384, ge=512)
+    developer_deployment_hours: float = Field(default=24.0, ge=0, le=1e6)
+    idle_deployment_days: float = Field(default=15.0, ge=0, le=1e6)
 
     @property
     def models_folder(self) -> Path:

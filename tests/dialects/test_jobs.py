@@ -160,11 +160,6 @@ def test_second_job_waits_and_a_cancelled_one_never_runs(
         ({"hyperparameters": {"n_epochs": "many"}}, "invalid_value", 'must be a number or "auto"'),
         ({"hyperparameters": {"epochs": 3}}, "unknown_field", "hyperparameters.epochs"),
         ({"method": {"type": "dpo"}}, "method_not_supported", "use 'supervised'"),
-        (
-            {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
-            "integrations_not_supported",
-            "leave them out",
-        ),
         ({"extra_body": {"n_epochs": 3}}, "unknown_field", "n_epochs"),
     ],
 )

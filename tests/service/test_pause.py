@@ -250,3 +250,26 @@ def test_only_a_running_job_is_paused(
     if state != "paused":
         with pytest.raises(Conflict, match=f"is {state}; only a paused job"):
             jobs.resume(context, job.resource_id, job.id)
+
+
+def test_estimate_of_a_resumed_job_leaves_the_pause_out(
+    context: Context, supervisor: Supervisor, executor: ScriptedExecutor, running: tuple[Job, RunDirectory]
+) -> None:
+    job, run = running
+    paused(context, supervisor, executor, job, run)
+    executor.alive = {"fake:2"}
+    told = []
+
+    def ten_seconds_a_step(run: RunDirectory) -> None:
+        begun = attempts(context, job)[-1].started_at
+        for number in (1, 2):
+            at = begun + timedelta(seconds=10 * number)
+            told.append(at)
+            metrics = {"step": 1 + number, "n_steps": 4, "train_loss": 1.0, "train_mean_token_accuracy": 0.5}
+            run.append(Metrics(at=at.timestamp(), **metrics))
+
+    executor.trainer = ten_seconds_a_step
+    jobs.resume(context, job.resource_id, job.id)
+    for _ in range(3):
+        supervisor.tick()
+    assert refreshed(context, job).estimated_finish == told[-1] + timedelta(seconds=10)

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from luthier.core.errors import NoSpace
 from luthier.core.models import Event, Resource
 from luthier.core.states import EventLevel, EventType
-from luthier.store import db, events, jobs, resources, schema
+from luthier.store import db, deployments, events, jobs, resources, schema
 
 
 def test_migrations_build_the_schema(tmp_path: Path) -> None:
@@ -110,4 +110,29 @@ def test_migration_to_attempts_keeps_jobs_and_knows_which_have_a_run(tmp_path: P
         assert [job.id for job in unreleased] == ["j2"]
         assert events.list_page(tx, "j1", None, 10) == ([event], False)
         assert tx.execute(text("PRAGMA foreign_key_check")).all() == []
+    database.close()
+
+
+def test_migration_to_idle_deployments_keeps_them_and_begins_to_count_now(tmp_path: Path) -> None:
+    database = db.Database(tmp_path / "a.db")
+    config = Config()
+    config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
+    with database.writing() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0002")
+        resources.insert_resource(tx, Resource("r", "s", "g", "a"), datetime.now(UTC))
+        tx.exec_driver_sql(
+            "INSERT INTO deployments (resource_id, name, model, sku_name, sku_capacity, state, created_at, updated_at) "
+            "VALUES ('r', 'd', 'm', 'Developer', 1, 'Succeeded', 5, 6)"
+        )
+    before = datetime.now(UTC).replace(microsecond=0)
+    database.migrate()
+    with database.reading() as tx:
+        [kept] = deployments.list_all(tx, "r")
+    assert (kept.name, kept.created_at.timestamp(), dict(kept.tags), kept.model_source) == ("d", 5e-6, {}, None)
+    assert before <= kept.last_used_at == kept.sku_changed_at <= datetime.now(UTC)
+    with database.writing() as tx:
+        config.attributes["connection"] = tx
+        command.downgrade(config, "0002")
+        assert tx.execute(text("SELECT name FROM deployments")).scalar_one() == "d"
     database.close()

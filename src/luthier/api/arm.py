@@ -1,16 +1,17 @@
 """The control plane's deployments, as Azure Resource Manager speaks of them (ARM 2024-10-01; contract section 14).
 
 Another resource model over the same service. A put answers 201 or 200 with provisioningState Creating and no further
-header: azure-mgmt and the REST guide then ask for the resource itself until it is Succeeded or Failed.
+header: azure-mgmt and the REST guide then ask for the resource itself until it is Succeeded or Failed. A patch and a
+delete are done when they answer.
 """
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from luthier.api import auth
-from luthier.api.bodies import DeploymentBody
+from luthier.api.bodies import DeploymentBody, DeploymentPatchBody, SkuPatchBody
 from luthier.api.dialects import Shape
 from luthier.api.services import Services
 from luthier.core.errors import LuthierError, NotFound, Unauthenticated
@@ -18,10 +19,10 @@ from luthier.core.models import Deployment, Principal, Resource
 from luthier.service import deployments
 
 PREFIX = "/subscriptions"
-_DEPLOYMENTS = (
-    PREFIX + "/{subscription}/resourceGroups/{group}/providers/Microsoft.CognitiveServices"
-    "/accounts/{account}/deployments"
-)
+_ACCOUNT = PREFIX + "/{subscription}/resourceGroups/{group}/providers/Microsoft.CognitiveServices/accounts/{account}"
+_DEPLOYMENTS = _ACCOUNT + "/deployments"
+_DEPLOYMENTS_TYPE = "Microsoft.CognitiveServices/accounts/deployments"
+_PAGE = 100
 _CODES = {
     "invalid_api_key": "InvalidAuthenticationToken",
     "missing_api_key": "AuthenticationFailed",
@@ -29,6 +30,10 @@ _CODES = {
     "deployment_model_not_found": "DeploymentModelNotSupported",
     "resource_not_found": "ResourceNotFound",
     "missing_api_version": "MissingApiVersionParameter",
+    "unknown_field": "InvalidRequestContent",
+    "missing_field": "InvalidRequestContent",
+    "invalid_value": "InvalidRequestContent",
+    "invalid_json": "InvalidRequestContent",
 }
 
 
@@ -57,7 +62,13 @@ def build_router(services: Services) -> APIRouter:
     def put_deployment(name: str, body: DeploymentBody, caller: Caller) -> Response:
         model = body.properties.model
         request = deployments.DeploymentRequest(
-            name, model.name, model.version, body.sku.name, 1 if body.sku.capacity is None else body.sku.capacity
+            name,
+            model.name,
+            model.version,
+            body.sku.name,
+            1 if body.sku.capacity is None else body.sku.capacity,
+            body.tags,
+            model.source or model.sourceAccount,
         )
         deployment, is_new = deployments.put(context, caller.id, request)
         services.wake()
@@ -67,9 +78,37 @@ def build_router(services: Services) -> APIRouter:
     def get_deployment(name: str, caller: Caller) -> Shape:
         return _shape(caller, deployments.get(context, caller.id, name))
 
+    @router.patch(_DEPLOYMENTS + "/{name}")
+    def patch_deployment(name: str, body: DeploymentPatchBody, caller: Caller) -> Shape:
+        sku = body.sku or SkuPatchBody()
+        changed = deployments.update(
+            context, caller.id, name, sku_name=sku.name, sku_capacity=sku.capacity, tags=body.tags
+        )
+        return _shape(caller, changed)
+
     @router.get(_DEPLOYMENTS)
-    def list_deployments(caller: Caller) -> Shape:
-        return {"value": [_shape(caller, deployment) for deployment in deployments.list_all(context, caller.id)]}
+    def list_deployments(
+        request: Request, caller: Caller, after: Annotated[str, Query(alias="$skipToken")] = ""
+    ) -> Shape:
+        found = [deployment for deployment in deployments.list_all(context, caller.id) if deployment.name > after]
+        page: Shape = {"value": [_shape(caller, deployment) for deployment in found[:_PAGE]]}
+        if len(found) > _PAGE:
+            page["nextLink"] = str(request.url.include_query_params(**{"$skipToken": found[_PAGE - 1].name}))
+        return page
+
+    @router.get(_DEPLOYMENTS + "/{name}/skus")
+    def list_skus_of_deployment(name: str, caller: Caller) -> Shape:
+        deployments.get(context, caller.id, name)
+        capacity = {"minimum": 1, "maximum": deployments.MAX_CAPACITY, "step": 1, "default": 1}
+        skus = deployments.SKU_NAMES.values()
+        return {
+            "value": [{"resourceType": _DEPLOYMENTS_TYPE, "sku": {"name": sku}, "capacity": capacity} for sku in skus]
+        }
+
+    @router.get(_ACCOUNT + "/skus")
+    def list_skus_of_account(caller: Caller) -> Shape:
+        sku = {"name": "S0", "tier": "Standard"}  # the one that Azure OpenAI accounts have
+        return {"value": [{"resourceType": "Microsoft.CognitiveServices/accounts", "sku": sku}]}
 
     @router.delete(_DEPLOYMENTS + "/{name}")
     def delete_deployment(name: str, caller: Caller) -> Response:
@@ -80,9 +119,12 @@ def build_router(services: Services) -> APIRouter:
 
 def path_of(resource: Resource) -> str:
     """The path below which a resource's deployments stand."""
-    return _DEPLOYMENTS.format(
-        subscription=resource.subscription, group=resource.resource_group, account=resource.account
-    )
+    return f"{id_of(resource)}/deployments"
+
+
+def id_of(resource: Resource) -> str:
+    """A resource's id in the control plane."""
+    return _ACCOUNT.format(subscription=resource.subscription, group=resource.resource_group, account=resource.account)
 
 
 def error(problem: LuthierError) -> Shape:
@@ -91,6 +133,11 @@ def error(problem: LuthierError) -> Shape:
     shape: dict[str, Any] = {"code": code, "message": problem.message}
     if problem.param is not None:
         shape["target"] = problem.param
+    if problem.details:
+        shape["details"] = [
+            {"code": _CODES.get(detail.code, detail.code), "message": detail.message, "target": detail.param}
+            for detail in problem.details
+        ]
     if isinstance(problem, Unauthenticated):
         shape["message"] += (
             " The same key opens the control plane: send it as `Authorization: Bearer KEY` or `api-key`."
@@ -99,8 +146,11 @@ def error(problem: LuthierError) -> Shape:
 
 
 def _shape(resource: Resource, deployment: Deployment) -> Shape:
+    model = {"format": "OpenAI", "name": deployment.model, "version": deployment.model_version or "1"}
+    if deployment.model_source is not None:
+        model["source"] = deployment.model_source
     properties: dict[str, Any] = {
-        "model": {"format": "OpenAI", "name": deployment.model, "version": deployment.model_version or "1"},
+        "model": model,
         "provisioningState": str(deployment.state),
         "versionUpgradeOption": "NoAutoUpgrade",
         "capabilities": {"chatCompletion": "true"},
@@ -110,8 +160,9 @@ def _shape(resource: Resource, deployment: Deployment) -> Shape:
     }
     return {
         "id": f"{path_of(resource)}/{deployment.name}",
-        "type": "Microsoft.CognitiveServices/accounts/deployments",
+        "type": _DEPLOYMENTS_TYPE,
         "name": deployment.name,
+        "tags": dict(deployment.tags),
         "sku": {"name": deployment.sku_name, "capacity": deployment.sku_capacity},
         "properties": {name: value for name, value in properties.items() if value is not None},
         "systemData": {

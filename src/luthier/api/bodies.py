@@ -1,31 +1,17 @@
 """Bodies of requests as they arrive, in every shape that real clients send; unknown fields are named and refused."""
 
-import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from luthier.api import job_fields
+from luthier.api.job_fields import Count, DpoBody, Integrations, Metadata, Rate
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.hyperparameters import Hyperparameters
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-def _auto_or_number(value: object) -> object:
-    """None for "auto", -1 and null, which all mean that the service chooses (contract section 6)."""
-    if isinstance(value, bool):
-        raise ValueError('must be a number or "auto"')
-    if value is None or value in ("auto", -1):
-        return None
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError('must be a number or "auto"')
-    return value
-
-
-Count = Annotated[int | None, BeforeValidator(_auto_or_number)]
-Rate = Annotated[float | None, BeforeValidator(_auto_or_number)]
 
 
 class HyperparametersBody(_Body):
@@ -37,13 +23,15 @@ class HyperparametersBody(_Body):
 
 class SupervisedBody(_Body):
     hyperparameters: HyperparametersBody | None = None
+    prompt_loss_weight: float | None = None
 
 
 class MethodBody(_Body):
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedBody | None = None
-    dpo: dict[str, Any] | None = None
+    dpo: DpoBody | None = None
     reinforcement: dict[str, Any] | None = None
+    prompt_loss_weight: float | None = None
 
 
 class JobBody(_Body):
@@ -56,9 +44,9 @@ class JobBody(_Body):
     method: MethodBody | None = None
     seed: int | None = None
     suffix: str | None = None
-    integrations: list[dict[str, Any]] | None = None
-    metadata: dict[str, str] | None = Field(default=None, max_length=16)
-    trainingType: str | int | None = None
+    integrations: Integrations | None = None
+    metadata: Metadata | None = None
+    trainingType: str | StrictInt | None = None
     prompt_loss_weight: float | None = None
 
     def asked(self) -> Hyperparameters:
@@ -69,29 +57,36 @@ class JobBody(_Body):
                 f"method.type {self.method.type!r} cannot be trained here yet; use 'supervised' or leave method out.",
                 "method.type",
             )
-        if self.integrations:
-            raise Unsupported(
-                "integrations_not_supported", "integrations are not supported yet; leave them out.", "integrations"
-            )
-        method = self.method.supervised.hyperparameters if self.method and self.method.supervised else None
-        root = self.hyperparameters or HyperparametersBody()
-        chosen = method or root
-        for weight in (self.prompt_loss_weight, root.prompt_loss_weight, chosen.prompt_loss_weight):
-            if weight:
-                raise Unsupported(
-                    "prompt_loss_weight_not_supported",
-                    "Luthier learns the assistant's turns alone; leave prompt_loss_weight out or set it to 0.",
-                    "prompt_loss_weight",
-                )
+        method = self.method or MethodBody(type="supervised")
+        supervised = method.supervised or SupervisedBody()
+        root, chosen = (
+            self.hyperparameters or HyperparametersBody(),
+            supervised.hyperparameters or HyperparametersBody(),
+        )
+        job_fields.refuse_prompt_loss_weight(
+            {
+                "prompt_loss_weight": self.prompt_loss_weight,
+                "hyperparameters.prompt_loss_weight": root.prompt_loss_weight,
+                "method.prompt_loss_weight": method.prompt_loss_weight,
+                "method.supervised.prompt_loss_weight": supervised.prompt_loss_weight,
+                "method.supervised.hyperparameters.prompt_loss_weight": chosen.prompt_loss_weight,
+            }
+        )
         return Hyperparameters(
-            n_epochs=chosen.n_epochs or root.n_epochs,
-            batch_size=chosen.batch_size or root.batch_size,
-            learning_rate_multiplier=chosen.learning_rate_multiplier or root.learning_rate_multiplier,
+            n_epochs=root.n_epochs if chosen.n_epochs is None else chosen.n_epochs,
+            batch_size=root.batch_size if chosen.batch_size is None else chosen.batch_size,
+            learning_rate_multiplier=root.learning_rate_multiplier
+            if chosen.learning_rate_multiplier is None
+            else chosen.learning_rate_multiplier,
         )
 
     def extras(self) -> dict[str, object]:
         """Fields that are kept only to be shown again."""
-        kept = {"metadata": self.metadata, "trainingType": _training_type(self.trainingType)}
+        kept = {
+            "metadata": self.metadata,
+            "trainingType": job_fields.training_type(self.trainingType),
+            "integrations": [item.kept() for item in self.integrations or ()] or None,
+        }
         return {name: value for name, value in kept.items() if value is not None}
 
 
@@ -117,6 +112,19 @@ class DeploymentBody(BaseModel):
 
     properties: DeploymentProperties
     sku: SkuBody = SkuBody()
+    tags: dict[str, str] | None = None
+
+
+class SkuPatchBody(BaseModel):
+    name: str | None = None
+    capacity: int | None = None
+
+
+class DeploymentPatchBody(BaseModel):
+    """PATCH .../deployments/{name} (ARM 2024-10-01): what is left out stays as it is."""
+
+    sku: SkuPatchBody | None = None
+    tags: dict[str, str] | None = None
 
 
 class TextPart(_Body):
@@ -193,25 +201,3 @@ ENGINE_SEEDS = 2**32 - 1
 
 DEFAULT_MAX_TOKENS = 4096
 """Azure's documented default of max_tokens (contract section 13)."""
-
-_TRAINING_TYPES = {
-    "standard": "standard",
-    "globalstandard": "globalStandard",
-    "datazonestandard": "datazoneStandard",
-    "developer": "developerTier",
-    "developertier": "developerTier",
-    "1": "standard",  # litellm sends the integer 1
-}
-
-
-def _training_type(value: str | int | None) -> str | None:
-    if value is None:
-        return None
-    known = _TRAINING_TYPES.get(str(value).lower())
-    if known is None:
-        raise InvalidRequest(
-            "invalid_training_type",
-            f"trainingType {value!r} is unknown; use Standard, GlobalStandard or Developer, or leave it out.",
-            "trainingType",
-        )
-    return known

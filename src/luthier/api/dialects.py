@@ -37,7 +37,8 @@ class Dialect:
 
     `keeps_null` is whether a value that is not known is sent as null or left out; `auto` is how a hyperparameter that
     the service is still to choose is written; `deployment_in_path` and `calls_models` say where a chat call names its
-    model, and whether a model can be called without a deployment.
+    model, and whether a model can be called without a deployment; `shares_checkpoints` and `copies_checkpoints` how
+    another resource comes by a checkpoint: by a permission, by a copy.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Dialect:
     max_suffix: int
     deployment_in_path: bool
     calls_models: bool
+    shares_checkpoints: bool
+    copies_checkpoints: bool
     error: Callable[[LuthierError], Shape]
 
     def shaped(self, shape: Shape) -> Shape:
@@ -101,8 +104,11 @@ class Dialect:
             "suffix": job.suffix,
             **job.extras,
         }
+        if "integrations" in job.extras:
+            shape["integrations"] = integrations(job)
         if self.keeps_null:
-            shape |= {"organization_id": "", "user_provided_suffix": job.suffix, "integrations": []}
+            shape |= {"organization_id": "", "user_provided_suffix": job.suffix}
+            shape.setdefault("integrations", [])
             shape.setdefault("metadata", None)
         elif not job.result_file:
             shape["result_files"] = None
@@ -189,6 +195,13 @@ class Dialect:
         }
 
 
+def integrations(job: Job) -> list[Shape]:
+    """What the job was asked to be shown at, with the run id that Weights & Biases knows it by: the job's own."""
+    asked = job.extras["integrations"]
+    assert isinstance(asked, list)
+    return [{**item, "wandb": {**item["wandb"], "run_id": job.id}} for item in asked]
+
+
 def unix(time: datetime | None) -> int | None:
     return None if time is None else int(time.timestamp())
 
@@ -206,6 +219,8 @@ OPENAI = Dialect(
     max_suffix=64,
     deployment_in_path=False,
     calls_models=True,
+    shares_checkpoints=True,
+    copies_checkpoints=False,
     error=openai_error,
 )
 AZURE = Dialect(
@@ -221,6 +236,8 @@ AZURE = Dialect(
     max_suffix=40,
     deployment_in_path=True,
     calls_models=False,
+    shares_checkpoints=False,
+    copies_checkpoints=False,
     error=azure_error,
 )
 AZURE_V1 = Dialect(
@@ -236,6 +253,8 @@ AZURE_V1 = Dialect(
     max_suffix=64,
     deployment_in_path=False,
     calls_models=False,
+    shares_checkpoints=False,
+    copies_checkpoints=True,
     error=azure_v1_error,
 )
 DIALECTS = (AZURE_V1, OPENAI, AZURE)

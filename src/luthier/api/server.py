@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from luthier import __version__
-from luthier.api import arm, dialects, middleware
+from luthier.api import arm, dialects, middleware, older_paths
 from luthier.api.routes import build_router
 from luthier.api.services import Services
 from luthier.core import errors
@@ -57,6 +57,7 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(middleware.BodyCap, refuse=lambda scope, error: answer(scope, error))
     app.add_middleware(middleware.RequestLog)
+    app.add_middleware(older_paths.OlderPaths)
     return app
 
 

@@ -1,10 +1,14 @@
 """Ids and names as the wire spells them (contract section 3). Randomness is an argument: 32 hex digits."""
 
+import re
 from collections.abc import Callable
 
 HexSource = Callable[[], str]
 """Gives 32 fresh lower-case hex digits at each call."""
 
+_ACCOUNT = re.compile(
+    r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/Microsoft\.CognitiveServices/accounts/([^/]+)/?", re.I
+)
 CHECKPOINT_MARK = ":ckpt-step-"
 
 
@@ -26,6 +30,21 @@ def attempt_id(hex32: str) -> str:
 
 def checkpoint_id(hex32: str) -> str:
     return f"ftchkpt-{hex32}"
+
+
+def permission_id(hex32: str) -> str:
+    return f"cp_{hex32}"
+
+
+def deployment_name(hex32: str) -> str:
+    """The name that the data plane of 2022 gives a deployment (contract section 14)."""
+    return f"deployment-{hex32}"
+
+
+def account_parts(id: str) -> tuple[str, str, str] | None:
+    """Subscription, resource group and account in the control plane's id of a resource; None if it is no such id."""
+    found = _ACCOUNT.fullmatch(id)
+    return None if found is None else (found[1], found[2], found[3])
 
 
 def fine_tuned_model(base_model: str, job: str, suffix: str | None) -> str:

@@ -80,6 +80,8 @@ class Job:
     has_run: bool = False
     """Whether a run directory may be there, with or without a process at it."""
     absorbed_bytes: int = 0
+    is_deleted: bool = False
+    """Whether its user has deleted it, and the supervisor has still to clear away its process or run directory."""
 
     @property
     def model(self) -> str:
@@ -132,10 +134,37 @@ class Checkpoint:
     metrics: Mapping[str, float]
     files: tuple[str, ...]
     created_at: datetime
+    copied_from: str | None = None
+    """The id of the other resource's checkpoint that this is a copy of."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPermission:
+    """One other resource's leave to deploy and call a checkpoint."""
+
+    id: str
+    checkpoint_id: str
+    resource: Resource
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCopy:
+    """A checkpoint as it lies in another resource, with files of its own."""
+
+    checkpoint: Checkpoint
+    source_resource_id: str
+    region: str
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
+    """A name under which a model answers.
+
+    `model_source` is the control plane's id of the resource that the model was copied from, as the caller wrote it;
+    `last_used_at` the last call to a minute, or the making where there was none.
+    """
+
     name: str
     resource_id: str
     model: str
@@ -147,3 +176,7 @@ class Deployment:
     error: JobError | None
     created_at: datetime
     updated_at: datetime
+    tags: Mapping[str, str]
+    model_source: str | None
+    sku_changed_at: datetime
+    last_used_at: datetime

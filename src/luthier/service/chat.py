@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 
-from luthier.core.errors import InvalidRequest, LuthierError, Unavailable, UpstreamFailed
+from luthier.core.errors import InvalidRequest, LuthierError, NoSpace, Unavailable, UpstreamFailed
+from luthier.core.models import Deployment
 from luthier.core.ports import Address
 from luthier.core.states import DeploymentState
 from luthier.service import deployments, models
@@ -16,6 +19,7 @@ from luthier.service.models import Model
 from luthier.service.serving import Serving
 from luthier.store import deployments as deployment_rows
 
+USE_IS_NOTED_EVERY = timedelta(minutes=1)
 ENGINE_TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 
 
@@ -43,7 +47,19 @@ def route(context: Context, serving: Serving, resource_id: str, name: str, model
             model = None
     if model is None:
         raise models.not_found(name, "model") if models_too else deployments.not_found(name)
+    if deployment is not None and proven:
+        _note_use(context, deployment)
     return Route(model, serving.address(model, proven))
+
+
+def _note_use(context: Context, deployment: Deployment) -> None:
+    """Writes the time of a call, once a minute at most: what is not called for long is deleted."""
+    now = context.now()
+    unless_since = now - USE_IS_NOTED_EVERY
+    if deployment.last_used_at <= unless_since:
+        # A full disk is no reason not to answer: the next call notes its own time.
+        with suppress(NoSpace), context.database.writing() as tx:
+            deployment_rows.set_used(tx, deployment.resource_id, deployment.name, now, unless_since)
 
 
 async def complete(route: Route, body: Mapping[str, Any]) -> dict[str, Any]:

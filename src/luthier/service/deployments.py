@@ -2,16 +2,19 @@
 
 import logging
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
-from luthier.core.errors import InvalidRequest, LuthierError, NotFound
+from luthier.core import ids
+from luthier.core.errors import Conflict, InvalidRequest, LuthierError, NotFound
 from luthier.core.models import Deployment, JobError
 from luthier.core.ports import ParityReport
 from luthier.core.states import DeploymentState
 from luthier.service import models
 from luthier.service.context import Context
 from luthier.service.serving import Serving
-from luthier.store import deployments
+from luthier.store import copies, deployments, resources
+from luthier.store.db import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,12 @@ _SKUS = (
 )
 SKU_NAMES = {name.lower(): name for name in _SKUS}
 """Spellings are compared without regard to case, as Azure does (contract section 14)."""
+DEVELOPER_SKUS = ("Developer", "DeveloperTier")
+MAX_CAPACITY = 1_000_000
+MAX_TAGS = 50
+MAX_TAG_KEY_CHARACTERS = 512
+MAX_TAG_CHARACTERS = 256
+"""ARM's own limits of tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,10 @@ class DeploymentRequest:
     model_version: str | None
     sku_name: str
     sku_capacity: int
+    tags: Mapping[str, str] | None = None
+    """None keeps those that the deployment has."""
+    model_source: str | None = None
+    """The control plane's id of the resource that the model was copied from."""
 
 
 def put(context: Context, resource_id: str, request: DeploymentRequest) -> tuple[Deployment, bool]:
@@ -46,10 +59,12 @@ def put(context: Context, resource_id: str, request: DeploymentRequest) -> tuple
 
     The answer comes at once in state Creating; `create_waiting` ends it. A put that changes nothing changes no state.
     """
-    sku_name = _check(request)
+    _check_name(request.name)
+    sku_name = _check_sku(request.sku_name, request.sku_capacity)
+    _check_tags(request.tags)
     with context.database.writing() as tx:
         model = models.resolve(context, tx, resource_id, request.model)
-        if model is None:
+        if model is None or not _is_of_source(tx, model, resource_id, request.model_source):
             raise InvalidRequest(
                 "deployment_model_not_found",
                 f"There is no model {request.model!r} to deploy. Base models, fine-tuned models and checkpoints of "
@@ -70,12 +85,61 @@ def put(context: Context, resource_id: str, request: DeploymentRequest) -> tuple
             error=None,
             created_at=old.created_at if old else now,
             updated_at=now,
+            tags=request.tags if request.tags is not None else old.tags if old else {},
+            model_source=request.model_source,
+            sku_changed_at=old.sku_changed_at if old and old.sku_name == sku_name else now,
+            last_used_at=now,
         )
         if old is not None and old.model == new.model and old.state is DeploymentState.SUCCEEDED:
-            new = Deployment(**{**asdict(new), "state": old.state, "parity": old.parity})
+            new = replace(new, state=old.state, parity=old.parity)
         deployments.put(tx, new)
     logger.info("deployment put name=%s resource=%s model=%s", new.name, resource_id, new.model)
     return new, old is None
+
+
+def update(
+    context: Context,
+    resource_id: str,
+    name: str,
+    *,
+    sku_name: str | None = None,
+    sku_capacity: int | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Deployment:
+    """Changes what is given of sku and tags; the model goes on answering meanwhile. Raises NotFound."""
+    _check_tags(tags)
+    with context.database.writing() as tx:
+        old = deployments.get(tx, resource_id, name)
+        if old is None:
+            raise not_found(name)
+        now = context.now()
+        sku = _check_sku(
+            old.sku_name if sku_name is None else sku_name, old.sku_capacity if sku_capacity is None else sku_capacity
+        )
+        new = replace(
+            old,
+            sku_name=sku,
+            sku_capacity=old.sku_capacity if sku_capacity is None else sku_capacity,
+            sku_changed_at=old.sku_changed_at if old.sku_name == sku else now,
+            tags=old.tags if tags is None else tags,
+            updated_at=now,
+        )
+        deployments.put(tx, new)
+    logger.info("deployment updated name=%s resource=%s", name, resource_id)
+    return new
+
+
+def require_settled(context: Context, resource_id: str, name: str) -> Deployment:
+    """The deployment, if nothing is under way at it. Raises Conflict, as the data plane of 2022 does for both."""
+    with context.database.reading() as tx:
+        deployment = deployments.get(tx, resource_id, name)
+    if deployment is None:
+        raise Conflict("deployment_not_found", not_found(name).message)
+    if deployment.state is DeploymentState.CREATING:
+        raise Conflict(
+            "deployment_not_settled", f"The deployment {name!r} is still being created. Wait until it has succeeded."
+        )
+    return deployment
 
 
 def get(context: Context, resource_id: str, name: str) -> Deployment:
@@ -98,8 +162,8 @@ def delete(context: Context, serving: Serving, resource_id: str, name: str) -> b
         if deployment is None:
             return False
         deployments.delete(tx, resource_id, name)
-        is_used = bool(deployments.names_using(tx, resource_id, [deployment.model]))
-    if not is_used:
+        is_served = deployments.is_served(tx, deployment.model)
+    if not is_served:
         serving.release(deployment.model)
     logger.info("deployment deleted name=%s resource=%s", name, resource_id)
     return True
@@ -142,16 +206,48 @@ def _figures(report: ParityReport | None) -> dict[str, float] | None:
     return {name: value for name, value in asdict(report).items() if name not in {"agrees", "reason"}}
 
 
-def _check(request: DeploymentRequest) -> str:
-    if not _NAME.fullmatch(request.name):
+def _is_of_source(tx: Connection, model: models.Model, resource_id: str, source: str | None) -> bool:
+    """Whether the model is what the caller says that it was copied from; any is, where nothing is said."""
+    if source is None:
+        return True
+    parts = ids.account_parts(source)
+    resource = resources.of_account(tx, *parts) if parts else None
+    if resource is None or model.checkpoint is None:
+        return False
+    if model.checkpoint.copied_from is not None:
+        return copies.is_from(tx, model.checkpoint.id, resource.id)
+    return model.checkpoint.resource_id == resource.id
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
         raise InvalidRequest(
             "invalid_deployment_name",
             "A deployment's name has 1 to 64 letters, digits, '-', '_' and '.', and begins with a letter or digit.",
             "name",
         )
-    if request.sku_capacity < 1:
-        raise InvalidRequest("invalid_sku", "sku.capacity must be 1 or more (thousands of tokens a minute).", "sku")
-    sku_name = SKU_NAMES.get(request.sku_name.lower())
+
+
+def _check_sku(name: str, capacity: int) -> str:
+    if not 1 <= capacity <= MAX_CAPACITY:
+        raise InvalidRequest(
+            "invalid_sku", f"sku.capacity must be from 1 to {MAX_CAPACITY} (thousands of tokens a minute).", "sku"
+        )
+    sku_name = SKU_NAMES.get(name.lower())
     if sku_name is None:
         raise InvalidRequest("invalid_sku", f"sku.name must be one of {', '.join(_SKUS)}.", "sku.name")
     return sku_name
+
+
+def _check_tags(tags: Mapping[str, str] | None) -> None:
+    if tags is None:
+        return
+    if len(tags) > MAX_TAGS or any(
+        not 1 <= len(key) <= MAX_TAG_KEY_CHARACTERS or len(value) > MAX_TAG_CHARACTERS for key, value in tags.items()
+    ):
+        raise InvalidRequest(
+            "invalid_tags",
+            f"There may be {MAX_TAGS} tags, each with a name of 1 to {MAX_TAG_KEY_CHARACTERS} characters and a value "
+            f"of at most {MAX_TAG_CHARACTERS}.",
+            "tags",
+        )

@@ -2,11 +2,12 @@
 
 import logging
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from luthier.core import hyperparameters, ids
-from luthier.core.errors import Conflict, InvalidRequest, NotFound
+from luthier.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Attempt, Checkpoint, Event, Job
 from luthier.core.states import TERMINAL_JOB_STATUSES, AttemptEnd, EventLevel, EventType, JobStatus
@@ -64,7 +65,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
             created_at=context.now(),
         )
         jobs.insert_job(tx, job)
-        events.insert_events(tx, [_weights_event(context, job, model)])
+        events.insert_events(tx, [_weights_event(context, job, model), *_integration_events(context, job)])
     logger.info("job created id=%s resource=%s base=%s", job.id, resource_id, job.base_model)
     return job
 
@@ -74,9 +75,12 @@ def get(context: Context, resource_id: str, job_id: str) -> Job:
         return _require(tx, resource_id, job_id)
 
 
-def list_page(context: Context, resource_id: str, after: str | None, limit: int) -> tuple[list[Job], bool]:
+def list_page(
+    context: Context, resource_id: str, after: str | None, limit: int, metadata: Mapping[str, str] | None
+) -> tuple[list[Job], bool]:
+    """Jobs that carry every pair of `metadata`; with None those that carry no metadata."""
     with context.database.reading() as tx:
-        return jobs.list_page(tx, resource_id, after, limit)
+        return jobs.list_page(tx, resource_id, after, limit, metadata)
 
 
 def list_events(
@@ -85,6 +89,16 @@ def list_events(
     with context.database.reading() as tx:
         _require(tx, resource_id, job_id)
         return events.list_page(tx, job_id, after, limit)
+
+
+def follow_events(
+    context: Context, resource_id: str, job_id: str, after: str | None, limit: int
+) -> tuple[list[Event], bool]:
+    """The events that follow `after`, oldest first, and whether none will come after them: the job has ended."""
+    with context.database.reading() as tx:
+        job = _require(tx, resource_id, job_id)
+        found = events.list_since(tx, job_id, after, limit)
+        return found, job.status in TERMINAL_JOB_STATUSES and len(found) < limit
 
 
 def list_checkpoints(
@@ -145,6 +159,30 @@ def resume(context: Context, resource_id: str, job_id: str) -> Job:
         return _require(tx, resource_id, job_id)
 
 
+def delete(context: Context, resource_id: str, job_id: str) -> list[Checkpoint]:
+    """Deletes an ended job with its events, attempts, checkpoints and model; returns the checkpoints that are gone.
+
+    Its files stay, results.csv among them: they are the user's. Raises Conflict for a job that has not ended, and
+    while a deployment uses its model.
+    """
+    with context.database.writing() as tx:
+        job = _require(tx, resource_id, job_id)
+        if job.status not in TERMINAL_JOB_STATUSES:
+            raise Conflict("job_not_ended", f"{job_id} is {job.status}; cancel it first, then delete it.")
+        doomed = checkpoints.list_of_job(tx, job_id)
+        models.delete_rows(tx, resource_id, job_id, doomed)
+        if job.has_run:
+            jobs.hide(tx, job_id)  # its trainer may still be there; whoever clears that away deletes the row
+        else:
+            jobs.delete(tx, job_id)
+    for checkpoint in doomed:
+        models.delete_bytes(context, checkpoint)
+    if not job.has_run:
+        shutil.rmtree(context.runs_folder / job_id, ignore_errors=True)  # the log of a failed run
+    logger.info("job deleted id=%s resource=%s checkpoints=%d", job_id, resource_id, len(doomed))
+    return doomed
+
+
 def _instead(status: JobStatus) -> str:
     waits = status in {JobStatus.VALIDATING_FILES, JobStatus.QUEUED}
     return " One that waits has nothing to save: cancel it, and create it again later." if waits else ""
@@ -181,6 +219,12 @@ def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> m
             f"The weights of {model.base.name} are not on this machine yet. Run: luthier models pull {model.base.name}",
             "model",
         )
+    if model.checkpoint is not None and model.checkpoint.resource_id != resource_id:
+        raise Forbidden(
+            "model_not_own",
+            f"{name} is shared with this resource to be deployed and called, not to be tuned further.",
+            "model",
+        )
     return model
 
 
@@ -205,6 +249,16 @@ def _check_suffix(suffix: str | None, max_characters: int) -> None:
             "suffix may hold letters, digits, '-' and '_' alone: it becomes part of a model name.",
             "suffix",
         )
+
+
+def _integration_events(context: Context, job: Job) -> list[Event]:
+    if not job.extras.get("integrations"):
+        return []
+    text = (
+        "The integrations are kept with the job and shown; nothing is sent to Weights & Biases from here. "
+        "`WandbLogger.sync` on your side reads this job's results and sends them."
+    )
+    return [message(context, job.id, text)]
 
 
 def _weights_event(context: Context, job: Job, model: models.Model) -> Event:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 from luthier.catalog import BaseModelEntry
 from luthier.core import ids
-from luthier.core.errors import Conflict, InvalidRequest, NotFound
+from luthier.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from luthier.core.models import Checkpoint
 from luthier.service.context import Context
-from luthier.store import checkpoints, deployments
+from luthier.store import checkpoints, copies, deployments
 from luthier.store.db import Connection
 
 logger = logging.getLogger(__name__)
@@ -81,22 +81,38 @@ def delete(context: Context, resource_id: str, name: str) -> list[Checkpoint]:
                 "base_model_not_deletable",
                 f"{name} is a base model; only fine-tuned models and their checkpoints can be deleted here.",
             )
-        doomed = [model.checkpoint]
-        if ids.CHECKPOINT_MARK not in model.checkpoint.model:
-            doomed = checkpoints.list_of_job(tx, model.checkpoint.job_id)
-        users = deployments.names_using(tx, resource_id, [checkpoint.model for checkpoint in doomed])
-        if users:
-            raise Conflict(
-                "model_in_use",
-                f"{name} cannot be deleted: deployment {', '.join(users)} uses it or one of its checkpoints. "
-                "Delete the deployment first, then the model.",
+        if model.checkpoint.resource_id != resource_id:
+            raise Forbidden(
+                "model_not_own", f"{name} is shared with this resource; only the one that trained it can delete it."
             )
-        for checkpoint in doomed:
-            checkpoints.delete(tx, checkpoint.id)
+        doomed = [model.checkpoint]
+        if ids.CHECKPOINT_MARK not in model.checkpoint.model and model.checkpoint.copied_from is None:
+            doomed = checkpoints.list_of_job(tx, model.checkpoint.job_id)
+        delete_rows(tx, resource_id, name, doomed)
     for checkpoint in doomed:
         delete_bytes(context, checkpoint)
         logger.info("model deleted checkpoint=%s resource=%s", checkpoint.id, resource_id)
     return doomed
+
+
+def delete_rows(tx: Connection, resource_id: str, name: str, doomed: list[Checkpoint]) -> None:
+    """Deletes the rows of checkpoints, `name` being what they are known as. Raises Conflict while one is deployed."""
+    served = [checkpoint.model for checkpoint in doomed]
+    users = deployments.names_using(tx, resource_id, served)
+    sharing = deployments.count_sharing(tx, resource_id, served) if doomed and doomed[0].copied_from is None else 0
+    if sharing:
+        users.append(f"of a resource that it is shared with ({sharing})")
+    if users:
+        raise Conflict(
+            "model_in_use",
+            f"{name} cannot be deleted: deployment {', '.join(users)} uses it or one of its checkpoints. "
+            "Delete the deployment first, then the model.",
+        )
+    for checkpoint in doomed:
+        if checkpoint.copied_from is None:
+            checkpoints.delete(tx, checkpoint.id)
+        else:
+            copies.delete(tx, checkpoint.id)
 
 
 def delete_bytes(context: Context, checkpoint: Checkpoint) -> None:

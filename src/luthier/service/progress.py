@@ -46,6 +46,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
     told: list[Event] = []
     saved: list[Checkpoint] = []
     dropped_folders: list[str] = []
+    pace = _begun_again(context, job)
     for event, offset in run.tail(absorbed):
         if isinstance(event, Succeeded | Failed):
             verdict = event
@@ -55,7 +56,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
             started_at = started_at or _time(event.at)
         elif isinstance(event, Metrics):
             last_step = event.step
-            estimate = _estimate(event, started_at) if started_at is not None else None
+            estimate = _estimate(event, *(pace or (started_at, 0))) if started_at is not None else None
         elif isinstance(event, CheckpointSaved | Paused):
             saved += _store_checkpoint(context, job, run, event)
             dropped_folders += event.dropped if isinstance(event, CheckpointSaved) else ()
@@ -164,7 +165,7 @@ def _store_checkpoint(
 def _drop(tx: Connection, job: Job, folder: str) -> Iterator[Checkpoint]:
     """Takes away the row of a checkpoint that made way for a newer one, unless a deployment serves it."""
     checkpoint = checkpoints.of_step(tx, job.id, int(folder.rpartition("-")[2]))
-    if checkpoint is not None and not deployments.names_using(tx, job.resource_id, [checkpoint.model]):
+    if checkpoint is not None and not deployments.is_served(tx, checkpoint.model):
         checkpoints.delete(tx, checkpoint.id)
         yield checkpoint
 
@@ -189,10 +190,17 @@ def _derived_hex(job: Job, what: str) -> str:
     return hashlib.sha256(f"{job.id} {what}".encode()).hexdigest()[:32]
 
 
-def _estimate(event: Metrics, started_at: datetime) -> datetime:
-    """When the last step will be done, at the pace of all steps so far."""
-    elapsed = _time(event.at) - started_at
-    return _time(event.at) + elapsed / event.step * (event.n_steps - event.step)
+def _begun_again(context: Context, job: Job) -> tuple[datetime, int] | None:
+    """When the present attempt began and after which step, if it is not the first: a pause is no work."""
+    with context.database.reading() as tx:
+        made = attempts.list_of_job(tx, job.id)
+    return (made[0].started_at, made[1].last_step) if len(made) > 1 else None
+
+
+def _estimate(event: Metrics, begun_at: datetime, begun_after: int) -> datetime:
+    """When the last step will be done, at the pace of the steps since `begun_at`."""
+    elapsed = max(_time(event.at) - begun_at, timedelta(0))
+    return _time(event.at) + elapsed / max(event.step - begun_after, 1) * (event.n_steps - event.step)
 
 
 def _time(unix_s: float) -> datetime:

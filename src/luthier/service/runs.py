@@ -14,7 +14,7 @@ from luthier.run_directory import RunDirectory, TrainSpec
 from luthier.service import files, models, serving, specs
 from luthier.service.context import Context
 from luthier.service.jobs import message
-from luthier.store import attempts, events, jobs
+from luthier.store import attempts, checkpoints, events, jobs
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +123,20 @@ def clear(context: Context, job: Job) -> None:
     for path in run.path.iterdir() if run.path.exists() else ():
         if path != run.log:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def release(context: Context, job: Job) -> None:
+    """Notes that an ended job has neither process nor run directory left; of a deleted one the rest goes now."""
+    with context.database.writing() as tx:
+        jobs.set_released(tx, job.id)
+        if not jobs.is_hidden(tx, job.id):
+            return
+        doomed = checkpoints.list_of_job(tx, job.id)
+        models.delete_rows(tx, job.resource_id, job.id, doomed)
+        jobs.delete(tx, job.id)
+    for checkpoint in doomed:  # taken in between the wish to delete the job and the end of its trainer
+        models.delete_bytes(context, checkpoint)
+    shutil.rmtree(directory(context, job).path, ignore_errors=True)
 
 
 def directory(context: Context, job: Job) -> RunDirectory:

@@ -60,7 +60,7 @@ class Serving:
     def discard(self, checkpoint: Checkpoint) -> None:
         """Forgets a deleted model, its files here included."""
         self.release(checkpoint.model)
-        shutil.rmtree(self._context.served_folder / checkpoint.id, ignore_errors=True)
+        shutil.rmtree(self._folder(checkpoint), ignore_errors=True)
 
     def _prove(self, model: Model, served: ServedModel, address: Address) -> ParityReport:
         report = self._check_parity(address, served.adapter_folder or served.base_folder)
@@ -87,10 +87,14 @@ class Serving:
         return ServedModel(model.canonical_name, model.base.name, self._context.base_folder(model.base.name), adapter)
 
     def _adapter_folder(self, checkpoint: Checkpoint) -> Path:
-        folder = self._context.served_folder / checkpoint.id
+        folder = self._folder(checkpoint)
         if not folder.exists():
             bring(self._context, checkpoint, folder)
         return folder
+
+    def _folder(self, checkpoint: Checkpoint) -> Path:
+        """One folder for a checkpoint and its copies: the same bytes under the same name are one model to an engine."""
+        return self._context.served_folder / (checkpoint.copied_from or checkpoint.id)
 
 
 def bring(context: Context, checkpoint: Checkpoint, folder: Path) -> None:

@@ -11,8 +11,9 @@ from luthier.core.models import Job, JobError
 from luthier.core.ports import Executor
 from luthier.core.states import AttemptEnd, JobStatus, RunState
 from luthier.run_directory import Failed, Succeeded
-from luthier.service import attempts, deployments, progress, runs
+from luthier.service import attempts, deployments, progress, retirement, runs
 from luthier.service.context import Context
+from luthier.service.retirement import Lifetimes
 from luthier.service.serving import Serving
 from luthier.store import jobs
 
@@ -31,6 +32,7 @@ class Supervisor:
     tick_s: float
     train_threads: int | None = None
     save_interval_s: float = 60.0
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _woken: threading.Condition = field(default_factory=threading.Condition)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -65,7 +67,8 @@ class Supervisor:
                     self._guarded(job, self._follow)
 
     def tick_deployments(self) -> None:
-        """One pass over the deployments that wait for their engine."""
+        """One pass over the deployments: those whose time is over go, those that wait get their engine."""
+        retirement.retire(self.context, self.serving, self.lifetimes)
         deployments.create_waiting(self.context, self.serving)
 
     def start(self) -> None:
@@ -183,10 +186,10 @@ class Supervisor:
         elif handle is not None:
             self.executor.stop(handle)
         with suppress(Conflict):  # a damaged log: why the job failed, and nothing of it is needed any more
-            progress.absorb(self.context, job)
+            if not job.is_deleted:
+                progress.absorb(self.context, job)
         runs.clear(self.context, job)
-        with self.context.database.writing() as tx:
-            jobs.set_released(tx, job.id)
+        runs.release(self.context, job)
         logger.info("run cleared job=%s", job.id)
 
     def _is_released(self, job: Job) -> bool:

@@ -5,20 +5,30 @@ from dataclasses import asdict
 from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select, update
 
 from luthier.core.models import Checkpoint
-from luthier.store import rows, schema
+from luthier.store import copies, permissions, rows, schema
 
 _checkpoints = schema.checkpoints
 _columns = [column for column in _checkpoints.c if column.name != "seq"]
 
 
 def insert_checkpoint(tx: Connection, checkpoint: Checkpoint) -> None:
-    tx.execute(insert(_checkpoints).values(asdict(checkpoint)))
+    values = asdict(checkpoint)
+    assert values.pop("copied_from") is None, "copies have a table of their own"
+    tx.execute(insert(_checkpoints).values(values))
 
 
 def find(tx: Connection, resource_id: str, name: str) -> Checkpoint | None:
-    """A checkpoint by its model name or by its id."""
+    """A checkpoint by its model name or by its id: the resource's own, a copy that it has, or one shared with it."""
     named = (_checkpoints.c.model == name) | (_checkpoints.c.id == name)
-    return _first(tx, named & (_checkpoints.c.resource_id == resource_id))
+    own = _first(tx, named & (_checkpoints.c.resource_id == resource_id))
+    shared = permissions.checkpoints_shared_with(resource_id)
+    return own or copies.find(tx, resource_id, name) or _first(tx, named & _checkpoints.c.id.in_(shared))
+
+
+def of_job(tx: Connection, job_id: str, name: str) -> Checkpoint | None:
+    """A checkpoint of that job by its id or by its model name."""
+    named = (_checkpoints.c.model == name) | (_checkpoints.c.id == name)
+    return _first(tx, named & (_checkpoints.c.job_id == job_id))
 
 
 def of_step(tx: Connection, job_id: str, step: int) -> Checkpoint | None:
@@ -36,7 +46,10 @@ def list_of_job(tx: Connection, job_id: str) -> list[Checkpoint]:
 
 
 def list_of_resource(tx: Connection, resource_id: str) -> list[Checkpoint]:
-    return _all(tx, _checkpoints.c.resource_id == resource_id)
+    """Its own, its copies, and those that others share with it."""
+    own = _all(tx, _checkpoints.c.resource_id == resource_id)
+    shared = _all(tx, _checkpoints.c.id.in_(permissions.checkpoints_shared_with(resource_id)))
+    return own + copies.list_of_resource(tx, resource_id) + shared
 
 
 def rename(tx: Connection, checkpoint_id: str, model: str) -> None:
@@ -44,6 +57,8 @@ def rename(tx: Connection, checkpoint_id: str, model: str) -> None:
 
 
 def delete(tx: Connection, checkpoint_id: str) -> None:
+    """Deletes a checkpoint, and the permissions to it."""
+    permissions.delete_of_checkpoint(tx, checkpoint_id)
     tx.execute(_checkpoints.delete().where(_checkpoints.c.id == checkpoint_id))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select, update
 
 from luthier.core.models import Deployment, JobError
 from luthier.core.states import DeploymentState
@@ -42,6 +42,51 @@ def names_using(tx: Connection, resource_id: str, models: Collection[str]) -> li
         _deployments.c.resource_id == resource_id, _deployments.c.model.in_(list(models))
     )
     return sorted(tx.execute(statement).scalars())
+
+
+def count_sharing(tx: Connection, resource_id: str, models: Collection[str]) -> int:
+    """How many deployments of other resources serve one of this resource's models, from no copy of their own."""
+    copies = schema.checkpoint_copies
+    has_copy = select(copies.c.id).where(
+        copies.c.resource_id == _deployments.c.resource_id, copies.c.model == _deployments.c.model
+    )
+    statement = select(_deployments.c.name).where(
+        _deployments.c.resource_id != resource_id, _deployments.c.model.in_(list(models)), ~has_copy.exists()
+    )
+    return len(tx.execute(statement).all())
+
+
+def is_served(tx: Connection, model: str) -> bool:
+    """Whether a deployment of any resource serves the model."""
+    return tx.execute(select(_deployments.c.name).where(_deployments.c.model == model)).first() is not None
+
+
+def set_used(tx: Connection, resource_id: str, name: str, now: datetime, unless_since: datetime) -> None:
+    """Notes a call, unless one was noted after `unless_since`."""
+    named = _deployments.c.resource_id == resource_id, _deployments.c.name == name
+    tx.execute(update(_deployments).where(*named, _deployments.c.last_used_at <= unless_since).values(last_used_at=now))
+
+
+def list_expired(
+    tx: Connection, developer_skus: Collection[str], chosen_before: datetime | None, used_before: datetime | None
+) -> list[Deployment]:
+    """Those of a developer's sku chosen before the one time, and those of tuned models last called before the other.
+
+    A time that is None expires nothing.
+    """
+    tables = schema.checkpoints, schema.checkpoint_copies
+    tuned = [select(table.c.id).where(table.c.model == _deployments.c.model).exists() for table in tables]
+    conditions: list[ColumnElement[bool]] = []
+    if chosen_before is not None:
+        conditions.append(
+            _deployments.c.sku_name.in_(list(developer_skus)) & (_deployments.c.sku_changed_at < chosen_before)
+        )
+    if used_before is not None:
+        conditions.append((_deployments.c.last_used_at < used_before) & (tuned[0] | tuned[1]))
+    if not conditions:
+        return []
+    statement = select(_deployments).where(or_(*conditions))
+    return [_deployment(row) for row in tx.execute(statement).mappings()]
 
 
 def finish(

@@ -23,5 +23,12 @@ def list_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tup
     return [_event(row) for row in found], more
 
 
+def list_since(tx: Connection, job_id: str, after: str | None, limit: int) -> list[Event]:
+    """Events in the order in which they came, from the one that follows `after`."""
+    scope = _events.c.job_id == job_id
+    found, _ = rows.page(tx, select(*_columns), _events, scope, after, limit, ascending=True)
+    return [_event(row) for row in found]
+
+
 def _event(row: RowMapping) -> Event:
     return Event(**{**row, "level": EventLevel(row["level"]), "type": EventType(row["type"])})

@@ -1,10 +1,10 @@
 """Queries on jobs. `move` is the one place that writes a status."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, TableValuedAlias, func, insert, select, update
 
 from luthier.core.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from luthier.core.models import Job, JobError
@@ -13,6 +13,7 @@ from luthier.store import rows, schema
 
 _jobs = schema.jobs
 _columns = [column for column in _jobs.c if column.name != "seq"]
+_seen = ~_jobs.c.is_deleted
 _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
 
 
@@ -23,14 +24,23 @@ def insert_job(tx: Connection, job: Job) -> None:
 
 
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
-    statement = select(*_columns).where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id)
+    statement = select(*_columns).where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id, _seen)
     row = tx.execute(statement).mappings().first()
     return None if row is None else _job(row)
 
 
-def list_page(tx: Connection, resource_id: str, after: str | None, limit: int) -> tuple[list[Job], bool]:
-    scope = _jobs.c.resource_id == resource_id
-    found, more = rows.page(tx, select(*_columns), _jobs, scope, after, limit)
+def list_page(
+    tx: Connection, resource_id: str, after: str | None, limit: int, metadata: Mapping[str, str] | None
+) -> tuple[list[Job], bool]:
+    """One page of the resource's jobs: those with all pairs of `metadata`; None: those that have no metadata at all."""
+    statement = select(*_columns)
+    if metadata is None:
+        statement = statement.where(~select(_pairs()).exists())
+    for key, value in (metadata or {}).items():
+        pairs = _pairs()
+        statement = statement.where(select(pairs).where(pairs.c.key == key, pairs.c.value == value).exists())
+    scope = (_jobs.c.resource_id == resource_id) & _seen
+    found, more = rows.page(tx, statement, _jobs, scope, after, limit)
     return [_job(row) for row in found], more
 
 
@@ -78,6 +88,27 @@ def set_progress(
     values = {"started_at": started_at, "estimated_finish": estimated_finish}
     known = {name: value for name, value in values.items() if value is not None}
     tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(absorbed_bytes=absorbed_bytes, **known))
+
+
+def hide(tx: Connection, job_id: str) -> None:
+    """Takes a job out of its user's sight; its row stays for the supervisor, which has a run to clear away."""
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(is_deleted=True))
+
+
+def is_hidden(tx: Connection, job_id: str) -> bool:
+    return tx.execute(select(_jobs.c.id).where(_jobs.c.id == job_id, _jobs.c.is_deleted)).first() is not None
+
+
+def delete(tx: Connection, job_id: str) -> None:
+    """Deletes a job with its events and attempts; its checkpoints must be gone."""
+    for table in (schema.events, schema.attempts):
+        tx.execute(table.delete().where(table.c.job_id == job_id))
+    tx.execute(_jobs.delete().where(_jobs.c.id == job_id))
+
+
+def _pairs() -> TableValuedAlias:
+    """The pairs of a job's metadata as rows: keys are anybody's text, which has no place in a path of JSON."""
+    return func.json_each(_jobs.c.extras, "$.metadata").table_valued("key", "value")
 
 
 def _job(row: RowMapping) -> Job:

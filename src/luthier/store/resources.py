@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from luthier.core.models import Principal, Resource
 from luthier.store import schema
@@ -25,6 +25,24 @@ def insert_resource(tx: Connection, resource: Resource, created_at: datetime) ->
 
 def get(tx: Connection, resource_id: str) -> Resource | None:
     row = tx.execute(select(_resources).where(_resources.c.id == resource_id)).mappings().first()
+    if row is None:
+        return None
+    return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])
+
+
+def of_account(tx: Connection, subscription: str, group: str, account: str) -> Resource | None:
+    """A resource by the parts of its id in the control plane, which compares them without regard to case."""
+    names = ((_resources.c.subscription, subscription), (_resources.c.resource_group, group))
+    same = [func.lower(column) == value.lower() for column, value in (*names, (_resources.c.account, account))]
+    row = tx.execute(select(_resources).where(*same)).mappings().first()
+    if row is None:
+        return None
+    return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])
+
+
+def named(tx: Connection, name: str) -> Resource | None:
+    """A resource by its account, which is the name that its users know it by."""
+    row = tx.execute(select(_resources).where(_resources.c.account == name)).mappings().first()
     if row is None:
         return None
     return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])

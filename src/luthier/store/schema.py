@@ -113,6 +113,7 @@ jobs = Table(
     Column("handle", Text),
     Column("has_run", Boolean(create_constraint=False), nullable=False, server_default=false()),
     Column("absorbed_bytes", BigInteger, nullable=False),
+    Column("is_deleted", Boolean(create_constraint=False), nullable=False, server_default=false()),
     sqlite_autoincrement=True,
 )
 
@@ -164,6 +165,39 @@ checkpoints = Table(
     sqlite_autoincrement=True,
 )
 
+checkpoint_permissions = Table(
+    "checkpoint_permissions",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("checkpoint_id", ForeignKey(checkpoints.c.id), nullable=False),
+    Column("resource_id", ForeignKey(resources.c.id), nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("checkpoint_id", "resource_id"),
+    sqlite_autoincrement=True,
+)
+
+# Without references to the source: a copy stays when its job, its checkpoint or the other resource goes.
+checkpoint_copies = Table(
+    "checkpoint_copies",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("resource_id", ForeignKey(resources.c.id), nullable=False),
+    Column("source_resource_id", String(64), nullable=False),
+    Column("copied_from", String(64), nullable=False, index=True),
+    Column("region", Text, nullable=False),
+    Column("job_id", String(64), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("resource_id", "model"),
+    sqlite_autoincrement=True,
+)
+
 deployments = Table(
     "deployments",
     metadata,
@@ -178,4 +212,8 @@ deployments = Table(
     Column("error", JSON(none_as_null=True)),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("model_source", Text),
+    Column("sku_changed_at", UtcTime, nullable=False),
+    Column("last_used_at", UtcTime, nullable=False),
 )

@@ -31,6 +31,10 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
 
         return
 
+    @router.post("/engines/{deployment}/chat/completions")
+    async def complete_by_engine(deployment: str, body: ChatBody, caller: Caller) -> Response:
+        return await _answer(dialect, services, caller, deployment, body)
+
     @router.post("/chat/completions")
     async def complete(body: ChatBody, caller: Caller) -> Response:
         if body.model is None:

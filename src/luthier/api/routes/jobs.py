@@ -1,14 +1,16 @@
-"""/fine_tuning/jobs: create, get, list, cancel, pause, resume, events, checkpoints, attempts."""
+"""/fine_tuning/jobs: create, get, list, cancel, pause, resume, delete, events, checkpoints, attempts."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
-from luthier.api import auth
+from luthier.api import auth, event_stream
 from luthier.api.bodies import JobBody
 from luthier.api.dialects import Dialect
 from luthier.api.services import Services
+from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
 from luthier.service import jobs
 
@@ -41,8 +43,9 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
         return JSONResponse(dialect.job(job), dialect.created_status, headers if dialect.sends_location else None)
 
     @router.get("/fine_tuning/jobs")
-    def list_jobs(caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
-        found, more = jobs.list_page(context, caller.resource.id, after, limit)
+    def list_jobs(request: Request, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+        metadata = _metadata_filter(request.query_params.multi_items())
+        found, more = jobs.list_page(context, caller.resource.id, after, limit, metadata)
         return dialect.page([dialect.job(job) for job in found], more)
 
     @router.get("/fine_tuning/jobs/{job_id}")
@@ -67,12 +70,26 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
         services.wake()
         return dialect.job(job)
 
-    @router.get("/fine_tuning/jobs/{job_id}/events")
-    def list_events(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+    @router.delete("/fine_tuning/jobs/{job_id}", status_code=204)
+    def delete_job(job_id: str, caller: Caller) -> Response:
+        for checkpoint in jobs.delete(context, caller.resource.id, job_id):
+            services.serving.discard(checkpoint)
+        return Response(status_code=204)
+
+    # Documents show POST for events and checkpoints where GET is meant (contract section 9).
+    @router.get("/fine_tuning/jobs/{job_id}/events", response_model=None)
+    @router.post("/fine_tuning/jobs/{job_id}/events", response_model=None)
+    def list_events(
+        job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20, stream: bool = False
+    ) -> dict[str, Any] | Response:
         found, more = jobs.list_events(context, caller.resource.id, job_id, after, limit)
+        if stream:
+            sent = event_stream.events(context, dialect, caller.resource.id, job_id, after)
+            return StreamingResponse(sent, media_type="text/event-stream", headers={"cache-control": "no-cache"})
         return dialect.page([dialect.event(event) for event in found], more)
 
     @router.get("/fine_tuning/jobs/{job_id}/checkpoints")
+    @router.post("/fine_tuning/jobs/{job_id}/checkpoints")
     def list_checkpoints(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
         found, more = jobs.list_checkpoints(context, caller.resource.id, job_id, after, limit)
         return dialect.page([dialect.checkpoint(checkpoint) for checkpoint in found], more)
@@ -81,3 +98,18 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
     def list_attempts(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
         found, more = jobs.list_attempts(context, caller.resource.id, job_id, after, limit)
         return dialect.page([dialect.attempt(attempt) for attempt in found], more)
+
+
+def _metadata_filter(query: list[tuple[str, str]]) -> dict[str, str] | None:
+    """`metadata[k]=v` for each pair that a job must carry, `metadata=null` (None here) for jobs that carry none."""
+    pairs = {found[1]: value for key, value in query if (found := re.fullmatch(r"metadata\[(.*)\]", key))}
+    whole = [value for key, value in query if key == "metadata"]
+    if not whole or set(whole) <= {"", "{}"}:
+        return pairs
+    if pairs or set(whole) != {"null"}:
+        raise InvalidRequest(
+            "invalid_metadata_filter",
+            "Filter by metadata[key]=value, once for each pair, or by metadata=null for jobs without metadata.",
+            "metadata",
+        )
+    return None

@@ -1,0 +1,129 @@
+"""Fields of a job's body, each in every shape that real callers send it in (contract section 6)."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from luthier.core.errors import InvalidRequest, Unsupported
+
+MAX_PAIRS = 16
+MAX_KEY_CHARACTERS = 64
+MAX_VALUE_CHARACTERS = 512
+MAX_INTEGRATIONS = 5
+
+_NO_NUMBER = 'must be a number or "auto"'
+_TRAINING_TYPES = {
+    "standard": "standard",
+    "globalstandard": "globalStandard",
+    "datazonestandard": "datazoneStandard",
+    "developer": "developerTier",
+    "developertier": "developerTier",
+    "0": "standard",
+    "1": "globalStandard",  # litellm, and Microsoft's own sample for model-router, send the integer
+}
+
+
+def _auto_or_number(value: object) -> object:
+    """None for "auto", -1 and null, which all mean that the service chooses; numbers also as text."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if text == "auto":
+            return None
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise ValueError(_NO_NUMBER) from error
+    if isinstance(value, bool):
+        raise ValueError(_NO_NUMBER)
+    if value is None or value == -1:
+        return None
+    try:
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        is_number = False
+    if not is_number:
+        raise ValueError(_NO_NUMBER)
+    return value
+
+
+def _checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
+    if len(pairs) > MAX_PAIRS:
+        raise ValueError(f"has {len(pairs)} pairs; at most {MAX_PAIRS} are kept")
+    for key, value in pairs.items():
+        if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+            raise ValueError(f"has a key of {len(key)} characters; a key has 1 to {MAX_KEY_CHARACTERS}")
+        if len(value) > MAX_VALUE_CHARACTERS:
+            raise ValueError(f"has a value of {len(value)} characters; a value has at most {MAX_VALUE_CHARACTERS}")
+    return pairs
+
+
+Count = Annotated[int | None, BeforeValidator(_auto_or_number)]
+Rate = Annotated[float | None, BeforeValidator(_auto_or_number)]
+Metadata = Annotated[dict[str, str], AfterValidator(_checked_metadata)]
+Word = Annotated[str, Field(max_length=256)]
+
+
+class _Field(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class WandbBody(_Field):
+    project: Word = Field(min_length=1)
+    name: Word | None = None
+    entity: Word | None = None
+    tags: Annotated[list[Word], Field(max_length=64)] | None = None
+
+
+class IntegrationBody(_Field):
+    """`integrations[]` of a job; Weights & Biases is the only kind that either vendor knows."""
+
+    type: Literal["wandb"]
+    wandb: WandbBody
+
+    def kept(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
+Integrations = Annotated[list[IntegrationBody], Field(max_length=MAX_INTEGRATIONS)]
+
+
+class DpoHyperparametersBody(_Field):
+    """Read so that a call meant for DPO is told what it lacks, whichever of the two spellings it has."""
+
+    beta: Rate = None
+    l2_multiplier: Rate = None
+    n_epochs: Count = None
+    batch_size: Count = None
+    learning_rate_multiplier: Rate = None
+
+
+class DpoBody(_Field):
+    hyperparameters: DpoHyperparametersBody | None = None
+    beta: Rate = None
+    l2_multiplier: Rate = None
+
+
+def refuse_prompt_loss_weight(weights: dict[str, float | None]) -> None:
+    """Raises Unsupported, with its place, for a weight other than 0: what the user says is not learned here."""
+    for place, weight in weights.items():
+        if weight:
+            raise Unsupported(
+                "prompt_loss_weight_not_supported",
+                f"{place} is {weight}; Luthier learns the assistant's turns alone. Leave it out or set it to 0.",
+                place,
+            )
+
+
+def training_type(value: str | int | None) -> str | None:
+    """The word that Azure echoes. Raises InvalidRequest for one that it does not know."""
+    if value is None:
+        return None
+    known = _TRAINING_TYPES.get(str(value).lower())
+    if known is None:
+        raise InvalidRequest(
+            "invalid_training_type",
+            f"trainingType {value!r} is unknown; use Standard, GlobalStandard or Developer, or leave it out.",
+            "trainingType",
+        )
+    return known
