@@ -21,6 +21,8 @@ from luthier.core.ports import Executor
 from luthier.engines.llamacpp import LlamaCppEngine
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
+from luthier.fetching.addresses import Allowed
+from luthier.fetching.guarded import GuardedFetcher
 from luthier.service import keys
 from luthier.service.context import Context
 from luthier.service.jobs import MAX_SEED
@@ -113,7 +115,16 @@ def _context(settings: Settings, database: Database) -> Context:
         now=lambda: datetime.now(UTC),
         new_hex=lambda: secrets.token_hex(16),
         new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
+        fetcher=GuardedFetcher(_allowed(settings.import_allow), allow_http=settings.import_http),
+        upload_expiry_s=settings.upload_expiry_s,
     )
+
+
+def _allowed(text: str) -> Allowed:
+    try:
+        return Allowed.parse(text)
+    except ValueError as error:
+        raise ValueError(f"LUTHIER_IMPORT_ALLOW: {error}") from error
 
 
 class Server(uvicorn.Server):

@@ -1,8 +1,10 @@
 """Bytes by key, through obstore: a local folder by default; s3://, az://, gs:// and memory:// by their URL."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import obstore
@@ -11,7 +13,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from luthier.core.errors import NoSpace
 from luthier.core.ports import Blob
-from luthier.durable import DISK_IS_FULL
+from luthier.durable import DISK_IS_FULL, sync_folder
 
 CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -20,10 +22,14 @@ _DISK_IS_FULL = re.compile(rf"\(os error ({'|'.join(map(str, sorted(DISK_IS_FULL
 
 
 class ObjectBlobs:
-    """A BlobStore over any object store. A put becomes visible when it is whole, never before."""
+    """A BlobStore over any object store. A put becomes visible when it is whole, never before.
 
-    def __init__(self, store: ObjectStore) -> None:
+    `folder` is where a local store keeps its files: bytes are on the disk there before a put returns.
+    """
+
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder
 
     def put(self, key: str, chunks: Iterable[bytes]) -> Blob:
         digest = hashlib.sha256()
@@ -43,11 +49,18 @@ class ObjectBlobs:
                 raise
             text = f"The disk of the stored files is full: the {length} bytes at hand did not fit. Make room on it."
             raise NoSpace("disk_full", text) from error
+        if self._folder is not None:
+            _sync(self._folder / key, self._folder)
         return Blob(key, length, digest.hexdigest())
 
-    def open(self, key: str) -> Iterator[bytes]:
+    def open(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        if length == 0:
+            return iter(())
         try:
-            found = obstore.get(self._store, key)
+            if length is not None:
+                found = obstore.get(self._store, key, options={"range": (start, start + length)})
+            else:
+                found = obstore.get(self._store, key, options={"range": {"offset": start}} if start else None)
         except (NotFoundError, FileNotFoundError) as error:
             raise FileNotFoundError(key) from error
         return (bytes(chunk) for chunk in found.stream(min_chunk_size=1024 * 1024))
@@ -58,13 +71,29 @@ class ObjectBlobs:
         except (NotFoundError, FileNotFoundError):
             return
 
+    def keys(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        for some in obstore.list(self._store, prefix=folder):
+            yield from ((entry["path"], entry["last_modified"]) for entry in some)
+
+
+def _sync(path: Path, root: Path) -> None:
+    """Has a file be on disk, with its name and the names of the folders on the way to it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    while path != root:
+        path = path.parent
+        sync_folder(path)
+
 
 def local(folder: Path) -> ObjectBlobs:
     """Blobs as plain files below a folder, which is this process's alone: puts that a kill cut short are cleared."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in folder.rglob("*#*"):  # where obstore writes until a put is whole; no key of ours holds a #
         part.unlink()
-    return ObjectBlobs(LocalStore(folder, automatic_cleanup=True))
+    return ObjectBlobs(LocalStore(folder, automatic_cleanup=True), folder)
 
 
 def by_url(url: str) -> ObjectBlobs:

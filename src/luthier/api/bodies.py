@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.hyperparameters import Hyperparameters
+from luthier.service.files import MAX_EXPIRY_S
 
 
 class _Body(BaseModel):
@@ -93,6 +94,46 @@ class JobBody(_Body):
         """Fields that are kept only to be shown again."""
         kept = {"metadata": self.metadata, "trainingType": _training_type(self.trainingType)}
         return {name: value for name, value in kept.items() if value is not None}
+
+
+class ExpiryBody(_Body):
+    """`expires_after`: a file ends so many seconds after it was created."""
+
+    anchor: Literal["created_at"]
+    seconds: int
+
+    def within(self, min_s: int) -> int:
+        """The seconds. Raises InvalidRequest outside of the dialect's range."""
+        if not min_s <= self.seconds <= MAX_EXPIRY_S:
+            text = f"expires_after.seconds is {self.seconds}; it must be from {min_s} to {MAX_EXPIRY_S} here."
+            raise InvalidRequest("invalid_expires_after", text, "expires_after.seconds")
+        return self.seconds
+
+
+class ImportBody(_Body):
+    """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`)."""
+
+    purpose: str
+    filename: str
+    content_url: str = Field(min_length=1)
+    expires_after: ExpiryBody | None = None
+
+
+class UploadBody(_Body):
+    """POST /uploads (A1021 and OpenAI `CreateUploadRequest`)."""
+
+    filename: str
+    purpose: str
+    bytes: int = Field(ge=-(2**63), le=2**63 - 1, strict=True)
+    mime_type: str = Field(max_length=255)
+    expires_after: ExpiryBody | None = None
+
+
+class CompleteUploadBody(_Body):
+    """POST /uploads/{id}/complete."""
+
+    part_ids: list[str] = Field(max_length=10_000)
+    md5: str | None = None
 
 
 class ModelOfDeployment(_Body):

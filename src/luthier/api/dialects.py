@@ -3,6 +3,7 @@
 Facts are the wire contract's; each table names the page it comes from.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,8 +11,8 @@ from typing import Any
 
 from luthier.api.error_shapes import azure_error, azure_v1_error, openai_error
 from luthier.core.errors import LuthierError
-from luthier.core.models import Attempt, Checkpoint, Event, File, Job
-from luthier.core.states import EventLevel, JobStatus
+from luthier.core.models import Attempt, Checkpoint, Event, File, Job, Upload, UploadPart
+from luthier.core.states import EventLevel, FilePurpose, FileStatus, JobStatus
 from luthier.service.models import Model
 
 Shape = dict[str, Any]
@@ -30,6 +31,15 @@ _AZURE_STATUS = {status: str(status) for status in JobStatus} | {
 _OPENAI_LEVEL = {EventLevel.INFO: "info", EventLevel.WARNING: "warn", EventLevel.ERROR: "error"}
 _AZURE_LEVEL = {level: str(level) for level in EventLevel}
 
+# A1021 `FileState`; OpenAI's file object knows `uploaded`, `processed` and `error` alone.
+_AZURE_FILE_STATUS = {status: str(status) for status in FileStatus}
+_OPENAI_FILE_STATUS = _AZURE_FILE_STATUS | {FileStatus.PENDING: "uploaded"}
+
+# Of the purposes that each vendor takes (contract section 4) those that are something here: OpenAI's `user_data` says
+# of itself that it is for any use, all others name a service that Luthier is not.
+_AZURE_PURPOSES = frozenset({FilePurpose.FINE_TUNE})
+_OPENAI_PURPOSES = frozenset({FilePurpose.FINE_TUNE, FilePurpose.USER_DATA})
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -37,7 +47,8 @@ class Dialect:
 
     `keeps_null` is whether a value that is not known is sent as null or left out; `auto` is how a hyperparameter that
     the service is still to choose is written; `deployment_in_path` and `calls_models` say where a chat call names its
-    model, and whether a model can be called without a deployment.
+    model, and whether a model can be called without a deployment. `min_expiry_s` is the shortest `expires_after` of a
+    file; `explains_files` is whether a file's error is an object too, and an upload's part has a block id.
     """
 
     name: str
@@ -52,24 +63,58 @@ class Dialect:
     max_suffix: int
     deployment_in_path: bool
     calls_models: bool
+    purposes: frozenset[FilePurpose]
+    file_statuses: Mapping[FileStatus, str]
+    min_expiry_s: int
+    explains_files: bool
     error: Callable[[LuthierError], Shape]
 
     def shaped(self, shape: Shape) -> Shape:
         return shape if self.keeps_null else {key: value for key, value in shape.items() if value is not None}
 
     def file(self, file: File) -> Shape:
+        shape: Shape = {
+            "id": file.id,
+            "object": "file",
+            "bytes": file.bytes,
+            "created_at": unix(file.created_at),
+            "filename": file.filename,
+            "purpose": str(file.purpose),
+            "status": self.file_statuses[file.status],
+            "status_details": file.status_details,
+        }
+        if file.expires_at is not None:  # no vendor sends a null here
+            shape["expires_at"] = unix(file.expires_at)
+        if self.explains_files and file.status is FileStatus.ERROR:  # A2212 `File.error`, in words of A1021 `ErrorCode`
+            shape["error"] = {"code": "fileImportFailed", "message": file.status_details}
+        return self.shaped(shape)
+
+    def upload(self, upload: Upload, file: File | None = None) -> Shape:
+        """A1021 `UploadResource`, OpenAI's `Upload`: `file` stands there once the upload is completed."""
         return self.shaped(
             {
-                "id": file.id,
-                "object": "file",
-                "bytes": file.bytes,
-                "created_at": unix(file.created_at),
-                "filename": file.filename,
-                "purpose": str(file.purpose),
-                "status": str(file.status),
-                "status_details": file.status_details,
+                "id": upload.id,
+                "object": "upload",
+                "bytes": upload.bytes,
+                "created_at": unix(upload.created_at),
+                "expires_at": unix(upload.expires_at),
+                "filename": upload.filename,
+                "purpose": str(upload.purpose),
+                "status": str(upload.status),
+                "file": None if file is None else self.file(file),
             }
         )
+
+    def upload_part(self, part: UploadPart) -> Shape:
+        shape = {
+            "id": part.id,
+            "object": "upload.part",
+            "created_at": unix(part.created_at),
+            "upload_id": part.upload_id,
+        }
+        if self.explains_files:  # A1021 `UploadPartResource`: what a block blob would call the part
+            shape["azure_block_id"] = b64encode(part.id.encode()).decode()
+        return shape
 
     def job(self, job: Job) -> Shape:
         hyperparameters = {
@@ -206,6 +251,10 @@ OPENAI = Dialect(
     max_suffix=64,
     deployment_in_path=False,
     calls_models=True,
+    purposes=_OPENAI_PURPOSES,
+    file_statuses=_OPENAI_FILE_STATUS,
+    min_expiry_s=3_600,
+    explains_files=False,
     error=openai_error,
 )
 AZURE = Dialect(
@@ -221,6 +270,10 @@ AZURE = Dialect(
     max_suffix=40,
     deployment_in_path=True,
     calls_models=False,
+    purposes=_AZURE_PURPOSES,
+    file_statuses=_AZURE_FILE_STATUS,
+    min_expiry_s=1_209_600,
+    explains_files=True,
     error=azure_error,
 )
 AZURE_V1 = Dialect(
@@ -236,6 +289,10 @@ AZURE_V1 = Dialect(
     max_suffix=64,
     deployment_in_path=False,
     calls_models=False,
+    purposes=_AZURE_PURPOSES,
+    file_statuses=_AZURE_FILE_STATUS,
+    min_expiry_s=1_209_600,
+    explains_files=True,
     error=azure_v1_error,
 )
 DIALECTS = (AZURE_V1, OPENAI, AZURE)
