@@ -148,10 +148,8 @@ def _told(host: str) -> Iterator[None]:
         yield
     except httpcore2.TimeoutException as error:
         raise Unavailable("url_too_slow", f"{host} was too slow: the file did not come in time.") from error
-    except ssl.SSLCertVerificationError as error:
-        raise targets.refused("url_not_trusted", f"The certificate of {host} is not valid for it.") from error
-    except (httpcore2.NetworkError, httpcore2.ProtocolError, ssl.SSLError, OSError) as error:
-        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        if any(isinstance(reason, ssl.SSLCertVerificationError) for reason in error.args):
             raise targets.refused("url_not_trusted", f"The certificate of {host} is not valid for it.") from error
         raise Unavailable("url_unreachable", f"{host} could not be read from: the connection failed.") from error
 
