@@ -3,9 +3,12 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from queue import Empty, Queue
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -65,6 +68,15 @@ class ObjectBlobs:
             raise FileNotFoundError(key) from error
         return (bytes(chunk) for chunk in found.stream(min_chunk_size=1024 * 1024))
 
+    def join(self, key: str, parts: Sequence[str], on_chunk: Callable[[bytes], object]) -> Blob:
+        def chunks() -> Iterator[bytes]:
+            for part in parts:
+                for chunk in self.open(part):
+                    on_chunk(chunk)
+                    yield chunk
+
+        return self.put(key, _read_elsewhere(chunks()))
+
     def delete(self, key: str) -> None:
         try:
             obstore.delete(self._store, key)
@@ -74,6 +86,36 @@ class ObjectBlobs:
     def keys(self, folder: str) -> Iterator[tuple[str, datetime]]:
         for some in obstore.list(self._store, prefix=folder):
             yield from ((entry["path"], entry["last_modified"]) for entry in some)
+
+
+def _read_elsewhere(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, read in a thread of their own: obstore cannot read in the one in which it asks for bytes."""
+    read: Queue[bytes | BaseException | None] = Queue(maxsize=2)
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            for chunk in chunks:
+                read.put(chunk)
+                if ended.is_set():
+                    return
+            read.put(None)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the chunks are wanted
+            read.put(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while (found := read.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+    finally:
+        ended.set()
+        while thread.is_alive():  # it may wait for room that nobody would make any more
+            with suppress(Empty):
+                read.get(timeout=0.01)
+        thread.join()
 
 
 def _sync(path: Path, root: Path) -> None:

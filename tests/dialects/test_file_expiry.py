@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import httpx2
 import openai
@@ -9,7 +10,6 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 
 import rows
-from conftest import Switch
 from fakes import BASE, KEY, ScriptedExecutor
 from luthier.api import server
 from luthier.api.services import Services
@@ -43,7 +43,7 @@ def context_later(context: Context, later: Shifted) -> Context:
 
 
 @pytest.fixture
-def url(switch: tuple[Switch, str], context_later: Context, serving: Serving) -> str:
+def url(switch: tuple[Any, str], context_later: Context, serving: Serving) -> str:
     made, address = switch
     made.app = server.build(Services(context_later, serving, lambda: None), None)
     return address

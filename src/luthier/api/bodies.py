@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.hyperparameters import Hyperparameters
@@ -96,6 +96,18 @@ class JobBody(_Body):
         return {name: value for name, value in kept.items() if value is not None}
 
 
+def _encodable(value: str) -> str:
+    """JSON can spell half a surrogate pair, which no database or file name can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode text") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
 class ExpiryBody(_Body):
     """`expires_after`: a file ends so many seconds after it was created."""
 
@@ -113,8 +125,8 @@ class ExpiryBody(_Body):
 class ImportBody(_Body):
     """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`)."""
 
-    purpose: str
-    filename: str
+    purpose: Text
+    filename: Text
     content_url: str = Field(min_length=1)
     expires_after: ExpiryBody | None = None
 
@@ -122,17 +134,17 @@ class ImportBody(_Body):
 class UploadBody(_Body):
     """POST /uploads (A1021 and OpenAI `CreateUploadRequest`)."""
 
-    filename: str
-    purpose: str
+    filename: Text
+    purpose: Text
     bytes: int = Field(ge=-(2**63), le=2**63 - 1, strict=True)
-    mime_type: str = Field(max_length=255)
+    mime_type: Text = Field(max_length=255)
     expires_after: ExpiryBody | None = None
 
 
 class CompleteUploadBody(_Body):
     """POST /uploads/{id}/complete."""
 
-    part_ids: list[str] = Field(max_length=10_000)
+    part_ids: list[Text] = Field(max_length=10_000)
     md5: str | None = None
 
 

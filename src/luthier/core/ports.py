@@ -1,6 +1,6 @@
 """What the service needs from the outside, as protocols. `app.py` alone knows which implementations exist."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,6 +31,10 @@ class BlobStore(Protocol):
 
         The range must lie inside what is stored.
         """
+        ...
+
+    def join(self, key: str, parts: Sequence[str], on_chunk: Callable[[bytes], object]) -> Blob:
+        """Stores the bytes of other keys, one after another; `on_chunk` sees all of them. Raises FileNotFoundError."""
         ...
 
     def delete(self, key: str) -> None:

@@ -100,16 +100,15 @@ def complete(
         _check_parts(upload, uploads.parts(tx, upload_id), part_ids)
     if md5 is not None and not _MD5.fullmatch(md5):
         raise InvalidRequest("invalid_md5", "md5 must be 32 hex digits: the MD5 of the whole file's bytes.", "md5")
-    joined = _Joined(context, upload_id, part_ids)
+    digest = hashlib.md5(usedforsecurity=False)
+    keys = [blob_key(upload_id, part_id) for part_id in part_ids]
     try:
-        blob = file_service.receive(context, joined, max_bytes=upload.bytes)
+        blob = context.blobs.join(file_service.blob_key(ids.file_id(context.new_hex())), keys, digest.update)
     except FileNotFoundError as error:  # cancelled, expired or completed by another call meanwhile
         return _outcome_of_another(context, resource_id, upload_id, part_ids, error)
-    if md5 is not None and joined.md5 != md5.lower():
+    if md5 is not None and digest.hexdigest() != md5.lower():
         file_service.discard(context, blob)
-        text = (
-            f"md5 is {md5}, but that of the {upload.bytes} bytes received is {joined.md5}. Check the order of part_ids."
-        )
+        text = f"md5 is {md5}, that of the bytes received {digest.hexdigest()}. Check the order of part_ids."
         raise InvalidRequest("md5_mismatch", text, "md5")
     file = file_service.as_file(
         context, resource_id, upload.filename, upload.purpose, blob, upload.file_expires_after_s
@@ -155,25 +154,6 @@ def end(context: Context, upload_id: str, status: UploadStatus) -> bool:
 
 def blob_key(upload_id: str, part_id: str) -> str:
     return f"uploads/{upload_id}/{part_id}"
-
-
-class _Joined:
-    """The bytes of the parts one after another, and their MD5 once they have all been read."""
-
-    def __init__(self, context: Context, upload_id: str, part_ids: Sequence[str]) -> None:
-        self._context = context
-        self._keys = [blob_key(upload_id, part_id) for part_id in part_ids]
-        self._digest = hashlib.md5(usedforsecurity=False)
-
-    def __iter__(self) -> Iterator[bytes]:
-        for key in self._keys:
-            for chunk in self._context.blobs.open(key):
-                self._digest.update(chunk)
-                yield chunk
-
-    @property
-    def md5(self) -> str:
-        return self._digest.hexdigest()
 
 
 def _require(tx: Connection, resource_id: str, upload_id: str) -> Upload:
