@@ -87,7 +87,7 @@ def open_data(settings: Settings) -> Iterator[Context]:
             "no_data_folder",
             f"{settings.data_dir} is not the data folder of a service. LUTHIER_DATA_DIR or --data-dir names it.",
         )
-    context = _context(settings, db.Database(path))
+    context = _context(settings, db.Database(path), alone=False)
     try:
         if not context.database.is_newest():
             raise Conflict(
@@ -104,10 +104,11 @@ def patient_executor() -> Executor:
     return LocalExecutor(stop_grace_s=PATIENT_STOP_S, device=Settings().train_device)
 
 
-def _context(settings: Settings, database: Database) -> Context:
+def _context(settings: Settings, database: Database, *, alone: bool = True) -> Context:
+    folder = settings.data_dir / "blobs"
     return Context(
         database=database,
-        blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(settings.data_dir / "blobs"),
+        blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(folder, alone=alone),
         catalog=catalog.load(settings.catalog),
         models_folder=settings.models_folder.absolute(),
         runs_folder=settings.data_dir.absolute() / "runs",

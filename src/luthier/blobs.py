@@ -130,10 +130,13 @@ def _sync(path: Path, root: Path) -> None:
         sync_folder(path)
 
 
-def local(folder: Path) -> ObjectBlobs:
-    """Blobs as plain files below a folder, which is this process's alone: puts that a kill cut short are cleared."""
+def local(folder: Path, *, alone: bool = True) -> ObjectBlobs:
+    """Blobs as plain files below a folder. Where this process is alone with it, puts that a kill cut short are cleared.
+
+    Beside a service that runs they may be uploads under way, and stay.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for part in folder.rglob("*#*"):  # where obstore writes until a put is whole; no key of ours holds a #
+    for part in folder.rglob("*#*") if alone else ():  # where obstore writes until a put is whole; no key holds a #
         part.unlink()
     return ObjectBlobs(LocalStore(folder, automatic_cleanup=True), folder)
 

@@ -10,10 +10,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from luthier import app
 from luthier.core.models import Job, Principal
 from luthier.core.states import FilePurpose
 from luthier.service import files, housekeeping, uploads
 from luthier.service.context import Context
+from luthier.settings import Settings
 
 
 def stored(context: Context) -> set[str]:
@@ -43,6 +45,18 @@ def test_bytes_without_a_row_are_swept_once_they_are_an_hour_old(
     assert {f"files/{job.training_file}", f"uploads/{upload.id}/{part.id}"} < kept
 
 
+def test_data_folder_opened_beside_a_service_leaves_its_uploads_under_way(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    app.build(settings)
+    under_way = tmp_path / "data" / "blobs" / "files" / "file-1#1"
+    under_way.parent.mkdir()
+    under_way.write_bytes(b"half")
+    with app.open_data(settings):
+        assert under_way.exists()
+    app.build(settings)
+    assert not under_way.exists()
+
+
 KILLED = """
 import itertools, secrets, sys
 from dataclasses import replace
@@ -68,9 +82,6 @@ with app.open_data(settings) as context:
 
 def test_part_that_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
     """A process that stores parts is killed in the middle of one; those it told of make the file."""
-    from luthier import app
-    from luthier.settings import Settings
-
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / "data")], stdout=subprocess.PIPE, text=True
     )
