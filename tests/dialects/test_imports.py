@@ -264,3 +264,17 @@ def test_empty_answer_is_an_error_and_https_works(
     assert (empty.status, good.status) == ("error", "processed")
     assert empty.status_details is not None
     assert "no bytes" in empty.status_details
+
+
+def test_running_supervisor_fetches_by_itself(
+    url: str, source: int, supervisor: Supervisor, openai_client: OpenAI
+) -> None:
+    supervisor.start()
+    try:
+        made = [
+            post(url, PATHS["openai"], content_url=f"http://blobs.example:{source}/{n}").json()["id"] for n in range(8)
+        ]
+        done = [openai_client.files.wait_for_processing(file_id, poll_interval=0.05) for file_id in made]
+    finally:
+        supervisor.stop()
+    assert [file.status for file in done] == ["processed"] * 8
