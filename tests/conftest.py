@@ -19,6 +19,8 @@ from luthier import blobs, catalog
 from luthier.api import server
 from luthier.api.services import Services
 from luthier.core.models import Principal
+from luthier.fetching.addresses import Allowed
+from luthier.fetching.guarded import GuardedFetcher
 from luthier.service import keys
 from luthier.service.context import Context
 from luthier.service.serving import Serving
@@ -53,6 +55,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
         now=Clock().now,
         new_hex=lambda: f"{next(numbers):032x}",
         new_seed=lambda: 170999531,
+        fetcher=GuardedFetcher(Allowed()),
     )
     keys.prepare_default(made, folder / "api-key", KEY)
     yield made

@@ -21,6 +21,8 @@ from luthier.core.ports import Executor
 from luthier.engines.llamacpp import LlamaCppEngine
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
+from luthier.fetching.addresses import Allowed
+from luthier.fetching.guarded import GuardedFetcher
 from luthier.service import keys
 from luthier.service.context import Context
 from luthier.service.jobs import MAX_SEED
@@ -92,7 +94,7 @@ def open_data(settings: Settings) -> Iterator[Context]:
             "no_data_folder",
             f"{settings.data_dir} is not the data folder of a service. LUTHIER_DATA_DIR or --data-dir names it.",
         )
-    context = _context(settings, db.Database(path))
+    context = _context(settings, db.Database(path), alone=False)
     try:
         if not context.database.is_newest():
             raise Conflict(
@@ -115,10 +117,11 @@ def _lifetimes(settings: Settings) -> Lifetimes:
     )
 
 
-def _context(settings: Settings, database: Database) -> Context:
+def _context(settings: Settings, database: Database, *, alone: bool = True) -> Context:
+    folder = settings.data_dir / "blobs"
     return Context(
         database=database,
-        blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(settings.data_dir / "blobs"),
+        blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(folder, alone=alone),
         catalog=catalog.load(settings.catalog),
         models_folder=settings.models_folder.absolute(),
         runs_folder=settings.data_dir.absolute() / "runs",
@@ -126,7 +129,16 @@ def _context(settings: Settings, database: Database) -> Context:
         now=lambda: datetime.now(UTC),
         new_hex=lambda: secrets.token_hex(16),
         new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
+        fetcher=GuardedFetcher(_allowed(settings.import_allow), allow_http=settings.import_http),
+        upload_expiry_s=settings.upload_expiry_s,
     )
+
+
+def _allowed(text: str) -> Allowed:
+    try:
+        return Allowed.parse(text)
+    except ValueError as error:
+        raise ValueError(f"LUTHIER_IMPORT_ALLOW: {error}") from error
 
 
 class Server(uvicorn.Server):

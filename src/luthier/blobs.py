@@ -1,9 +1,14 @@
 """Bytes by key, through obstore: a local folder by default; s3://, az://, gs:// and memory:// by their URL."""
 
 import hashlib
+import os
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from queue import Empty, Queue
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -11,7 +16,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from luthier.core.errors import NoSpace
 from luthier.core.ports import Blob
-from luthier.durable import DISK_IS_FULL
+from luthier.durable import DISK_IS_FULL, sync_folder
 
 CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -20,10 +25,14 @@ _DISK_IS_FULL = re.compile(rf"\(os error ({'|'.join(map(str, sorted(DISK_IS_FULL
 
 
 class ObjectBlobs:
-    """A BlobStore over any object store. A put becomes visible when it is whole, never before."""
+    """A BlobStore over any object store. A put becomes visible when it is whole, never before.
 
-    def __init__(self, store: ObjectStore) -> None:
+    `folder` is where a local store keeps its files: bytes are on the disk there before a put returns.
+    """
+
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder
 
     def put(self, key: str, chunks: Iterable[bytes]) -> Blob:
         digest = hashlib.sha256()
@@ -43,14 +52,30 @@ class ObjectBlobs:
                 raise
             text = f"The disk of the stored files is full: the {length} bytes at hand did not fit. Make room on it."
             raise NoSpace("disk_full", text) from error
+        if self._folder is not None:
+            _sync(self._folder / key, self._folder)
         return Blob(key, length, digest.hexdigest())
 
-    def open(self, key: str) -> Iterator[bytes]:
+    def open(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        if length == 0:
+            return iter(())
         try:
-            found = obstore.get(self._store, key)
+            if length is not None:
+                found = obstore.get(self._store, key, options={"range": (start, start + length)})
+            else:
+                found = obstore.get(self._store, key, options={"range": {"offset": start}} if start else None)
         except (NotFoundError, FileNotFoundError) as error:
             raise FileNotFoundError(key) from error
         return (bytes(chunk) for chunk in found.stream(min_chunk_size=1024 * 1024))
+
+    def join(self, key: str, parts: Sequence[str], on_chunk: Callable[[bytes], object]) -> Blob:
+        def chunks() -> Iterator[bytes]:
+            for part in parts:
+                for chunk in self.open(part):
+                    on_chunk(chunk)
+                    yield chunk
+
+        return self.put(key, _read_elsewhere(chunks()))
 
     def delete(self, key: str) -> None:
         try:
@@ -58,13 +83,62 @@ class ObjectBlobs:
         except (NotFoundError, FileNotFoundError):
             return
 
+    def keys(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        for some in obstore.list(self._store, prefix=folder):
+            yield from ((entry["path"], entry["last_modified"]) for entry in some)
 
-def local(folder: Path) -> ObjectBlobs:
-    """Blobs as plain files below a folder, which is this process's alone: puts that a kill cut short are cleared."""
+
+def _read_elsewhere(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, read in a thread of their own: obstore cannot read in the one in which it asks for bytes."""
+    read: Queue[bytes | BaseException | None] = Queue(maxsize=2)
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            for chunk in chunks:
+                read.put(chunk)
+                if ended.is_set():
+                    return
+            read.put(None)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the chunks are wanted
+            read.put(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while (found := read.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+    finally:
+        ended.set()
+        while thread.is_alive():  # it may wait for room that nobody would make any more
+            with suppress(Empty):
+                read.get(timeout=0.01)
+        thread.join()
+
+
+def _sync(path: Path, root: Path) -> None:
+    """Has a file be on disk, with its name and the names of the folders on the way to it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    while path != root:
+        path = path.parent
+        sync_folder(path)
+
+
+def local(folder: Path, *, alone: bool = True) -> ObjectBlobs:
+    """Blobs as plain files below a folder. Where this process is alone with it, puts that a kill cut short are cleared.
+
+    Beside a service that runs they may be uploads under way, and stay.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for part in folder.rglob("*#*"):  # where obstore writes until a put is whole; no key of ours holds a #
+    for part in folder.rglob("*#*") if alone else ():  # where obstore writes until a put is whole; no key holds a #
         part.unlink()
-    return ObjectBlobs(LocalStore(folder, automatic_cleanup=True))
+    return ObjectBlobs(LocalStore(folder, automatic_cleanup=True), folder)
 
 
 def by_url(url: str) -> ObjectBlobs:

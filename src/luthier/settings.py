@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     train_threads: int | None = Field(default=None, ge=1)
     save_interval_s: float = Field(default=60.0, gt=0)
     train_device: Literal["auto", "cpu", "cuda"] = "auto"
+    upload_expiry_s: int = Field(default=3600, ge=60)
+    import_allow: str = ""
+    import_http: bool = False
     serve_threads: int | None = Field(default=None, ge=1)
     serve_slots: int = Field(default=8, ge=1)
     serve_context_tokens: int = Field(default=16_384, ge=512)

@@ -1,7 +1,9 @@
 """What every BlobStore promises, over every implementation."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,52 @@ def test_put_that_breaks_off_leaves_nothing(store: BlobStore) -> None:
         store.put("a", broken())
     with pytest.raises(FileNotFoundError):
         store.open("a")
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 3), (2, None), (4, 9_000_000), (9_000_006, 0), (9_000_003, 3)])
+def test_open_of_a_range_gives_those_bytes(store: BlobStore, start: int, length: int | None) -> None:
+    data = b"abc" + b"x" * 9_000_000 + b"def"
+    store.put("a", [data])
+    end = None if length is None else start + length
+    assert b"".join(store.open("a", start, length)) == data[start:end]
+
+
+def test_join_puts_parts_behind_one_another_and_shows_every_byte(store: BlobStore) -> None:
+    parts = [b"x" * 9_000_000, b"y", b"z" * 20_000_000]
+    for place, data in enumerate(parts):
+        store.put(f"parts/{place}", [data])
+    seen = hashlib.md5()
+    blob = store.join("files/a", ["parts/2", "parts/0", "parts/1"], seen.update)
+    data = parts[2] + parts[0] + parts[1]
+    assert (blob.bytes, blob.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert seen.digest() == hashlib.md5(data).digest()
+    assert b"".join(store.open("files/a")) == data
+
+
+def test_join_with_a_part_that_is_gone_raises_and_leaves_nothing(store: BlobStore) -> None:
+    store.put("parts/0", [b"x" * 20_000_000])
+    with pytest.raises(FileNotFoundError):
+        store.join("files/a", ["parts/0", "parts/1"], lambda chunk: None)
+    with pytest.raises(FileNotFoundError):
+        store.open("files/a")
+
+
+def test_join_that_does_not_fit_says_so_and_ends_its_reading(tmp_path: Path) -> None:
+    store = blobs.local(tmp_path)
+    store.put("parts/0", [b"x" * 90_000_000])
+    before = threading.active_count()
+    with full_disk(1_000_000), pytest.raises(NoSpace):
+        store.join("files/a", ["parts/0"], lambda chunk: None)
+    assert threading.active_count() == before
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["0"]
+
+
+def test_keys_lists_a_folder_with_times(store: BlobStore) -> None:
+    for key in ("files/a", "files/b/c", "filesystem/d", "uploads/e"):
+        store.put(key, [b"x"])
+    found = dict(store.keys("files"))
+    assert set(found) == {"files/a", "files/b/c"}
+    assert all(abs((datetime.now(UTC) - time).total_seconds()) < 60 for time in found.values())
 
 
 def test_local_store_opened_again_clears_what_a_kill_left_of_a_put(tmp_path: Path) -> None:

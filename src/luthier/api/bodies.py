@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
 from luthier.api import job_fields
 from luthier.api.job_fields import Count, DpoBody, Integrations, Metadata, Rate
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.hyperparameters import Hyperparameters
+from luthier.service.files import MAX_EXPIRY_S
 
 
 class _Body(BaseModel):
@@ -88,6 +89,58 @@ class JobBody(_Body):
             "integrations": [item.kept() for item in self.integrations or ()] or None,
         }
         return {name: value for name, value in kept.items() if value is not None}
+
+
+def _encodable(value: str) -> str:
+    """JSON can spell half a surrogate pair, which no database or file name can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode text") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
+class ExpiryBody(_Body):
+    """`expires_after`: a file ends so many seconds after it was created."""
+
+    anchor: Literal["created_at"]
+    seconds: int
+
+    def within(self, min_s: int) -> int:
+        """The seconds. Raises InvalidRequest outside of the dialect's range."""
+        if not min_s <= self.seconds <= MAX_EXPIRY_S:
+            text = f"expires_after.seconds is {self.seconds}; it must be from {min_s} to {MAX_EXPIRY_S} here."
+            raise InvalidRequest("invalid_expires_after", text, "expires_after.seconds")
+        return self.seconds
+
+
+class ImportBody(_Body):
+    """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`)."""
+
+    purpose: Text
+    filename: Text
+    content_url: str = Field(min_length=1)
+    expires_after: ExpiryBody | None = None
+
+
+class UploadBody(_Body):
+    """POST /uploads (A1021 and OpenAI `CreateUploadRequest`)."""
+
+    filename: Text
+    purpose: Text
+    bytes: int = Field(ge=-(2**63), le=2**63 - 1, strict=True)
+    mime_type: Text = Field(max_length=255)
+    expires_after: ExpiryBody | None = None
+
+
+class CompleteUploadBody(_Body):
+    """POST /uploads/{id}/complete."""
+
+    part_ids: list[Text] = Field(max_length=10_000)
+    md5: str | None = None
 
 
 class ModelOfDeployment(_Body):

@@ -3,32 +3,20 @@
 Facts are the wire contract's; each table names the page it comes from.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from luthier.api import words
 from luthier.api.error_shapes import azure_error, azure_v1_error, openai_error
 from luthier.core.errors import LuthierError
-from luthier.core.models import Attempt, Checkpoint, Event, File, Job
-from luthier.core.states import EventLevel, JobStatus
+from luthier.core.models import Attempt, Checkpoint, Event, File, Job, Upload, UploadPart
+from luthier.core.states import EventLevel, FilePurpose, FileStatus, JobStatus
 from luthier.service.models import Model
 
 Shape = dict[str, Any]
-
-# OpenAI's words are our own (OpenAI API reference, "The fine-tuning job object"). It has none for a job that is about
-# to be paused; `paused` is none of its six either, but stands in its own example, and none of the six would be true.
-_OPENAI_STATUS = {status: str(status) for status in JobStatus} | {JobStatus.PAUSING: "running"}
-# Azure, dated versions: `FineTuningState` of A1021, and of A2504 for pausing and paused; live replies of v1 say
-# `pending` too (spec/examples).
-_AZURE_STATUS = {status: str(status) for status in JobStatus} | {
-    JobStatus.VALIDATING_FILES: "pending",
-    JobStatus.QUEUED: "pending",
-}
-
-# OpenAI API reference, "The fine-tuning job event object"; AV1 agrees. A1021 `LogLevel` writes `warning` out.
-_OPENAI_LEVEL = {EventLevel.INFO: "info", EventLevel.WARNING: "warn", EventLevel.ERROR: "error"}
-_AZURE_LEVEL = {level: str(level) for level in EventLevel}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +26,8 @@ class Dialect:
     `keeps_null` is whether a value that is not known is sent as null or left out; `auto` is how a hyperparameter that
     the service is still to choose is written; `deployment_in_path` and `calls_models` say where a chat call names its
     model, and whether a model can be called without a deployment; `shares_checkpoints` and `copies_checkpoints` how
-    another resource comes by a checkpoint: by a permission, by a copy.
+    another resource comes by a checkpoint: by a permission, by a copy. `min_expiry_s` is the shortest `expires_after`
+    of a file; `explains_files` is whether a file's error is an object too, and an upload's part has a block id.
     """
 
     name: str
@@ -55,24 +44,58 @@ class Dialect:
     calls_models: bool
     shares_checkpoints: bool
     copies_checkpoints: bool
+    purposes: frozenset[FilePurpose]
+    file_statuses: Mapping[FileStatus, str]
+    min_expiry_s: int
+    explains_files: bool
     error: Callable[[LuthierError], Shape]
 
     def shaped(self, shape: Shape) -> Shape:
         return shape if self.keeps_null else {key: value for key, value in shape.items() if value is not None}
 
     def file(self, file: File) -> Shape:
+        shape: Shape = {
+            "id": file.id,
+            "object": "file",
+            "bytes": file.bytes,
+            "created_at": unix(file.created_at),
+            "filename": file.filename,
+            "purpose": str(file.purpose),
+            "status": self.file_statuses[file.status],
+            "status_details": file.status_details,
+        }
+        if file.expires_at is not None:  # no vendor sends a null here
+            shape["expires_at"] = unix(file.expires_at)
+        if self.explains_files and file.status is FileStatus.ERROR:  # A2212 `File.error`, in words of A1021 `ErrorCode`
+            shape["error"] = {"code": "fileImportFailed", "message": file.status_details}
+        return self.shaped(shape)
+
+    def upload(self, upload: Upload, file: File | None = None) -> Shape:
+        """A1021 `UploadResource`, OpenAI's `Upload`: `file` stands there once the upload is completed."""
         return self.shaped(
             {
-                "id": file.id,
-                "object": "file",
-                "bytes": file.bytes,
-                "created_at": unix(file.created_at),
-                "filename": file.filename,
-                "purpose": str(file.purpose),
-                "status": str(file.status),
-                "status_details": file.status_details,
+                "id": upload.id,
+                "object": "upload",
+                "bytes": upload.bytes,
+                "created_at": unix(upload.created_at),
+                "expires_at": unix(upload.expires_at),
+                "filename": upload.filename,
+                "purpose": str(upload.purpose),
+                "status": str(upload.status),
+                "file": None if file is None else self.file(file),
             }
         )
+
+    def upload_part(self, part: UploadPart) -> Shape:
+        shape = {
+            "id": part.id,
+            "object": "upload.part",
+            "created_at": unix(part.created_at),
+            "upload_id": part.upload_id,
+        }
+        if self.explains_files:  # A1021 `UploadPartResource`: what a block blob would call the part
+            shape["azure_block_id"] = b64encode(part.id.encode()).decode()
+        return shape
 
     def job(self, job: Job) -> Shape:
         hyperparameters = {
@@ -214,13 +237,17 @@ OPENAI = Dialect(
     sends_location=False,
     keeps_null=True,
     auto="auto",
-    statuses=_OPENAI_STATUS,
-    levels=_OPENAI_LEVEL,
+    statuses=words.OPENAI_STATUS,
+    levels=words.OPENAI_LEVEL,
     max_suffix=64,
     deployment_in_path=False,
     calls_models=True,
     shares_checkpoints=True,
     copies_checkpoints=False,
+    purposes=words.OPENAI_PURPOSES,
+    file_statuses=words.OPENAI_FILE_STATUS,
+    min_expiry_s=3_600,
+    explains_files=False,
     error=openai_error,
 )
 AZURE = Dialect(
@@ -231,13 +258,17 @@ AZURE = Dialect(
     sends_location=True,
     keeps_null=False,
     auto=-1,
-    statuses=_AZURE_STATUS,
-    levels=_AZURE_LEVEL,
+    statuses=words.AZURE_STATUS,
+    levels=words.AZURE_LEVEL,
     max_suffix=40,
     deployment_in_path=True,
     calls_models=False,
     shares_checkpoints=False,
     copies_checkpoints=False,
+    purposes=words.AZURE_PURPOSES,
+    file_statuses=words.AZURE_FILE_STATUS,
+    min_expiry_s=1_209_600,
+    explains_files=True,
     error=azure_error,
 )
 AZURE_V1 = Dialect(
@@ -248,13 +279,17 @@ AZURE_V1 = Dialect(
     sends_location=False,
     keeps_null=False,
     auto=-1,
-    statuses=_AZURE_STATUS,
-    levels=_OPENAI_LEVEL,
+    statuses=words.AZURE_STATUS,
+    levels=words.OPENAI_LEVEL,
     max_suffix=64,
     deployment_in_path=False,
     calls_models=False,
     shares_checkpoints=False,
     copies_checkpoints=True,
+    purposes=words.AZURE_PURPOSES,
+    file_statuses=words.AZURE_FILE_STATUS,
+    min_expiry_s=1_209_600,
+    explains_files=True,
     error=azure_v1_error,
 )
 DIALECTS = (AZURE_V1, OPENAI, AZURE)

@@ -14,6 +14,7 @@ _AZURE_CODES = {
     "deployment_not_found": "DeploymentNotFound",
     "invalid_training_file": "jsonlValidationFailed",
     "invalid_validation_file": "jsonlValidationFailed",
+    "file_import_failed": "fileImportFailed",
     "missing_api_version": "MissingApiVersionParameter",
     "route_not_found": "404",
 }

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from luthier.core.errors import TooLarge
 from luthier.service.files import MAX_FILE_BYTES
+from luthier.service.uploads import MAX_PART_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +67,7 @@ class BodyCap:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_upload = scope["method"] == "POST" and scope["path"].endswith("/files")
-        cap = MAX_FILE_BYTES + MAX_FORM_OVERHEAD_BYTES if is_upload else MAX_JSON_BYTES
+        cap = _cap(scope["method"], scope["path"])
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > cap:
             await self._refuse(scope, _too_large(cap))(scope, receive, send)
@@ -84,6 +84,14 @@ class BodyCap:
             return message
 
         await self._app(scope, counted, send)
+
+
+def _cap(method: str, path: str) -> int:
+    if method == "POST" and path.endswith("/files"):
+        return MAX_FILE_BYTES + MAX_FORM_OVERHEAD_BYTES
+    if method == "POST" and path.endswith("/parts"):
+        return MAX_PART_BYTES + MAX_FORM_OVERHEAD_BYTES
+    return MAX_JSON_BYTES
 
 
 def _too_large(cap: int) -> TooLarge:

@@ -16,6 +16,14 @@ def file_id(hex32: str) -> str:
     return f"file-{hex32}"
 
 
+def upload_id(hex32: str) -> str:
+    return f"upload_{hex32}"
+
+
+def part_id(hex32: str) -> str:
+    return f"part_{hex32}"
+
+
 def job_id(hex32: str) -> str:
     return f"ftjob-{hex32}"
 

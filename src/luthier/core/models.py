@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from luthier.core.hyperparameters import Hyperparameters
-from luthier.core.states import AttemptEnd, DeploymentState, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
+from luthier.core.states import (
+    AttemptEnd,
+    DeploymentState,
+    EventLevel,
+    EventType,
+    FilePurpose,
+    FileStatus,
+    JobStatus,
+    UploadStatus,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,45 @@ class File:
     sha256: str
     status: FileStatus
     status_details: str | None
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileImport:
+    """What is still to be fetched for a pending file. It ends with the import: its URL may hold a credential."""
+
+    file_id: str
+    resource_id: str
+    content_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that comes in parts. `part_ids` and `file_id` are known once it is completed.
+
+    `file_expires_after_s` is for the file that it becomes; `expires_at` is when the upload itself ends unfinished.
+    """
+
+    id: str
+    resource_id: str
+    filename: str
+    purpose: FilePurpose
+    bytes: int
+    mime_type: str
+    status: UploadStatus
+    created_at: datetime
+    expires_at: datetime
+    file_expires_after_s: int | None = None
+    part_ids: tuple[str, ...] | None = None
+    file_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPart:
+    id: str
+    upload_id: str
+    bytes: int
     created_at: datetime
 
 

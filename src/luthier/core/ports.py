@@ -1,7 +1,9 @@
 """What the service needs from the outside, as protocols. `app.py` alone knows which implementations exist."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -24,12 +26,35 @@ class BlobStore(Protocol):
         """Stores the chunks. Raises NoSpace where they do not fit."""
         ...
 
-    def open(self, key: str) -> Iterator[bytes]:
-        """The bytes in chunks. Raises FileNotFoundError where nothing is stored."""
+    def open(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes in chunks, from `start`, all or `length` of them. Raises FileNotFoundError where nothing is stored.
+
+        The range must lie inside what is stored.
+        """
+        ...
+
+    def join(self, key: str, parts: Sequence[str], on_chunk: Callable[[bytes], object]) -> Blob:
+        """Stores the bytes of other keys, one after another; `on_chunk` sees all of them. Raises FileNotFoundError."""
         ...
 
     def delete(self, key: str) -> None:
         """Deletes; a key without bytes is no error."""
+        ...
+
+    def keys(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        """Every key below a folder, with the time when its bytes were stored."""
+        ...
+
+
+class Fetcher(Protocol):
+    """Gets what a URL of a caller's names, and is no way into the network behind this machine."""
+
+    def check(self, url: str) -> None:
+        """Raises InvalidRequest for a URL that would be refused whatever its name resolves to."""
+        ...
+
+    def get(self, url: str, max_bytes: int, max_seconds: float) -> AbstractContextManager[Iterator[bytes]]:
+        """Opens the URL; the chunks of its answer follow. Raises InvalidRequest, TooLarge and Unavailable."""
         ...
 
 

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 
 class FileStatus(StrEnum):
+    PENDING = "pending"
+    """It is still being imported."""
     PROCESSED = "processed"
     ERROR = "error"
 
@@ -11,6 +13,17 @@ class FileStatus(StrEnum):
 class FilePurpose(StrEnum):
     FINE_TUNE = "fine-tune"
     FINE_TUNE_RESULTS = "fine-tune-results"
+    USER_DATA = "user_data"
+    """OpenAI's word for a file of any kind: kept and given back, never trained on."""
+
+
+class UploadStatus(StrEnum):
+    """States of an upload in parts (A1021 and OpenAI agree)."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
 
 
 class JobStatus(StrEnum):

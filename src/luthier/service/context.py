@@ -7,7 +7,7 @@ from pathlib import Path
 
 from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
-from luthier.core.ports import BlobStore
+from luthier.core.ports import BlobStore, Fetcher
 from luthier.store.db import Database
 
 
@@ -23,6 +23,9 @@ class Context:
     new_hex: HexSource
     new_seed: Callable[[], int]
     """Gives an int31 for a job that names no seed."""
+    fetcher: Fetcher
+    upload_expiry_s: int = 3600
+    """How long an upload in parts may take from its creation to its completion."""
 
     def base_folder(self, base_model: str) -> Path:
         return self.models_folder / base_model

@@ -46,8 +46,8 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
         raise InvalidRequest("invalid_seed", f"seed is {request.seed}; it must be from 0 to {MAX_SEED}.", "seed")
     with context.database.writing() as tx:
         model = _tunable(context, tx, resource_id, request.model)
-        _check_file(tx, resource_id, request.training_file, "training_file")
-        _check_file(tx, resource_id, request.validation_file, "validation_file")
+        _check_file(context, tx, resource_id, request.training_file, "training_file")
+        _check_file(context, tx, resource_id, request.validation_file, "validation_file")
         job = Job(
             id=ids.job_id(context.new_hex()),
             resource_id=resource_id,
@@ -228,10 +228,14 @@ def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> m
     return model
 
 
-def _check_file(tx: Connection, resource_id: str, file_id: str | None, param: str) -> None:
-    if file_id is not None and file_rows.get(tx, resource_id, file_id) is None:
+def _check_file(context: Context, tx: Connection, resource_id: str, file_id: str | None, param: str) -> None:
+    if file_id is None:
+        return
+    file = file_rows.get(tx, resource_id, file_id, context.now())
+    if file is None:
         error = files.not_found(file_id, param)
         raise InvalidRequest(error.code, f"{param}: {error.message}", param)
+    files.check_trainable(file, param)
 
 
 def _check_suffix(suffix: str | None, max_characters: int) -> None:

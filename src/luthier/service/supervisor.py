@@ -5,14 +5,16 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from luthier.core.errors import Conflict, LuthierError, NoSpace
 from luthier.core.models import Job, JobError
 from luthier.core.ports import Executor
 from luthier.core.states import AttemptEnd, JobStatus, RunState
 from luthier.run_directory import Failed, Succeeded
-from luthier.service import attempts, deployments, progress, retirement, runs
+from luthier.service import attempts, deployments, housekeeping, progress, retirement, runs
 from luthier.service.context import Context
+from luthier.service.imports import Importer
 from luthier.service.retirement import Lifetimes
 from luthier.service.serving import Serving
 from luthier.store import jobs
@@ -20,6 +22,10 @@ from luthier.store import jobs
 logger = logging.getLogger(__name__)
 
 HAVE_THE_MACHINE = {JobStatus.RUNNING, JobStatus.PAUSING}
+HOUSEKEEPING_INTERVAL = timedelta(minutes=1)
+IMPORT_THREADS = 4
+"""Fetches at once: a slow server then holds up none but its own callers."""
+IMPORT_STOP_S = 2.0
 
 
 @dataclass(slots=True)
@@ -36,11 +42,32 @@ class Supervisor:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _woken: threading.Condition = field(default_factory=threading.Condition)
     _threads: list[threading.Thread] = field(default_factory=list)
+    _cleaned_at: datetime | None = None
+    _importer: Importer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._importer = Importer(self.context, self._stopping.is_set)
 
     def tick(self) -> None:
-        """One pass over the jobs. A job that raises is logged, and the others go on."""
+        """One pass over the jobs and what is stored. A job that raises is logged, and the others go on."""
+        self.tick_imports()
+        self.tick_storage()
         self.tick_runs()
         self.tick_files()
+
+    def tick_imports(self) -> None:
+        """Fetches what is pending; several threads may do so at once."""
+        self._importer.work()
+
+    def tick_storage(self) -> None:
+        """Removes what has expired, once a minute at most; the first pass sweeps what an earlier life left behind."""
+        now = self.context.now()
+        if self._cleaned_at is None:
+            housekeeping.sweep_leftovers(self.context)
+        elif now - self._cleaned_at < HOUSEKEEPING_INTERVAL:
+            return
+        self._cleaned_at = now
+        housekeeping.remove_expired(self.context)
 
     def tick_files(self) -> None:
         """One pass over the jobs whose files are to be read: half a gigabyte takes longer than a run may wait."""
@@ -72,7 +99,8 @@ class Supervisor:
         deployments.create_waiting(self.context, self.serving)
 
     def start(self) -> None:
-        loops = (("runs", self.tick_runs), ("files", self.tick_files), ("deployments", self.tick_deployments))
+        loops = [("runs", self.tick_runs), ("files", self.tick_files), ("deployments", self.tick_deployments)]
+        loops += [("storage", self.tick_storage), *[("imports", self.tick_imports)] * IMPORT_THREADS]
         for name, tick in loops:
             thread = threading.Thread(target=self._run, args=(name, tick), name=f"supervisor-{name}", daemon=True)
             thread.start()
@@ -88,7 +116,8 @@ class Supervisor:
         self._stopping.set()
         self.wake()
         for thread in self._threads:
-            thread.join()
+            # A fetch may hang on a slow server; its import begins again at the next start wherever it is ended.
+            thread.join(IMPORT_STOP_S if thread.name == "supervisor-imports" else None)
         with self.context.database.reading() as tx:
             running = [job for job in jobs.list_open(tx) if job.handle is not None]
         for job in running:

@@ -1,8 +1,9 @@
 """Queries on files."""
 
 from dataclasses import asdict
+from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select, update
 
 from luthier.core.models import File
 from luthier.core.states import FilePurpose, FileStatus
@@ -16,8 +17,9 @@ def insert_file(tx: Connection, file: File) -> None:
     tx.execute(insert(_files).values(asdict(file)))
 
 
-def get(tx: Connection, resource_id: str, file_id: str) -> File | None:
-    statement = select(*_columns).where(_files.c.id == file_id, _files.c.resource_id == resource_id)
+def get(tx: Connection, resource_id: str, file_id: str, now: datetime) -> File | None:
+    """The file, unless it has expired by now."""
+    statement = select(*_columns).where(_files.c.id == file_id, _files.c.resource_id == resource_id, _is_kept(now))
     row = tx.execute(statement).mappings().first()
     return None if row is None else _file(row)
 
@@ -29,8 +31,10 @@ def list_page(
     after: str | None,
     limit: int,
     ascending: bool,
+    now: datetime,
 ) -> tuple[list[File], bool]:
-    statement = select(*_columns)
+    """A page of the files that have not expired by now; one that has may still be the cursor."""
+    statement = select(*_columns).where(_is_kept(now))
     if purpose is not None:
         statement = statement.where(_files.c.purpose == purpose)
     scope = _files.c.resource_id == resource_id
@@ -42,6 +46,28 @@ def delete(tx: Connection, resource_id: str, file_id: str) -> bool:
     """Deletes the row; False where there was none."""
     statement = _files.delete().where(_files.c.id == file_id, _files.c.resource_id == resource_id)
     return tx.execute(statement).rowcount == 1
+
+
+def list_expired(tx: Connection, now: datetime) -> list[File]:
+    return [_file(row) for row in tx.execute(select(*_columns).where(_files.c.expires_at <= now)).mappings()]
+
+
+def exists(tx: Connection, file_id: str) -> bool:
+    """Whether any resource has the file, expired or not."""
+    return tx.execute(select(_files.c.seq).where(_files.c.id == file_id)).first() is not None
+
+
+def end_import(
+    tx: Connection, file_id: str, status: FileStatus, details: str | None, n_bytes: int, sha256: str
+) -> bool:
+    """Ends the import of a pending file; False where it was deleted meanwhile."""
+    values = {"status": status, "status_details": details, "bytes": n_bytes, "sha256": sha256}
+    pending = (_files.c.id == file_id) & (_files.c.status == FileStatus.PENDING)
+    return tx.execute(update(_files).where(pending).values(values)).rowcount == 1
+
+
+def _is_kept(now: datetime) -> ColumnElement[bool]:
+    return or_(_files.c.expires_at.is_(None), _files.c.expires_at > now)
 
 
 def _file(row: RowMapping) -> File:

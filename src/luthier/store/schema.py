@@ -80,6 +80,46 @@ files = Table(
     Column("status", String(16), nullable=False),
     Column("status_details", Text),
     Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    sqlite_autoincrement=True,
+)
+
+# A row goes with the end of its import: the URL may hold a credential.
+file_imports = Table(
+    "file_imports",
+    metadata,
+    Column("file_id", String(64), primary_key=True),
+    Column("resource_id", ForeignKey(resources.c.id), nullable=False),
+    Column("content_url", Text, nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("resource_id", ForeignKey(resources.c.id), nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("file_expires_after_s", Integer),
+    Column("part_ids", JSON(none_as_null=True)),
+    Column("file_id", String(64)),
+    sqlite_autoincrement=True,
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("upload_id", ForeignKey(uploads.c.id), nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
     sqlite_autoincrement=True,
 )
 

@@ -1,21 +1,21 @@
-"""/files: upload as a stream, list, get, content, delete."""
+"""/files: upload as a stream, import from a URL, list, get, content, delete."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
-from anyio import from_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
-from luthier.api import auth, multipart
+from luthier.api import auth, multipart, ranges, streaming
+from luthier.api.bodies import ExpiryBody, ImportBody
 from luthier.api.dialects import Dialect
 from luthier.api.services import Services
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.models import File, Principal
 from luthier.core.ports import Blob
-from luthier.service import files
+from luthier.core.states import FilePurpose
+from luthier.service import files, imports
 
 
 def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
@@ -24,9 +24,16 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
 
     @router.post("/files", status_code=dialect.created_status)
     async def upload(request: Request, caller: Caller) -> Response:
-        file = await run_in_threadpool(_receive, request, services, caller.resource.id)
-        headers = {"Location": str(request.url.replace(path=f"{request.url.path}/{file.id}"))}
-        return JSONResponse(dialect.file(file), dialect.created_status, headers if dialect.sends_location else None)
+        file = await run_in_threadpool(_receive, request, dialect, services, caller.resource.id)
+        return _created(request, dialect, file)
+
+    @router.post("/files/import", status_code=dialect.created_status)
+    def import_file(request: Request, body: ImportBody, caller: Caller) -> Response:
+        purpose = files.check_purpose(body.purpose, dialect.purposes)
+        expires_after_s = body.expires_after.within(dialect.min_expiry_s) if body.expires_after else None
+        file = imports.create(context, caller.resource.id, body.filename, purpose, body.content_url, expires_after_s)
+        services.wake()
+        return _created(request, dialect, file)
 
     @router.get("/files")
     def list_files(
@@ -44,13 +51,13 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
         return dialect.file(files.get(context, caller.resource.id, file_id))
 
     @router.get("/files/{file_id}/content")
-    def get_content(file_id: str, caller: Caller) -> StreamingResponse:
-        file = files.get(context, caller.resource.id, file_id)
-        return StreamingResponse(
-            files.content(context, file),
-            media_type="application/octet-stream",
-            headers={"Content-Length": str(file.bytes)},
-        )
+    def get_content(file_id: str, request: Request, caller: Caller) -> Response:
+        return _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
+
+    @router.head("/files/{file_id}/content")
+    def head_content(file_id: str, request: Request, caller: Caller) -> Response:
+        answer = _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
+        return Response(status_code=answer.status_code, headers=dict(answer.headers))
 
     @router.delete("/files/{file_id}")
     def delete_file(file_id: str, caller: Caller) -> dict[str, Any]:
@@ -58,37 +65,68 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
         return {"id": file_id, "object": "file", "deleted": True}
 
 
-def _receive(request: Request, services: Services, resource_id: str) -> File:
+def _created(request: Request, dialect: Dialect, file: File) -> JSONResponse:
+    location = request.url.replace(path=f"{dialect.prefix}/files/{file.id}")
+    headers = {"Location": str(location)} if dialect.sends_location else None
+    return JSONResponse(dialect.file(file), dialect.created_status, headers)
+
+
+def _receive(request: Request, dialect: Dialect, services: Services, resource_id: str) -> File:
     """Reads the form, its parts in any order, in a worker thread; the file streams into the blob store."""
     context = services.context
-    purpose: str | None = None
+    fields: dict[str, str] = {}
     received: tuple[str, Blob] | None = None
     try:
-        for part in multipart.read(request.headers.get("content-type", ""), _pulled(request)):
+        for part in multipart.read(request.headers.get("content-type", ""), streaming.pulled(request)):
             if isinstance(part, multipart.Field):
-                purpose = part.value if part.name == "purpose" else purpose
+                fields[part.name] = part.value
             elif part.name == "file" and received is None:
-                if purpose is not None:
-                    files.check_purpose(purpose)  # before half a gigabyte is stored for nothing
+                if "purpose" in fields:  # before half a gigabyte is stored for nothing
+                    files.check_purpose(fields["purpose"], dialect.purposes)
+                    _expiry(fields, dialect)
                 received = (part.filename, files.receive(context, part.chunks))
+        purpose = files.check_purpose(fields.get("purpose"), dialect.purposes)
+        expires_after_s = _expiry(fields, dialect)
         if received is None:
             raise InvalidRequest("missing_file", "The form field file is missing; send the JSONL file in it.", "file")
-        return files.create(context, resource_id, received[0], purpose, received[1])
+        return files.create(context, resource_id, received[0], purpose, received[1], expires_after_s)
     except LuthierError:
         if received is not None:
             files.discard(context, received[1])
         raise
 
 
-def _pulled(request: Request) -> Iterator[bytes]:
-    """The body's chunks for a worker thread, one at a time: what is not read yet stays with the client."""
-    stream = request.stream()
-    while (chunk := from_thread.run(_next, stream)) is not None:
-        yield chunk
-
-
-async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+def _expiry(fields: dict[str, str], dialect: Dialect) -> int | None:
+    """Seconds of `expires_after`, in OpenAI's spelling with brackets or in A2504's with dots. Raises InvalidRequest."""
+    found = {
+        name: next((fields[key] for key in (f"expires_after[{name}]", f"expires_after.{name}") if key in fields), None)
+        for name in ("anchor", "seconds")
+    }
+    if found == {"anchor": None, "seconds": None}:
+        return None
     try:
-        return await anext(stream, None)
-    except ClientDisconnect as error:
-        raise InvalidRequest("upload_broke_off", "The client went away in the middle of the upload.", "file") from error
+        body = ExpiryBody.model_validate(found)
+    except ValidationError as error:
+        text = "expires_after needs expires_after[anchor]=created_at and expires_after[seconds]=a whole number."
+        raise InvalidRequest("invalid_expires_after", text, "expires_after") from error
+    return body.within(dialect.min_expiry_s)
+
+
+def _content(request: Request, dialect: Dialect, services: Services, file: File) -> Response:
+    """The file's bytes, or the range that is asked for; results.csv is what it says, all else is bytes."""
+    etag = f'"{file.sha256}"'
+    headers = {"Accept-Ranges": "bytes", "ETag": etag}
+    kind = "text/csv" if file.purpose is FilePurpose.FINE_TUNE_RESULTS else "application/octet-stream"
+    try:
+        part = ranges.asked(request.headers, file.bytes, etag)
+    except ranges.Unsatisfiable:
+        text = f"{file.id} has {file.bytes} bytes; the Range header asks for none of them."
+        shape = dialect.error(InvalidRequest("range_not_satisfiable", text, "Range"))
+        return JSONResponse(shape, 416, headers | {"Content-Range": f"bytes */{file.bytes}"})
+    if part is None:
+        chunks = files.content(services.context, file)
+        headers["Content-Length"] = str(file.bytes)
+        return StreamingResponse(chunks, media_type=kind, headers=headers)
+    headers |= {"Content-Length": str(part.length), "Content-Range": part.content_range(file.bytes)}
+    chunks = files.content(services.context, file, part.start, part.length)
+    return StreamingResponse(chunks, 206, media_type=kind, headers=headers)

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 _NOW = "CAST(strftime('%s', 'now') AS INTEGER) * 1000000"
 
