@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     serve_threads: int | None = Field(default=None, ge=1)
     serve_slots: int = Field(default=8, ge=1)
     serve_context_tokens: int = Field(default=16_384, ge=512)
+    capacity_tokens: int = Field(default=1_000_000, ge=0)
+    model_tokens: int | None = Field(default=None, ge=1)
 
     @property
     def models_folder(self) -> Path:

@@ -16,6 +16,7 @@ _AZURE_CODES = {
     "invalid_validation_file": "jsonlValidationFailed",
     "missing_api_version": "MissingApiVersionParameter",
     "route_not_found": "404",
+    "rate_limit_exceeded": "429",
 }
 _AZURE_KINDS: dict[type[LuthierError], str] = {
     errors.InvalidRequest: "invalidPayload",

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Depends
 
 from luthier.api import auth
 from luthier.api.dialects import Dialect
-from luthier.api.routes import chat, files, jobs, models
+from luthier.api.routes import chat, completions, files, jobs, models
 from luthier.api.services import Services
 
 
@@ -12,6 +12,6 @@ def build_router(dialect: Dialect, services: Services) -> APIRouter:
     """All data-plane routes of one dialect under its prefix."""
     version = Depends(auth.require_version(dialect))
     router = APIRouter(prefix=dialect.prefix, dependencies=[version], tags=[dialect.name])
-    for noun in (files, jobs, models, chat):
+    for noun in (files, jobs, models, chat, completions):
         noun.add(router, dialect, services)
     return router
