@@ -69,6 +69,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
             refusal = {"type": "exceed_context_size_error", "message": "9000 tokens, 8192 fit", "code": 400}
             self._send(400, "application/json", json.dumps({"error": refusal}))
             return
+        text = echo.next_text()
         answer = {
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -79,7 +80,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
                 {
                     "index": 0,
                     "finish_reason": "stop",
-                    "message": {"role": "assistant", "content": echo.next_text() or json.dumps(body)},
+                    "message": {"role": "assistant", "content": text or json.dumps(body)},
                 }
             ],
             "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
@@ -89,7 +90,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
             return
         pieces = [
             {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
-            for piece in cut(echo.next_text(), echo.piece) or ("a", "b")
+            for piece in cut(text, echo.piece) or ("a", "b")
         ]
         pieces += [
             {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},

@@ -33,7 +33,7 @@ class ChoiceReader:
 
     def __init__(self, question: ChatQuestion, new_hex: HexSource) -> None:
         self._question = question
-        self._new_id: Callable[[], str] = lambda: f"call_{new_hex()[:24]}"
+        self._new_id: Callable[[], str] = lambda: f"call_{new_hex()[-24:]}"
         self._calls = CallReader() if question.tool_use.calls is not Calls.NONE else None
         self._entries: Entries = []
         self._begun = False
