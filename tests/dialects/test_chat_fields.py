@@ -8,6 +8,7 @@ from openai import AzureOpenAI, OpenAI
 from test_deployments import put
 
 from fakes import BASE, EchoEngine
+from luthier.api.chat_bodies import ChatBody
 from luthier.data.tool_prompt import call_text
 from luthier.service.supervisor import Supervisor
 from schemas import faults, published
@@ -260,3 +261,12 @@ def test_answers_fit_the_published_schemas(openai_client: OpenAI, engine: EchoEn
     assert len(lines) > 2
     for line in lines:
         assert not list(faults(json.loads(line), schemas["CreateChatCompletionStreamResponse"], document))
+
+
+@pytest.mark.parametrize(("choice", "native"), [("auto", True), ("none", True), ("required", False)])
+def test_template_with_tools_renders_them_itself_unless_a_call_must_be_made(choice: str, native: bool) -> None:
+    question = ChatBody(messages=QUESTION, tools=[WEATHER], tool_choice=choice).question()
+    body = question.for_engine(0, renders_tools=True)
+    assert ("tools" in body, "grammar" in body) == (native, not native)
+    if native:
+        assert (body["tools"], body["tool_choice"], body["messages"]) == ([WEATHER], choice, QUESTION)

@@ -83,7 +83,10 @@ class ChatQuestion:
         body = self.sampling.for_engine(place)
         if self.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": max(1, self.top_logprobs)}
-        return body | (self._native() if renders_tools else self._in_words())
+        # A call that must be made is held to our own form for every model: llama.cpp's grammar of a template's own form
+        # was seen to let prose through (docs/serving.md).
+        native = renders_tools and self.tool_use.calls is not Calls.REQUIRED
+        return body | (self._native() if native else self._in_words())
 
     def _in_words(self) -> dict[str, Any]:
         use = self.tool_use
@@ -104,9 +107,7 @@ class ChatQuestion:
         use = self.tool_use
         body: dict[str, Any] = {"messages": [_wire_turn(message) for message in self.messages]}
         if use.tools:
-            # llama.cpp takes a word alone as the choice: a function is named by being the only one.
-            narrowed = use.calls is Calls.REQUIRED and len(use.callable) < len(use.tools)
-            body["tools"] = [tool.definition for tool in (use.callable if narrowed else use.tools)]
+            body["tools"] = [tool.definition for tool in (use.callable or use.tools)]
             body["tool_choice"] = str(use.calls)
             body["parallel_tool_calls"] = use.parallel
         if self.schema is not None:
