@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from luthier.core.ports import Address, Ending, ParityReport, ServedModel
 from luthier.core.states import RunState
@@ -18,10 +19,17 @@ BASE = "smollm2-135m-instruct"
 
 
 class EchoEngine:
-    """Speaks OpenAI chat on loopback; its answer repeats the request it got, so tests see what an engine is asked."""
+    """Speaks OpenAI chat on loopback; its answer repeats the request it got, so tests see what an engine is asked.
+
+    Where `says` is set, each answer takes the next of its texts in turn, and streams it by `piece` characters.
+    """
 
     def __init__(self) -> None:
+        self.says: list[str] = []
+        self.piece = 5
+        self.asked: list[dict[str, Any]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler)
+        self._server.echo = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         self.loaded: dict[str, ServedModel] = {}
@@ -35,6 +43,9 @@ class EchoEngine:
         self.loaded.pop(model_id, None)
         self.released.append(model_id)
 
+    def next_text(self) -> str | None:
+        return self.says.pop(0) if self.says else None
+
     def close(self) -> None:
         self._server.shutdown()
         self._thread.join()
@@ -46,10 +57,19 @@ class _EchoHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        echo = self.server.echo
+        echo.asked.append(body)
+        if self.path == "/detokenize":
+            self._send(200, "application/json", json.dumps({"content": "".join(map(chr, body["tokens"]))}))
+            return
+        if self.path == "/v1/completions":
+            self._complete(body)
+            return
         if body["messages"][-1]["content"] == "too long":
             refusal = {"type": "exceed_context_size_error", "message": "9000 tokens, 8192 fit", "code": 400}
             self._send(400, "application/json", json.dumps({"error": refusal}))
             return
+        text = echo.next_text()
         answer = {
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -57,7 +77,11 @@ class _EchoHandler(BaseHTTPRequestHandler):
             "model": "engine's own",
             "timings": {"ms": 1},
             "choices": [
-                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps(body)}}
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": text or json.dumps(body)},
+                }
             ],
             "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
         }
@@ -65,7 +89,8 @@ class _EchoHandler(BaseHTTPRequestHandler):
             self._send(200, "application/json", json.dumps(answer))
             return
         pieces = [
-            {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in ("a", "b")
+            {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
+            for piece in cut(text, echo.piece) or ("a", "b")
         ]
         pieces += [
             {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
@@ -74,6 +99,29 @@ class _EchoHandler(BaseHTTPRequestHandler):
         shared = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "engine's own"}
         lines = [f"data: {json.dumps(shared | piece)}\n\n" for piece in pieces]
         self._send(200, "text/event-stream", "".join(lines) + "data: [DONE]\n\n")
+
+    def _complete(self, body: dict[str, Any]) -> None:
+        text = self.server.echo.next_text() or json.dumps(body)
+        entry = {"id": 1, "token": text, "bytes": [1], "logprob": -0.5}
+        entry["top_logprobs"] = [{**entry, "logprob": -0.5}, {**entry, "token": "z", "logprob": None}]
+        logprobs = {"content": [entry]} if "logprobs" in body else None
+        choice = {"index": 0, "finish_reason": "length", "text": text, "logprobs": logprobs}
+        answer = {
+            "id": "chatcmpl-1",
+            "object": "text_completion",
+            "created": 1,
+            "model": "engine's own",
+            "choices": [choice],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        }
+        if not body.get("stream"):
+            self._send(200, "application/json", json.dumps(answer))
+            return
+        parts = cut(text, self.server.echo.piece)
+        lines = [{"choices": [{"index": 0, "text": part, "logprobs": None, "finish_reason": None}]} for part in parts]
+        lines.append({"choices": [{**choice, "text": "", "logprobs": None}], "usage": answer["usage"]})
+        events = "".join(f"data: {json.dumps(line)}\n\n" for line in lines)
+        self._send(200, "text/event-stream", events + "data: [DONE]\n\n")
 
     def _send(self, status: int, kind: str, text: str) -> None:
         data = text.encode()
@@ -85,6 +133,10 @@ class _EchoHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def cut(text: str | None, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)] if text else []
 
 
 def agreeing_parity(address: Address, folder: Path) -> ParityReport:

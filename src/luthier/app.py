@@ -26,6 +26,7 @@ from luthier.fetching.guarded import GuardedFetcher
 from luthier.service import keys
 from luthier.service.context import Context
 from luthier.service.jobs import MAX_SEED
+from luthier.service.rate_limits import RateLimits
 from luthier.service.retirement import Lifetimes
 from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
@@ -81,7 +82,8 @@ def build(settings: Settings) -> Service:
         engine.close()
         context.database.close()
 
-    api = server.build(Services(context, serving, supervisor.wake), lifespan)
+    rate_limits = RateLimits(settings.capacity_tokens, settings.model_tokens)
+    api = server.build(Services(context, serving, supervisor.wake, rate_limits), lifespan)
     return Service(api, supervisor, keys.DEFAULT_RESOURCE, key)
 
 

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     serve_context_tokens: int = Field(default=16_384, ge=512)
     developer_deployment_hours: float = Field(default=24.0, ge=0, le=1e6)
     idle_deployment_days: float = Field(default=15.0, ge=0, le=1e6)
+    capacity_tokens: int = Field(default=1_000_000, ge=0)
+    model_tokens: int | None = Field(default=None, ge=1)
 
     @property
     def models_folder(self) -> Path:

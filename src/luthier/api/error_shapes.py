@@ -17,6 +17,7 @@ _AZURE_CODES = {
     "file_import_failed": "fileImportFailed",
     "missing_api_version": "MissingApiVersionParameter",
     "route_not_found": "404",
+    "rate_limit_exceeded": "429",
 }
 _AZURE_KINDS: dict[type[LuthierError], str] = {
     errors.InvalidRequest: "invalidPayload",

@@ -75,6 +75,7 @@ def answer(scope: Scope, error: LuthierError, status: int | None = None) -> JSON
             "retry-after": str(math.ceil(error.retry_after_s)),
             "retry-after-ms": str(math.ceil(error.retry_after_s * 1000)),
         }
+        headers |= scope.get("state", {}).get("rate_headers", {})
     if code == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(shape, code, headers)

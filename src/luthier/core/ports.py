@@ -111,13 +111,15 @@ class ServedModel:
 class Address:
     """Where a model answers: an OpenAI-compatible base URL, and what every request must carry there.
 
-    `fields` go into the JSON body, `headers` into the head (a key of the engine's own). Ask `ensure` for each request
-    anew: an address is not kept.
+    `fields` go into the JSON body, `headers` into the head (a key of the engine's own). `renders_tools` is whether the
+    model's own chat template knows tools, and the engine reads its calls; otherwise `data.tool_prompt` writes them out.
+    Ask `ensure` for each request anew: an address is not kept.
     """
 
     url: str
     fields: Mapping[str, object]
     headers: Mapping[str, str] = field(default_factory=dict)
+    renders_tools: bool = False
 
 
 class Engine(Protocol):

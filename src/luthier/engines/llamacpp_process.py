@@ -55,6 +55,7 @@ class EngineProcess:
         self._adapters = [model.id for model in models if model.adapter_folder]
         self._headers = {"Authorization": f"Bearer {key}"}
         self._url = ""
+        self._renders_tools = False
 
     @property
     def pid(self) -> int:
@@ -75,7 +76,8 @@ class EngineProcess:
             {"id": place, "scale": 1.0 if model.adapter_folder and id == model.id else 0.0}
             for place, id in enumerate(self._adapters)
         ]
-        return Address(f"{self._url}/v1", {"lora": scales, **_PLAIN_SAMPLING}, self._headers)
+        fields = {"lora": scales, **_PLAIN_SAMPLING}
+        return Address(f"{self._url}/v1", fields, self._headers, self._renders_tools)
 
     def await_ready(self, timeout_s: float) -> None:
         """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""
@@ -104,6 +106,8 @@ class EngineProcess:
                 reply = client.post("/v1/chat/completions", json={**question, **self.address(model).fields})
                 if reply.status_code != 200 or reply.json()["usage"]["completion_tokens"] != 1:
                     raise self._unproven(f"does not answer with {model.id} (HTTP {reply.status_code})")
+                can = client.get("/props").json()["chat_template_caps"]
+                self._renders_tools = can["supports_tools"] and can["supports_tool_calls"]
         except httpx2.HTTPError as error:
             raise self._unproven("does not answer") from error
 

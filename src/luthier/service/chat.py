@@ -1,34 +1,41 @@
 """Chat completions: which model a call means, where it answers, and the call itself."""
 
-import json
-from collections.abc import AsyncIterator, Mapping
+import hashlib
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import httpx2
-
-from luthier.core.errors import InvalidRequest, LuthierError, NoSpace, Unavailable, UpstreamFailed
+from luthier import __version__
+from luthier.core.errors import NoSpace
 from luthier.core.models import Deployment
 from luthier.core.ports import Address
 from luthier.core.states import DeploymentState
-from luthier.service import deployments, models
+from luthier.service import deployments, engine_calls, models
+from luthier.service.chat_answers import ChoiceReader, Delta, Entries, message_of, usage_of
 from luthier.service.context import Context
 from luthier.service.models import Model
+from luthier.service.questions import ChatQuestion
 from luthier.service.serving import Serving
 from luthier.store import deployments as deployment_rows
 
+_PATH = "/chat/completions"
 USE_IS_NOTED_EVERY = timedelta(minutes=1)
-ENGINE_TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The model that a call is for, and where it answers."""
+    """The model that a call is for, where it answers, and the deployment that was called, if one was."""
 
     model: Model
     address: Address
+    deployment: Deployment | None = None
+
+    def fingerprint(self) -> str:
+        """Names the weights and the software that answer: another one means that a seed may give another answer."""
+        made_of = f"{__version__} {self.model.base.name} {self.model.canonical_name}"
+        return f"fp_{hashlib.sha256(made_of.encode()).hexdigest()[:10]}"
 
 
 def route(context: Context, serving: Serving, resource_id: str, name: str, models_too: bool) -> Route:
@@ -49,7 +56,7 @@ def route(context: Context, serving: Serving, resource_id: str, name: str, model
         raise models.not_found(name, "model") if models_too else deployments.not_found(name)
     if deployment is not None and proven:
         _note_use(context, deployment)
-    return Route(model, serving.address(model, proven))
+    return Route(model, serving.address(model, proven), deployment if proven else None)
 
 
 def _note_use(context: Context, deployment: Deployment) -> None:
@@ -62,61 +69,69 @@ def _note_use(context: Context, deployment: Deployment) -> None:
             deployment_rows.set_used(tx, deployment.resource_id, deployment.name, now, unless_since)
 
 
-async def complete(route: Route, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Asks for a whole answer and gives the engine's chat.completion. Raises InvalidRequest and Unavailable."""
-    async with httpx2.AsyncClient(timeout=ENGINE_TIMEOUT, trust_env=False) as client:
-        try:
-            response = await client.post(_url(route), json=_body(route, body), headers=dict(route.address.headers))
-        except httpx2.TransportError as error:
-            raise _engine_gone() from error
-    if response.status_code != 200:
-        raise _refusal(response.status_code, response.content)
-    answer = response.json()
-    assert isinstance(answer, dict)
-    return answer
+async def complete(context: Context, route: Route, question: ChatQuestion) -> dict[str, Any]:
+    """The whole chat.completion. Raises InvalidRequest, Unsupported, Unavailable and UpstreamFailed."""
+    answers = await engine_calls.ask(route.address, _PATH, _bodies(route, question))
+    choices = []
+    for place, answer in enumerate(answers):
+        (said,) = answer["choices"]
+        reader = ChoiceReader(question, context.new_hex)
+        deltas = list(reader.feed(said["message"], said.get("logprobs")))
+        rest, reason = reader.finish(said["finish_reason"])
+        message, entries = message_of(deltas + rest)
+        choices.append({"index": place, "message": message, "logprobs": logprobs(entries), "finish_reason": reason})
+    usage = usage_of([answer["usage"] for answer in answers])
+    return {**envelope(context, route, "chatcmpl", "chat.completion"), "choices": choices, "usage": usage}
 
 
-async def stream(route: Route, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """Asks for an answer in pieces and gives the engine's chat.completion.chunk objects.
+async def stream(context: Context, route: Route, question: ChatQuestion) -> AsyncIterator[dict[str, Any]]:
+    """The chat.completion.chunk objects, the last one with the usage and no choices.
 
-    Raises as `complete` does, before the first piece. When the caller stops reading, the engine is told by the closed
-    connection and frees its slot.
+    Raises as `complete` does, before the first piece where the engine refuses. When the caller stops reading, the
+    engine is told.
     """
-    async with httpx2.AsyncClient(timeout=ENGINE_TIMEOUT, trust_env=False) as client:
-        try:
-            call = client.stream("POST", _url(route), json=_body(route, body), headers=dict(route.address.headers))
-            async with call as response:
-                if response.status_code != 200:
-                    raise _refusal(response.status_code, await response.aread())
-                async for line in response.aiter_lines():
-                    if line.startswith("data: ") and line != "data: [DONE]":
-                        yield json.loads(line.removeprefix("data: "))
-        except httpx2.TransportError as error:
-            raise _engine_gone() from error
+    shared = envelope(context, route, "chatcmpl", "chat.completion.chunk")
+    readers = [ChoiceReader(question, context.new_hex) for _ in range(question.sampling.n)]
+    begun: set[int] = set()
+    usages: list[dict[str, Any]] = []
+    async for place, piece in engine_calls.ask_in_pieces(route.address, _PATH, _bodies(route, question)):
+        if piece.get("usage"):
+            usages.append(piece["usage"])
+        for said in piece.get("choices") or ():
+            deltas = list(readers[place].feed(said["delta"], said.get("logprobs")))
+            reason = said.get("finish_reason")
+            if reason:
+                rest, reason = readers[place].finish(reason)
+                deltas += rest
+            if place not in begun and (deltas or reason):
+                begun.add(place)
+                yield {**shared, "choices": [_chunk(place, Delta({"role": "assistant", "content": ""}))]}
+            for delta in deltas:
+                yield {**shared, "choices": [_chunk(place, delta)]}
+            if reason:
+                yield {**shared, "choices": [_chunk(place, Delta({}), reason)]}
+    yield {**shared, "choices": [], "usage": usage_of(usages)}
 
 
-def _url(route: Route) -> str:
-    return f"{route.address.url}/chat/completions"
+def envelope(context: Context, route: Route, prefix: str, kind: str) -> dict[str, Any]:
+    """What stands around the choices of every answer; `model` is the name of the weights that gave it."""
+    return {
+        "id": f"{prefix}-{context.new_hex()}",
+        "object": kind,
+        "created": int(context.now().timestamp()),
+        "model": route.model.canonical_name,
+        "system_fingerprint": route.fingerprint(),
+    }
 
 
-def _body(route: Route, body: Mapping[str, Any]) -> dict[str, Any]:
-    return {**body, "model": route.model.canonical_name, **route.address.fields}
+def logprobs(entries: Entries | None) -> dict[str, Any] | None:
+    return None if entries is None else {"content": entries, "refusal": None}
 
 
-def _engine_gone() -> Unavailable:
-    return Unavailable(
-        "engine_gone", "The engine that serves this model ended in the middle of the call. Ask again: it starts anew."
-    )
+def _bodies(route: Route, question: ChatQuestion) -> list[dict[str, Any]]:
+    name = {"model": route.model.canonical_name}
+    return [question.for_engine(place, route.address.renders_tools) | name for place in range(question.sampling.n)]
 
 
-def _refusal(status: int, content: bytes) -> LuthierError:
-    try:
-        error = json.loads(content)["error"]
-        kind, text = str(error.get("type")), str(error.get("message"))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return UpstreamFailed("engine_failed", f"The engine answered with status {status} and no reason.")
-    if kind == "exceed_context_size_error":
-        return InvalidRequest("context_length_exceeded", f"The prompt is too long for this model: {text}", "messages")
-    if status < 500:
-        return InvalidRequest("engine_refused", f"The engine refused the request: {text}")
-    return UpstreamFailed("engine_failed", f"The engine failed: {text}")
+def _chunk(place: int, delta: Delta, reason: str | None = None) -> dict[str, Any]:
+    return {"index": place, "delta": delta.fields, "logprobs": logprobs(delta.entries), "finish_reason": reason}

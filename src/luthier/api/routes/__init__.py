@@ -4,7 +4,17 @@ from fastapi import APIRouter, Depends
 
 from luthier.api import auth
 from luthier.api.dialects import Dialect
-from luthier.api.routes import chat, copies, deployments, files, jobs, models, permissions, uploads
+from luthier.api.routes import (
+    chat,
+    completions,
+    copies,
+    deployments,
+    files,
+    jobs,
+    models,
+    permissions,
+    uploads,
+)
 from luthier.api.services import Services
 
 
@@ -12,6 +22,6 @@ def build_router(dialect: Dialect, services: Services) -> APIRouter:
     """All data-plane routes of one dialect under its prefix."""
     version = Depends(auth.require_version(dialect))
     router = APIRouter(prefix=dialect.prefix, dependencies=[version], tags=[dialect.name])
-    for noun in (files, uploads, jobs, copies, permissions, models, deployments, chat):
+    for noun in (files, uploads, jobs, copies, permissions, models, deployments, chat, completions):
         noun.add(router, dialect, services)
     return router

@@ -1,0 +1,104 @@
+"""Legacy completions in every dialect: every shape of a prompt, the legacy log-probabilities, what is refused."""
+
+import json
+
+import openai
+import pytest
+from openai import AzureOpenAI, OpenAI
+from test_deployments import put
+
+from fakes import BASE, KEY, EchoEngine
+from luthier.service.supervisor import Supervisor
+from schemas import faults, published
+
+
+@pytest.fixture
+def deployed(url: str, supervisor: Supervisor) -> str:
+    put(url, "clippy", BASE)
+    supervisor.tick_deployments()
+    return "clippy"
+
+
+def test_completion_comes_through_a_deployment_of_every_dialect_and_by_chats_route(
+    azure: AzureOpenAI, azure_v1: OpenAI, openai_client: OpenAI, deployed: str
+) -> None:
+    for client in (azure, azure_v1, openai_client):
+        answer = client.completions.create(model=deployed, prompt="Once", temperature=0, seed=3)
+        asked = json.loads(answer.choices[0].text)
+        assert asked["adapter"] == BASE, "the adapter is chosen by the address, as in a chat"
+        assert (asked["prompt"], asked["max_tokens"], asked["seed"], asked["top_p"]) == ("Once", 16, 3, 1.0)
+        assert (answer.model, answer.object, answer.usage.total_tokens) == (BASE, "text_completion", 5)
+    for client in (azure, azure_v1):
+        with pytest.raises(openai.NotFoundError):
+            client.completions.create(model=BASE, prompt="Once")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sent"),
+    [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2, 3]], [[1], [2, 3]])],
+)
+def test_prompts_of_every_shape_are_asked_in_order(
+    openai_client: OpenAI, engine: EchoEngine, prompt: object, sent: list[object]
+) -> None:
+    answer = openai_client.completions.create(model=BASE, prompt=prompt, n=2)
+    assert [choice.index for choice in answer.choices] == list(range(2 * len(sent)))
+    assert [json.loads(choice.text)["prompt"] for choice in answer.choices[::2]] == sent
+    assert answer.usage.prompt_tokens == 3 * len(sent)
+    assert answer.usage.completion_tokens == 4 * len(sent)
+
+
+def test_echo_repeats_the_prompt_of_tokens_too(openai_client: OpenAI, engine: EchoEngine) -> None:
+    engine.says = ["!", "?"]
+    assert openai_client.completions.create(model=BASE, prompt="Hi", echo=True).choices[0].text == "Hi!"
+    assert openai_client.completions.create(model=BASE, prompt=[72, 105], echo=True).choices[0].text == "Hi?"
+
+
+def test_logprobs_have_the_legacy_shape(openai_client: OpenAI, engine: EchoEngine) -> None:
+    engine.says = ["Hi"]
+    (choice,) = openai_client.completions.create(model=BASE, prompt="x", logprobs=2).choices
+    found = choice.logprobs
+    assert (found.tokens, found.token_logprobs, found.text_offset) == (["Hi"], [-0.5], [0])
+    assert found.top_logprobs == [{"Hi": -0.5, "z": -9999.0}]
+    assert openai_client.completions.create(model=BASE, prompt="x").choices[0].logprobs is None
+
+
+def test_stream_is_the_text_in_pieces_of_each_choice(url: str, engine: EchoEngine) -> None:
+    # Not by the strict client: the SDK's type and the published schema know no null for finish_reason.
+    engine.says = ["wonderful"] * 2
+    with OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as client:
+        asked = {"model": BASE, "prompt": "x", "n": 2, "stream": True, "stream_options": {"include_usage": True}}
+        pieces = list(client.completions.create(**asked))
+    texts = ["", ""]
+    for piece in pieces[:-1]:
+        texts[piece.choices[0].index] += piece.choices[0].text
+    assert texts == ["wonderful"] * 2
+    assert sorted(p.choices[0].finish_reason for p in pieces[:-1] if p.choices[0].finish_reason) == ["length"] * 2
+    assert pieces[-1].usage.total_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"suffix": "x"}, "suffix"),
+        ({"echo": True, "logprobs": 1}, "logprobs"),
+        ({"best_of": 1, "n": 2}, "best_of"),
+        ({"best_of": 3, "stream": True}, "best_of"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"prompt": ["a"] * 65, "n": 2}, "prompt"),
+        ({"extra_body": {"prompt": None}}, "prompt"),
+        ({"extra_body": {"top_k": 1}}, "top_k"),
+    ],
+)
+def test_what_cannot_be_honoured_is_named(openai_client: OpenAI, change: dict[str, object], param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.completions.create(**{"model": BASE, "prompt": "x"} | change)
+    assert str(caught.value.param).split(".")[0] == param
+
+
+def test_answer_fits_the_published_schema(openai_client: OpenAI) -> None:
+    document = published("openai-chat.trimmed.json")
+    schema = document["components"]["schemas"]["CreateCompletionResponse"]
+    for asked in ({}, {"logprobs": 1, "best_of": 2}):
+        raw = openai_client.completions.with_raw_response.create(model=BASE, prompt="x", **asked)
+        assert not list(faults(json.loads(raw.text), schema, document))
