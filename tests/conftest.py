@@ -47,6 +47,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
         database=db.make(folder / "luthier.db"),
         blobs=blobs.local(folder / "blobs"),
         catalog=catalog.load(),
+        data_folder=folder,
         models_folder=folder / "models",
         runs_folder=folder / "runs",
         served_folder=folder / "served",

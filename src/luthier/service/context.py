@@ -8,6 +8,7 @@ from pathlib import Path
 from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
 from luthier.core.ports import BlobStore
+from luthier.service.tokens import TokenVerifier
 from luthier.store.db import Database
 
 
@@ -15,6 +16,7 @@ from luthier.store.db import Database
 class Context:
     database: Database
     blobs: BlobStore
+    data_folder: Path
     catalog: Catalog
     models_folder: Path
     runs_folder: Path
@@ -23,6 +25,17 @@ class Context:
     new_hex: HexSource
     new_seed: Callable[[], int]
     """Gives an int31 for a job that names no seed."""
+    tokens: TokenVerifier | None = None
+    """Where callers may come with tokens of an OpenID Connect issuer."""
+
+    @property
+    def key_file(self) -> Path:
+        """Key1 of the default resource, for the commands of this machine."""
+        return self.data_folder / "api-key"
+
+    @property
+    def audit_file(self) -> Path:
+        return self.data_folder / "audit.jsonl"
 
     def base_folder(self, base_model: str) -> Path:
         return self.models_folder / base_model

@@ -8,6 +8,7 @@ from luthier.core.errors import InvalidRequest, NotFound, TooLarge
 from luthier.core.models import File
 from luthier.core.ports import Blob
 from luthier.core.states import FilePurpose, FileStatus
+from luthier.service import quotas
 from luthier.service.context import Context
 from luthier.store import files
 
@@ -58,6 +59,7 @@ def create(context: Context, resource_id: str, filename: str, purpose: str | Non
         created_at=context.now(),
     )
     with context.database.writing() as tx:
+        quotas.admit_file(tx, resource_id, file.bytes)
         files.insert_file(tx, file)
     logger.info("file stored id=%s resource=%s bytes=%d", file.id, resource_id, file.bytes)
     return file

@@ -11,7 +11,7 @@ from luthier.core.models import Job, JobError
 from luthier.core.ports import Executor
 from luthier.core.states import AttemptEnd, JobStatus, RunState
 from luthier.run_directory import Failed, Succeeded
-from luthier.service import attempts, deployments, progress, runs
+from luthier.service import attempts, deployments, progress, resources, runs
 from luthier.service.context import Context
 from luthier.service.serving import Serving
 from luthier.store import jobs
@@ -65,7 +65,8 @@ class Supervisor:
                     self._guarded(job, self._follow)
 
     def tick_deployments(self) -> None:
-        """One pass over the deployments that wait for their engine."""
+        """One pass over the deployments that wait for their engine, and over what deleted resources have left."""
+        resources.purge_deleted(self.context, self.serving)
         deployments.create_waiting(self.context, self.serving)
 
     def start(self) -> None:
