@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from openai import AzureOpenAI, OpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -117,6 +118,13 @@ def url(switch: tuple[Switch, str], context: Context, serving: Serving) -> str:
     made, address = switch
     made.app = server.build(Services(context, serving, lambda: None), None)
     return address
+
+
+@pytest.fixture
+def app(url: str, switch: tuple[Switch, str]) -> FastAPI:
+    """The application behind `url`, for tests that walk over its routes."""
+    assert isinstance(switch[0].app, FastAPI)
+    return switch[0].app
 
 
 @pytest.fixture
