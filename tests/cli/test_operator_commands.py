@@ -130,7 +130,7 @@ def test_folder_of_no_service_is_told_in_one_line(luthier: Command, monkeypatch:
         assert "not the data folder of a service" in refused.stderr
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.one_of(st.text(max_size=70), st.text(string.ascii_letters + string.digits + "._-/ \x00[]", max_size=66)))
 def test_any_name_is_taken_and_listed_or_refused_in_words(luthier: Command, name: str) -> None:
     listed = {row[0].lower() for row in lines(luthier("resources", "list"))}
