@@ -8,7 +8,6 @@ from luthier.cli import local
 from luthier.cli.screen import fail, screen, table
 from luthier.core import quotas as quota_names
 from luthier.core.quotas import TITLES, Quota
-from luthier.service import keys, quotas, resources
 
 app = typer.Typer(help="Tenants: each with its own files, jobs, models, deployments and keys.", no_args_is_help=True)
 
@@ -20,6 +19,8 @@ def create(
     subscription: Annotated[str | None, typer.Option(help="A GUID; all zeros if left out.")] = None,
 ) -> None:
     """Make a resource and print its two keys, which are shown this once."""
+    from luthier.service import keys, resources
+
     with local.changing("resources/write", name, name) as context:
         resource, texts = resources.create(context, name, group, subscription)
     screen.print(f"made {resource.account}; its keys are shown this once", highlight=False, markup=False)
@@ -29,6 +30,8 @@ def create(
 @app.command("list")
 def list_resources() -> None:
     """List resources."""
+    from luthier.service import resources
+
     with local.reading() as context:
         found = resources.list_all(context)
     rows = [(r.account, r.resource_group, r.subscription, created_at.isoformat()) for r, created_at in found]
@@ -38,7 +41,8 @@ def list_resources() -> None:
 @app.command()
 def show(name: str) -> None:
     """Show a resource: its path in the control plane, its keys' names and roles, and what it uses."""
-    from luthier.api import arm  # here, so that `luthier --help` need not wait for it
+    from luthier.api import arm
+    from luthier.service import keys, quotas, resources
 
     with local.reading() as context:
         resource = resources.get(context, name)
@@ -60,6 +64,8 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Also when it holds anything: all of it is removed.")] = False,
 ) -> None:
     """Delete a resource. Its keys open nothing from this moment on."""
+    from luthier.service import resources
+
     with local.changing("resources/write", name, name) as context:
         is_gone = resources.delete(context, name, force)
     rest = "" if is_gone else "; the service removes what it held within seconds, or at its next start"
@@ -68,12 +74,14 @@ def delete(
 
 @app.command()
 def quota(
-    name: Annotated[str, typer.Argument(help="The resource.")] = keys.DEFAULT_RESOURCE.account,
+    name: Annotated[str, typer.Argument(help="The resource.")] = local.DEFAULT,
     limits: Annotated[
         list[str] | None, typer.Option("--set", help="QUOTA=LIMIT; QUOTA=default puts the default back.")
     ] = None,
 ) -> None:
     """Show the quotas of a resource and what it uses, and set limits."""
+    from luthier.service import quotas, resources
+
     if limits:
         with local.changing("quotas/write", name, name) as context:
             resource = resources.get(context, name)
