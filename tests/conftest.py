@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from openai import AzureOpenAI, OpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -49,6 +50,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
         database=db.make(folder / "luthier.db"),
         blobs=blobs.local(folder / "blobs"),
         catalog=catalog.load(),
+        data_folder=folder,
         models_folder=folder / "models",
         runs_folder=folder / "runs",
         served_folder=folder / "served",
@@ -119,6 +121,13 @@ def url(switch: tuple[Switch, str], context: Context, serving: Serving) -> str:
     made, address = switch
     made.app = server.build(Services(context, serving, lambda: None), None)
     return address
+
+
+@pytest.fixture
+def app(url: str, switch: tuple[Switch, str]) -> FastAPI:
+    """The application behind `url`, for tests that walk over its routes."""
+    assert isinstance(switch[0].app, FastAPI)
+    return switch[0].app
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from luthier.service.rate_limits import RateLimits
 from luthier.service.retirement import Lifetimes
 from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
+from luthier.service.tokens import TokenVerifier
 from luthier.settings import Settings
 from luthier.store import db
 from luthier.store.db import Database
@@ -37,6 +38,8 @@ from luthier.store.db import Database
 SHUTDOWN_GRACE_S = 10
 PATIENT_STOP_S = 600.0
 DATABASE = "luthier.db"
+HEADER_BUFFER_BYTES = 256 * 1024
+"""Beyond it the HTTP parser ends the connection by itself; below, too many headers get an answer in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +128,28 @@ def _context(settings: Settings, database: Database, *, alone: bool = True) -> C
         database=database,
         blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(folder, alone=alone),
         catalog=catalog.load(settings.catalog),
+        data_folder=settings.data_dir.absolute(),
         models_folder=settings.models_folder.absolute(),
         runs_folder=settings.data_dir.absolute() / "runs",
         served_folder=settings.data_dir.absolute() / "served",
-        now=lambda: datetime.now(UTC),
+        now=_now,
         new_hex=lambda: secrets.token_hex(16),
         new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         fetcher=GuardedFetcher(_allowed(settings.import_allow), allow_http=settings.import_http),
         upload_expiry_s=settings.upload_expiry_s,
+        tokens=_tokens(settings),
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _tokens(settings: Settings) -> TokenVerifier | None:
+    if settings.oidc_issuer is None or settings.oidc_audience is None:
+        return None
+    return TokenVerifier(
+        settings.oidc_issuer, settings.oidc_audience, settings.oidc_role_claim, settings.oidc_resource_claim, _now
     )
 
 
@@ -156,6 +173,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
                 server_header=False,
+                h11_max_incomplete_event_size=HEADER_BUFFER_BYTES,
             )
         )
         self._on_started = on_started

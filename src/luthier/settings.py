@@ -1,10 +1,11 @@
 """One frozen Settings: LUTHIER_* variables over luthier.toml over defaults."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,6 +28,10 @@ class Settings(BaseSettings):
     catalog: Path | None = None
     blobs_url: str | None = None
     api_key: SecretStr | None = None
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_role_claim: str = "roles"
+    oidc_resource_claim: str = "resource"
     tick_s: float = Field(default=0.5, gt=0)
     train_threads: int | None = Field(default=None, ge=1)
     save_interval_s: float = Field(default=60.0, gt=0)
@@ -41,6 +46,17 @@ class Settings(BaseSettings):
     idle_deployment_days: float = Field(default=15.0, ge=0, le=1e6)
     capacity_tokens: int = Field(default=1_000_000, ge=0)
     model_tokens: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _issuer_is_whole(self) -> Self:
+        if self.oidc_issuer is None:
+            return self
+        if not self.oidc_audience:
+            raise ValueError("LUTHIER_OIDC_ISSUER needs LUTHIER_OIDC_AUDIENCE: whom the issuer's tokens are meant for")
+        parts = urlsplit(self.oidc_issuer)
+        if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+            raise ValueError("LUTHIER_OIDC_ISSUER must be an https:// address")
+        return self
 
     @property
     def models_folder(self) -> Path:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from luthier.core.errors import NoSpace
 from luthier.core.models import Event, Resource
+from luthier.core.roles import Role
 from luthier.core.states import EventLevel, EventType
 from luthier.store import db, deployments, events, jobs, resources, schema
 
@@ -135,4 +136,22 @@ def test_migration_to_idle_deployments_keeps_them_and_begins_to_count_now(tmp_pa
         config.attributes["connection"] = tx
         command.downgrade(config, "0002")
         assert tx.execute(text("SELECT name FROM deployments")).scalar_one() == "d"
+    database.close()
+
+
+def test_migration_to_roles_makes_the_first_key_key1_and_it_opens_all_as_before(tmp_path: Path) -> None:
+    database = db.Database(tmp_path / "a.db")
+    config = Config()
+    config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
+    with database.writing() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0002")
+        tx.exec_driver_sql("INSERT INTO resources VALUES ('default', 's', 'g', 'luthier', 0)")
+        tx.exec_driver_sql("INSERT INTO api_keys VALUES ('hash', 'default', 'first', 0)")
+    database.migrate()
+    with database.reading() as tx:
+        found = resources.principal_of_key(tx, "hash")
+        assert found is not None
+        assert (found.resource.account, found.key_name, found.roles) == ("luthier", "key1", {Role.OWNER})
+        assert tx.execute(text("PRAGMA foreign_key_check")).all() == []
     database.close()

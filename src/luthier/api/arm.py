@@ -44,15 +44,8 @@ def build_router(services: Services) -> APIRouter:
 
     def caller_of_path(request: Request, caller: Annotated[Principal, Depends(key)]) -> Resource:
         """The resource that the path names, if it is the caller's own."""
-        own, path = caller.resource, request.path_params
-        named = (path["subscription"].lower(), path["group"].lower(), path["account"].lower())
-        if named != (own.subscription.lower(), own.resource_group.lower(), own.account.lower()):
-            raise NotFound(
-                "resource_not_found",
-                f"The Resource 'Microsoft.CognitiveServices/accounts/{path['account']}' under resource group "
-                f"'{path['group']}' was not found. `luthier serve` prints the path that belongs to your key.",
-            )
-        return own
+        require_own(request, caller.resource)
+        return caller.resource
 
     router = APIRouter(tags=["arm"])
     Caller = Annotated[Resource, Depends(caller_of_path)]
@@ -115,6 +108,18 @@ def build_router(services: Services) -> APIRouter:
         return Response(status_code=200 if deployments.delete(context, services.serving, caller.id, name) else 204)
 
     return router
+
+
+def require_own(request: Request, own: Resource) -> None:
+    """Raises NotFound where the path names another resource than the caller's, as for one that never was."""
+    path = request.path_params
+    named = (path["subscription"].lower(), path["group"].lower(), path["account"].lower())
+    if named != (own.subscription.lower(), own.resource_group.lower(), own.account.lower()):
+        raise NotFound(
+            "resource_not_found",
+            f"The Resource 'Microsoft.CognitiveServices/accounts/{path['account']}' under resource group "
+            f"'{path['group']}' was not found. `luthier serve` prints the path that belongs to your key.",
+        )
 
 
 def path_of(resource: Resource) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from fastapi import Request
 
+from luthier.api import permissions
 from luthier.api.dialects import Dialect
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
@@ -15,14 +16,23 @@ _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|v1|latest")
 
 
 def require_key(context: Context) -> Callable[[Request], Principal]:
-    """A dependency that gives the caller. Raises Unauthenticated."""
+    """A dependency that gives the caller, if its role allows what the route does.
+
+    Raises Unauthenticated, Forbidden, and Unavailable where a token cannot be checked now.
+    """
 
     def principal(request: Request) -> Principal:
         presented = [request.headers["api-key"]] if "api-key" in request.headers else []
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and token:
             presented.append(token.strip())
-        return keys.authenticate(context, presented)
+        caller = keys.authenticate(context, presented)
+        path = request.scope["route"].path
+        action = permissions.action_of(request.method, path)
+        assert action is not None, f"no action for {path}"  # the start of the service has looked at every route
+        request.scope["state"] |= {"caller": caller, "action": action, "route": path}
+        permissions.require(caller, action)
+        return caller
 
     return principal
 

@@ -23,6 +23,8 @@ _AZURE_KINDS: dict[type[LuthierError], str] = {
     errors.InvalidRequest: "invalidPayload",
     errors.Unsupported: "invalidPayload",
     errors.TooLarge: "invalidPayload",
+    errors.HeadersTooLarge: "invalidPayload",
+    errors.UnsupportedMediaType: "invalidPayload",
     errors.Unauthenticated: "unauthorized",
     errors.Forbidden: "forbidden",
     errors.NotFound: "notFound",

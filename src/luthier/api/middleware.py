@@ -72,7 +72,7 @@ class BodyCap:
         if declared.isdigit() and int(declared) > cap:
             await self._refuse(scope, _too_large(cap))(scope, receive, send)
             return
-        received = 0
+        received, is_refused = 0, False
 
         async def counted() -> Message:
             nonlocal received
@@ -83,7 +83,16 @@ class BodyCap:
                     raise _too_large(cap)
             return message
 
-        await self._app(scope, counted, send)
+        async def sent(message: Message) -> None:
+            """Whatever was made of the error above (FastAPI makes a plain 400 of it), the answer is ours."""
+            nonlocal is_refused
+            if received > cap and message["type"] == "http.response.start":
+                is_refused = True
+                await self._refuse(scope, _too_large(cap))(scope, receive, send)
+            elif not is_refused:
+                await send(message)
+
+        await self._app(scope, counted, sent)
 
 
 def _cap(method: str, path: str) -> int:

@@ -1,21 +1,25 @@
 """The ASGI application: routers of every dialect, health, and the one place where errors become HTTP."""
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from luthier import __version__
-from luthier.api import arm, dialects, middleware, older_paths
+from luthier.api import arm, arm_accounts, dialects, kinds, middleware, older_paths, permissions
+from luthier.api.audit_trail import AuditTrail
 from luthier.api.routes import build_router
 from luthier.api.services import Services
 from luthier.core import errors
 from luthier.core.errors import InvalidRequest, LuthierError, NotFound, UpstreamFailed
+
+logger = logging.getLogger(__name__)
 
 STATUS: dict[type[LuthierError], int] = {
     errors.InvalidRequest: 400,
@@ -25,8 +29,10 @@ STATUS: dict[type[LuthierError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.TooLarge: 413,
+    errors.UnsupportedMediaType: 415,
     errors.QuotaExceeded: 429,
     errors.RateLimited: 429,
+    errors.HeadersTooLarge: 431,
     errors.UpstreamFailed: 500,
     errors.Unavailable: 503,
     errors.NoSpace: 507,
@@ -38,7 +44,8 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False)
     for dialect in dialects.DIALECTS:
         app.include_router(build_router(dialect, services))
-    app.include_router(arm.build_router(services))
+    for router in (arm.build_router(services), arm_accounts.build_router(services)):
+        app.include_router(router, dependencies=[Depends(kinds.require_json)])
 
     @app.get("/healthz", tags=["health"])
     def healthz() -> dict[str, str]:
@@ -56,8 +63,11 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(middleware.BodyCap, refuse=lambda scope, error: answer(scope, error))
+    app.add_middleware(kinds.HeaderCap, refuse=lambda scope, error: answer(scope, error))
+    app.add_middleware(AuditTrail, path=services.context.audit_file, now=services.context.now)
     app.add_middleware(middleware.RequestLog)
     app.add_middleware(older_paths.OlderPaths)
+    permissions.check_routes(app.routes)
     return app
 
 
@@ -108,9 +118,13 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    request_id = request.scope.get("state", {}).get("request_id", "-")
+    """This answer is made outside of every middleware: it carries the request's id and its log line by itself."""
+    request_id = str(request.scope.get("state", {}).get("request_id", "-"))
+    logger.error("bug in request id=%s kind=%s", request_id, type(error).__name__)
     text = f"Something broke in the service; the log has the reason under request id {request_id}."
-    return answer(request.scope, UpstreamFailed("internal_error", text))
+    response = answer(request.scope, UpstreamFailed("internal_error", text))
+    response.headers.update({"x-request-id": request_id, "apim-request-id": request_id})
+    return response
 
 
 def _detail(loc: tuple[int | str, ...], message: str, kind: str) -> errors.ErrorDetail:

@@ -2,7 +2,20 @@
 
 import typer
 
-from luthier.cli import chat, deployments, files, import_jobs, jobs, models, reproduce, serve, train
+from luthier.cli import (
+    audit,
+    chat,
+    deployments,
+    files,
+    import_jobs,
+    jobs,
+    keys,
+    models,
+    reproduce,
+    resources,
+    serve,
+    train,
+)
 
 app = typer.Typer(
     name="luthier",
@@ -19,3 +32,6 @@ app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(deployments.app, name="deployments")
+app.add_typer(resources.app, name="resources")
+app.add_typer(keys.app, name="keys")
+app.command("audit")(audit.audit)

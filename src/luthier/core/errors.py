@@ -52,6 +52,14 @@ class TooLarge(LuthierError):
     """More bytes than the limit."""
 
 
+class HeadersTooLarge(LuthierError):
+    """More headers, or longer ones, than the limit."""
+
+
+class UnsupportedMediaType(LuthierError):
+    """The body is of a kind that is not read here."""
+
+
 class RateLimited(LuthierError):
     """Too much in too short a time; the same request may succeed after `retry_after_s`."""
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from luthier.core.hyperparameters import Hyperparameters
+from luthier.core.quotas import Quota
+from luthier.core.roles import Role
 from luthier.core.states import (
     AttemptEnd,
     DeploymentState,
@@ -29,10 +31,29 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling: the resource that the presented key opens."""
+    """Who is calling: the resource that the presented key or token opens, and what it may do there."""
 
     resource: Resource
     key_name: str
+    roles: frozenset[Role]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it can be shown: never its text."""
+
+    name: str
+    role: Role
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much of a quota a resource uses; `current` is None where each job is limited by itself."""
+
+    quota: Quota
+    current: int | None
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)

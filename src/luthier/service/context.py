@@ -8,6 +8,7 @@ from pathlib import Path
 from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
 from luthier.core.ports import BlobStore, Fetcher
+from luthier.service.tokens import TokenVerifier
 from luthier.store.db import Database
 
 
@@ -15,6 +16,7 @@ from luthier.store.db import Database
 class Context:
     database: Database
     blobs: BlobStore
+    data_folder: Path
     catalog: Catalog
     models_folder: Path
     runs_folder: Path
@@ -26,6 +28,17 @@ class Context:
     fetcher: Fetcher
     upload_expiry_s: int = 3600
     """How long an upload in parts may take from its creation to its completion."""
+    tokens: TokenVerifier | None = None
+    """Where callers may come with tokens of an OpenID Connect issuer."""
+
+    @property
+    def key_file(self) -> Path:
+        """Key1 of the default resource, for the commands of this machine."""
+        return self.data_folder / "api-key"
+
+    @property
+    def audit_file(self) -> Path:
+        return self.data_folder / "audit.jsonl"
 
     def base_folder(self, base_model: str) -> Path:
         return self.models_folder / base_model

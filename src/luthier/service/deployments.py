@@ -10,10 +10,10 @@ from luthier.core.errors import Conflict, InvalidRequest, LuthierError, NotFound
 from luthier.core.models import Deployment, JobError
 from luthier.core.ports import ParityReport
 from luthier.core.states import DeploymentState
-from luthier.service import models
+from luthier.service import models, quotas
 from luthier.service.context import Context
 from luthier.service.serving import Serving
-from luthier.store import copies, deployments, resources
+from luthier.store import checkpoints, copies, deployments, resources
 from luthier.store.db import Connection
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,10 @@ def put(context: Context, resource_id: str, request: DeploymentRequest) -> tuple
         )
         if old is not None and old.model == new.model and old.state is DeploymentState.SUCCEEDED:
             new = replace(new, state=old.state, parity=old.parity)
+        was_tuned = old is not None and checkpoints.find(tx, resource_id, old.model) is not None
+        quotas.admit_deployment(
+            tx, resource_id, is_new=old is None, is_newly_tuned=model.checkpoint is not None and not was_tuned
+        )
         deployments.put(tx, new)
     logger.info("deployment put name=%s resource=%s model=%s", new.name, resource_id, new.model)
     return new, old is None

@@ -9,6 +9,7 @@ from luthier.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from luthier.core.models import File
 from luthier.core.ports import Blob
 from luthier.core.states import FilePurpose, FileStatus
+from luthier.service import quotas
 from luthier.service.context import Context
 from luthier.store import files, imports
 
@@ -65,6 +66,7 @@ def create(
     check_filename(filename)
     file = as_file(context, resource_id, filename, checked, blob, expires_after_s)
     with context.database.writing() as tx:
+        quotas.admit_file(tx, resource_id, file.bytes)
         files.insert_file(tx, file)
     logger.info("file stored id=%s resource=%s bytes=%d", file.id, resource_id, file.bytes)
     return file

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from luthier.core import ids
-from luthier.core.errors import LuthierError
+from luthier.core.errors import LuthierError, QuotaExceeded
 from luthier.core.models import File, FileImport
 from luthier.core.ports import Blob
 from luthier.core.states import FilePurpose, FileStatus
 from luthier.service import files as file_service
+from luthier.service import quotas
 from luthier.service.context import Context
 from luthier.store import files, imports
 
@@ -46,6 +47,7 @@ def create(
         expires_at=None if expires_after_s is None else now + timedelta(seconds=expires_after_s),
     )
     with context.database.writing() as tx:
+        quotas.admit_file(tx, resource_id, 0)
         files.insert_file(tx, file)
         imports.insert_import(tx, FileImport(file.id, resource_id, content_url))
     logger.info("import created file=%s resource=%s", file.id, resource_id)
@@ -105,11 +107,16 @@ def _run(context: Context, pending: FileImport, stopping: Callable[[], bool]) ->
         logger.exception("import failed file=%s", pending.file_id)
         _end(context, pending, Blob(key, 0, ""), FileStatus.ERROR, "The service could not import the file.")
     else:
-        _end(context, pending, blob, FileStatus.PROCESSED, None)
+        try:
+            _end(context, pending, blob, FileStatus.PROCESSED, None)
+        except QuotaExceeded as error:
+            context.blobs.delete(key)
+            _end(context, pending, Blob(key, 0, ""), FileStatus.ERROR, error.message)
 
 
 def _end(context: Context, pending: FileImport, blob: Blob, status: FileStatus, details: str | None) -> None:
     with context.database.writing() as tx:
+        quotas.admit_bytes(tx, pending.resource_id, blob.bytes)
         is_there = files.end_import(tx, pending.file_id, status, details, blob.bytes, blob.sha256)
         imports.delete(tx, pending.file_id)
     if not is_there:  # deleted or expired meanwhile

@@ -11,7 +11,7 @@ from luthier.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Attempt, Checkpoint, Event, Job
 from luthier.core.states import TERMINAL_JOB_STATUSES, AttemptEnd, EventLevel, EventType, JobStatus
-from luthier.service import files, models
+from luthier.service import files, models, quotas
 from luthier.service.context import Context
 from luthier.store import attempts, checkpoints, events, jobs
 from luthier.store import files as file_rows
@@ -64,6 +64,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
             extras=request.extras,
             created_at=context.now(),
         )
+        quotas.admit_job(tx, resource_id)
         jobs.insert_job(tx, job)
         events.insert_events(tx, [_weights_event(context, job, model), *_integration_events(context, job)])
     logger.info("job created id=%s resource=%s base=%s", job.id, resource_id, job.base_model)

@@ -1,13 +1,15 @@
-"""Keys and the resources that they open: the first start, and who is calling."""
+"""Keys: the first start, who is calling, and keys made, regenerated and revoked. A key's text is shown once."""
 
 import hashlib
 import logging
 import os
+import re
 import secrets
 from pathlib import Path
 
-from luthier.core.errors import Unauthenticated
-from luthier.core.models import Principal, Resource
+from luthier.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+from luthier.core.models import ApiKey, Principal, Resource
+from luthier.core.roles import Role
 from luthier.service.context import Context
 from luthier.store import resources
 
@@ -16,16 +18,19 @@ logger = logging.getLogger(__name__)
 DEFAULT_RESOURCE = Resource(
     id="default", subscription="00000000-0000-0000-0000-000000000000", resource_group="luthier", account="luthier"
 )
-FIRST_KEY_NAME = "first"
+FIRST_KEY_NAME = "key1"
+ACCOUNT_KEYS = (FIRST_KEY_NAME, "key2")
+"""The two keys that every Azure resource has: while one is regenerated, callers go on with the other."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def prepare_default(context: Context, key_file: Path, given_key: str | None) -> str:
-    """Makes sure that the default resource and its first key exist; returns the key.
+    """Makes sure that the default resource and its key1 exist; returns the key.
 
     The key is `given_key`, else the one in `key_file`, else a new random one of 256 bits. The file is readable by its
     owner alone; the database holds only the hash.
     """
-    key = given_key or (key_file.read_text("ascii").strip() if key_file.exists() else secrets.token_hex(32))
+    key = given_key or (key_file.read_text("ascii").strip() if key_file.exists() else new_key())
     if not key_file.exists() or key_file.read_text("ascii").strip() != key:
         _write_private(key_file, key)
     with context.database.writing() as tx:
@@ -40,15 +45,20 @@ def prepare_default(context: Context, key_file: Path, given_key: str | None) -> 
 
 
 def authenticate(context: Context, presented: list[str]) -> Principal:
-    """Who is calling, by the first of the presented keys that opens a resource. Raises Unauthenticated.
+    """Who is calling, by the first of the presented keys or tokens that opens a resource.
 
     Older SDKs send the key twice, as `api-key` and as bearer token: one right key is enough (contract section 2.1).
+    Raises Unauthenticated, and Unavailable where a token's issuer does not answer.
     """
     with context.database.reading() as tx:
         for key in presented:
             principal = resources.principal_of_key(tx, hash_key(key))
             if principal is not None:
                 return principal
+    if context.tokens is not None:
+        for token in presented:
+            if token.count(".") == 2:
+                return _of_token(context, token)
     if presented:
         raise Unauthenticated(
             "invalid_api_key",
@@ -62,9 +72,86 @@ def authenticate(context: Context, presented: list[str]) -> Principal:
     )
 
 
+def list_all(context: Context, resource_id: str) -> list[ApiKey]:
+    with context.database.reading() as tx:
+        return resources.list_keys(tx, resource_id)
+
+
+def create(context: Context, resource_id: str, name: str, role: Role) -> str:
+    """Makes a further key with a role; returns its text, which nobody can see again. Raises Conflict."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            "invalid_key_name",
+            "A key's name has 1 to 64 letters, digits, '-', '_' and '.', and begins with a letter or digit.",
+            "name",
+        )
+    if name.lower() in ACCOUNT_KEYS:
+        raise Conflict("key_name_taken", f"{name} is one of the two keys that a resource has: regenerate it instead.")
+    key = new_key()
+    with context.database.writing() as tx:
+        if resources.get_key(tx, resource_id, name) is not None:
+            raise Conflict("key_name_taken", f"There is a key {name} already. Regenerate it, or choose another name.")
+        resources.insert_key(tx, hash_key(key), resource_id, name, context.now(), role)
+    logger.info("key made resource=%s name=%s role=%s", resource_id, name, role)
+    return key
+
+
+def regenerate(context: Context, resource_id: str, name: str) -> str:
+    """Puts a new key in the place of the old one, which opens nothing from then on; returns the new key's text."""
+    key = new_key()
+    if (resource_id, name) == (DEFAULT_RESOURCE.id, FIRST_KEY_NAME):
+        # The file first: a crash in between leaves the old key until the next start, which puts in what the file says.
+        _write_private(context.key_file, key)
+    with context.database.writing() as tx:
+        old = resources.get_key(tx, resource_id, name)
+        if old is None and name not in ACCOUNT_KEYS:
+            raise not_found(name)
+        resources.delete_key(tx, resource_id, name)
+        role = Role.OWNER if old is None else old.role
+        resources.insert_key(tx, hash_key(key), resource_id, name, context.now(), role)
+    logger.info("key regenerated resource=%s name=%s", resource_id, name)
+    return key
+
+
+def revoke(context: Context, resource_id: str, name: str) -> None:
+    """Takes a named key away. Raises Conflict for key1 and key2, which a resource always has."""
+    if name in ACCOUNT_KEYS:
+        raise Conflict(
+            "key_not_revocable",
+            f"{name} is one of the two keys that a resource has. Regenerate it: the old one opens nothing then.",
+        )
+    with context.database.writing() as tx:
+        if not resources.delete_key(tx, resource_id, name):
+            raise not_found(name)
+    logger.info("key revoked resource=%s name=%s", resource_id, name)
+
+
+def not_found(name: str) -> NotFound:
+    return NotFound("key_not_found", f"There is no key {name!r} here. `luthier keys list` lists the resource's keys.")
+
+
+def new_key() -> str:
+    """A random key of 256 bits."""
+    return secrets.token_hex(32)
+
+
 def hash_key(key: str) -> str:
     """A plain sha256 is enough for a random key of 256 bits: a slow hash protects only what can be guessed."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _of_token(context: Context, token: str) -> Principal:
+    assert context.tokens is not None
+    claims = context.tokens.verify(token)
+    with context.database.reading() as tx:
+        resource = resources.find(tx, claims.account)
+    if resource is None:
+        raise Unauthenticated(
+            "invalid_token",
+            "Access denied: the token names no resource of this installation. `luthier resources list` lists them; the "
+            "claim that names one is set by LUTHIER_OIDC_RESOURCE_CLAIM.",
+        )
+    return Principal(resource, f"oidc:{claims.subject}", claims.roles)
 
 
 def _write_private(path: Path, text: str) -> None:

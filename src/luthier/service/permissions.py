@@ -26,7 +26,7 @@ def create(context: Context, resource_id: str, name: str, projects: list[str]) -
     with context.database.writing() as tx:
         checkpoint = _own(tx, resource_id, name)
         for project in dict.fromkeys(projects):
-            resource = resources.named(tx, project)
+            resource = resources.find(tx, project)
             if resource is None or resource.id == resource_id:
                 raise InvalidRequest(
                     "project_not_found",

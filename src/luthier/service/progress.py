@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from luthier.core import ids
+from luthier.core.errors import QuotaExceeded
 from luthier.core.models import Checkpoint, Event, File, Job
 from luthier.core.states import AttemptEnd, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
 from luthier.run_directory import (
@@ -20,7 +21,7 @@ from luthier.run_directory import (
     Started,
     Succeeded,
 )
-from luthier.service import files, models, runs
+from luthier.service import files, models, quotas, runs
 from luthier.service.context import Context
 from luthier.service.jobs import message
 from luthier.store import attempts, checkpoints, deployments, events, jobs
@@ -48,8 +49,8 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
     dropped_folders: list[str] = []
     pace = _begun_again(context, job)
     for event, offset in run.tail(absorbed):
-        if isinstance(event, Succeeded | Failed):
-            verdict = event
+        verdict = event if isinstance(event, Succeeded | Failed) else _over_quota(context, job, event)
+        if verdict is not None:
             break
         absorbed = offset
         if isinstance(event, Started):
@@ -110,6 +111,18 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
     if not moved:
         context.blobs.delete(files.blob_key(results.id))
     logger.info("job ended id=%s status=succeeded moved=%s", job.id, moved)
+
+
+def _over_quota(context: Context, job: Job, event: RunEvent) -> Failed | None:
+    """The verdict on a job that has more to train than its resource may; how much is known as soon as it starts."""
+    if not isinstance(event, Started) or job.started_at is not None:
+        return None
+    try:
+        with context.database.reading() as tx:
+            quotas.check_job_tokens(tx, job.resource_id, event.n_tokens * (job.hyperparameters.n_epochs or 1))
+    except QuotaExceeded as error:
+        return Failed(at=event.at, code=error.code, message=error.message, param="training_file")
+    return None
 
 
 def _shown(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:

@@ -12,7 +12,7 @@ from luthier.core.models import Job, JobError
 from luthier.core.ports import Executor
 from luthier.core.states import AttemptEnd, JobStatus, RunState
 from luthier.run_directory import Failed, Succeeded
-from luthier.service import attempts, deployments, housekeeping, progress, retirement, runs
+from luthier.service import attempts, deployments, housekeeping, progress, resources, retirement, runs
 from luthier.service.context import Context
 from luthier.service.imports import Importer
 from luthier.service.retirement import Lifetimes
@@ -94,7 +94,11 @@ class Supervisor:
                     self._guarded(job, self._follow)
 
     def tick_deployments(self) -> None:
-        """One pass over the deployments: those whose time is over go, those that wait get their engine."""
+        """One pass over the deployments, and over what deleted resources have left.
+
+        Those whose time is over go, those that wait get their engine.
+        """
+        resources.purge_deleted(self.context, self.serving)
         retirement.retire(self.context, self.serving, self.lifetimes)
         deployments.create_waiting(self.context, self.serving)
 

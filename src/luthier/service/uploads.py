@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from luthier.core import ids
-from luthier.core.errors import Conflict, InvalidRequest, LuthierError, NotFound, TooLarge
+from luthier.core.errors import Conflict, InvalidRequest, LuthierError, NotFound, QuotaExceeded, TooLarge
 from luthier.core.models import File, Upload, UploadPart
 from luthier.core.states import FilePurpose, UploadStatus
 from luthier.service import files as file_service
+from luthier.service import quotas
 from luthier.service.context import Context
 from luthier.store import files, uploads
 from luthier.store.db import Connection
@@ -60,6 +61,7 @@ def create(context: Context, resource_id: str, request: UploadRequest) -> Upload
         file_expires_after_s=request.expires_after_s,
     )
     with context.database.writing() as tx:
+        quotas.admit_file(tx, resource_id, request.bytes)
         uploads.insert_upload(tx, upload)
     logger.info("upload created id=%s resource=%s bytes=%d", upload.id, resource_id, upload.bytes)
     return upload
@@ -113,13 +115,18 @@ def complete(
     file = file_service.as_file(
         context, resource_id, upload.filename, upload.purpose, blob, upload.file_expires_after_s
     )
-    with context.database.writing() as tx:
-        won = uploads.complete(tx, upload_id, part_ids, file.id)
-        if won:
-            files.insert_file(tx, file)
-            parts = uploads.parts(tx, upload_id)
-            uploads.delete_parts(tx, upload_id)
-            upload = _require(tx, resource_id, upload_id)
+    try:
+        with context.database.writing() as tx:
+            won = uploads.complete(tx, upload_id, part_ids, file.id)
+            if won:
+                quotas.admit_file(tx, resource_id, file.bytes)
+                files.insert_file(tx, file)
+                parts = uploads.parts(tx, upload_id)
+                uploads.delete_parts(tx, upload_id)
+                upload = _require(tx, resource_id, upload_id)
+    except QuotaExceeded:
+        file_service.discard(context, blob)
+        raise
     if not won:
         file_service.discard(context, blob)
         return _outcome_of_another(context, resource_id, upload_id, part_ids, None)

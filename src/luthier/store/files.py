@@ -24,6 +24,10 @@ def get(tx: Connection, resource_id: str, file_id: str, now: datetime) -> File |
     return None if row is None else _file(row)
 
 
+def list_ids(tx: Connection, resource_id: str) -> list[str]:
+    return list(tx.execute(select(_files.c.id).where(_files.c.resource_id == resource_id)).scalars())
+
+
 def list_page(
     tx: Connection,
     resource_id: str,

@@ -1,10 +1,25 @@
 """Queries on resources and their keys. A key is stored as the sha256 of its text, never as the text."""
 
+import hmac
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    and_,
+    delete,
+    false,
+    func,
+    insert,
+    select,
+    update,
+)
 
-from luthier.core.models import Principal, Resource
+from luthier.core.models import ApiKey, Principal, Resource
+from luthier.core.roles import Role
 from luthier.store import schema
 
 _resources = schema.resources
@@ -24,42 +39,107 @@ def insert_resource(tx: Connection, resource: Resource, created_at: datetime) ->
 
 
 def get(tx: Connection, resource_id: str) -> Resource | None:
-    row = tx.execute(select(_resources).where(_resources.c.id == resource_id)).mappings().first()
-    if row is None:
-        return None
-    return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])
+    return _first(tx, _resources.c.id == resource_id)
 
 
 def of_account(tx: Connection, subscription: str, group: str, account: str) -> Resource | None:
     """A resource by the parts of its id in the control plane, which compares them without regard to case."""
     names = ((_resources.c.subscription, subscription), (_resources.c.resource_group, group))
     same = [func.lower(column) == value.lower() for column, value in (*names, (_resources.c.account, account))]
-    row = tx.execute(select(_resources).where(*same)).mappings().first()
-    if row is None:
-        return None
-    return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])
+    return _first(tx, and_(*same, _resources.c.deleted_at.is_(None)))
 
 
-def named(tx: Connection, name: str) -> Resource | None:
-    """A resource by its account, which is the name that its users know it by."""
-    row = tx.execute(select(_resources).where(_resources.c.account == name)).mappings().first()
-    if row is None:
-        return None
-    return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])
+def find(tx: Connection, account: str, *, deleted: bool = False) -> Resource | None:
+    """A resource by the name of its account, without regard to case; `deleted` finds those that are to go as well."""
+    named = func.lower(_resources.c.account) == account.lower()
+    return _first(tx, named if deleted else named & _resources.c.deleted_at.is_(None))
 
 
-def insert_key(tx: Connection, sha256: str, resource_id: str, name: str, created_at: datetime) -> None:
-    tx.execute(insert(_keys).values(sha256=sha256, resource_id=resource_id, name=name, created_at=created_at))
+def list_all(tx: Connection) -> list[tuple[Resource, datetime]]:
+    """Every resource and when it was made, the oldest first."""
+    statement = select(_resources).where(_resources.c.deleted_at.is_(None)).order_by(_resources.c.created_at)
+    return [(_resource(row), row["created_at"]) for row in tx.execute(statement).mappings()]
 
 
-def delete_key(tx: Connection, resource_id: str, name: str) -> None:
-    tx.execute(_keys.delete().where(_keys.c.resource_id == resource_id, _keys.c.name == name))
+def list_deleted(tx: Connection) -> list[Resource]:
+    """Every resource whose things are still to be removed."""
+    statement = select(_resources).where(_resources.c.deleted_at.is_not(None))
+    return [_resource(row) for row in tx.execute(statement).mappings()]
+
+
+def set_deleted(tx: Connection, resource_id: str, now: datetime) -> None:
+    tx.execute(update(_resources).where(_resources.c.id == resource_id).values(deleted_at=now))
+    tx.execute(_keys.delete().where(_keys.c.resource_id == resource_id))
+
+
+def holdings(tx: Connection, resource_id: str) -> dict[str, int]:
+    """How many rows of each table belong to the resource, keys and quotas apart; tables without any are left out."""
+    counts = {}
+    for table in schema.metadata.sorted_tables:
+        if table not in (_resources, _keys, schema.quotas) and "resource_id" in table.c:
+            statement = select(func.count()).select_from(table).where(table.c.resource_id == resource_id)
+            counts[table.name] = tx.execute(statement).scalar_one()
+    return {name: count for name, count in counts.items() if count}
+
+
+def remove(tx: Connection, resource_id: str) -> None:
+    """Deletes the resource and every row of any table that belongs to it, directly or through another row."""
+    for table in reversed(schema.metadata.sorted_tables):
+        tx.execute(delete(table).where(_belongs(table, resource_id)))
+
+
+def insert_key(
+    tx: Connection, sha256: str, resource_id: str, name: str, created_at: datetime, role: Role = Role.OWNER
+) -> None:
+    values = {"sha256": sha256, "resource_id": resource_id, "name": name, "created_at": created_at, "role": role}
+    tx.execute(insert(_keys).values(values))
+
+
+def delete_key(tx: Connection, resource_id: str, name: str) -> bool:
+    """Deletes the row; False where there was none."""
+    statement = _keys.delete().where(_keys.c.resource_id == resource_id, _keys.c.name == name)
+    return tx.execute(statement).rowcount == 1
+
+
+def get_key(tx: Connection, resource_id: str, name: str) -> ApiKey | None:
+    return next((key for key in list_keys(tx, resource_id) if key.name == name), None)
+
+
+def list_keys(tx: Connection, resource_id: str) -> list[ApiKey]:
+    statement = select(_keys).where(_keys.c.resource_id == resource_id).order_by(_keys.c.name)
+    return [ApiKey(row["name"], Role(row["role"]), row["created_at"]) for row in tx.execute(statement).mappings()]
 
 
 def principal_of_key(tx: Connection, sha256: str) -> Principal | None:
-    """Who a key opens for; the lookup is by hash, so its timing tells nothing about the key."""
-    joined = select(_keys.c.name, _resources).join(_resources, _keys.c.resource_id == _resources.c.id)
+    """Who a key opens for.
+
+    The lookup is by hash, so its timing tells nothing about the key; what it found is compared once more in constant
+    time, so that this does not hang on how an index compares.
+    """
+    joined: Select[tuple[object, ...]] = select(_keys.c.sha256, _keys.c.name, _keys.c.role, *_resources.c).join(
+        _resources, _keys.c.resource_id == _resources.c.id
+    )
     row = tx.execute(joined.where(_keys.c.sha256 == sha256)).mappings().first()
-    if row is None:
+    if row is None or not hmac.compare_digest(str(row["sha256"]), sha256):
         return None
-    return Principal(Resource(row["id"], row["subscription"], row["resource_group"], row["account"]), row["name"])
+    return Principal(_resource(row), row["name"], frozenset({Role(row["role"])}))
+
+
+def _belongs(table: Table, resource_id: str) -> ColumnElement[bool]:
+    if table is _resources:
+        return _resources.c.id == resource_id
+    if "resource_id" in table.c:
+        return table.c.resource_id == resource_id
+    for key in table.foreign_keys:
+        parent = key.column
+        return key.parent.in_(select(parent).where(_belongs(parent.table, resource_id)))
+    return false()
+
+
+def _first(tx: Connection, condition: ColumnElement[bool]) -> Resource | None:
+    row = tx.execute(select(_resources).where(condition)).mappings().first()
+    return None if row is None else _resource(row)
+
+
+def _resource(row: RowMapping) -> Resource:
+    return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])

@@ -55,6 +55,7 @@ resources = Table(
     Column("resource_group", String(128), nullable=False),
     Column("account", String(64), nullable=False, unique=True),
     Column("created_at", UtcTime, nullable=False),
+    Column("deleted_at", UtcTime),
 )
 
 api_keys = Table(
@@ -64,6 +65,17 @@ api_keys = Table(
     Column("resource_id", ForeignKey(resources.c.id), nullable=False),
     Column("name", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("role", String(64), nullable=False, server_default="Owner"),
+    Index("ix_api_keys_resource_id", "resource_id", "name", unique=True),
+)
+
+# Only what an operator has set; core/quotas.py has the defaults.
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("resource_id", ForeignKey(resources.c.id), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("limit", BigInteger, nullable=False),
 )
 
 # `seq` gives lists their order: newest first, whatever the clock did. It is the cursor behind `after=<id>`.

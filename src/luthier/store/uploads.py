@@ -31,6 +31,12 @@ def list_overdue(tx: Connection, now: datetime) -> list[Upload]:
     return [_upload(row) for row in tx.execute(select(*_columns).where(overdue)).mappings()]
 
 
+def parts_of_resource(tx: Connection, resource_id: str) -> list[UploadPart]:
+    """The parts of all its uploads."""
+    found = select(_uploads.c.id).where(_uploads.c.resource_id == resource_id)
+    return [part for upload_id in tx.execute(found).scalars() for part in parts(tx, upload_id).values()]
+
+
 def end(tx: Connection, upload_id: str, status: UploadStatus) -> bool:
     """Ends a pending upload without a file; False where it was not pending any more."""
     pending = (_uploads.c.id == upload_id) & (_uploads.c.status == UploadStatus.PENDING)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from luthier.api import auth
+from luthier.api import auth, kinds
 from luthier.api.dialects import Dialect
 from luthier.api.routes import (
     chat,
@@ -21,7 +21,8 @@ from luthier.api.services import Services
 def build_router(dialect: Dialect, services: Services) -> APIRouter:
     """All data-plane routes of one dialect under its prefix."""
     version = Depends(auth.require_version(dialect))
-    router = APIRouter(prefix=dialect.prefix, dependencies=[version], tags=[dialect.name])
+    shared = [version, Depends(kinds.require_json)]
+    router = APIRouter(prefix=dialect.prefix, dependencies=shared, tags=[dialect.name])
     for noun in (files, uploads, jobs, copies, permissions, models, deployments, chat, completions):
         noun.add(router, dialect, services)
     return router

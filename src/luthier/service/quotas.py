@@ -1,0 +1,87 @@
+"""Quotas: whether a resource may have one more, what it uses, and an operator's own limits.
+
+`admit_*` is called in the transaction that inserts, which holds the write lock: two callers cannot take the last place.
+"""
+
+from luthier.core.errors import InvalidRequest, QuotaExceeded
+from luthier.core.models import Usage
+from luthier.core.quotas import MAX_LIMIT, TITLES, Quota
+from luthier.service.context import Context
+from luthier.store import quotas
+from luthier.store.db import Connection
+
+_REMEDIES = {
+    Quota.FILES: "Delete files that no job needs any more (result files count too)",
+    Quota.FILE_BYTES: "Delete files that no job needs any more (result files count too)",
+    Quota.JOBS: "Delete ended jobs",
+    Quota.QUEUED_JOBS: "Wait until a waiting job has begun, or cancel one",
+    Quota.DEPLOYMENTS: "Delete a deployment; its model stays",
+    Quota.FINE_TUNED_DEPLOYMENTS: "Delete a deployment of a fine-tuned model; the model stays",
+    Quota.JOB_TOKENS: "Train on fewer rows or for fewer epochs",
+}
+
+
+def admit_file(tx: Connection, resource_id: str, length: int) -> None:
+    """Raises QuotaExceeded where a file of `length` bytes is one too many, or too long together with the others."""
+    _admit(tx, resource_id, Quota.FILES, 1)
+    _admit(tx, resource_id, Quota.FILE_BYTES, length)
+
+
+def admit_bytes(tx: Connection, resource_id: str, length: int) -> None:
+    """The same for the bytes of a file that is counted already."""
+    _admit(tx, resource_id, Quota.FILE_BYTES, length)
+
+
+def admit_job(tx: Connection, resource_id: str) -> None:
+    _admit(tx, resource_id, Quota.JOBS, 1)
+    _admit(tx, resource_id, Quota.QUEUED_JOBS, 1)
+
+
+def admit_deployment(tx: Connection, resource_id: str, *, is_new: bool, is_newly_tuned: bool) -> None:
+    """`is_newly_tuned`: a fine-tuned model under a name that had none, or a base model, before."""
+    if is_new:
+        _admit(tx, resource_id, Quota.DEPLOYMENTS, 1)
+    if is_newly_tuned:
+        _admit(tx, resource_id, Quota.FINE_TUNED_DEPLOYMENTS, 1)
+
+
+def check_job_tokens(tx: Connection, resource_id: str, tokens: int) -> None:
+    """Raises QuotaExceeded where one job would train on more tokens, all epochs together, than it may."""
+    limit = quotas.limit(tx, resource_id, Quota.JOB_TOKENS)
+    if tokens > limit:
+        raise _exceeded(Quota.JOB_TOKENS, f"this job has {tokens:,} tokens x epochs", limit)
+
+
+def usages(context: Context, resource_id: str) -> list[Usage]:
+    with context.database.reading() as tx:
+        return [
+            Usage(
+                quota,
+                quotas.current(tx, resource_id, quota) if quota.is_counted else None,
+                quotas.limit(tx, resource_id, quota),
+            )
+            for quota in Quota
+        ]
+
+
+def set_limit(context: Context, resource_id: str, quota: Quota, value: int | None) -> None:
+    """Writes an own limit, None for the default again. What is there already stays, even where it is more."""
+    if value is not None and not 0 <= value <= MAX_LIMIT:
+        raise InvalidRequest("invalid_quota", f"The quota {quota} must be from 0 to {MAX_LIMIT}.", quota)
+    with context.database.writing() as tx:
+        quotas.set_limit(tx, resource_id, quota, value)
+
+
+def _admit(tx: Connection, resource_id: str, quota: Quota, more: int) -> None:
+    limit = quotas.limit(tx, resource_id, quota)
+    used = quotas.current(tx, resource_id, quota)
+    if used + more > limit:
+        raise _exceeded(quota, f"{used:,} are used" + (f" and {more:,} more are asked for" if more > 1 else ""), limit)
+
+
+def _exceeded(quota: Quota, state: str, limit: int) -> QuotaExceeded:
+    return QuotaExceeded(
+        f"{quota}_quota_exceeded",
+        f"Quota exceeded: {TITLES[quota]} ({quota}): {state}, the limit of this resource is {limit:,}. "
+        f"{_REMEDIES[quota]}, or have the operator raise it: luthier resources quota NAME --set {quota}=LIMIT.",
+    )

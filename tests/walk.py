@@ -1,0 +1,74 @@
+"""Every route of the application with something in the place of each parameter: what generated tests walk over."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from fastapi import FastAPI
+
+from fakes import BASE
+from luthier.api import permissions
+
+TENANT = frozenset({"subscription", "group", "account", "location"})
+"""Parameters that name a resource and no thing in it."""
+NEVER: dict[str, str] = {
+    "file_id": "file-" + "0" * 32,
+    "job_id": "ftjob-" + "0" * 32,
+    "model_name": f"{BASE}.ft-" + "0" * 32,
+    "deployment": "nobody",
+    "name": "nobody",
+    "subscription": "11111111-1111-1111-1111-111111111111",
+    "group": "nowhere",
+    "account": "nobody",
+    "location": "local",
+}
+"""Per parameter of a path a value of the right form that never was. A new route's parameter needs a line here."""
+BODIES: dict[str, dict[str, Any]] = {
+    "/chat/completions": {"model": "nobody", "messages": [{"role": "user", "content": "hi"}]},
+    "/deployments/{}": {"sku": {"name": "Standard"}, "properties": {"model": {"name": BASE}}},
+    "/regenerateKey": {"keyName": "Key2"},
+}
+"""A good body by the end of a route that needs one and has a parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    method: str
+    template: str
+
+    @property
+    def parameters(self) -> list[str]:
+        return re.findall(r"\{(\w+)(?::\w+)?\}", self.template)
+
+    @property
+    def names_a_thing(self) -> bool:
+        return bool(set(self.parameters) - TENANT)
+
+    @property
+    def body(self) -> dict[str, Any] | None:
+        plain = re.sub(r"\{[^}]*\}", "{}", self.template)
+        if self.method not in {"POST", "PUT", "PATCH"}:
+            return None
+        return next((body for end, body in BODIES.items() if plain.endswith(end)), None)
+
+    def path(self, values: Mapping[str, str]) -> str:
+        filled = re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: values[found[1]], self.template)
+        return f"{filled}?api-version=2024-10-21"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.template}"
+
+
+def request(url: str, call: Call, values: Mapping[str, str], key: str | None) -> httpx2.Response:
+    headers = {"api-key": key} if key else {}
+    return _client.request(call.method, url + call.path(values), headers=headers, json=call.body)
+
+
+_client = httpx2.Client(timeout=60)
+"""One for all: making one costs more than ten requests."""
+
+
+def calls(app: FastAPI) -> list[Call]:
+    return [Call(method, path) for method, path in permissions.protected(app.routes)]
