@@ -10,7 +10,7 @@ BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast check fix bench-train bench-kills clean
+.PHONY: help setup model old-sdk demo test test-fast check fix bench bench-train bench-kills clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ check: setup ## ruff, mypy --strict, import contracts
 
 fix: setup ## let ruff repair and format what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: setup ## what the control plane costs beside bare routes (BENCH='--requests 400 --rounds 2 --upload-mib 32' for less)
+	@$(BIN)/python -m bench.control_plane $(BENCH)
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, insert, select
 
 from luthier.core.models import File
 from luthier.core.states import FilePurpose, FileStatus
@@ -44,5 +44,5 @@ def delete(tx: Connection, resource_id: str, file_id: str) -> bool:
     return tx.execute(statement).rowcount == 1
 
 
-def _file(row: RowMapping) -> File:
+def _file(row: rows.Row) -> File:
     return File(**{**row, "purpose": FilePurpose(row["purpose"]), "status": FileStatus(row["status"])})

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from luthier.core.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from luthier.core.models import Job, JobError
@@ -13,6 +13,7 @@ from luthier.store import rows, schema
 
 _jobs = schema.jobs
 _columns = [column for column in _jobs.c if column.name != "seq"]
+_select = select(*_columns)
 _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
 
 
@@ -23,26 +24,26 @@ def insert_job(tx: Connection, job: Job) -> None:
 
 
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
-    statement = select(*_columns).where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id)
+    statement = _select.where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id)
     row = tx.execute(statement).mappings().first()
     return None if row is None else _job(row)
 
 
 def list_page(tx: Connection, resource_id: str, after: str | None, limit: int) -> tuple[list[Job], bool]:
     scope = _jobs.c.resource_id == resource_id
-    found, more = rows.page(tx, select(*_columns), _jobs, scope, after, limit)
+    found, more = rows.page(tx, _select, _jobs, scope, after, limit)
     return [_job(row) for row in found], more
 
 
 def list_open(tx: Connection) -> list[Job]:
     """Every job that is not ended, of all resources, oldest first."""
-    statement = select(*_columns).where(_jobs.c.status.in_(_OPEN)).order_by(_jobs.c.seq)
+    statement = _select.where(_jobs.c.status.in_(_OPEN)).order_by(_jobs.c.seq)
     return [_job(row) for row in tx.execute(statement).mappings()]
 
 
 def list_unreleased(tx: Connection) -> list[Job]:
     """Every ended job whose process and run directory are still to be cleared away."""
-    statement = select(*_columns).where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
+    statement = _select.where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
     return [_job(row) for row in tx.execute(statement).mappings()]
 
 
@@ -80,7 +81,7 @@ def set_progress(
     tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(absorbed_bytes=absorbed_bytes, **known))
 
 
-def _job(row: RowMapping) -> Job:
+def _job(row: rows.Row) -> Job:
     values = dict(row)
     asked = Hyperparameters(
         n_epochs=values.pop("n_epochs"),
