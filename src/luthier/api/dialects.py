@@ -58,7 +58,7 @@ class Dialect:
         return shape if self.keeps_null else {key: value for key, value in shape.items() if value is not None}
 
     def file(self, file: File) -> Shape:
-        return self.shaped(
+        shape = self.shaped(
             {
                 "id": file.id,
                 "object": "file",
@@ -67,9 +67,10 @@ class Dialect:
                 "filename": file.filename,
                 "purpose": str(file.purpose),
                 "status": str(file.status),
-                "status_details": file.status_details,
             }
         )
+        # Both vendors' schemas know a file without details, and none whose details are null.
+        return shape if file.status_details is None else shape | {"status_details": file.status_details}
 
     def job(self, job: Job) -> Shape:
         hyperparameters = {
@@ -109,7 +110,7 @@ class Dialect:
         return self.shaped(shape)
 
     def event(self, event: Event) -> Shape:
-        return self.shaped(
+        shape = self.shaped(
             {
                 "id": event.id,
                 "object": "fine_tuning.job.event",
@@ -117,9 +118,9 @@ class Dialect:
                 "level": self.levels[event.level],
                 "message": event.message,
                 "type": str(event.type),
-                "data": event.data,
             }
         )
+        return shape if event.data is None else shape | {"data": event.data}
 
     def checkpoint(self, checkpoint: Checkpoint) -> Shape:
         return {
