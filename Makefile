@@ -42,7 +42,7 @@ $(OLD_SDK)/openai: | setup
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --target $(OLD_SDK) 'openai==0.28.1' 'aiohttp==3.14.5' 'requests==2.34.2' 'tqdm==4.70.1'
 
 test-fast: setup ## the tests that need no model: under 90 seconds
-	@$(BIN)/python -m pytest -m 'not story and not model'
+	@$(BIN)/python -m pytest -m 'not story and not model and not fuzz'
 
 check: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

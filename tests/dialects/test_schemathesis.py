@@ -23,6 +23,8 @@ from luthier.service.keys import DEFAULT_RESOURCE
 from luthier.service.serving import Serving
 from luthier.settings import Settings
 
+pytestmark = pytest.mark.fuzz
+
 EXAMPLES = 50
 WELL_SHAPED = {
     "invalid_cursor",

@@ -19,7 +19,7 @@ from luthier.api.schemas import json_schema as js
 from luthier.api.schemas.json_schema import Schema
 
 _ASSETS = "/docs/assets"
-_METHODS = ("get", "put", "post", "delete", "patch")
+_METHODS = ("get", "head", "put", "post", "delete", "patch")
 _IN_FRONT = re.compile(r"/(deployments|engines)/\{\w+\}(?=/)")
 _ARM_PROVIDER = "/providers/Microsoft.CognitiveServices"
 _FASTAPI_ERRORS = ("HTTPValidationError", "ValidationError")

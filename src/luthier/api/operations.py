@@ -89,6 +89,8 @@ _PUT_DEPLOYMENT = _gives(
     also={200: _DEPLOYMENT},
     example=examples.NEW_DEPLOYMENT,
 )
+_EVENTS = _gives("List a job's events, newest first", Page("event"))
+_CHECKPOINTS = _gives("List a job's checkpoints, newest first", Page("checkpoint"))
 _CHAT = Operation(
     "Ask a model; whole, or with stream=true in pieces",
     {JSON: One("completion"), SSE: Raw(js.TEXT)},
@@ -98,6 +100,7 @@ _CHAT = Operation(
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/files"): _gives("Upload a file", One("file"), creates=True, body={MULTIPART: files.FORM}),
+    ("post", "/files/import"): _gives("Import a file from a URL", One("file"), creates=True),
     ("get", "/files"): _gives("List files", Page("file")),
     ("get", "/files/{file_id}"): _gives("Get a file", One("file")),
     ("delete", "/files/{file_id}"): _gives("Delete a file", Raw(files.deleted("file"))),
@@ -112,15 +115,21 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/fine_tuning/jobs/{job_id}/cancel"): _gives("Cancel a job", One("job")),
     ("post", "/fine_tuning/jobs/{job_id}/pause"): _gives("Pause a job; it can be resumed", One("job")),
     ("post", "/fine_tuning/jobs/{job_id}/resume"): _gives("Resume a paused job", One("job")),
-    ("get", "/fine_tuning/jobs/{job_id}/events"): _gives("List a job's events, newest first", Page("event")),
-    ("get", "/fine_tuning/jobs/{job_id}/checkpoints"): _gives(
-        "List a job's checkpoints, newest first", Page("checkpoint")
-    ),
+    ("get", "/fine_tuning/jobs/{job_id}/events"): _EVENTS,
+    ("post", "/fine_tuning/jobs/{job_id}/events"): _EVENTS,  # as some of Azure's pages show it
+    ("get", "/fine_tuning/jobs/{job_id}/checkpoints"): _CHECKPOINTS,
+    ("post", "/fine_tuning/jobs/{job_id}/checkpoints"): _CHECKPOINTS,
+    ("delete", "/fine_tuning/jobs/{job_id}"): Operation("Delete a job and what it made", {}, status=204),
     ("get", "/fine_tuning/jobs/{job_id}/attempts"): _gives("List the starts of a job's trainer", Page("attempt")),
     ("get", "/models"): _gives("List models", Page("model")),
     ("get", "/models/{model_name}"): _gives("Get a model", One("model")),
     ("delete", "/models/{model_name}"): _gives("Delete a fine-tuned model", Raw(files.deleted("model"))),
     ("post", "/chat/completions"): _CHAT,
+    ("post", "/completions"): Operation(
+        "Continue a text; whole, or with stream=true in pieces",
+        {JSON: One("text_completion"), SSE: Raw(js.TEXT)},
+        errors=(404, 503),
+    ),
     ("put", "/accounts/{account}/deployments/{name}"): _PUT_DEPLOYMENT,
     ("post", "/accounts/{account}/deployments/{name}"): _PUT_DEPLOYMENT,
     ("get", "/accounts/{account}/deployments/{name}"): _gives("Get a deployment", _DEPLOYMENT),
