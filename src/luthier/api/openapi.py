@@ -142,7 +142,7 @@ def _describe(described: Schema, path: str, method: str, row: Operation) -> None
         described["requestBody"]["content"][JSON]["example"] = row.example
     if row.needs_key:
         described["security"] = [{"api-key": []}, {"bearer": []}]
-        parameters.append(_version(dialect is not None and dialect.needs_api_version))
+        parameters.append(_version(dialect))
     described["responses"] = _responses(dialect, path, method, row, "requestBody" in described)
 
 
@@ -151,12 +151,14 @@ def _path_parameter(name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _version(required: bool) -> Schema:
+def _version(dialect: Dialect | None) -> Schema:
+    """Any date in the dialects; the control plane, which old clients ask with anything, looks at it not at all."""
+    schema = {"type": "string"} if dialect is None else {"type": "string", "pattern": f"^({VERSION.pattern})$"}
     return {
         "name": "api-version",
         "in": "query",
-        "required": required,
-        "schema": {"type": "string", "pattern": f"^({VERSION.pattern})$"},
+        "required": dialect is not None and dialect.needs_api_version,
+        "schema": schema,
         "example": "2024-10-21",
         "description": "Every version is served alike.",
     }
