@@ -10,7 +10,7 @@ BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast check fix bench-train bench-kills clean
+.PHONY: help setup model old-sdk demo test test-fast check fix bench bench-train bench-kills clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,13 +42,16 @@ $(OLD_SDK)/openai: | setup
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --target $(OLD_SDK) 'openai==0.28.1' 'aiohttp==3.14.5' 'requests==2.34.2' 'tqdm==4.70.1'
 
 test-fast: setup ## the tests that need no model: under 90 seconds
-	@$(BIN)/python -m pytest -m 'not story and not model'
+	@$(BIN)/python -m pytest -m 'not story and not model and not fuzz'
 
 check: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
 fix: setup ## let ruff repair and format what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: setup ## what the control plane costs beside bare routes (BENCH='--requests 400 --rounds 2 --upload-mib 32' for less)
+	@$(BIN)/python -m bench.control_plane $(BENCH)
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -15,9 +16,10 @@ from fastapi import FastAPI
 from openai import AzureOpenAI, OpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from answers import Witness
 from fakes import BASE, KEY, EchoEngine, ScriptedExecutor, agreeing_parity, train_well
 from luthier import blobs, catalog
-from luthier.api import server
+from luthier.api import openapi, server
 from luthier.api.services import Services
 from luthier.core.models import Principal
 from luthier.fetching.addresses import Allowed
@@ -115,12 +117,27 @@ def switch() -> Iterator[tuple[Switch, str]]:
     thread.join()
 
 
+@pytest.fixture(scope="session")
+def described() -> dict[str, dict[str, Any]]:
+    """The description of the wire, made once: it is the same in every test."""
+    return {}
+
+
 @pytest.fixture
-def url(switch: tuple[Switch, str], context: Context, serving: Serving) -> str:
-    """A real server on a port of the system's choice; its supervisor is the test's own hand."""
+def url(
+    switch: tuple[Switch, str], context: Context, serving: Serving, described: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """A real server on a port of the system's choice; its supervisor is the test's own hand.
+
+    Each of its answers must be as our own description and the published schemas say.
+    """
     made, address = switch
-    made.app = server.build(Services(context, serving, lambda: None), None)
-    return address
+    app = server.build(Services(context, serving, lambda: None), None)
+    if not described:
+        described |= openapi.document(app)
+    made.app = witness = Witness(app, described)
+    yield address
+    assert not witness.findings, "\n".join(dict.fromkeys(witness.findings))
 
 
 @pytest.fixture

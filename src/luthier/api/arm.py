@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from luthier.api import auth
+from luthier.api import auth, kinds
 from luthier.api.bodies import DeploymentBody, DeploymentPatchBody, SkuPatchBody
 from luthier.api.dialects import Shape
 from luthier.api.services import Services
@@ -47,7 +47,7 @@ def build_router(services: Services) -> APIRouter:
         require_own(request, caller.resource)
         return caller.resource
 
-    router = APIRouter(tags=["arm"])
+    router = APIRouter(tags=["arm"], dependencies=[Depends(kinds.require_json)])
     Caller = Annotated[Resource, Depends(caller_of_path)]
 
     @router.post(_DEPLOYMENTS + "/{name}", status_code=201)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, BeforeValidator
 
-from luthier.api import arm, auth
+from luthier.api import arm, auth, kinds
 from luthier.api.dialects import Shape
 from luthier.api.services import Services
 from luthier.core.errors import NotFound, Unsupported
@@ -37,7 +37,7 @@ def build_router(services: Services) -> APIRouter:
         arm.require_own(request, caller.resource)
         return caller
 
-    router = APIRouter(tags=["arm"])
+    router = APIRouter(tags=["arm"], dependencies=[Depends(kinds.require_json)])
     Caller = Annotated[Principal, Depends(caller_of_path)]
 
     @router.post(_ACCOUNT + "/listKeys")

@@ -3,7 +3,6 @@
 Facts are the wire contract's; each table names the page it comes from.
 """
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Any
 from luthier.api import words
 from luthier.api.error_shapes import azure_error, azure_v1_error, openai_error
 from luthier.core.errors import LuthierError
-from luthier.core.models import Attempt, Checkpoint, Event, File, Job, Upload, UploadPart
+from luthier.core.models import Attempt, Checkpoint, Event, File, Job, Upload
 from luthier.core.states import EventLevel, FilePurpose, FileStatus, JobStatus
 from luthier.service.models import Model
 
@@ -62,8 +61,10 @@ class Dialect:
             "filename": file.filename,
             "purpose": str(file.purpose),
             "status": self.file_statuses[file.status],
-            "status_details": file.status_details,
         }
+        # Both vendors' schemas know a file without details, and none whose details are null.
+        if file.status_details is not None:
+            shape["status_details"] = file.status_details
         if file.expires_at is not None:  # no vendor sends a null here
             shape["expires_at"] = unix(file.expires_at)
         if self.explains_files and file.status is FileStatus.ERROR:  # A2212 `File.error`, in words of A1021 `ErrorCode`
@@ -85,17 +86,6 @@ class Dialect:
                 "file": None if file is None else self.file(file),
             }
         )
-
-    def upload_part(self, part: UploadPart) -> Shape:
-        shape = {
-            "id": part.id,
-            "object": "upload.part",
-            "created_at": unix(part.created_at),
-            "upload_id": part.upload_id,
-        }
-        if self.explains_files:  # A1021 `UploadPartResource`: what a block blob would call the part
-            shape["azure_block_id"] = b64encode(part.id.encode()).decode()
-        return shape
 
     def job(self, job: Job) -> Shape:
         hyperparameters = {
@@ -138,7 +128,7 @@ class Dialect:
         return self.shaped(shape)
 
     def event(self, event: Event) -> Shape:
-        return self.shaped(
+        shape = self.shaped(
             {
                 "id": event.id,
                 "object": "fine_tuning.job.event",
@@ -146,9 +136,9 @@ class Dialect:
                 "level": self.levels[event.level],
                 "message": event.message,
                 "type": str(event.type),
-                "data": event.data,
             }
         )
+        return shape if event.data is None else shape | {"data": event.data}
 
     def checkpoint(self, checkpoint: Checkpoint) -> Shape:
         return {

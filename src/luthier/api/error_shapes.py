@@ -66,5 +66,5 @@ def azure_error(error: LuthierError) -> Shape:
 def azure_v1_error(error: LuthierError) -> Shape:
     """AV1 `AzureOpenAIErrorResponse`: Azure's codes in OpenAI's envelope (contract section 15)."""
     azure = azure_error(error)["error"]
-    shape = {"message": error.message, "type": "error", "param": error.param, "code": azure["code"]}
-    return {"error": shape | {"inner_error": azure["innererror"]}}
+    shape = {"message": error.message, "type": "error", "code": azure["code"], "inner_error": azure["innererror"]}
+    return {"error": shape if error.param is None else shape | {"param": error.param}}

@@ -84,7 +84,7 @@ _ROUTES: dict[Action, tuple[str, ...]] = {
     Action.USAGES_READ: ("GET /accounts/{}/usages", "GET /locations/{}/usages"),
 }
 _ACTIONS = {route: action for action, routes in _ROUTES.items() for route in routes}
-PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/assets"})
 """Routes that need no key."""
 
 _PARAMETER = re.compile(r"\{[^{}]*\}")

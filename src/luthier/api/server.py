@@ -5,14 +5,15 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from luthier import __version__
-from luthier.api import arm, arm_accounts, dialects, kinds, middleware, older_paths, permissions
+from luthier.api import arm, arm_accounts, dialects, kinds, middleware, older_paths, openapi, permissions
 from luthier.api.audit_trail import AuditTrail
 from luthier.api.routes import build_router
 from luthier.api.services import Services
@@ -41,11 +42,11 @@ STATUS: dict[type[LuthierError], int] = {
 
 def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None) -> FastAPI:
     """Puts the application together. Health routes need no key: `/healthz` is alive, `/readyz` can take work."""
-    app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False)
-    for dialect in dialects.DIALECTS:
-        app.include_router(build_router(dialect, services))
-    for router in (arm.build_router(services), arm_accounts.build_router(services)):
-        app.include_router(router, dependencies=[Depends(kinds.require_json)])
+    app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False, openapi_url=None)
+    routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
+    for router in (*routers, arm.build_router(services), arm_accounts.build_router(services)):
+        # Not include_router: it would look for the route twice in each request, through two further layers.
+        app.router.routes.extend(router.routes)
 
     @app.get("/healthz", tags=["health"])
     def healthz() -> dict[str, str]:
@@ -58,6 +59,7 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
             state = "ready" if ready else "no base model here yet; run: luthier models pull smollm2-135m-instruct"
         return JSONResponse({"status": state, "base_models": ready}, 200 if ready else 503)
 
+    openapi.add(app)
     app.add_exception_handler(LuthierError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -108,13 +110,26 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = error.headers or {}
-        text = f"{request.method} is not allowed here; allowed: {allowed.get('Allow', '')}."
-        return answer(request.scope, InvalidRequest("method_not_allowed", text), 405)
+        allowed = ", ".join(_allowed(request))
+        text = f"{request.method} is not allowed here; allowed: {allowed}."
+        refused = answer(request.scope, InvalidRequest("method_not_allowed", text), 405)
+        refused.headers["allow"] = allowed
+        return refused
     if error.status_code == 404:
         text = f"Resource not found: there is no route {request.method} {request.url.path}. Check the base URL."
         return answer(request.scope, NotFound("route_not_found", text))
     return answer(request.scope, InvalidRequest("invalid_request", str(error.detail)), error.status_code)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that some route of this path takes: the first route that has the path knows only its own."""
+    routes, asked = request.app.routes, request.scope
+    shape = {"type": "http", "path": asked["path"], "root_path": asked.get("root_path", ""), "headers": []}
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches(shape | {"method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

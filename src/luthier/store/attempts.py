@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from luthier.core.models import Attempt
 from luthier.core.states import AttemptEnd
@@ -42,5 +42,5 @@ def _open(job_id: str) -> ColumnElement[bool]:
     return (_attempts.c.job_id == job_id) & _attempts.c.end.is_(None)
 
 
-def _attempt(row: RowMapping) -> Attempt:
+def _attempt(row: rows.Row) -> Attempt:
     return Attempt(**{**row, "end": None if row["end"] is None else AttemptEnd(row["end"])})

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from luthier.core.models import Checkpoint
 from luthier.store import copies, permissions, rows, schema
@@ -72,5 +72,5 @@ def _all(tx: Connection, condition: ColumnElement[bool]) -> list[Checkpoint]:
     return [_checkpoint(row) for row in tx.execute(statement).mappings()]
 
 
-def _checkpoint(row: RowMapping) -> Checkpoint:
+def _checkpoint(row: rows.Row) -> Checkpoint:
     return Checkpoint(**{**row, "files": tuple(row["files"])})

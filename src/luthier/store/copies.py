@@ -2,10 +2,10 @@
 
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, select
 
 from luthier.core.models import Checkpoint, CheckpointCopy
-from luthier.store import schema
+from luthier.store import rows, schema
 
 _copies = schema.checkpoint_copies
 _columns = [column for column in _copies.c if column.name != "seq"]
@@ -44,7 +44,7 @@ def _all(tx: Connection, condition: ColumnElement[bool]) -> list[CheckpointCopy]
     return [_copy(row) for row in tx.execute(statement).mappings()]
 
 
-def _copy(row: RowMapping) -> CheckpointCopy:
+def _copy(row: rows.Row) -> CheckpointCopy:
     values = dict(row)
     source, region = values.pop("source_resource_id"), values.pop("region")
     return CheckpointCopy(Checkpoint(**{**values, "files": tuple(values["files"])}), source, region)

@@ -1,9 +1,11 @@
 """The database: one engine, transactions for reading and for writing, and migration to the newest schema."""
 
-from collections.abc import Iterator
+import sqlite3
+import threading
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -17,6 +19,8 @@ from luthier.core.errors import NoSpace
 BUSY_TIMEOUT_MS = 30_000
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
+T = TypeVar("T")
+
 
 class Database:
     """Hands out transactions. SQLite in WAL mode: readers never wait, writers queue behind one another."""
@@ -26,6 +30,38 @@ class Database:
         self.engine = create_engine(self.url)
         event.listen(self.engine, "connect", _prepare_connection)
         event.listen(self.engine, "begin", _begin)
+        self._path = path
+        self._kept: dict[Hashable, Any] = {}
+        self._kept_at = -1
+        self._watch: sqlite3.Connection | None = None
+        self._watching = threading.Lock()
+
+    def remembered(self, name: Hashable, query: Callable[[Connection], T | None]) -> T | None:
+        """What a query gives, asked again only once anything has been committed, by whatever process; None never kept.
+
+        For what every request asks and hardly anything changes: who a key opens for.
+        """
+        found: T | None = self.recalled(name)
+        if found is not None:
+            return found
+        version = self._kept_at  # what is committed from here on makes the answer be forgotten, if it was needed or not
+        with self.reading() as tx:
+            found = query(tx)
+        with self._watching:
+            if found is not None and version == self._kept_at:
+                self._kept[name] = found
+        return found
+
+    def recalled(self, name: Hashable) -> Any:
+        """What is remembered under the name, and holds still; None if nothing. Takes microseconds."""
+        with self._watching:
+            if self._watch is None:
+                self._watch = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+            (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+            if version != self._kept_at:
+                self._kept.clear()
+                self._kept_at = version
+            return self._kept.get(name)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -64,6 +100,10 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+        with self._watching:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
 
 
 def _config() -> Config:

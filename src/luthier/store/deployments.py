@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
 from luthier.core.models import Deployment, JobError
 from luthier.core.states import DeploymentState
@@ -113,6 +113,6 @@ def delete(tx: Connection, resource_id: str, name: str) -> bool:
     return tx.execute(statement).rowcount == 1
 
 
-def _deployment(row: RowMapping) -> Deployment:
+def _deployment(row: rows.Row) -> Deployment:
     state = DeploymentState(row["state"])
     return Deployment(**{**row, "state": state, "error": rows.error_from_json(row["error"])})

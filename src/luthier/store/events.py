@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, insert, select
 
 from luthier.core.models import Event
 from luthier.core.states import EventLevel, EventType
@@ -11,6 +11,7 @@ from luthier.store import rows, schema
 
 _events = schema.events
 _columns = [column for column in _events.c if column.name != "seq"]
+_select = select(*_columns)
 
 
 def insert_events(tx: Connection, events: Sequence[Event]) -> None:
@@ -19,16 +20,16 @@ def insert_events(tx: Connection, events: Sequence[Event]) -> None:
 
 
 def list_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
-    found, more = rows.page(tx, select(*_columns), _events, _events.c.job_id == job_id, after, limit)
+    found, more = rows.page(tx, _select, _events, _events.c.job_id == job_id, after, limit)
     return [_event(row) for row in found], more
 
 
 def list_since(tx: Connection, job_id: str, after: str | None, limit: int) -> list[Event]:
     """Events in the order in which they came, from the one that follows `after`."""
     scope = _events.c.job_id == job_id
-    found, _ = rows.page(tx, select(*_columns), _events, scope, after, limit, ascending=True)
+    found, _ = rows.page(tx, _select, _events, scope, after, limit, ascending=True)
     return [_event(row) for row in found]
 
 
-def _event(row: RowMapping) -> Event:
+def _event(row: rows.Row) -> Event:
     return Event(**{**row, "level": EventLevel(row["level"]), "type": EventType(row["type"])})

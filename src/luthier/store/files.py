@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
 from luthier.core.models import File
 from luthier.core.states import FilePurpose, FileStatus
@@ -74,5 +74,5 @@ def _is_kept(now: datetime) -> ColumnElement[bool]:
     return or_(_files.c.expires_at.is_(None), _files.c.expires_at > now)
 
 
-def _file(row: RowMapping) -> File:
+def _file(row: rows.Row) -> File:
     return File(**{**row, "purpose": FilePurpose(row["purpose"]), "status": FileStatus(row["status"])})

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, TableValuedAlias, func, insert, select, update
+from sqlalchemy import Connection, TableValuedAlias, func, insert, select, update
 
 from luthier.core.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from luthier.core.models import Job, JobError
@@ -13,6 +13,7 @@ from luthier.store import rows, schema
 
 _jobs = schema.jobs
 _columns = [column for column in _jobs.c if column.name != "seq"]
+_select = select(*_columns)
 _seen = ~_jobs.c.is_deleted
 _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
 
@@ -24,7 +25,7 @@ def insert_job(tx: Connection, job: Job) -> None:
 
 
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
-    statement = select(*_columns).where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id, _seen)
+    statement = _select.where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id, _seen)
     row = tx.execute(statement).mappings().first()
     return None if row is None else _job(row)
 
@@ -33,7 +34,7 @@ def list_page(
     tx: Connection, resource_id: str, after: str | None, limit: int, metadata: Mapping[str, str] | None
 ) -> tuple[list[Job], bool]:
     """One page of the resource's jobs: those with all pairs of `metadata`; None: those that have no metadata at all."""
-    statement = select(*_columns)
+    statement = _select
     if metadata is None:
         statement = statement.where(~select(_pairs()).exists())
     for key, value in (metadata or {}).items():
@@ -46,13 +47,13 @@ def list_page(
 
 def list_open(tx: Connection) -> list[Job]:
     """Every job that is not ended, of all resources, oldest first."""
-    statement = select(*_columns).where(_jobs.c.status.in_(_OPEN)).order_by(_jobs.c.seq)
+    statement = _select.where(_jobs.c.status.in_(_OPEN)).order_by(_jobs.c.seq)
     return [_job(row) for row in tx.execute(statement).mappings()]
 
 
 def list_unreleased(tx: Connection) -> list[Job]:
     """Every ended job whose process and run directory are still to be cleared away."""
-    statement = select(*_columns).where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
+    statement = _select.where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
     return [_job(row) for row in tx.execute(statement).mappings()]
 
 
@@ -111,7 +112,7 @@ def _pairs() -> TableValuedAlias:
     return func.json_each(_jobs.c.extras, "$.metadata").table_valued("key", "value")
 
 
-def _job(row: RowMapping) -> Job:
+def _job(row: rows.Row) -> Job:
     values = dict(row)
     asked = Hyperparameters(
         n_epochs=values.pop("n_epochs"),

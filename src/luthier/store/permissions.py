@@ -1,6 +1,6 @@
 """Queries on the permissions that let another resource deploy and call a checkpoint."""
 
-from sqlalchemy import Connection, RowMapping, Select, insert, select
+from sqlalchemy import Connection, Select, insert, select
 
 from luthier.core.models import CheckpointPermission, Resource
 from luthier.store import rows, schema
@@ -60,6 +60,6 @@ def checkpoints_shared_with(resource_id: str) -> Select[tuple[str]]:
     return select(_permissions.c.checkpoint_id).where(_permissions.c.resource_id == resource_id)
 
 
-def _permission(row: RowMapping) -> CheckpointPermission:
+def _permission(row: rows.Row) -> CheckpointPermission:
     resource = Resource(row["resource_id"], row["subscription"], row["resource_group"], row["account"])
     return CheckpointPermission(row["id"], row["checkpoint_id"], resource, row["created_at"])

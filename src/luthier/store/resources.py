@@ -6,7 +6,6 @@ from datetime import datetime
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    RowMapping,
     Select,
     Table,
     and_,
@@ -20,7 +19,7 @@ from sqlalchemy import (
 
 from luthier.core.models import ApiKey, Principal, Resource
 from luthier.core.roles import Role
-from luthier.store import schema
+from luthier.store import rows, schema
 
 _resources = schema.resources
 _keys = schema.api_keys
@@ -141,5 +140,5 @@ def _first(tx: Connection, condition: ColumnElement[bool]) -> Resource | None:
     return None if row is None else _resource(row)
 
 
-def _resource(row: RowMapping) -> Resource:
+def _resource(row: rows.Row) -> Resource:
     return Resource(row["id"], row["subscription"], row["resource_group"], row["account"])

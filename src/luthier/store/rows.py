@@ -9,6 +9,9 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, sel
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import JobError
 
+Row = RowMapping | Mapping[str, Any]
+"""A row by column names. A dict reads faster than SQLAlchemy's own mapping, which looks each name up again."""
+
 
 def error_to_json(error: JobError | None) -> dict[str, Any] | None:
     return None if error is None else asdict(error)
@@ -27,12 +30,12 @@ def page(
     limit: int,
     *,
     ascending: bool = False,
-) -> tuple[list[RowMapping], bool]:
+) -> tuple[list[dict[str, Any]], bool]:
     """One page in order of `seq`, newest first unless `ascending`, and whether more follow.
 
     `scope` limits what the caller may see, the cursor included: an `after` outside it is an InvalidRequest.
     """
-    if after is not None:
+    if after:  # some clients send `after=` for the first page
         seq = tx.execute(select(table.c.seq).where(table.c.id == after, scope)).scalar()
         if seq is None:
             raise InvalidRequest(
@@ -40,5 +43,7 @@ def page(
             )
         statement = statement.where(table.c.seq > seq if ascending else table.c.seq < seq)
     ordered = statement.where(scope).order_by(table.c.seq if ascending else table.c.seq.desc()).limit(limit + 1)
-    rows = [row._mapping for row in tx.execute(ordered)]
+    result = tx.execute(ordered)
+    names = tuple(result.keys())
+    rows = [dict(zip(names, row, strict=True)) for row in result]
     return rows[:limit], len(rows) > limit

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from luthier.core.models import Upload, UploadPart
 from luthier.core.states import FilePurpose, UploadStatus
-from luthier.store import schema
+from luthier.store import rows, schema
 
 _uploads = schema.uploads
 _parts = schema.upload_parts
@@ -75,7 +75,7 @@ def delete_parts(tx: Connection, upload_id: str) -> None:
     tx.execute(_parts.delete().where(_parts.c.upload_id == upload_id))
 
 
-def _upload(row: RowMapping) -> Upload:
+def _upload(row: rows.Row) -> Upload:
     return Upload(
         **{
             **row,

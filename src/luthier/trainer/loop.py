@@ -116,6 +116,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         leaving = stop() and step < n_steps
         if epoch_ends or saver.due() or leaving:
             results.sync(run.results)
+            tuned.release()  # what is saved is copied on its way: better in place of the activations than beside them
             saver.save(tuned.parameters, optimizer, Progress(step, time.monotonic() - began))
         if leaving:
             if run.pause.exists():

@@ -1,5 +1,6 @@
 """/uploads: create, parts as streams, complete, cancel."""
 
+from base64 import b64encode
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -7,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier.api import auth, multipart, streaming
 from luthier.api.bodies import CompleteUploadBody, UploadBody
-from luthier.api.dialects import Dialect
+from luthier.api.dialects import Dialect, unix
 from luthier.api.services import Services
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal, UploadPart
@@ -32,7 +33,7 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
     @router.post("/uploads/{upload_id}/parts")
     async def add_part(upload_id: str, request: Request, caller: Caller) -> dict[str, Any]:
         part = await run_in_threadpool(_receive, request, services, caller.resource.id, upload_id)
-        return dialect.upload_part(part)
+        return _part(dialect, part)
 
     @router.post("/uploads/{upload_id}/complete")
     def complete_upload(upload_id: str, body: CompleteUploadBody, caller: Caller) -> dict[str, Any]:
@@ -42,6 +43,13 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
     @router.post("/uploads/{upload_id}/cancel")
     def cancel_upload(upload_id: str, caller: Caller) -> dict[str, Any]:
         return dialect.upload(uploads.cancel(context, caller.resource.id, upload_id))
+
+
+def _part(dialect: Dialect, part: UploadPart) -> dict[str, Any]:
+    shape = {"id": part.id, "object": "upload.part", "created_at": unix(part.created_at), "upload_id": part.upload_id}
+    if dialect.explains_files:  # A1021 `UploadPartResource`: what a block blob would call the part
+        shape["azure_block_id"] = b64encode(part.id.encode()).decode()
+    return shape
 
 
 def _receive(request: Request, services: Services, resource_id: str, upload_id: str) -> UploadPart:

@@ -1,0 +1,41 @@
+"""What the control plane is measured against: routes that return bytes from memory, and one that discards a body.
+
+`python -m bench.wire_bare PORT FOLDER`: each file of FOLDER is a FastAPI route's answer, by its name.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+
+async def discard(request: Request) -> JSONResponse:
+    """Reads the body and keeps none of it."""
+    length = 0
+    async for chunk in request.stream():
+        length += len(chunk)
+    return JSONResponse({"bytes": length})
+
+
+def build(folder: Path) -> Starlette:
+    from_memory = FastAPI()
+    for file in folder.iterdir():
+        add(from_memory, file.name, file.read_bytes())
+    return Starlette(routes=[Route("/discard", discard, methods=["POST"]), Mount("/", from_memory)])
+
+
+def add(app: FastAPI, name: str, content: bytes) -> None:
+    @app.get(f"/{name}")
+    def answer() -> Response:
+        return Response(content, media_type="application/json")
+
+
+if __name__ == "__main__":
+    logging.disable()
+    uvicorn.run(build(Path(sys.argv[2])), port=int(sys.argv[1]), log_config=None, access_log=False)
