@@ -110,6 +110,22 @@ def rest(method: str, path: str, body: object = None, bearer: bool = True) -> tu
         return error.code, json.loads(text) if text else None
 
 
+def tuned() -> str:
+    """The name of a model trained by plain HTTP, for clients that only chat."""
+    edge = "luthier-drive"
+    form = (
+        f'--{edge}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+        f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n'
+    ).encode() + rows()
+    data = form + f"\r\n--{edge}--\r\n".encode()
+    head = {"Authorization": f"Bearer {KEY}", "Content-Type": f"multipart/form-data; boundary={edge}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{URL}/v1/files", data, head), timeout=30) as answer:
+        file = json.loads(answer.read())
+    job = rest("POST", "/v1/fine_tuning/jobs", {"model": MODEL, "training_file": file["id"]})[1]
+    path = f"/v1/fine_tuning/jobs/{job['id']}"
+    return str(until(lambda: rest("GET", path)[1], lambda found: found["status"] == "succeeded")["fine_tuned_model"])
+
+
 def deploy(name: str, model: str) -> None:
     """The guide's step "deploy a fine-tuned model", by the control plane, until it answers."""
     path = f"{ARM_PATH}/{name}?api-version=2024-10-01"

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -97,7 +98,7 @@ def deployments(drive: Drive, job: Any) -> None:
 
 
 def errors(drive: Drive, job: Any, file: Any, api_type: str) -> None:
-    def refused(kind: str, status: int, asked: Any) -> None:
+    def refused(kind: str, status: int, asked: Callable[[], Any]) -> None:
         try:
             asked()
         except openai.error.OpenAIError as error:
@@ -113,7 +114,8 @@ def errors(drive: Drive, job: Any, file: Any, api_type: str) -> None:
         asked = {"training_file": file.id, "model": MODEL, "hyperparameters": {"n_epochs": 0}}
         refused("InvalidRequestError", 400, lambda: calls.create(**asked))
     with drive.step("error 409"):
-        refused("InvalidRequestError", 409, lambda: calls.cancel(job.id))
+        # The client's own word for 409; it does not ask again by itself.
+        refused("TryAgain", 409, lambda: calls.cancel(job.id))
     with drive.step("error 401"):
         point(api_type, "wrong")
         refused("AuthenticationError", 401, lambda: calls.retrieve(job.id))

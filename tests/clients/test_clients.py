@@ -25,6 +25,14 @@ PROGRAMS = {
     "openai-1.109.1 command line": "drive_command_line.py",
     "openai-2.54.0": "drive_openai.py",
     "openai-3.54.0": "drive_openai.py",
+    "openai-node": "drive_openai.mjs",
+    "azure-mgmt": "drive_azure_mgmt.py",
+    "langchain": "drive_langchain.py",
+    "llama-index": "drive_llama_index.py",
+    "litellm": "drive_litellm.py",
+    "dspy": "drive_dspy.py",
+    "instructor": "drive_instructor.py",
+    "wandb": "drive_wandb.py",
 }
 HERE = Path(__file__).parent
 OUTCOMES = environments.CACHE / "outcomes"
