@@ -21,9 +21,9 @@ os.environ |= {
     "AZURE_OPENAI_ENDPOINT": URL,
     "OPENAI_API_VERSION": "2024-02-01",
 }
-for unused in ("mistralai", "mistralai.models", "sentence_transformers", "cohere", "llama_index.llms.mistralai"):
+UNUSED = ("embeddings.adapter", "embeddings.adapter.utils", "llms.mistralai", "postprocessor.cohere_rerank")
+for unused in ("mistralai", "mistralai.models", *(f"llama_index.{name}" for name in UNUSED)):
     sys.modules[unused] = MagicMock()
-sys.modules["llama_index.postprocessor.cohere_rerank"] = MagicMock()
 
 import requests  # noqa: E402
 from llama_index.finetuning import AzureOpenAIFinetuneEngine, OpenAIFinetuneEngine  # noqa: E402

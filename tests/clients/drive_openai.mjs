@@ -1,6 +1,6 @@
 // openai for Node: OpenAI on /v1 and /openai/v1, AzureOpenAI on /openai; the whole workflow and every error.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import OpenAI, { AzureOpenAI, toFile } from "openai";
 
 const { LUTHIER_URL: URL, LUTHIER_KEY: KEY, LUTHIER_MODEL: MODEL, LUTHIER_ARM_PATH: ARM_PATH } = process.env;
@@ -174,4 +174,4 @@ for (const [dialect, make] of Object.entries(ways)) {
   if (found["(all)"] === "ok") delete found["(all)"];
 }
 const version = JSON.parse(readFileSync(new globalThis.URL("node_modules/openai/package.json", import.meta.url), "utf8")).version;
-console.log("\n" + JSON.stringify({ version, outcomes }));
+writeFileSync(process.env.LUTHIER_OUTCOMES, JSON.stringify({ version, outcomes }, null, 1) + "\n");

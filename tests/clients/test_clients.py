@@ -41,6 +41,7 @@ OUTCOMES = environments.CACHE / "outcomes"
 @pytest.mark.parametrize("client", PROGRAMS)
 def test_client_does_all_that_it_can(client: str, running_url: str, tmp_path: Path) -> None:
     environment, program = client.removesuffix(" command line"), HERE / PROGRAMS[client]
+    OUTCOMES.mkdir(parents=True, exist_ok=True)
     told = {
         "LUTHIER_URL": running_url,
         "LUTHIER_KEY": KEY,
@@ -49,11 +50,10 @@ def test_client_does_all_that_it_can(client: str, running_url: str, tmp_path: Pa
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "PYTHONPATH": str(HERE),
+        "LUTHIER_OUTCOMES": str(OUTCOMES / f"{client}.json"),
     }
     line = environments.command(environment, program)
     done = subprocess.run(line, env=told, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
-    answer = json.loads(done.stdout.splitlines()[-1])
-    OUTCOMES.mkdir(parents=True, exist_ok=True)
-    (OUTCOMES / f"{client}.json").write_text(json.dumps(answer, indent=1) + "\n")
-    assert expected.surprises(client, answer["outcomes"]) == []
+    outcomes = json.loads((OUTCOMES / f"{client}.json").read_text())["outcomes"]
+    assert expected.surprises(client, outcomes) == []
