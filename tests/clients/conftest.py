@@ -11,10 +11,18 @@ import pytest
 from clients.drive import HELD_EPOCHS
 from fakes import ScriptedExecutor, train_well
 from luthier.core.states import RunState
-from luthier.run_directory import RunDirectory, Started, Succeeded
+from luthier.run_directory import RESULT_COLUMNS, RunDirectory, Started, Succeeded
 from luthier.service.context import Context
 from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
+
+RESULTS = f"""\
+{",".join(RESULT_COLUMNS)}
+1,2.5,0.4,2.6,0.4,,
+2,2.0,0.5,2.1,0.5,2.2,0.5
+3,1.5,0.6,1.6,0.6,,
+4,1.0,0.7,1.1,0.7,1.2,0.7
+"""
 
 
 class HoldingExecutor(ScriptedExecutor):
@@ -41,6 +49,7 @@ class HoldingExecutor(ScriptedExecutor):
 def _train_or_begin(run: RunDirectory) -> None:
     if run.read_spec().n_epochs != HELD_EPOCHS:
         train_well(run, at=time.time() - 10)
+        run.results.write_text(RESULTS)
     elif not any(True for _ in run.tail()):
         run.append(Started(at=time.time(), n_steps=4, n_examples=10, n_tokens=100, supervised_tokens=40))
 

@@ -69,9 +69,7 @@ def main() -> None:
                 lambda: calls.begin_create_or_update(*where, "other", wrong, **PLAIN),
             )
         with drive.step("error 404"):
-            refused(
-                ResourceNotFoundError, 404, "DeploymentNotFound", lambda: calls.get(*where, "none", **PLAIN)
-            )
+            refused(ResourceNotFoundError, 404, "DeploymentNotFound", lambda: calls.get(*where, "none", **PLAIN))
         with drive.step("begin_delete"):
             calls.begin_delete(*where, "managed", **PLAIN).wait(timeout=30)
             calls.begin_delete(*where, "managed", **PLAIN).wait(timeout=30)

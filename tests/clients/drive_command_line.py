@@ -40,9 +40,7 @@ def walk(drive: Drive, run: CommandLine, azure: bool) -> None:
     with drive.step("jobs.create"):
         job = run("fine_tuning.jobs.create", "-m", MODEL, "-F", file, "-H", '{"n_epochs": 2}', "-s", "line")["id"]
     with drive.step("jobs.retrieve until succeeded"):
-        done = until(
-            lambda: run("fine_tuning.jobs.retrieve", "-i", job), lambda found: found["status"] == "succeeded"
-        )
+        done = until(lambda: run("fine_tuning.jobs.retrieve", "-i", job), lambda found: found["status"] == "succeeded")
     with drive.step("jobs.list, pages of 1"):
         want(job in str(run("fine_tuning.jobs.list", "-l", "1")), "not in the list")
     with drive.step("jobs.list_events, pages of 2"):

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 
 from drive import HELD_EPOCHS, KEY, MODEL, URL, Drive, report, rows, until
@@ -13,13 +14,13 @@ os.environ |= {
     "OPENAI_API_KEY": KEY,
     "OPENAI_BASE_URL": f"{URL}/v1",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "DSPY_FINETUNEDIR": os.path.abspath("finetune"),
-    "DSPY_CACHEDIR": os.path.abspath("cache"),
+    "DSPY_FINETUNEDIR": str(Path.cwd() / "finetune"),
+    "DSPY_CACHEDIR": str(Path.cwd() / "cache"),
 }
 
-import dspy  # noqa: E402
-from dspy.clients import openai as provider  # noqa: E402
-from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus  # noqa: E402
+import dspy
+from dspy.clients import openai as provider
+from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
 
 # It looks every 20 seconds, whatever one asks for.
 provider.time = SimpleNamespace(sleep=lambda seconds: time.sleep(0.1))

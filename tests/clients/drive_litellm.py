@@ -8,8 +8,8 @@ from typing import Any
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would be fetched from the network
 
-import litellm  # noqa: E402
-from drive import (  # noqa: E402
+import litellm
+from drive import (
     API_VERSION,
     HELD_EPOCHS,
     KEY,
@@ -22,7 +22,7 @@ from drive import (  # noqa: E402
     undeploy,
     until,
 )
-from drive import wanted as want  # noqa: E402
+from drive import wanted as want
 
 
 def named_rows() -> Any:
