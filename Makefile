@@ -44,7 +44,7 @@ $(OLD_SDK)/openai: | setup
 test-fast: setup ## the tests that need no model: under 90 seconds
 	@$(BIN)/python -m pytest -m 'not story and not model and not clients'
 
-test-clients: setup ## every client of docs/clients.md in an environment of its own (1.1 GB, once), then that page anew
+test-clients: setup ## every client of docs/clients.md in an environment of its own (1.4 GB, once), then that page anew
 	@$(BIN)/python -m pytest -m clients tests/clients && $(BIN)/python tests/clients/table.py
 
 check: setup ## ruff, mypy --strict, import contracts

@@ -23,14 +23,16 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def watched(pattern: str, *words: str) -> str:
-    """What a command that goes on for ever shows by the time that `pattern` stands in it; it is interrupted then."""
+def watched(pattern: str, *words: str, limit_s: float = 40) -> str:
+    """What a command that watches for ever shows when it is interrupted: at `pattern`, or at the limit."""
     log = Path("watched.txt")
     with log.open("w") as stream:
         process = subprocess.Popen([*PROGRAM, *words], env=ENVIRONMENT, stdout=stream, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + limit_s
     try:
-        until(lambda: log.read_text()[-250:], lambda _: re.search(pattern, log.read_text()) or process.poll(), 40)
-        time.sleep(1.5)
+        while not re.search(pattern, log.read_text()) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=20)
@@ -61,7 +63,8 @@ def main() -> None:
             lambda: [job["status"] for job in rest("GET", "/v1/fine_tuning/jobs")[1]["data"]],
             lambda found: set(found) == {"succeeded"},
         )
-        shown = watched("succeeded", "jobs", "list", "--poll", "1")
+        # Its table is written where there is no terminal only when it ends.
+        shown = watched("succeeded", "jobs", "list", "--poll", "1", limit_s=8)
         want(".ft-" in shown and "-teach" in shown, shown[-250:])
     with drive.step("jobs cancel"):
         body = {"model": MODEL, "training_file": file, "hyperparameters": {"n_epochs": HELD_EPOCHS}}

@@ -3,6 +3,7 @@
 import os
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from drive import API_VERSION, KEY, MODEL, URL, Drive, report, rows, until
 from drive import wanted as want
@@ -18,6 +19,21 @@ os.environ |= {
 import wandb
 from openai import AzureOpenAI, OpenAI
 from wandb.integration.openai.fine_tuning import WandbLogger
+
+
+def synced(client: OpenAI, job_id: str) -> list[tuple[int | None, dict[str, Any]]]:
+    """The rows that a sync logs, with their steps."""
+    rows_logged: list[tuple[int | None, dict[str, Any]]] = []
+    run = wandb.init(project="luthier", id=job_id)
+    really_log = run.log
+
+    def log(row: dict[str, Any], step: int | None = None) -> None:
+        rows_logged.append((step, row))
+        really_log(row, step=step)
+
+    run.log = log
+    WandbLogger.sync(job_id, openai_client=client, project="luthier", log_datasets=False)
+    return rows_logged
 
 
 def main() -> None:
@@ -36,12 +52,10 @@ def main() -> None:
             lambda found: found.status in ("succeeded", "failed"),
         )
         with drive.step("sync without data sets"):
-            run = wandb.init(project="luthier", id=job.id)
-            WandbLogger.sync(job.id, openai_client=client, project="luthier", log_datasets=False)
-            want(run.summary["status"] == "succeeded", dict(run.summary))
-            want(run.summary["fine_tuned_model"] == job.fine_tuned_model, dict(run.summary))
-        with drive.step("metrics of the last step"):
-            want((run.summary["train_loss"], run.summary["full_valid_loss"]) == (1.0, 1.2), dict(run.summary))
+            logged = synced(client, job.id)
+        with drive.step("metrics of every step"):
+            losses = [(step, row["train_loss"], row.get("full_valid_loss")) for step, row in logged]
+            want(losses == [(1, 2.5, None), (2, 2.0, 2.2), (3, 1.5, None), (4, 1.0, 1.2)], losses)
         with drive.step("sync"):
             try:
                 WandbLogger.sync(job.id, openai_client=client, project="luthier", overwrite=True)

@@ -44,7 +44,8 @@ def main() -> None:
 
 def _wide(clients: list[str], found: dict[str, dict]) -> list[str]:
     operations: dict[str, None] = {}
-    for client in sorted(clients, reverse=True):  # the newest first: it has the most, in the order of the work
+    most = sorted(clients, key=lambda client: -sum(map(len, found[client]["outcomes"].values())))
+    for client in most:  # who does the most gives the order of the work
         for scope in found[client]["outcomes"].values():
             operations |= dict.fromkeys(scope)
     titles = [_title(client, found[client]["version"]) for client in clients]
