@@ -10,7 +10,7 @@ BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast check fix bench bench-train bench-kills clean
+.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-kills clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,7 +42,10 @@ $(OLD_SDK)/openai: | setup
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --target $(OLD_SDK) 'openai==0.28.1' 'aiohttp==3.14.5' 'requests==2.34.2' 'tqdm==4.70.1'
 
 test-fast: setup ## the tests that need no model: under 90 seconds
-	@$(BIN)/python -m pytest -m 'not story and not model and not fuzz'
+	@$(BIN)/python -m pytest -m 'not story and not model and not fuzz and not clients'
+
+test-clients: setup ## every client of docs/clients.md in an environment of its own (1.4 GB, once), then that page anew
+	@$(BIN)/python -m pytest -m clients tests/clients && $(BIN)/python tests/clients/table.py
 
 check: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

@@ -1,0 +1,68 @@
+"""A whole service for each client: real HTTP, a running supervisor, the tests' engine and trainer."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from clients.drive import HELD_EPOCHS
+from fakes import ScriptedExecutor, train_well
+from luthier.core.states import RunState
+from luthier.run_directory import RESULT_COLUMNS, RunDirectory, Started, Succeeded
+from luthier.service.context import Context
+from luthier.service.serving import Serving
+from luthier.service.supervisor import Supervisor
+
+RESULTS = f"""\
+{",".join(RESULT_COLUMNS)}
+1,2.5,0.4,2.6,0.4,,
+2,2.0,0.5,2.1,0.5,2.2,0.5
+3,1.5,0.6,1.6,0.6,,
+4,1.0,0.7,1.1,0.7,1.2,0.7
+"""
+
+
+class HoldingExecutor(ScriptedExecutor):
+    """Trains at once, but for jobs of HELD_EPOCHS: those run until they are cancelled or asked to pause."""
+
+    def __init__(self) -> None:
+        super().__init__(_train_or_begin)
+        self._held: dict[str, RunDirectory] = {}
+
+    def start(self, run: Path) -> str:
+        handle = super().start(run)
+        directory = RunDirectory(run)
+        if not any(isinstance(event, Succeeded) for event, _ in directory.tail()):
+            self._held[handle] = directory
+            self.alive.add(handle)
+        return handle
+
+    def look(self, handle: str) -> RunState:
+        if handle in self._held and self._held[handle].pause.exists():
+            self.alive.discard(handle)
+        return super().look(handle)
+
+
+def _train_or_begin(run: RunDirectory) -> None:
+    if run.read_spec().n_epochs != HELD_EPOCHS:
+        train_well(run, at=time.time() - 10)
+        run.results.write_text(RESULTS)
+    elif not any(True for _ in run.tail()):
+        run.append(Started(at=time.time(), n_steps=4, n_examples=10, n_tokens=100, supervised_tokens=40))
+
+
+@pytest.fixture
+def context(context: Context) -> Context:
+    """The real clock: the supervisor looks at it many times a second, and would have a made one run through days."""
+    return dataclasses.replace(context, now=lambda: datetime.now(UTC))
+
+
+@pytest.fixture
+def running_url(url: str, context: Context, serving: Serving) -> Iterator[str]:
+    supervisor = Supervisor(context, HoldingExecutor(), serving, tick_s=0.05)
+    supervisor.start()
+    yield url
+    supervisor.stop()

@@ -1,0 +1,91 @@
+"""What is known not to hold, by name: routes that Luthier has not yet, and faults of clients that no server can mend.
+
+Each entry is held both ways: an operation that fails without standing here is a surprise, and so is one that stands
+here and works. To lift a mark, take its entry out.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+OK = "ok"
+ABSENT = "not in this client"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Patterns of client, scope and operation; a piece of the outcome that is expected; why it is so."""
+
+    client: str
+    scope: str
+    operation: str
+    outcome: str
+    why: str
+
+
+MISSING: list[Known] = []
+"""Routes that are still to come: none."""
+
+QUIRKS = [
+    Known(
+        "openai-1.109.1 command line",
+        "*",
+        "files.retrieve",
+        "CLIFileCreateArgs",
+        "`openai api files.retrieve` asks for the arguments of files.create and sends nothing",
+    ),
+    Known(
+        "openai-1.109.1 command line",
+        "*",
+        "files.delete",
+        "CLIFileCreateArgs",
+        "`openai api files.delete` asks for the arguments of files.create and sends nothing",
+    ),
+    Known(
+        "llama-index",
+        "OpenAIFinetuneEngine",
+        "chat",
+        "Unknown model",
+        "llama-index's OpenAI class knows the context length of OpenAI's own model names alone and sends nothing for "
+        "any other; use its OpenAILike with the tuned model's name",
+    ),
+    Known(
+        "instructor",
+        "command line",
+        "files download",
+        "download",
+        "`instructor files download` calls a method that the SDK lost in 1.0, and sends nothing",
+    ),
+    Known(
+        "wandb",
+        "*",
+        "sync",
+        "Cannot use artifact when in offline mode",
+        "WandbLogger.sync links data sets to its run, which wandb cannot offline; pass `log_datasets=False` there",
+    ),
+]
+"""Faults of the clients themselves; the request never leaves them."""
+
+
+def known(client: str, scope: str, operation: str) -> Known | None:
+    for entry in [*MISSING, *QUIRKS]:
+        if fnmatch(client, entry.client) and fnmatch(scope, entry.scope) and fnmatch(operation, entry.operation):
+            return entry
+    return None
+
+
+def surprises(client: str, outcomes: dict[str, dict[str, str]]) -> list[str]:
+    """Every operation whose outcome is not the expected one."""
+    found = []
+    for scope, operations in outcomes.items():
+        for operation, outcome in operations.items():
+            entry = known(client, scope, operation)
+            match (outcome, entry):
+                case ("not in this client", _) | ("ok", None):
+                    pass
+                case ("ok", Known(why=why)):
+                    found.append(f"{scope}: {operation}: works now; take it out of expected.py ({why})")
+                case (_, None):
+                    found.append(f"{scope}: {operation}: {outcome}")
+                case (_, Known(outcome=piece)) if piece not in outcome:
+                    found.append(f"{scope}: {operation}: not as expected.py says: {outcome}")
+    return found

@@ -1,0 +1,56 @@
+"""The lists of packages and of known exceptions, held without bringing any client."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from clients import environments, expected
+from clients.test_clients import PROGRAMS
+
+GIGABYTES = {"torch", "transformers", "sentence-transformers", "scipy"}
+
+
+@pytest.mark.parametrize("path", sorted(environments.LISTS.glob("*.txt")), ids=lambda path: path.stem)
+def test_list_pins_and_hashes_every_package_and_drags_no_gigabytes(path: Path) -> None:
+    entries = [entry for entry in re.split(r"\n(?=\S)", path.read_text()) if entry.strip()]
+    for entry in entries:
+        assert re.match(r"[a-z0-9.-]+==\S+", entry), entry[:60]
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry[:60]
+    assert not {entry.partition("==")[0] for entry in entries} & GIGABYTES
+    assert "://" not in path.read_text()
+
+
+def test_node_list_has_a_hash_for_every_package_and_names_no_host() -> None:
+    text = (environments.LISTS / environments.NODE_LIST / "package-lock.json").read_text()
+    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
+    assert packages
+    assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
+    assert "://" not in text
+
+
+def test_every_client_has_a_list_and_a_program() -> None:
+    assert {client.removesuffix(" command line") for client in PROGRAMS} == set(environments.names())
+    for program in PROGRAMS.values():
+        assert (Path(__file__).parent / program).exists()
+
+
+@pytest.mark.parametrize(
+    ("operation", "outcome", "surprising"),
+    [
+        ("chat", "ok", False),
+        ("chat", "not in this client", False),
+        ("chat", "NotFoundError: gone", True),
+        ("completions", "NotFoundError: there is no route POST /v1/completions", False),
+        ("completions", "InternalServerError: broke", True),
+        ("completions", "ok", True),
+        ("completions", "not in this client", False),
+    ],
+)
+def test_exception_is_held_both_ways(
+    monkeypatch: pytest.MonkeyPatch, operation: str, outcome: str, surprising: bool
+) -> None:
+    known = expected.Known("openai-*", "*", "completions", "there is no route", "to come")
+    monkeypatch.setattr(expected, "MISSING", [known])
+    assert bool(expected.surprises("openai-3.54.0", {"openai sync": {operation: outcome}})) is surprising

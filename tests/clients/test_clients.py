@@ -1,0 +1,59 @@
+"""Luthier driven by every client that its users have, each in an environment of its own with pinned packages.
+
+`make test-clients` runs these; the outcomes lie in .cache/clients/outcomes, and table.py makes docs/clients.md of them.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clients import environments, expected
+from fakes import BASE, KEY
+from luthier.api import arm
+from luthier.service.keys import DEFAULT_RESOURCE
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
+
+PROGRAMS = {
+    "openai-0.28.1": "drive_legacy.py",
+    "openai-1.3.9": "drive_openai.py",
+    "openai-1.40.0": "drive_openai.py",
+    "openai-1.109.1": "drive_openai.py",
+    "openai-1.109.1 command line": "drive_command_line.py",
+    "openai-2.54.0": "drive_openai.py",
+    "openai-3.54.0": "drive_openai.py",
+    "openai-node": "drive_openai.mjs",
+    "azure-mgmt": "drive_azure_mgmt.py",
+    "langchain": "drive_langchain.py",
+    "llama-index": "drive_llama_index.py",
+    "litellm": "drive_litellm.py",
+    "dspy": "drive_dspy.py",
+    "instructor": "drive_instructor.py",
+    "wandb": "drive_wandb.py",
+}
+HERE = Path(__file__).parent
+OUTCOMES = environments.CACHE / "outcomes"
+
+
+@pytest.mark.parametrize("client", PROGRAMS)
+def test_client_does_all_that_it_can(client: str, running_url: str, tmp_path: Path) -> None:
+    environment, program = client.removesuffix(" command line"), HERE / PROGRAMS[client]
+    OUTCOMES.mkdir(parents=True, exist_ok=True)
+    told = {
+        "LUTHIER_URL": running_url,
+        "LUTHIER_KEY": KEY,
+        "LUTHIER_MODEL": BASE,
+        "LUTHIER_ARM_PATH": arm.path_of(DEFAULT_RESOURCE),
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(HERE),
+        "LUTHIER_OUTCOMES": str(OUTCOMES / f"{client}.json"),
+    }
+    line = environments.command(environment, program)
+    done = subprocess.run(line, env=told, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+    outcomes = json.loads((OUTCOMES / f"{client}.json").read_text())["outcomes"]
+    assert expected.surprises(client, outcomes) == []
