@@ -12,9 +12,13 @@ from clients.drive import HELD_EPOCHS
 from fakes import ScriptedExecutor, train_well
 from luthier.core.states import RunState
 from luthier.run_directory import RESULT_COLUMNS, RunDirectory, Started, Succeeded
+from luthier.service import resources
 from luthier.service.context import Context
 from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
+
+OTHER = "proj_other"
+"""A resource that checkpoints are shared with."""
 
 RESULTS = f"""\
 {",".join(RESULT_COLUMNS)}
@@ -62,6 +66,7 @@ def context(context: Context) -> Context:
 
 @pytest.fixture
 def running_url(url: str, context: Context, serving: Serving) -> Iterator[str]:
+    resources.create(context, OTHER, None, None)
     supervisor = Supervisor(context, HoldingExecutor(), serving, tick_s=0.05)
     supervisor.start()
     yield url

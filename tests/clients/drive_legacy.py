@@ -134,10 +134,11 @@ def main() -> None:
             errors(drive, job, file, api_type)
             if api_type != "open_ai":
                 deployments(drive, job)
-                with drive.step("DELETE job"):
-                    part(openai.FineTuningJob, "delete")(sid=job.id)
             with drive.step("models.delete"):
                 want(openai.Model.delete(sid=job.fine_tuned_model).deleted, "not deleted")
+            if api_type != "open_ai":
+                with drive.step("DELETE job"):
+                    part(openai.FineTuningJob, "delete")(sid=job.id)
             with drive.step("files.delete"):
                 want(openai.File.delete(sid=file.id).deleted, "not deleted")
         if drive.outcomes["(all)"] == "ok":

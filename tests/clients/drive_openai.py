@@ -263,10 +263,6 @@ class Workflow:
                 want(made["id"].startswith("file-"), made)
             except openai.BadRequestError:
                 pass  # a loopback address is not fetched
-        with step("DELETE job"):
-            await got(self.client.delete(f"/fine_tuning/jobs/{self.job_id}", cast_to=object))
-            status, _ = rest("GET", f"/openai/fine_tuning/jobs/{self.job_id}?api-version={API_VERSION}")
-            want(status == 404, status)
         with step("azure_ad_token"):
             kind = openai.AzureOpenAI if self.mode == "sync" else openai.AsyncAzureOpenAI
             os.environ.pop("AZURE_OPENAI_API_KEY", None)
@@ -283,6 +279,11 @@ class Workflow:
             undeploy(self.tag)
         with step("models.delete"):
             want((await got(self.client.models.delete(self.job.fine_tuned_model))).deleted, "not deleted")
+        if self.dialect == "azure":
+            with step("DELETE job"):
+                await got(self.client.delete(f"/fine_tuning/jobs/{self.job_id}", cast_to=type(None)))
+                status, _ = rest("GET", f"/openai/fine_tuning/jobs/{self.job_id}?api-version={API_VERSION}")
+                want(status == 404, status)
         with step("files.delete"):
             want((await got(self.client.files.delete(self.file.id))).deleted, "not deleted")
 
