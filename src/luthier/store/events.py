@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from luthier.core.models import Event
 from luthier.core.states import EventLevel, EventType
@@ -11,7 +11,7 @@ from luthier.store import rows, schema
 
 _events = schema.events
 _columns = [column for column in _events.c if column.name != "seq"]
-_select = select(*_columns)
+_pages = rows.Pages(select(*_columns), _events, _events.c.job_id == bindparam("job_id"))
 
 
 def insert_events(tx: Connection, events: Sequence[Event]) -> None:
@@ -20,14 +20,13 @@ def insert_events(tx: Connection, events: Sequence[Event]) -> None:
 
 
 def list_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
-    found, more = rows.page(tx, _select, _events, _events.c.job_id == job_id, after, limit)
+    found, more = _pages.page(tx, after, limit, job_id=job_id)
     return [_event(row) for row in found], more
 
 
 def list_since(tx: Connection, job_id: str, after: str | None, limit: int) -> list[Event]:
     """Events in the order in which they came, from the one that follows `after`."""
-    scope = _events.c.job_id == job_id
-    found, _ = rows.page(tx, _select, _events, scope, after, limit, ascending=True)
+    found, _ = _pages.page(tx, after, limit, ascending=True, job_id=job_id)
     return [_event(row) for row in found]
 
 

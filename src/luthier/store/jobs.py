@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, TableValuedAlias, func, insert, select, update
+from sqlalchemy import Connection, TableValuedAlias, bindparam, func, insert, select, update
 
 from luthier.core.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from luthier.core.models import Job, JobError
@@ -15,6 +15,10 @@ _jobs = schema.jobs
 _columns = [column for column in _jobs.c if column.name != "seq"]
 _select = select(*_columns)
 _seen = ~_jobs.c.is_deleted
+_of_resource = (_jobs.c.resource_id == bindparam("resource_id")) & _seen
+_one = rows.Read(_select.where(_jobs.c.id == bindparam("job_id"), _of_resource))
+_one_id = rows.Read(select(_jobs.c.id).where(_jobs.c.id == bindparam("job_id"), _of_resource))
+_pages = rows.Pages(_select, _jobs, _of_resource)
 _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
 
 
@@ -25,15 +29,21 @@ def insert_job(tx: Connection, job: Job) -> None:
 
 
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
-    statement = _select.where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id, _seen)
-    row = tx.execute(statement).mappings().first()
+    row = _one.first(tx, job_id=job_id, resource_id=resource_id)
     return None if row is None else _job(row)
+
+
+def exists(tx: Connection, resource_id: str, job_id: str) -> bool:
+    return _one_id.first(tx, job_id=job_id, resource_id=resource_id) is not None
 
 
 def list_page(
     tx: Connection, resource_id: str, after: str | None, limit: int, metadata: Mapping[str, str] | None
 ) -> tuple[list[Job], bool]:
     """One page of the resource's jobs: those with all pairs of `metadata`; None: those that have no metadata at all."""
+    if metadata == {}:
+        found, more = _pages.page(tx, after, limit, resource_id=resource_id)
+        return [_job(row) for row in found], more
     statement = _select
     if metadata is None:
         statement = statement.where(~select(_pairs()).exists())
