@@ -13,8 +13,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.pool import NullPool
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 from luthier.core.errors import NoSpace
 from luthier.store import rows

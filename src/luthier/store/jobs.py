@@ -1,8 +1,9 @@
 """Queries on jobs. `move` is the one place that writes a status."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, TableValuedAlias, bindparam, func, insert, select, update
 
@@ -16,10 +17,22 @@ _columns = [column for column in _jobs.c if column.name != "seq"]
 _select = select(*_columns)
 _seen = ~_jobs.c.is_deleted
 _of_resource = (_jobs.c.resource_id == bindparam("resource_id")) & _seen
-_one = rows.Read(_select.where(_jobs.c.id == bindparam("job_id"), _of_resource))
-_one_id = rows.Read(select(_jobs.c.id).where(_jobs.c.id == bindparam("job_id"), _of_resource))
-_pages = rows.Pages(_select, _jobs, _of_resource)
+_STATUSES = {str(status): status for status in JobStatus}
+_ERROR = [field.name for field in fields(Job)].index("error")
 _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
+
+
+def _job(*values: Any) -> Job:
+    """The columns stand in the order of Job's fields, those of its hyperparameters in their place."""
+    id, resource_id, status, *rest = values
+    row = [id, resource_id, _STATUSES[status], *rest[:5], Hyperparameters(*rest[5:8]), *rest[8:]]
+    row[_ERROR] = rows.error_from_json(row[_ERROR])
+    return Job(*row)
+
+
+_one = rows.Read(_select.where(_jobs.c.id == bindparam("job_id"), _of_resource), _job)
+_one_id = rows.Read(select(_jobs.c.id).where(_jobs.c.id == bindparam("job_id"), _of_resource), str)
+_pages = rows.Pages(_select, _jobs, _of_resource, _job)
 
 
 def insert_job(tx: Connection, job: Job) -> None:
@@ -29,8 +42,7 @@ def insert_job(tx: Connection, job: Job) -> None:
 
 
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
-    row = _one.first(tx, job_id=job_id, resource_id=resource_id)
-    return None if row is None else _job(row)
+    return _one.first(tx, job_id=job_id, resource_id=resource_id)
 
 
 def exists(tx: Connection, resource_id: str, job_id: str) -> bool:
@@ -42,8 +54,7 @@ def list_page(
 ) -> tuple[list[Job], bool]:
     """One page of the resource's jobs: those with all pairs of `metadata`; None: those that have no metadata at all."""
     if metadata == {}:
-        found, more = _pages.page(tx, after, limit, resource_id=resource_id)
-        return [_job(row) for row in found], more
+        return _pages.page(tx, after, limit, resource_id=resource_id)
     statement = _select
     if metadata is None:
         statement = statement.where(~select(_pairs()).exists())
@@ -52,19 +63,19 @@ def list_page(
         statement = statement.where(select(pairs).where(pairs.c.key == key, pairs.c.value == value).exists())
     scope = (_jobs.c.resource_id == resource_id) & _seen
     found, more = rows.page(tx, statement, _jobs, scope, after, limit)
-    return [_job(row) for row in found], more
+    return [_job(*row.values()) for row in found], more
 
 
 def list_open(tx: Connection) -> list[Job]:
     """Every job that is not ended, of all resources, oldest first."""
     statement = _select.where(_jobs.c.status.in_(_OPEN)).order_by(_jobs.c.seq)
-    return [_job(row) for row in tx.execute(statement).mappings()]
+    return [_job(*row) for row in tx.execute(statement)]
 
 
 def list_unreleased(tx: Connection) -> list[Job]:
     """Every ended job whose process and run directory are still to be cleared away."""
     statement = _select.where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
-    return [_job(row) for row in tx.execute(statement).mappings()]
+    return [_job(*row) for row in tx.execute(statement)]
 
 
 def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: object) -> bool:
@@ -120,14 +131,3 @@ def delete(tx: Connection, job_id: str) -> None:
 def _pairs() -> TableValuedAlias:
     """The pairs of a job's metadata as rows: keys are anybody's text, which has no place in a path of JSON."""
     return func.json_each(_jobs.c.extras, "$.metadata").table_valued("key", "value")
-
-
-def _job(row: rows.Row) -> Job:
-    values = dict(row)
-    asked = Hyperparameters(
-        n_epochs=values.pop("n_epochs"),
-        batch_size=values.pop("batch_size"),
-        learning_rate_multiplier=values.pop("learning_rate_multiplier"),
-    )
-    values |= {"status": JobStatus(values["status"]), "error": rows.error_from_json(values["error"])}
-    return Job(hyperparameters=asked, **values)

@@ -1,83 +1,113 @@
 """Values to rows and back: the few shapes that differ between core's nouns and the tables, and paging."""
 
+import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, bindparam, select
+from sqlalchemy import JSON, ColumnElement, Connection, RowMapping, Select, Table, bindparam, select
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.types import TypeEngine
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.json_text import JsonText
 from luthier.core.models import JobError
+from luthier.store import schema
+
+T = TypeVar("T")
 
 Row = RowMapping | Mapping[str, Any]
 """A row by column names. A dict reads faster than SQLAlchemy's own mapping, which looks each name up again."""
 
+_Convert = Callable[[Any], Any]
 _DIALECT = sqlite.dialect(paramstyle="named")
+_DECODER = json.JSONDecoder()
 
 
-class Read:
+class Read(Generic[T]):
     """A SELECT that SQLAlchemy writes once, asked through the driver's own cursor.
 
     For what requests ask all the time: SQLAlchemy's way takes ten times as long as SQLite does. Parameters are
-    `bindparam`s of plain text and numbers; values come back as by SQLAlchemy, converted by their columns' types.
+    `bindparam`s of plain text and numbers; each row is given to `make`, its values converted by their columns' types
+    or by what `converters` name for a column.
     """
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(
+        self, statement: Select[Any], make: Callable[..., T], converters: Mapping[str, _Convert] | None = None
+    ) -> None:
         compiled = statement.compile(dialect=_DIALECT)
-        columns = list(statement.selected_columns)
         self._sql = str(compiled)
         self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
-        self._names = tuple(str(column.key) for column in columns)
-        found = [(place, _converter(column)) for place, column in enumerate(columns)]
-        self._converters = [(self._names[place], convert) for place, convert in found if convert is not None]
+        self._make = make
+        named = converters or {}
+        found = [named.get(str(column.key)) or _converter(column.type) for column in statement.selected_columns]
+        self._converters = [(place, convert) for place, convert in enumerate(found) if convert is not None]
 
-    def all(self, tx: Connection, **values: str | int) -> list[dict[str, Any]]:
-        names, converters = self._names, self._converters
-        found = []
-        for row in driver(tx).execute(self._sql, self._fixed | values):
-            made = dict(zip(names, row, strict=True))
-            for name, convert in converters:
-                made[name] = convert(made[name])
-            found.append(made)
-        return found
+    def all(self, tx: Connection, **values: str | int) -> list[T]:
+        found = driver(tx).execute(self._sql, self._fixed | values).fetchall()
+        columns: list[Iterable[Any]] = list(zip(*found, strict=True))
+        for place, convert in self._converters if found else ():
+            columns[place] = map(convert, columns[place])
+        return list(map(self._make, *columns)) if found else []
 
-    def first(self, tx: Connection, **values: str | int) -> dict[str, Any] | None:
+    def first(self, tx: Connection, **values: str | int) -> T | None:
         return next(iter(self.all(tx, **values)), None)
 
 
-def _converter(column: ColumnElement[Any]) -> Any:
+def _converter(kind: TypeEngine[Any]) -> _Convert | None:
     """What makes the driver's value the column's; None where they are the same."""
-    return column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
+    match kind:
+        case schema.UtcTime():
+            return schema.from_microseconds
+        case JSON():
+            return _from_json
+        case _:
+            return kind.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
 
 
-class Pages:
+def _from_json(value: str | None) -> Any:
+    return None if value is None or value == "null" else {} if value == "{}" else _DECODER.decode(value)
+
+
+def json_text(value: str | None) -> JsonText | None:
+    """A column's JSON object as it stands there."""
+    return None if value is None or value == "null" else JsonText(value)
+
+
+class Pages(Generic[T]):
     """The pages of one list, each statement compiled once. `scope`'s parameters are `bindparam`s; see `page`."""
 
-    def __init__(self, statement: Select[Any], table: Table, scope: ColumnElement[bool]) -> None:
+    def __init__(
+        self,
+        statement: Select[Any],
+        table: Table,
+        scope: ColumnElement[bool],
+        make: Callable[..., T],
+        converters: Mapping[str, _Convert] | None = None,
+    ) -> None:
         seq = table.c.seq
         limited = statement.where(scope).limit(bindparam("row_limit", type_=seq.type))
         cursor: ColumnElement[int] = bindparam("cursor", type_=seq.type)
-        self._cursor = Read(select(seq).where(table.c.id == bindparam("after"), scope))
-        self._newest = Read(limited.order_by(seq.desc()))
-        self._newest_after = Read(limited.where(seq < cursor).order_by(seq.desc()))
-        self._oldest = Read(limited.order_by(seq))
-        self._oldest_after = Read(limited.where(seq > cursor).order_by(seq))
+        self._cursor: Read[int] = Read(select(seq).where(table.c.id == bindparam("after"), scope), int)
+        self._newest = Read(limited.order_by(seq.desc()), make, converters)
+        self._newest_after = Read(limited.where(seq < cursor).order_by(seq.desc()), make, converters)
+        self._oldest = Read(limited.order_by(seq), make, converters)
+        self._oldest_after = Read(limited.where(seq > cursor).order_by(seq), make, converters)
 
     def page(
         self, tx: Connection, after: str | None, limit: int, *, ascending: bool = False, **values: str | int
-    ) -> tuple[list[dict[str, Any]], bool]:
+    ) -> tuple[list[T], bool]:
         """As the function `page`; `values` are the scope's."""
         if after:
-            found = self._cursor.first(tx, after=after, **values)
-            if found is None:
+            seq = self._cursor.first(tx, after=after, **values)
+            if seq is None:
                 raise _invalid_cursor(after)
             read = self._oldest_after if ascending else self._newest_after
-            rows = read.all(tx, cursor=found["seq"], row_limit=limit + 1, **values)
+            found = read.all(tx, cursor=seq, row_limit=limit + 1, **values)
         else:
-            rows = (self._oldest if ascending else self._newest).all(tx, row_limit=limit + 1, **values)
-        return rows[:limit], len(rows) > limit
+            found = (self._oldest if ascending else self._newest).all(tx, row_limit=limit + 1, **values)
+        return found[:limit], len(found) > limit
 
 
 def driver(tx: Connection) -> sqlite3.Connection:
