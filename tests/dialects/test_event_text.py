@@ -16,9 +16,7 @@ TOLD: list[Event] = [
     examples.EVENT,
     replace(examples.EVENT, data=JsonText('{"step": 3, "train_loss": 1.5e-07}')),
     replace(examples.EVENT, data=None, type=EventType.MESSAGE, level=EventLevel.WARNING),
-    replace(
-        examples.EVENT, data=None, level=EventLevel.ERROR, message='"quoted" \\ \n\t\x00\x7f ü 😀 \u2028'
-    ),
+    replace(examples.EVENT, data=None, level=EventLevel.ERROR, message='"quoted" \\ \n\t\x00\x7f ü 😀 \u2028'),
 ]
 
 
