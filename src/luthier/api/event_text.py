@@ -28,5 +28,5 @@ def _event(dialect: Dialect, event: Event) -> str:
     return (
         f'{{"id":{encode_basestring(event.id)},"object":"fine_tuning.job.event","created_at":{unix(event.created_at)},'
         f'"level":"{dialect.levels[event.level]}","message":{encode_basestring(event.message)},'
-        f'"type":"{event.type.value}"{ending}'
+        f'"type":"{event.type!s}"{ending}'
     )
