@@ -5,6 +5,7 @@ machine's speed drifts. Rates are medians of the rounds; a percentile is of all 
 """
 
 import argparse
+import json
 import os
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from bench.wire_client import Connection, Timing, head
 
 PATIENCE_S = 60
 MIB = 2**20
+VARIANTS = 50
+"""Of each route's requests: other jobs, other cursors."""
 BOUNDARY = "bench-boundary-5b1d"
 
 
@@ -32,34 +35,50 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         job = wire_data.fill(folder / "data" / "luthier.db", options.jobs, options.events)
-        paths = {
-            "job get": f"/v1/fine_tuning/jobs/{job}",
-            f"job list, 20 of {options.jobs:,}": "/v1/fine_tuning/jobs?limit=20",
-            f"event page, 20 of {options.events:,}": f"/v1/fine_tuning/jobs/{job}/events?limit=20",
-            f"event page, 100 of {options.events:,}": f"/v1/fine_tuning/jobs/{job}/events?limit=100",
-        }
+        routes = _routes(job, options.jobs, options.events)
         with _service(folder) as (url, ours):
             (folder / "bare").mkdir()
-            for number, path in enumerate(paths.values()):
-                (folder / "bare" / str(number)).write_bytes(_ask(url, path))
+            for route, paths in enumerate(routes.values()):
+                for number, path in enumerate(paths):
+                    (folder / "bare" / f"{route}-{number}").write_bytes(_ask(url, path))
             with _bare(folder / "bare") as (bare_url, bare):
-                _compare_routes(paths, url, bare_url, options)
+                _compare_routes(routes, url, bare_url, options)
                 if options.upload_mib:
                     _compare_uploads(url, ours, bare_url, bare, options)
 
 
-def _compare_routes(paths: dict[str, str], url: str, bare_url: str, options: argparse.Namespace) -> None:
+def _routes(job: str, n_jobs: int, n_events: int) -> dict[str, list[str]]:
+    """Paths of each route, spread over jobs and cursors, so that no answer is asked for twice in a row."""
+    spread = [number * (n_jobs - 1) // VARIANTS for number in range(1, VARIANTS + 1)]
+    cursors = [number * (n_events - 1) // VARIANTS for number in range(1, VARIANTS + 1)]
+    jobs, events = "/v1/fine_tuning/jobs", f"/v1/fine_tuning/jobs/{job}/events"
+    return {
+        "job get": [f"{jobs}/{wire_data.job_id(number)}" for number in spread],
+        f"job list, 20 of {n_jobs:,}": [f"{jobs}?limit=20&after={wire_data.job_id(number)}" for number in spread],
+        **{
+            f"event page, {limit} of {n_events:,}": [
+                f"{events}?limit={limit}&after={wire_data.event_id(number)}" for number in cursors
+            ]
+            for limit in (20, 100)
+        },
+    }
+
+
+def _compare_routes(routes: dict[str, list[str]], url: str, bare_url: str, options: argparse.Namespace) -> None:
     print("| route | requests/s | bare | times the cost | p50 ms | bare | p99 ms | bare |")
     print("|---|---|---|---|---|---|---|---|")
-    for number, (name, path) in enumerate(paths.items()):
-        asked = {url: head("GET", path, wire_data.KEY), bare_url: head("GET", f"/{number}", wire_data.KEY)}
+    for route, (name, paths) in enumerate(routes.items()):
+        asked = {
+            url: [head("GET", path, wire_data.KEY) for path in paths],
+            bare_url: [head("GET", f"/{route}-{number}", wire_data.KEY) for number in range(len(paths))],
+        }
         timings: dict[str, list[Timing]] = {server: [] for server in asked}
-        for server, request in asked.items():
-            wire_client.time_requests(server, request, options.requests // 10 or 1, options.connections)  # warm
+        for server, requests in asked.items():
+            wire_client.time_requests(server, requests, options.requests // 10 or 1, options.connections)  # warm
         for _ in range(options.rounds):
-            for server, request in asked.items():
+            for server, requests in asked.items():
                 timings[server].append(
-                    wire_client.time_requests(server, request, options.requests, options.connections)
+                    wire_client.time_requests(server, requests, options.requests, options.connections)
                 )
         ours, theirs = (_rate(timings[server]) for server in (url, bare_url))
         whole, bare = (_together(timings[server]) for server in (url, bare_url))
@@ -86,14 +105,15 @@ def _compare_uploads(
 
 
 def _upload(url: str, path: str, mib: int) -> float:
-    """MiB/s of one upload, the bytes of which differ from place to place."""
+    """MiB/s of one upload: JSON lines of random text, as the files are that are uploaded."""
     opening = (
         f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--{BOUNDARY}\r\n'
         'content-disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n'
     ).encode()
     ending = f"\r\n--{BOUNDARY}--\r\n".encode()
-    chunk = os.urandom(MIB // 2) + bytes(range(32, 127)) * 5519
-    chunk = chunk[:MIB].ljust(MIB, b"x")
+    rows = (json.dumps({"prompt": os.urandom(150).hex(), "completion": os.urandom(150).hex()}) for _ in range(2000))
+    chunk = "\n".join(rows).encode()[: MIB - 1] + b"\n"
+    assert len(chunk) == MIB
     length = len(opening) + mib * MIB + len(ending)
     request = head(
         "POST",

@@ -1,6 +1,6 @@
 """What the control plane is measured against: routes that return bytes from memory, and one that discards a body.
 
-`python -m bench.wire_bare PORT FOLDER`: each file of FOLDER is a FastAPI route's answer, by its name.
+`python -m bench.wire_bare PORT FOLDER`: a FastAPI route answers with a file of FOLDER, by its name.
 """
 
 import logging
@@ -24,16 +24,14 @@ async def discard(request: Request) -> JSONResponse:
 
 
 def build(folder: Path) -> Starlette:
+    answers = {file.name: file.read_bytes() for file in folder.iterdir()}
     from_memory = FastAPI()
-    for file in folder.iterdir():
-        add(from_memory, file.name, file.read_bytes())
+
+    @from_memory.get("/{name}")
+    def answer(name: str) -> Response:
+        return Response(answers[name], media_type="application/json")
+
     return Starlette(routes=[Route("/discard", discard, methods=["POST"]), Mount("/", from_memory)])
-
-
-def add(app: FastAPI, name: str, content: bytes) -> None:
-    @app.get(f"/{name}")
-    def answer() -> Response:
-        return Response(content, media_type="application/json")
 
 
 if __name__ == "__main__":

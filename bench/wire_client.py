@@ -1,9 +1,10 @@
 """The cheapest honest HTTP client: whole requests over kept connections, each answer timed and read to its end."""
 
+import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -65,13 +66,13 @@ def head(method: str, path: str, key: str, **headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def time_requests(url: str, request: bytes, count: int, connections: int) -> Timing:
-    """Asks `count` times over `connections` at once; every answer must be a 200."""
+def time_requests(url: str, requests: Sequence[bytes], count: int, connections: int) -> Timing:
+    """Asks `count` times over `connections` at once, the requests in turns; every answer must be a 200."""
     each: list[float] = []
 
     def ask_on() -> None:
         connection = Connection(url)
-        for _ in range(count // connections):
+        for request in itertools.islice(itertools.cycle(requests), count // connections):
             started = time.perf_counter()
             status, _body = connection.ask(request)
             each.append(time.perf_counter() - started)

@@ -30,11 +30,19 @@ def fill(path: Path, n_jobs: int, n_events: int) -> str:
     return last
 
 
+def job_id(number: int) -> str:
+    return f"ftjob-{number:032x}"
+
+
+def event_id(number: int) -> str:
+    return f"ftevent-{number:032x}"
+
+
 def _job(number: int) -> Job:
     created = START + timedelta(seconds=number)
-    return replace(examples.JOB, id=f"ftjob-{number:032x}", resource_id=keys.DEFAULT_RESOURCE.id, created_at=created)
+    return replace(examples.JOB, id=job_id(number), resource_id=keys.DEFAULT_RESOURCE.id, created_at=created)
 
 
 def _event(job_id: str, number: int) -> Event:
     created = START + timedelta(seconds=number)
-    return replace(examples.EVENT, id=f"ftevent-{number:032x}", job_id=job_id, created_at=created)
+    return replace(examples.EVENT, id=event_id(number), job_id=job_id, created_at=created)

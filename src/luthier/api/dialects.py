@@ -138,7 +138,7 @@ class Dialect:
                 "type": str(event.type),
             }
         )
-        return shape if event.data is None else shape | {"data": event.data}
+        return shape if event.data is None else shape | {"data": dict(event.data)}
 
     def checkpoint(self, checkpoint: Checkpoint) -> Shape:
         return {

@@ -34,8 +34,11 @@ class HeaderCap:
         await self._app(scope, receive, send)
 
 
-def require_json(request: Request) -> None:
-    """A dependency for every route: one that reads a JSON body takes no body of another kind."""
+async def require_json(request: Request) -> None:
+    """A dependency for every route: one that reads a JSON body takes no body of another kind.
+
+    `async` though it waits for nothing: a plain function would cost a way to a worker thread and back.
+    """
     route = request.scope.get("route")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not isinstance(route, APIRoute) or route.body_field is None or not kind:

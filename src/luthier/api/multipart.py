@@ -101,8 +101,14 @@ def _events(boundary: bytes, chunks: Iterable[bytes]) -> Iterator[_Event]:
             "on_part_end": lambda: found.append(_End()),
         },
     )
-    ended = False
+    ended, in_body, tail = False, False, b""
+    delimiter_bytes = len(b"\r\n--") + len(boundary) + len(b"--")
     for chunk in chunks:
+        if in_body and b"\r" not in tail and b"\r" not in chunk:
+            # A boundary begins with a CR: these are bytes of the part, none of which the parser need look at.
+            yield chunk
+            continue
+        tail = (tail + chunk[-delimiter_bytes:])[-delimiter_bytes:]  # one that has begun may lie in several chunks
         try:
             parser.write(chunk)
         except MultipartParseError as error:
@@ -112,6 +118,7 @@ def _events(boundary: bytes, chunks: Iterable[bytes]) -> Iterator[_Event]:
         while found:
             event = found.popleft()
             ended = isinstance(event, _End)
+            in_body = not ended
             yield event
     if not ended:
         raise _broken("The multipart body ends in the middle of a part; the upload broke off. Send it again.")

@@ -88,7 +88,8 @@ def list_events(
     context: Context, resource_id: str, job_id: str, after: str | None, limit: int
 ) -> tuple[list[Event], bool]:
     with context.database.reading() as tx:
-        _require(tx, resource_id, job_id)
+        if not jobs.exists(tx, resource_id, job_id):
+            raise _not_found(job_id)
         return events.list_page(tx, job_id, after, limit)
 
 
@@ -197,11 +198,15 @@ def message(context: Context, job_id: str, text: str, level: EventLevel = EventL
 def _require(tx: Connection, resource_id: str, job_id: str) -> Job:
     job = jobs.get(tx, resource_id, job_id)
     if job is None:
-        raise NotFound(
-            "job_not_found",
-            f"There is no job {job_id!r} here. GET .../fine_tuning/jobs lists the jobs of this resource.",
-        )
+        raise _not_found(job_id)
     return job
+
+
+def _not_found(job_id: str) -> NotFound:
+    return NotFound(
+        "job_not_found",
+        f"There is no job {job_id!r} here. GET .../fine_tuning/jobs lists the jobs of this resource.",
+    )
 
 
 def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> models.Model:

@@ -1,10 +1,11 @@
 """Queries on jobs. `move` is the one place that writes a status."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, TableValuedAlias, func, insert, select, update
+from sqlalchemy import Connection, TableValuedAlias, bindparam, func, insert, select, update
 
 from luthier.core.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from luthier.core.models import Job, JobError
@@ -15,7 +16,23 @@ _jobs = schema.jobs
 _columns = [column for column in _jobs.c if column.name != "seq"]
 _select = select(*_columns)
 _seen = ~_jobs.c.is_deleted
+_of_resource = (_jobs.c.resource_id == bindparam("resource_id")) & _seen
+_STATUSES = {str(status): status for status in JobStatus}
+_ERROR = [field.name for field in fields(Job)].index("error")
 _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
+
+
+def _job(*values: Any) -> Job:
+    """The columns stand in the order of Job's fields, those of its hyperparameters in their place."""
+    id, resource_id, status, *rest = values
+    row = [id, resource_id, _STATUSES[status], *rest[:5], Hyperparameters(*rest[5:8]), *rest[8:]]
+    row[_ERROR] = rows.error_from_json(row[_ERROR])
+    return Job(*row)
+
+
+_one = rows.Read(_select.where(_jobs.c.id == bindparam("job_id"), _of_resource), _job)
+_one_id = rows.Read(select(_jobs.c.id).where(_jobs.c.id == bindparam("job_id"), _of_resource), str)
+_pages = rows.Pages(_select, _jobs, _of_resource, _job)
 
 
 def insert_job(tx: Connection, job: Job) -> None:
@@ -25,15 +42,19 @@ def insert_job(tx: Connection, job: Job) -> None:
 
 
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
-    statement = _select.where(_jobs.c.id == job_id, _jobs.c.resource_id == resource_id, _seen)
-    row = tx.execute(statement).mappings().first()
-    return None if row is None else _job(row)
+    return _one.first(tx, job_id=job_id, resource_id=resource_id)
+
+
+def exists(tx: Connection, resource_id: str, job_id: str) -> bool:
+    return _one_id.first(tx, job_id=job_id, resource_id=resource_id) is not None
 
 
 def list_page(
     tx: Connection, resource_id: str, after: str | None, limit: int, metadata: Mapping[str, str] | None
 ) -> tuple[list[Job], bool]:
     """One page of the resource's jobs: those with all pairs of `metadata`; None: those that have no metadata at all."""
+    if metadata == {}:
+        return _pages.page(tx, after, limit, resource_id=resource_id)
     statement = _select
     if metadata is None:
         statement = statement.where(~select(_pairs()).exists())
@@ -42,19 +63,19 @@ def list_page(
         statement = statement.where(select(pairs).where(pairs.c.key == key, pairs.c.value == value).exists())
     scope = (_jobs.c.resource_id == resource_id) & _seen
     found, more = rows.page(tx, statement, _jobs, scope, after, limit)
-    return [_job(row) for row in found], more
+    return [_job(*row.values()) for row in found], more
 
 
 def list_open(tx: Connection) -> list[Job]:
     """Every job that is not ended, of all resources, oldest first."""
     statement = _select.where(_jobs.c.status.in_(_OPEN)).order_by(_jobs.c.seq)
-    return [_job(row) for row in tx.execute(statement).mappings()]
+    return [_job(*row) for row in tx.execute(statement)]
 
 
 def list_unreleased(tx: Connection) -> list[Job]:
     """Every ended job whose process and run directory are still to be cleared away."""
     statement = _select.where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
-    return [_job(row) for row in tx.execute(statement).mappings()]
+    return [_job(*row) for row in tx.execute(statement)]
 
 
 def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: object) -> bool:
@@ -110,14 +131,3 @@ def delete(tx: Connection, job_id: str) -> None:
 def _pairs() -> TableValuedAlias:
     """The pairs of a job's metadata as rows: keys are anybody's text, which has no place in a path of JSON."""
     return func.json_each(_jobs.c.extras, "$.metadata").table_valued("key", "value")
-
-
-def _job(row: rows.Row) -> Job:
-    values = dict(row)
-    asked = Hyperparameters(
-        n_epochs=values.pop("n_epochs"),
-        batch_size=values.pop("batch_size"),
-        learning_rate_multiplier=values.pop("learning_rate_multiplier"),
-    )
-    values |= {"status": JobStatus(values["status"]), "error": rows.error_from_json(values["error"])}
-    return Job(hyperparameters=asked, **values)

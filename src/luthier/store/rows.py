@@ -1,16 +1,120 @@
 """Values to rows and back: the few shapes that differ between core's nouns and the tables, and paging."""
 
-from collections.abc import Mapping
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, select
+from sqlalchemy import JSON, ColumnElement, Connection, RowMapping, Select, Table, bindparam, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.types import TypeEngine
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.json_text import JsonText
 from luthier.core.models import JobError
+from luthier.store import schema
+
+T = TypeVar("T")
 
 Row = RowMapping | Mapping[str, Any]
 """A row by column names. A dict reads faster than SQLAlchemy's own mapping, which looks each name up again."""
+
+_Convert = Callable[[Any], Any]
+_DIALECT = sqlite.dialect(paramstyle="named")
+_DECODER = json.JSONDecoder()
+
+
+class Read(Generic[T]):
+    """A SELECT that SQLAlchemy writes once, asked through the driver's own cursor.
+
+    For what requests ask all the time: SQLAlchemy's way takes ten times as long as SQLite does. Parameters are
+    `bindparam`s of plain text and numbers; each row is given to `make`, its values converted by their columns' types
+    or by what `converters` name for a column.
+    """
+
+    def __init__(
+        self, statement: Select[Any], make: Callable[..., T], converters: Mapping[str, _Convert] | None = None
+    ) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        self._sql = str(compiled)
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._make = make
+        named = converters or {}
+        found = [named.get(str(column.key)) or _converter(column.type) for column in statement.selected_columns]
+        self._converters = [(place, convert) for place, convert in enumerate(found) if convert is not None]
+
+    def all(self, tx: Connection, **values: str | int) -> list[T]:
+        found = driver(tx).execute(self._sql, self._fixed | values).fetchall()
+        columns: list[Iterable[Any]] = list(zip(*found, strict=True))
+        for place, convert in self._converters if found else ():
+            columns[place] = map(convert, columns[place])
+        return list(map(self._make, *columns)) if found else []
+
+    def first(self, tx: Connection, **values: str | int) -> T | None:
+        return next(iter(self.all(tx, **values)), None)
+
+
+def _converter(kind: TypeEngine[Any]) -> _Convert | None:
+    """What makes the driver's value the column's; None where they are the same."""
+    match kind:
+        case schema.UtcTime():
+            return schema.from_microseconds
+        case JSON():
+            return _from_json
+        case _:
+            return kind.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
+
+
+def _from_json(value: str | None) -> Any:
+    return None if value is None or value == "null" else {} if value == "{}" else _DECODER.decode(value)
+
+
+def json_text(value: str | None) -> JsonText | None:
+    """A column's JSON object as it stands there."""
+    return None if value is None or value == "null" else JsonText(value)
+
+
+class Pages(Generic[T]):
+    """The pages of one list, each statement compiled once. `scope`'s parameters are `bindparam`s; see `page`."""
+
+    def __init__(
+        self,
+        statement: Select[Any],
+        table: Table,
+        scope: ColumnElement[bool],
+        make: Callable[..., T],
+        converters: Mapping[str, _Convert] | None = None,
+    ) -> None:
+        seq = table.c.seq
+        limited = statement.where(scope).limit(bindparam("row_limit", type_=seq.type))
+        cursor: ColumnElement[int] = bindparam("cursor", type_=seq.type)
+        self._cursor: Read[int] = Read(select(seq).where(table.c.id == bindparam("after"), scope), int)
+        self._newest = Read(limited.order_by(seq.desc()), make, converters)
+        self._newest_after = Read(limited.where(seq < cursor).order_by(seq.desc()), make, converters)
+        self._oldest = Read(limited.order_by(seq), make, converters)
+        self._oldest_after = Read(limited.where(seq > cursor).order_by(seq), make, converters)
+
+    def page(
+        self, tx: Connection, after: str | None, limit: int, *, ascending: bool = False, **values: str | int
+    ) -> tuple[list[T], bool]:
+        """As the function `page`; `values` are the scope's."""
+        if after:
+            seq = self._cursor.first(tx, after=after, **values)
+            if seq is None:
+                raise _invalid_cursor(after)
+            read = self._oldest_after if ascending else self._newest_after
+            found = read.all(tx, cursor=seq, row_limit=limit + 1, **values)
+        else:
+            found = (self._oldest if ascending else self._newest).all(tx, row_limit=limit + 1, **values)
+        return found[:limit], len(found) > limit
+
+
+def driver(tx: Connection) -> sqlite3.Connection:
+    """SQLite's own connection under one of SQLAlchemy's, in the same transaction."""
+    found = tx.connection.dbapi_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
 
 
 def error_to_json(error: JobError | None) -> dict[str, Any] | None:
@@ -38,12 +142,16 @@ def page(
     if after:  # some clients send `after=` for the first page
         seq = tx.execute(select(table.c.seq).where(table.c.id == after, scope)).scalar()
         if seq is None:
-            raise InvalidRequest(
-                "invalid_cursor", f"after={after!r} is no id of this list; pass the id of the last item seen.", "after"
-            )
+            raise _invalid_cursor(after)
         statement = statement.where(table.c.seq > seq if ascending else table.c.seq < seq)
     ordered = statement.where(scope).order_by(table.c.seq if ascending else table.c.seq.desc()).limit(limit + 1)
     result = tx.execute(ordered)
     names = tuple(result.keys())
     rows = [dict(zip(names, row, strict=True)) for row in result]
     return rows[:limit], len(rows) > limit
+
+
+def _invalid_cursor(after: str) -> InvalidRequest:
+    return InvalidRequest(
+        "invalid_cursor", f"after={after!r} is no id of this list; pass the id of the last item seen.", "after"
+    )

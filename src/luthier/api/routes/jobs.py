@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from luthier.api import auth, event_stream
+from luthier.api import auth, event_stream, event_text
 from luthier.api.bodies import JobBody
 from luthier.api.dialects import Dialect
 from luthier.api.services import Services
@@ -81,12 +81,12 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
     @router.post("/fine_tuning/jobs/{job_id}/events", response_model=None)
     def list_events(
         job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20, stream: bool = False
-    ) -> dict[str, Any] | Response:
+    ) -> Response:
         found, more = jobs.list_events(context, caller.resource.id, job_id, after, limit)
         if stream:
             sent = event_stream.events(context, dialect, caller.resource.id, job_id, after)
             return StreamingResponse(sent, media_type="text/event-stream", headers={"cache-control": "no-cache"})
-        return dialect.page([dialect.event(event) for event in found], more)
+        return Response(event_text.page(dialect, found, more), media_type="application/json")
 
     @router.get("/fine_tuning/jobs/{job_id}/checkpoints")
     @router.post("/fine_tuning/jobs/{job_id}/checkpoints")
