@@ -94,7 +94,7 @@ def test_upload_that_the_quota_cannot_take_is_refused_before_a_part_is_sent(
     with pytest.raises(openai.RateLimitError, match=rf"{len(rows.good()):,} are used and {n_bytes:,} more .* Delete"):
         openai_client.uploads.create(bytes=n_bytes, **fields)
     assert openai_client.uploads.cancel(upload.id).status == "cancelled"
-    assert quotas.usages(context, caller.resource.id)[1].current == len(rows.good()), "an upload takes no room by itself"
+    assert quotas.usages(context, caller.resource.id)[1].current == len(rows.good()), "an upload takes no room"
 
 
 def test_import_ends_with_the_reason_where_no_byte_is_left(

@@ -85,5 +85,6 @@ def _exceeded(quota: Quota, state: str, limit: int, remedy: str | None = None) -
     return QuotaExceeded(
         f"{quota}_quota_exceeded",
         f"Quota exceeded: {TITLES[quota]} ({quota}): {state}, the limit of this resource is {limit:,}. "
-        f"{remedy or _REMEDIES[quota]}, or have the operator raise it: luthier resources quota NAME --set {quota}=LIMIT.",
+        f"{remedy or _REMEDIES[quota]}, or have the operator raise it: "
+        f"luthier resources quota NAME --set {quota}=LIMIT.",
     )

@@ -47,7 +47,9 @@ def list_of_job(tx: Connection, job_id: str) -> list[Checkpoint]:
 
 def list_of_resource(tx: Connection, resource_id: str) -> list[Checkpoint]:
     """Its own, its copies, and those that others share with it."""
-    return list_held(tx, resource_id) + _all(tx, _checkpoints.c.id.in_(permissions.checkpoints_shared_with(resource_id)))
+    return list_held(tx, resource_id) + _all(
+        tx, _checkpoints.c.id.in_(permissions.checkpoints_shared_with(resource_id))
+    )
 
 
 def list_held(tx: Connection, resource_id: str) -> list[Checkpoint]:

@@ -31,7 +31,8 @@ def current(tx: Connection, resource_id: str, quota: Quota) -> int:
     usable = (checkpoints.resource_id == resource_id) | checkpoints.id.in_(
         permissions.checkpoints_shared_with(resource_id)
     )
-    tuned = union(select(checkpoints.model).where(usable), select(copies.model).where(copies.resource_id == resource_id))
+    had = copies.resource_id == resource_id
+    tuned = union(select(checkpoints.model).where(usable), select(copies.model).where(had))
     match quota:
         case Quota.FILES:
             statement = select(func.count()).where(files.resource_id == resource_id)
