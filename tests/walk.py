@@ -13,9 +13,15 @@ from luthier.api import permissions
 
 TENANT = frozenset({"subscription", "group", "account", "location"})
 """Parameters that name a resource and no thing in it."""
+ANY = "any"
+"""The parameter of an older path that means nothing: the deployment's name that older SDKs put before everything."""
 NEVER: dict[str, str] = {
     "file_id": "file-" + "0" * 32,
+    "upload_id": "upload_" + "0" * 32,
     "job_id": "ftjob-" + "0" * 32,
+    "checkpoint_id": "ftchkpt-" + "0" * 32,
+    "checkpoint": f"{BASE}.ft-" + "0" * 32 + ":ckpt-step-2",
+    "permission_id": "cp_" + "0" * 32,
     "model_name": f"{BASE}.ft-" + "0" * 32,
     "deployment": "nobody",
     "name": "nobody",
@@ -23,14 +29,20 @@ NEVER: dict[str, str] = {
     "group": "nowhere",
     "account": "nobody",
     "location": "local",
+    ANY: "anything",
 }
 """Per parameter of a path a value of the right form that never was. A new route's parameter needs a line here."""
 BODIES: dict[str, dict[str, Any]] = {
     "/chat/completions": {"model": "nobody", "messages": [{"role": "user", "content": "hi"}]},
+    "/completions": {"model": "nobody", "prompt": "hi"},
     "/deployments/{}": {"sku": {"name": "Standard"}, "properties": {"model": {"name": BASE}}},
+    "/complete": {"part_ids": ["part_" + "0" * 32]},
+    "/permissions": {"project_ids": ["luthier"]},
+    "/copy": {"destinationResourceId": "/subscriptions/s", "region": "r"},
     "/regenerateKey": {"keyName": "Key2"},
 }
 """A good body by the end of a route that needs one and has a parameter."""
+PREVIEW = {"aoai-copy-ft-checkpoints": "preview"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +56,14 @@ class Call:
 
     @property
     def names_a_thing(self) -> bool:
-        return bool(set(self.parameters) - TENANT)
+        return bool(set(self.parameters) - TENANT - {ANY})
 
     @property
     def body(self) -> dict[str, Any] | None:
         plain = re.sub(r"\{[^}]*\}", "{}", self.template)
-        if self.method not in {"POST", "PUT", "PATCH"}:
+        if self.method == "PATCH":
+            return {}
+        if self.method not in {"POST", "PUT"}:
             return None
         return next((body for end, body in BODIES.items() if plain.endswith(end)), None)
 
@@ -62,8 +76,11 @@ class Call:
 
 
 def request(url: str, call: Call, values: Mapping[str, str], key: str | None) -> httpx2.Response:
-    headers = {"api-key": key} if key else {}
-    return _client.request(call.method, url + call.path(values), headers=headers, json=call.body)
+    headers = PREVIEW | ({"api-key": key} if key else {})
+    address = url + call.path(values)
+    if call.template.endswith("/parts"):
+        return _client.request(call.method, address, headers=headers, files={"data": ("part", b"abc")})
+    return _client.request(call.method, address, headers=headers, json=call.body)
 
 
 _client = httpx2.Client(timeout=60)
@@ -71,4 +88,17 @@ _client = httpx2.Client(timeout=60)
 
 
 def calls(app: FastAPI) -> list[Call]:
-    return [Call(method, path) for method, path in permissions.protected(app.routes)]
+    """Every route that needs a key, and every older path that is served as one of them."""
+    routes = [Call(method, path) for method, path in permissions.protected(app.routes)]
+    return routes + _older(routes)
+
+
+def _older(routes: list[Call]) -> list[Call]:
+    found = [Call("GET", "/fine_tuning/jobs/{job_id}/events"), Call("GET", "/fine-tunes/{job_id}/events")]
+    for route in routes:
+        if re.match(r"/openai/(files|uploads|fine_tuning|models)\b", route.template):
+            below = route.template.removeprefix("/openai/")
+            found.append(Call(route.method, f"/openai/deployments/{{{ANY}}}/{below}"))
+        elif re.match(r"/openai/deployments/\{deployment\}/", route.template):
+            found.append(Call(route.method, route.template.replace("/deployments/", "/engines/")))
+    return found

@@ -7,6 +7,10 @@ from openai import AzureOpenAI, OpenAI
 
 import rows
 from fakes import BASE, KEY
+from luthier.core.models import Principal
+from luthier.core.quotas import Quota
+from luthier.service import quotas
+from luthier.service.context import Context
 from luthier.service.supervisor import Supervisor
 
 WANDB = {"type": "wandb", "wandb": {"project": "house", "name": None, "entity": "team", "tags": ["a", "b"]}}
@@ -98,7 +102,8 @@ def post(url: str, file: str, **fields: object) -> httpx2.Response:
     return httpx2.post(f"{url}/v1/fine_tuning/jobs", headers={"api-key": KEY}, json=body)
 
 
-def test_hyperparameters_are_read_in_every_shape(url: str, file: str) -> None:
+def test_hyperparameters_are_read_in_every_shape(url: str, file: str, context: Context, caller: Principal) -> None:
+    quotas.set_limit(context, caller.resource.id, Quota.QUEUED_JOBS, 100)
     for sent, kept in SHAPES:
         method = {"type": "supervised", "supervised": {"hyperparameters": sent}, "dpo": None}
         root: dict[str, object] = {"hyperparameters": sent}

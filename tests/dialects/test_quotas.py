@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import httpx2
 import openai
 import pytest
+import sharing
 from azure.core.credentials import AccessToken
 from azure.mgmt.cognitiveservices import CognitiveServicesManagementClient
 from openai import AzureOpenAI, OpenAI
@@ -73,6 +75,40 @@ def test_bytes_of_all_files_together_have_a_limit(openai_client: OpenAI, limit: 
     openai_client.files.create(file=rows.good(), purpose="fine-tune")
 
 
+@pytest.mark.parametrize("purpose", ["user_data", "fine-tune"])
+def test_upload_that_the_quota_cannot_take_is_refused_before_a_part_is_sent(
+    openai_client: OpenAI, limit: Limit, context: Context, caller: Principal, purpose: Any
+) -> None:
+    fields = {"filename": "a", "mime_type": "text/jsonl", "purpose": purpose}
+    if purpose == "fine-tune":
+        limit(Quota.FILE_BYTES, 400 * 2**20)
+    n_bytes, limited = (2**31, 2**30) if purpose == "user_data" else (500 * 2**20, 400 * 2**20)
+    said = rf"this file has {n_bytes:,}, the limit of this resource is {limited:,}\. Split it .*file_bytes=LIMIT"
+    with pytest.raises(openai.RateLimitError, match=said) as caught:
+        openai_client.uploads.create(bytes=n_bytes, **fields)
+    assert caught.value.code == "file_bytes_quota_exceeded"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    limit(Quota.FILE_BYTES, n_bytes)
+    upload = openai_client.uploads.create(bytes=n_bytes, **fields)
+    openai_client.files.create(file=rows.good(), purpose="fine-tune")
+    with pytest.raises(openai.RateLimitError, match=rf"{len(rows.good()):,} are used and {n_bytes:,} more .* Delete"):
+        openai_client.uploads.create(bytes=n_bytes, **fields)
+    assert openai_client.uploads.cancel(upload.id).status == "cancelled"
+    assert quotas.usages(context, caller.resource.id)[1].current == len(rows.good()), "an upload takes no room"
+
+
+def test_import_ends_with_the_reason_where_no_byte_is_left(
+    url: str, limit: Limit, openai_client: OpenAI, supervisor: Supervisor
+) -> None:
+    openai_client.files.create(file=rows.good(), purpose="fine-tune")
+    body = {"purpose": "fine-tune", "filename": "a", "content_url": "https://nowhere.invalid/a"}
+    made = httpx2.post(f"{url}/v1/files/import", headers={"api-key": KEY}, json=body).json()
+    limit(Quota.FILE_BYTES, 1)
+    supervisor.tick()
+    supervisor.tick_storage()
+    assert openai_client.files.retrieve(made["id"]).status == "error"
+
+
 def test_jobs_in_all_and_jobs_that_wait_have_limits(
     openai_client: OpenAI, limit: Limit, supervisor: Supervisor
 ) -> None:
@@ -134,6 +170,25 @@ def test_deployments_have_limits_and_one_that_is_replaced_counts_once(
     assert put("c", BASE).status_code == 429
     assert put("a", BASE).status_code == 200
     assert put("b", tuned).status_code == 200, "its place is free again"
+
+
+def test_models_of_others_take_a_place_like_ones_own(
+    url: str, limit: Limit, context: Context, supervisor: Supervisor
+) -> None:
+    sharing.add_other(context)
+    job_id, tuned = sharing.train(url, supervisor)
+    head = {"api-key": KEY, "aoai-copy-ft-checkpoints": "preview"}
+    lent = f"{tuned}:ckpt-step-2"
+    shared = f"{url}/v1/fine_tuning/checkpoints/{lent}/permissions"
+    assert httpx2.post(shared, headers=head, json={"project_ids": ["violas"]}).status_code == 200
+    body = {"destinationResourceId": arm.id_of(sharing.OTHER), "region": "here"}
+    copy = f"{url}/openai/v1/fine_tuning/jobs/{job_id}/checkpoints/{tuned}/copy"
+    assert httpx2.post(copy, headers=head, json=body).status_code == 200
+    quotas.set_limit(context, sharing.OTHER.id, Quota.FINE_TUNED_DEPLOYMENTS, 1)
+    for first, second in ((lent, tuned), (tuned, lent)):
+        assert sharing.put(url, sharing.OTHER, "a", first).status_code == 201
+        assert sharing.put(url, sharing.OTHER, "b", second).status_code == 429
+        assert sharing.delete(url, sharing.OTHER, "a") == 200
 
 
 def test_job_with_more_tokens_than_it_may_train_fails_as_soon_as_they_are_counted(

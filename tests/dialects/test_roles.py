@@ -24,14 +24,14 @@ def key_of(context: Context, caller: Principal) -> dict[Role, str]:
 
 def test_every_route_lets_in_exactly_the_roles_with_its_action(app: FastAPI, url: str, key_of: dict[Role, str]) -> None:
     walked = walk.calls(app)
-    assert len(walked) > 60
+    assert len(walked) > 130
     for call in walked:
         action = permissions.action_of(call.method, call.template)
         assert action is not None
         for role, key in key_of.items():
             answer = walk.request(url, call, walk.NEVER, key)
             assert (answer.status_code == 403) is (action not in ACTIONS[role]), (str(call), role, answer.text)
-            if answer.status_code == 403:
+            if answer.status_code == 403 and call.method != "HEAD":
                 message = answer.json()["error"]["message"]
                 assert str(role) in message, call
                 assert str(action) in message, call

@@ -1,8 +1,9 @@
 """The service's own disk is full: a job that cannot begin fails in words, one that has trained waits for room."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from looks import attempts, refreshed
 
@@ -25,12 +26,18 @@ class FullBlobs:
     def put(self, key: str, chunks: Iterable[bytes]) -> Blob:
         raise NoSpace("disk_full", "The disk of the stored files is full.")
 
-    def open(self, key: str) -> Iterator[bytes]:
+    def join(self, key: str, parts: Sequence[str], on_chunk: Callable[[bytes], object]) -> Blob:
+        raise NoSpace("disk_full", "The disk of the stored files is full.")
+
+    def open(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         yield next(self._blobs.open(key))[:100]
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def delete(self, key: str) -> None:
         self._blobs.delete(key)
+
+    def keys(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        return self._blobs.keys(folder)
 
 
 def test_run_directory_that_does_not_fit_fails_the_job_in_words_and_is_gone(

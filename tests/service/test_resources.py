@@ -5,13 +5,14 @@ from sqlalchemy import func, select
 
 import rows
 from fakes import BASE, ScriptedExecutor
+from luthier.api import arm
 from luthier.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 from luthier.core.hyperparameters import Hyperparameters
-from luthier.core.models import Job, Principal, Resource
+from luthier.core.models import Checkpoint, Job, Principal, Resource
 from luthier.core.quotas import Quota
 from luthier.core.roles import Role
-from luthier.core.states import JobStatus
-from luthier.service import deployments, files, keys, quotas, resources
+from luthier.core.states import FilePurpose, JobStatus
+from luthier.service import copies, deployments, files, imports, keys, models, permissions, quotas, resources, uploads
 from luthier.service import jobs as job_service
 from luthier.service.context import Context
 from luthier.service.supervisor import Supervisor
@@ -159,6 +160,80 @@ def test_running_job_of_a_deleted_resource_is_ended_before_its_things_go(
     assert executor.killed == ["fake:1"]
     assert rows_of(context, other[0].id) == 0
     assert not list(context.runs_folder.glob("*"))
+
+
+def tuned(context: Context, resource_id: str, supervisor: Supervisor) -> tuple[Job, Checkpoint]:
+    job = fill(context, resource_id)
+    for _ in range(3):
+        supervisor.tick()
+    done = job_service.get(context, resource_id, job.id)
+    return done, job_service.list_checkpoints(context, resource_id, job.id, None, 1)[0][0]
+
+
+def purge(supervisor: Supervisor) -> None:
+    for _ in range(2):
+        supervisor.tick_deployments()
+        supervisor.tick()
+
+
+def are_there(context: Context, checkpoint_id: str, checkpoint: Checkpoint) -> bool:
+    stored = {key for key, _ in context.blobs.keys("checkpoints")}
+    found = [models.blob_key(checkpoint_id, file) in stored for file in checkpoint.files]
+    assert len(set(found)) == 1
+    return found[0]
+
+
+def test_what_others_share_with_a_deleted_resource_stays_theirs(
+    context: Context, other: tuple[Resource, list[str]], caller: Principal, supervisor: Supervisor
+) -> None:
+    _, checkpoint = tuned(context, caller.resource.id, supervisor)
+    permissions.create(context, caller.resource.id, checkpoint.model, ["other"])
+    assert resources.holdings(context, other[0].id) == {}, "what is lent is not held"
+    fill(context, other[0].id)
+    resources.delete(context, "other", force=True)
+    purge(supervisor)
+    assert rows_of(context, other[0].id) == 0
+    assert are_there(context, checkpoint.id, checkpoint)
+    assert models.get(context, caller.resource.id, checkpoint.model).checkpoint == checkpoint
+
+
+def test_deleted_resource_takes_its_permissions_and_leaves_copies(
+    context: Context, other: tuple[Resource, list[str]], caller: Principal, supervisor: Supervisor
+) -> None:
+    job, checkpoint = tuned(context, other[0].id, supervisor)
+    permissions.create(context, other[0].id, checkpoint.model, ["luthier"])
+    copies.make(context, other[0].id, job.id, checkpoint.id, arm.id_of(caller.resource), "here")
+    resources.delete(context, "other", force=True)
+    purge(supervisor)
+    assert rows_of(context, other[0].id) == 0
+    assert not are_there(context, checkpoint.id, checkpoint)
+    left = models.get(context, caller.resource.id, checkpoint.model).checkpoint
+    assert left is not None
+    assert left.copied_from == checkpoint.id
+    assert are_there(context, left.id, left)
+    resources.create(context, "other", None, None)
+
+
+def test_upload_import_and_hidden_job_go_with_their_resource(
+    context: Context, other: tuple[Resource, list[str]], supervisor: Supervisor, executor: ScriptedExecutor
+) -> None:
+    own = other[0].id
+    request = uploads.UploadRequest("a", FilePurpose.FINE_TUNE, 3, "text/jsonl", None)
+    uploads.add_part(context, own, uploads.create(context, own, request).id, [b"abc"])
+    executor.trainer = lambda run: None
+    executor.alive = {"fake:1"}
+    job = fill(context, own)
+    for _ in range(2):
+        supervisor.tick()
+    job_service.cancel(context, own, job.id)
+    job_service.delete(context, own, job.id)
+    imports.create(context, own, "a", FilePurpose.FINE_TUNE, "https://example.com/a")
+    assert set(resources.holdings(context, own)) == {"files", "file_imports", "jobs", "uploads"}
+    resources.delete(context, "other", force=True)
+    purge(supervisor)
+    assert executor.killed == ["fake:1"]
+    assert rows_of(context, own) == 0
+    assert not [path for path in (context.data_folder / "blobs").rglob("*") if path.is_file()]
 
 
 def test_empty_resource_goes_at_once_and_the_default_one_never(

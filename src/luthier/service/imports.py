@@ -116,7 +116,8 @@ def _run(context: Context, pending: FileImport, stopping: Callable[[], bool]) ->
 
 def _end(context: Context, pending: FileImport, blob: Blob, status: FileStatus, details: str | None) -> None:
     with context.database.writing() as tx:
-        quotas.admit_bytes(tx, pending.resource_id, blob.bytes)
+        if blob.bytes:  # an import that failed must end even where the limit was lowered below what is used
+            quotas.admit_bytes(tx, pending.resource_id, blob.bytes)
         is_there = files.end_import(tx, pending.file_id, status, details, blob.bytes, blob.sha256)
         imports.delete(tx, pending.file_id)
     if not is_there:  # deleted or expired meanwhile

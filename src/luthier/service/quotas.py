@@ -75,13 +75,16 @@ def set_limit(context: Context, resource_id: str, quota: Quota, value: int | Non
 def _admit(tx: Connection, resource_id: str, quota: Quota, more: int) -> None:
     limit = quotas.limit(tx, resource_id, quota)
     used = quotas.current(tx, resource_id, quota)
+    if more > limit > 0 and quota is Quota.FILE_BYTES:
+        raise _exceeded(quota, f"this file has {more:,}", limit, "Split it into smaller files")
     if used + more > limit:
         raise _exceeded(quota, f"{used:,} are used" + (f" and {more:,} more are asked for" if more > 1 else ""), limit)
 
 
-def _exceeded(quota: Quota, state: str, limit: int) -> QuotaExceeded:
+def _exceeded(quota: Quota, state: str, limit: int, remedy: str | None = None) -> QuotaExceeded:
     return QuotaExceeded(
         f"{quota}_quota_exceeded",
         f"Quota exceeded: {TITLES[quota]} ({quota}): {state}, the limit of this resource is {limit:,}. "
-        f"{_REMEDIES[quota]}, or have the operator raise it: luthier resources quota NAME --set {quota}=LIMIT.",
+        f"{remedy or _REMEDIES[quota]}, or have the operator raise it: "
+        f"luthier resources quota NAME --set {quota}=LIMIT.",
     )

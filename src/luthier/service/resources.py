@@ -112,7 +112,7 @@ def _end_jobs(context: Context, resource_id: str) -> bool:
 def _purge(context: Context, serving: Serving, resource_id: str) -> None:
     with context.database.reading() as tx:
         mine = set(file_rows.list_ids(tx, resource_id))
-        tuned = checkpoints.list_of_resource(tx, resource_id)
+        tuned = checkpoints.list_held(tx, resource_id)
         served = deployments.list_all(tx, resource_id)
         parts = uploads.parts_of_resource(tx, resource_id)
     for file_id in mine:
@@ -123,7 +123,7 @@ def _purge(context: Context, serving: Serving, resource_id: str) -> None:
         serving.discard(checkpoint)
         models.delete_bytes(context, checkpoint)
     with context.database.writing() as tx:
-        if set(file_rows.list_ids(tx, resource_id)) - mine or checkpoints.list_of_resource(tx, resource_id) != tuned:
+        if set(file_rows.list_ids(tx, resource_id)) - mine or checkpoints.list_held(tx, resource_id) != tuned:
             return  # a request that was under way has added something: the next pass takes it along
         resources.remove(tx, resource_id)
     logger.info("resource purged id=%s files=%d deployments=%d", resource_id, len(mine), len(served))

@@ -47,9 +47,14 @@ def list_of_job(tx: Connection, job_id: str) -> list[Checkpoint]:
 
 def list_of_resource(tx: Connection, resource_id: str) -> list[Checkpoint]:
     """Its own, its copies, and those that others share with it."""
-    own = _all(tx, _checkpoints.c.resource_id == resource_id)
-    shared = _all(tx, _checkpoints.c.id.in_(permissions.checkpoints_shared_with(resource_id)))
-    return own + copies.list_of_resource(tx, resource_id) + shared
+    return list_held(tx, resource_id) + _all(
+        tx, _checkpoints.c.id.in_(permissions.checkpoints_shared_with(resource_id))
+    )
+
+
+def list_held(tx: Connection, resource_id: str) -> list[Checkpoint]:
+    """Its own and its copies: those whose bytes are the resource's."""
+    return _all(tx, _checkpoints.c.resource_id == resource_id) + copies.list_of_resource(tx, resource_id)
 
 
 def rename(tx: Connection, checkpoint_id: str, model: str) -> None:

@@ -1,10 +1,10 @@
 """Queries on quotas: the limits that an operator has set, and how much of each a resource uses."""
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, union
 
 from luthier.core.quotas import DEFAULTS, Quota
 from luthier.core.states import JobStatus
-from luthier.store import schema
+from luthier.store import permissions, schema
 
 _quotas = schema.quotas
 _WAITING = [JobStatus.VALIDATING_FILES, JobStatus.QUEUED]
@@ -27,14 +27,19 @@ def set_limit(tx: Connection, resource_id: str, quota: Quota, value: int | None)
 def current(tx: Connection, resource_id: str, quota: Quota) -> int:
     """How much of a counted quota the resource uses now."""
     files, jobs, deployments = schema.files.c, schema.jobs.c, schema.deployments.c
-    tuned = select(schema.checkpoints.c.model).where(schema.checkpoints.c.resource_id == resource_id)
+    checkpoints, copies = schema.checkpoints.c, schema.checkpoint_copies.c
+    usable = (checkpoints.resource_id == resource_id) | checkpoints.id.in_(
+        permissions.checkpoints_shared_with(resource_id)
+    )
+    had = copies.resource_id == resource_id
+    tuned = union(select(checkpoints.model).where(usable), select(copies.model).where(had))
     match quota:
         case Quota.FILES:
             statement = select(func.count()).where(files.resource_id == resource_id)
         case Quota.FILE_BYTES:
             statement = select(func.coalesce(func.sum(files.bytes), 0)).where(files.resource_id == resource_id)
         case Quota.JOBS:
-            statement = select(func.count()).where(jobs.resource_id == resource_id)
+            statement = select(func.count()).where(jobs.resource_id == resource_id, jobs.is_deleted.is_(False))
         case Quota.QUEUED_JOBS:
             statement = select(func.count()).where(jobs.resource_id == resource_id, jobs.status.in_(_WAITING))
         case Quota.DEPLOYMENTS:

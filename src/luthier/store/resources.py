@@ -13,6 +13,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -72,10 +73,13 @@ def set_deleted(tx: Connection, resource_id: str, now: datetime) -> None:
 
 
 def holdings(tx: Connection, resource_id: str) -> dict[str, int]:
-    """How many rows of each table belong to the resource, keys and quotas apart; tables without any are left out."""
+    """How many rows of each table belong to the resource; tables without any are left out.
+
+    Keys and quotas are not held, and no permission: another resource gave it.
+    """
     counts = {}
     for table in schema.metadata.sorted_tables:
-        if table not in (_resources, _keys, schema.quotas) and "resource_id" in table.c:
+        if table not in (_resources, _keys, schema.quotas, schema.checkpoint_permissions) and "resource_id" in table.c:
             statement = select(func.count()).select_from(table).where(table.c.resource_id == resource_id)
             counts[table.name] = tx.execute(statement).scalar_one()
     return {name: count for name, count in counts.items() if count}
@@ -127,12 +131,11 @@ def principal_of_key(tx: Connection, sha256: str) -> Principal | None:
 def _belongs(table: Table, resource_id: str) -> ColumnElement[bool]:
     if table is _resources:
         return _resources.c.id == resource_id
-    if "resource_id" in table.c:
-        return table.c.resource_id == resource_id
-    for key in table.foreign_keys:
-        parent = key.column
-        return key.parent.in_(select(parent).where(_belongs(parent.table, resource_id)))
-    return false()
+    # Through any of its keys: a permission goes with the resource that has it, and with the one that gave it.
+    belongs: list[ColumnElement[bool]] = [
+        key.parent.in_(select(key.column).where(_belongs(key.column.table, resource_id))) for key in table.foreign_keys
+    ]
+    return or_(false(), *belongs)
 
 
 def _first(tx: Connection, condition: ColumnElement[bool]) -> Resource | None:
