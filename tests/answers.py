@@ -90,7 +90,8 @@ class Witness:
 
         await self.app(scope, receive, heard)
         if scope["type"] == "http" and status:
-            self._judge(Answer(scope["method"], scope["path"], status, kind, bytes(body)))
+            sent = b"" if scope["method"] == "HEAD" else bytes(body)  # the server keeps it back
+            self._judge(Answer(scope["method"], scope["path"], status, kind, sent))
 
     def _judge(self, answer: Answer) -> None:
         self.judged += 1

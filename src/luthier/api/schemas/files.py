@@ -2,23 +2,40 @@
 
 from luthier.api.dialects import Dialect
 from luthier.api.schemas import json_schema as js
-from luthier.core.states import FilePurpose, FileStatus
+from luthier.core.states import FilePurpose
+from luthier.service.files import MAX_EXPIRY_S
 
-FORM: js.Schema = {
-    "type": "object",
-    "properties": {
-        "purpose": {**js.words([FilePurpose.FINE_TUNE]), "description": "What the file is for."},
+_IMPORT_ERROR = js.thing({"code": js.const("fileImportFailed"), "message": js.TEXT})
+
+
+def form(dialect: Dialect) -> js.Schema:
+    """The form of an upload: `expires_after` in OpenAI's spelling or in A2504's, both its fields or neither."""
+    seconds = {"type": "integer", "minimum": dialect.min_expiry_s, "maximum": MAX_EXPIRY_S}
+    spellings = [("expires_after[anchor]", "expires_after[seconds]"), ("expires_after.anchor", "expires_after.seconds")]
+    properties: js.Schema = {
+        "purpose": {**js.words(sorted(dialect.purposes)), "description": "What the file is for."},
         "file": {
             **js.BYTES,
             "minLength": 1,
             "description": "JSONL, one training example a line, 512 MiB at most. Its filename is kept.",
         },
-    },
-    "required": ["purpose", "file"],
-}
+    }
+    together: dict[str, list[str]] = {}
+    for anchor, after in spellings:
+        properties |= {anchor: js.const("created_at"), after: seconds}
+        together |= {anchor: [after], after: [anchor]}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["purpose", "file"],
+        "dependentRequired": together,
+    }
 
 
 def file(dialect: Dialect) -> js.Schema:
+    explained: dict[str, js.Schema | js.Maybe | js.Optional] = {}
+    if dialect.explains_files:
+        explained["error"] = js.Optional(_IMPORT_ERROR)
     return js.thing(
         {
             "id": js.TEXT,
@@ -27,10 +44,11 @@ def file(dialect: Dialect) -> js.Schema:
             "created_at": js.UNIX,
             "filename": js.TEXT,
             "purpose": js.words(FilePurpose),
-            "status": js.words(FileStatus),
+            "status": js.words(dialect.file_statuses.values()),
             "status_details": js.Optional(js.TEXT),
             "expires_at": js.Optional(js.UNIX),
-        },
+        }
+        | explained,
         dialect.keeps_null,
         "A file that was uploaded, or that a job wrote.",
     )
