@@ -60,7 +60,17 @@ def _checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
 
 Count = Annotated[int | None, BeforeValidator(_auto_or_number)]
 Rate = Annotated[float | None, BeforeValidator(_auto_or_number)]
-Metadata = Annotated[dict[str, str], AfterValidator(_checked_metadata)]
+Metadata = Annotated[
+    dict[str, str],
+    AfterValidator(_checked_metadata),
+    Field(
+        json_schema_extra={
+            "maxProperties": MAX_PAIRS,
+            "propertyNames": {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+            "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_CHARACTERS},
+        }
+    ),
+]
 Word = Annotated[str, Field(max_length=256)]
 
 

@@ -19,12 +19,12 @@ from luthier.api.operations import (
     MULTIPART,
     NOUNS,
     OPERATIONS,
-    SSE,
     Answer,
     One,
     Operation,
     Page,
     Raw,
+    Stream,
 )
 from luthier.api.schemas import examples
 from luthier.api.schemas import json_schema as js
@@ -210,11 +210,11 @@ def _answer(dialect: Dialect | None, answers: Mapping[str, Answer], says: str, h
         "headers": {"x-request-id": request_id} | {name: {"schema": {"type": "string"}} for name in headers},
     }
     if answers:
-        made["content"] = {kind: _content(dialect, kind, answer) for kind, answer in answers.items()}
+        made["content"] = {kind: _content(dialect, answer) for kind, answer in answers.items()}
     return made
 
 
-def _content(dialect: Dialect | None, kind: str, answer: Answer) -> Schema:
+def _content(dialect: Dialect | None, answer: Answer) -> Schema:
     match answer:
         case One(noun):
             example = _example(dialect, noun)
@@ -223,9 +223,17 @@ def _content(dialect: Dialect | None, kind: str, answer: Answer) -> Schema:
             one = _example(dialect, noun)
             example = dialect.page([one], False) if dialect is not None and one is not None else None
             schema = _page(_reference(dialect, noun))
+        case Stream(noun):
+            return {"schema": _stream(_reference(dialect, noun), _reference(dialect, "error"))}
         case Raw(given):
             return {"schema": given}
-    return {"schema": schema} if example is None or kind == SSE else {"schema": schema, "example": example}
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
+
+
+def _stream(item: Schema, error: Schema) -> Schema:
+    """One event of a stream; JSON Schema's own words for a text that is JSON."""
+    piece = js.TEXT | {"contentMediaType": JSON, "contentSchema": js.either(item, error)}
+    return js.thing({"data": piece | {"description": "A piece as JSON; the last one says [DONE]."}})
 
 
 def _example(dialect: Dialect | None, noun: str) -> Schema | None:

@@ -66,7 +66,14 @@ class Raw:
     schema: Schema
 
 
-Answer = One | Page | Raw
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Server-sent events, each with a noun as JSON, or at last an error; then `[DONE]`."""
+
+    noun: str
+
+
+Answer = One | Page | Raw | Stream
 JSON = "application/json"
 SSE = "text/event-stream"
 MULTIPART = "multipart/form-data"
@@ -120,10 +127,9 @@ _PUT_DEPLOYMENT = _gives(
 )
 _EVENTS = Operation(
     "List a job's events, newest first; with stream=true each as it comes, oldest first, until the job has ended",
-    {JSON: Page("event"), SSE: Raw(js.TEXT | {"description": "`data:` with an event each, then `data: [DONE]`."})},
+    {JSON: Page("event"), SSE: Stream("event")},
 )
 _CHECKPOINTS = _gives("List a job's checkpoints, newest first", Page("checkpoint"))
-_PIECES = {SSE: Raw(js.TEXT | {"description": "`data:` with a piece each, then `data: [DONE]`."})}
 _ASKED: dict[str, Any] = {"errors": (404, 503), "headers": RATE_HEADERS}
 _BYTES: dict[str, Answer] = {"application/octet-stream": Raw(js.BYTES), "text/csv": Raw(js.BYTES)}
 _PART_OF_BYTES: dict[str, Any] = {
@@ -139,7 +145,7 @@ _METADATA: Schema = {
     "in": "query",
     "style": "deepObject",
     "explode": True,
-    "schema": js.mapped(js.TEXT),
+    "schema": js.mapped(js.ANY),
     "description": "`metadata[KEY]=VALUE` for each pair that a job must carry; `metadata=null` for jobs without any.",
 }
 
@@ -196,12 +202,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("delete", "/deployments/{name}"): Operation("Delete a deployment; its model stays", {}, status=204),
     ("post", "/chat/completions"): Operation(
         "Ask a model; whole, or with stream=true in pieces",
-        {JSON: One("completion"), **_PIECES},
+        {JSON: One("completion"), SSE: Stream("chunk")},
         example=examples.NEW_CHAT,
         **_ASKED,
     ),
     ("post", "/completions"): Operation(
-        "Continue a text; whole, or with stream=true in pieces", {JSON: One("text_completion"), **_PIECES}, **_ASKED
+        "Continue a text; whole, or with stream=true in pieces",
+        {JSON: One("text_completion"), SSE: Stream("text_completion")},
+        **_ASKED,
     ),
     ("put", _ARM_DEPLOYMENT): _PUT_DEPLOYMENT,
     ("post", _ARM_DEPLOYMENT): _PUT_DEPLOYMENT,

@@ -9,7 +9,7 @@ _IMPORT_ERROR = js.thing({"code": js.const("fileImportFailed"), "message": js.TE
 
 
 def form(dialect: Dialect) -> js.Schema:
-    """The form of an upload: `expires_after` in OpenAI's spelling or in A2504's, both its fields or neither."""
+    """The form of an upload: `expires_after` in OpenAI's spelling or in A2504's, with both of its fields."""
     seconds = {"type": "integer", "minimum": dialect.min_expiry_s, "maximum": MAX_EXPIRY_S}
     spellings = [("expires_after[anchor]", "expires_after[seconds]"), ("expires_after.anchor", "expires_after.seconds")]
     properties: js.Schema = {
@@ -29,6 +29,7 @@ def form(dialect: Dialect) -> js.Schema:
         "properties": properties,
         "required": ["purpose", "file"],
         "dependentRequired": together,
+        "description": "expires_after with brackets or with dots, as the client spells it; not both.",
     }
 
 
