@@ -50,8 +50,6 @@ EXCUSED: tuple[tuple[str, str, str], ...] = (
     ("azure", r'"deprecation" is a required property', "no weights here have a date at which they end"),
     ("openai", r"(first|last)_id: null is not of type", "an empty list of files has no first id to name"),
     ("azure-v1", r"(first|last)_id: null is not of type", "an empty list of files has no first id to name"),
-    ("openai", r'"(refusal|logprobs)" is a required property', "what the tests' engine leaves out"),
-    ("azure", r"azure-inference.*at the top: .*choices", "what the tests' engine leaves out"),
 )
 """Dialect, a finding, why it stands: flaws of the published files, and what no true answer could satisfy."""
 

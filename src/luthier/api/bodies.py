@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from luthier.api import job_fields
-from luthier.api.job_fields import Count, DpoBody, Integrations, Metadata, Rate
+from luthier.api.job_fields import Count, DpoBody, Integrations, Metadata, Rate, Whole
 from luthier.api.words import OPENAI_PURPOSES
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.hyperparameters import Hyperparameters
@@ -49,7 +49,7 @@ class JobBody(_Body):
     suffix: str | None = None
     integrations: Integrations | None = None
     metadata: Metadata | None = None
-    trainingType: str | StrictInt | None = None
+    trainingType: str | Whole | None = None
     prompt_loss_weight: float | None = None
 
     def asked(self) -> Hyperparameters:
@@ -147,7 +147,7 @@ class UploadBody(_Body):
 
     filename: Text
     purpose: Purpose
-    bytes: int = Field(ge=-(2**63), le=2**63 - 1, strict=True)
+    bytes: Whole = Field(ge=-(2**63), le=2**63 - 1)
     mime_type: Text = Field(max_length=255)
     expires_after: ExpiryBody | None = None
 

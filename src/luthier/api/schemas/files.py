@@ -34,25 +34,20 @@ def form(dialect: Dialect) -> js.Schema:
 
 
 def file(dialect: Dialect) -> js.Schema:
-    explained: dict[str, js.Schema | js.Maybe | js.Optional] = {}
+    fields: dict[str, js.Schema | js.Maybe | js.Optional] = {
+        "id": js.TEXT,
+        "object": js.const("file"),
+        "bytes": js.WHOLE,
+        "created_at": js.UNIX,
+        "filename": js.TEXT,
+        "purpose": js.words(FilePurpose),
+        "status": js.words(dialect.file_statuses.values()),
+        "status_details": js.Optional(js.TEXT),
+        "expires_at": js.Optional(js.UNIX),
+    }
     if dialect.explains_files:
-        explained["error"] = js.Optional(_IMPORT_ERROR)
-    return js.thing(
-        {
-            "id": js.TEXT,
-            "object": js.const("file"),
-            "bytes": js.WHOLE,
-            "created_at": js.UNIX,
-            "filename": js.TEXT,
-            "purpose": js.words(FilePurpose),
-            "status": js.words(dialect.file_statuses.values()),
-            "status_details": js.Optional(js.TEXT),
-            "expires_at": js.Optional(js.UNIX),
-        }
-        | explained,
-        dialect.keeps_null,
-        "A file that was uploaded, or that a job wrote.",
-    )
+        fields["error"] = js.Optional(_IMPORT_ERROR)
+    return js.thing(fields, dialect.keeps_null, "A file that was uploaded, or that a job wrote.")
 
 
 def deleted(kind: str) -> js.Schema:
