@@ -233,7 +233,7 @@ def _content(dialect: Dialect | None, answer: Answer) -> Schema:
 def _stream(item: Schema, error: Schema) -> Schema:
     """One event of a stream; JSON Schema's own words for a text that is JSON."""
     piece = js.TEXT | {"contentMediaType": JSON, "contentSchema": js.either(item, error)}
-    return js.thing({"data": piece | {"description": "A piece as JSON; the last one says [DONE]."}})
+    return js.thing({"data": js.either(js.const("[DONE]"), piece)})
 
 
 def _example(dialect: Dialect | None, noun: str) -> Schema | None:
