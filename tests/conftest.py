@@ -143,8 +143,10 @@ def url(
 @pytest.fixture
 def app(url: str, switch: tuple[Switch, str]) -> FastAPI:
     """The application behind `url`, for tests that walk over its routes."""
-    assert isinstance(switch[0].app, FastAPI)
-    return switch[0].app
+    witness = switch[0].app
+    assert isinstance(witness, Witness)
+    assert isinstance(witness.app, FastAPI)
+    return witness.app
 
 
 @pytest.fixture

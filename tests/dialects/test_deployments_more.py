@@ -10,7 +10,8 @@ from test_deployments import KeyCredential
 
 from fakes import BASE, KEY
 from luthier.api import arm
-from luthier.service import deployments
+from luthier.core.quotas import Quota
+from luthier.service import deployments, quotas
 from luthier.service.context import Context
 from luthier.service.deployments import DeploymentRequest
 from luthier.service.keys import DEFAULT_RESOURCE
@@ -84,6 +85,7 @@ def test_skus_of_the_account_and_of_a_deployment(url: str, management: Cognitive
 
 def test_list_goes_on_by_next_link(url: str, context: Context, management: CognitiveServicesManagementClient) -> None:
     names = [f"d{number:03d}" for number in range(101)]
+    quotas.set_limit(context, DEFAULT_RESOURCE.id, Quota.DEPLOYMENTS, len(names))
     for name in names:
         deployments.put(context, DEFAULT_RESOURCE.id, DeploymentRequest(name, BASE, None, "Standard", 1))
     first = call("GET", f"{url}{PATH}").json()
