@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from luthier.api import job_fields
-from luthier.api.job_fields import Count, DpoBody, Integrations, Metadata, Rate
+from luthier.api.job_fields import Count, DpoBody, Integrations, Metadata, Rate, Whole
+from luthier.api.words import OPENAI_PURPOSES
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.hyperparameters import Hyperparameters
+from luthier.service.deployments import MAX_TAG_CHARACTERS, MAX_TAG_KEY_CHARACTERS, MAX_TAGS
 from luthier.service.files import MAX_EXPIRY_S
 
 
@@ -47,7 +49,7 @@ class JobBody(_Body):
     suffix: str | None = None
     integrations: Integrations | None = None
     metadata: Metadata | None = None
-    trainingType: str | StrictInt | None = None
+    trainingType: str | Whole | None = None
     prompt_loss_weight: float | None = None
 
     def asked(self) -> Hyperparameters:
@@ -103,6 +105,20 @@ def _encodable(value: str) -> str:
 Text = Annotated[str, AfterValidator(_encodable)]
 
 
+Purpose = Annotated[Text, Field(json_schema_extra={"enum": sorted(OPENAI_PURPOSES)})]
+"""The purposes of either vendor; what a dialect takes of them, the service checks."""
+Tags = Annotated[
+    dict[str, str],
+    Field(
+        json_schema_extra={
+            "maxProperties": MAX_TAGS,
+            "propertyNames": {"minLength": 1, "maxLength": MAX_TAG_KEY_CHARACTERS},
+            "additionalProperties": {"type": "string", "maxLength": MAX_TAG_CHARACTERS},
+        }
+    ),
+]
+
+
 class ExpiryBody(_Body):
     """`expires_after`: a file ends so many seconds after it was created."""
 
@@ -120,7 +136,7 @@ class ExpiryBody(_Body):
 class ImportBody(_Body):
     """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`)."""
 
-    purpose: Text
+    purpose: Purpose
     filename: Text
     content_url: str = Field(min_length=1)
     expires_after: ExpiryBody | None = None
@@ -130,8 +146,8 @@ class UploadBody(_Body):
     """POST /uploads (A1021 and OpenAI `CreateUploadRequest`)."""
 
     filename: Text
-    purpose: Text
-    bytes: int = Field(ge=-(2**63), le=2**63 - 1, strict=True)
+    purpose: Purpose
+    bytes: Whole = Field(ge=-(2**63), le=2**63 - 1)
     mime_type: Text = Field(max_length=255)
     expires_after: ExpiryBody | None = None
 
@@ -165,7 +181,7 @@ class DeploymentBody(BaseModel):
 
     properties: DeploymentProperties
     sku: SkuBody = SkuBody()
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
 
 
 class SkuPatchBody(BaseModel):
@@ -177,4 +193,4 @@ class DeploymentPatchBody(BaseModel):
     """PATCH .../deployments/{name} (ARM 2024-10-01): what is left out stays as it is."""
 
     sku: SkuPatchBody | None = None
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None

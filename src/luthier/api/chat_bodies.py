@@ -34,6 +34,12 @@ def unless_none(why: str) -> BeforeValidator:
 
 
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+LogitBias = Annotated[
+    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
+    Field(
+        json_schema_extra={"additionalProperties": False}
+    ),  # pydantic says which keys, and not that there are no more
+]
 _Words = Annotated[str, Field(min_length=1)]
 Stop = _Words | Annotated[list[_Words], Field(max_length=4)] | None
 
@@ -58,7 +64,7 @@ class SamplingBody(BaseModel):
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: LogitBias | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_ANSWERS)
     stream: bool | None = None
     stream_options: StreamOptions | None = None

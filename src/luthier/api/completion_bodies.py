@@ -5,20 +5,23 @@ from typing import Annotated
 from pydantic import Field
 
 from luthier.api.chat_bodies import MAX_ANSWERS, SamplingBody, unless_none
+from luthier.api.job_fields import Whole
 from luthier.core.errors import InvalidRequest
 from luthier.service.questions import CompletionQuestion
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's and Azure's (contract section 13)."""
 
-_Token = Annotated[int, Field(ge=0, strict=True)]
+_Token = Annotated[Whole, Field(ge=0)]
 _Tokens = Annotated[list[_Token], Field(min_length=1)]
+_Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_ANSWERS)]
+_TokensEach = Annotated[list[_Tokens], Field(min_length=1, max_length=MAX_ANSWERS)]
 
 
 class CompletionBody(SamplingBody):
     """POST /completions."""
 
-    prompt: str | _Tokens | Annotated[list[str] | list[_Tokens], Field(min_length=1, max_length=MAX_ANSWERS)]
+    prompt: str | _Tokens | _Texts | _TokensEach
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     echo: bool | None = None
     best_of: int | None = Field(default=None, ge=1, le=20)

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
 from luthier.core.errors import InvalidRequest, Unsupported
 
@@ -58,9 +58,25 @@ def _checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
     return pairs
 
 
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 5.0 is a whole one too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[StrictInt, BeforeValidator(_whole)]
 Count = Annotated[int | None, BeforeValidator(_auto_or_number)]
 Rate = Annotated[float | None, BeforeValidator(_auto_or_number)]
-Metadata = Annotated[dict[str, str], AfterValidator(_checked_metadata)]
+Metadata = Annotated[
+    dict[str, str],
+    AfterValidator(_checked_metadata),
+    Field(
+        json_schema_extra={
+            "maxProperties": MAX_PAIRS,
+            "propertyNames": {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+            "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_CHARACTERS},
+        }
+    ),
+]
 Word = Annotated[str, Field(max_length=256)]
 
 

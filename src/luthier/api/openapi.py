@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,7 +13,19 @@ from starlette.staticfiles import StaticFiles
 from luthier.api import arm, dialects
 from luthier.api.auth import VERSION
 from luthier.api.dialects import Dialect
-from luthier.api.operations import ARM_NOUNS, JSON, NOUNS, OPERATIONS, SSE, Answer, One, Operation, Page, Raw
+from luthier.api.operations import (
+    ARM_NOUNS,
+    JSON,
+    MULTIPART,
+    NOUNS,
+    OPERATIONS,
+    Answer,
+    One,
+    Operation,
+    Page,
+    Raw,
+    Stream,
+)
 from luthier.api.schemas import examples
 from luthier.api.schemas import json_schema as js
 from luthier.api.schemas.json_schema import Schema
@@ -42,6 +54,7 @@ _STATUS_TEXT = {
     503: "Cannot be done right now; the same request may succeed later",
     507: "A disk is full",
 }
+_ERROR_HEADERS = {416: ("Content-Range",), 429: ("retry-after", "retry-after-ms")}
 
 
 def add(app: FastAPI) -> None:
@@ -132,12 +145,13 @@ def _exact(schema: Any) -> Any:
 def _describe(described: Schema, path: str, method: str, row: Operation) -> None:
     dialect = None if path.startswith(arm.PREFIX) else dialects.of_path(path)
     described["summary"] = row.says
-    parameters = described.setdefault("parameters", [])
+    own = {parameter["name"] for parameter in row.parameters}
+    parameters = [one for one in described.get("parameters", []) if one["name"] not in own] + list(row.parameters)
+    described["parameters"] = parameters
     known = {parameter["name"] for parameter in parameters}
     parameters += [_path_parameter(name) for name in re.findall(r"\{(\w+)\}", path) if name not in known]
-    if row.body is not None:
-        content = {kind: {"schema": schema} for kind, schema in row.body.items()}
-        described["requestBody"] = {"required": True, "content": content}
+    if row.form is not None and dialect is not None:
+        described["requestBody"] = {"required": True, "content": {MULTIPART: {"schema": row.form(dialect)}}}
     elif row.example is not None and "requestBody" in described:
         described["requestBody"]["content"][JSON]["example"] = row.example
     if row.needs_key:
@@ -166,14 +180,15 @@ def _version(dialect: Dialect | None) -> Schema:
 
 def _responses(dialect: Dialect | None, path: str, method: str, row: Operation, has_body: bool) -> Schema:
     status = dialect.created_status if row.creates and dialect is not None else row.status
-    found = {str(status): _answer(dialect, row.answers, row.says)}
+    found = {str(status): _answer(dialect, row.answers, row.says, row.headers)}
     if row.creates and dialect is not None and dialect.sends_location:
         found[str(status)]["headers"]["Location"] = {"schema": {"type": "string"}, "required": True}
-    for code, answer in (row.also or {}).items():
-        found[str(code)] = _answer(dialect, {} if answer == Raw(None) else {JSON: answer}, row.says)
+    for code, answers in (row.also or {}).items():
+        headers = (*row.headers, "Content-Range") if code == 206 else row.headers
+        found[str(code)] = _answer(dialect, answers, row.says, headers)
+    said: dict[str, Answer] = {} if method == "head" else {JSON: One("error")}
     for code in _error_statuses(path, method, row, has_body):
-        failed = _answer(dialect, {JSON: One("error")}, _STATUS_TEXT[code])
-        found.setdefault(str(code), failed)
+        found[str(code)] = _answer(dialect, said, _STATUS_TEXT[code], _ERROR_HEADERS.get(code, ()))
     return dict(sorted(found.items()))
 
 
@@ -183,24 +198,23 @@ def _error_statuses(path: str, method: str, row: Operation, has_body: bool) -> s
     found = {400, 401, 403, 429, 500, *row.errors}
     if "{" in path:
         found.add(404)
-    if method != "get":
+    if method not in ("get", "head"):
         found |= {409, 413, 507}
     return found | {415} if has_body else found
 
 
-def _answer(dialect: Dialect | None, answers: Any, says: str) -> Schema:
+def _answer(dialect: Dialect | None, answers: Mapping[str, Answer], says: str, headers: tuple[str, ...] = ()) -> Schema:
+    request_id = {"schema": {"type": "string"}, "description": "Stands in the log.", "required": True}
     made: Schema = {
         "description": says,
-        "headers": {
-            "x-request-id": {"schema": {"type": "string"}, "description": "Stands in the log.", "required": True}
-        },
+        "headers": {"x-request-id": request_id} | {name: {"schema": {"type": "string"}} for name in headers},
     }
     if answers:
-        made["content"] = {kind: _content(dialect, kind, answer) for kind, answer in answers.items()}
+        made["content"] = {kind: _content(dialect, answer) for kind, answer in answers.items()}
     return made
 
 
-def _content(dialect: Dialect | None, kind: str, answer: Answer) -> Schema:
+def _content(dialect: Dialect | None, answer: Answer) -> Schema:
     match answer:
         case One(noun):
             example = _example(dialect, noun)
@@ -209,10 +223,17 @@ def _content(dialect: Dialect | None, kind: str, answer: Answer) -> Schema:
             one = _example(dialect, noun)
             example = dialect.page([one], False) if dialect is not None and one is not None else None
             schema = _page(_reference(dialect, noun))
+        case Stream(noun):
+            return {"schema": _stream(_reference(dialect, noun), _reference(dialect, "error"))}
         case Raw(given):
-            assert given is not None
             return {"schema": given}
-    return {"schema": schema} if example is None or kind == SSE else {"schema": schema, "example": example}
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
+
+
+def _stream(item: Schema, error: Schema) -> Schema:
+    """One event of a stream; JSON Schema's own words for a text that is JSON."""
+    piece = js.TEXT | {"contentMediaType": JSON, "contentSchema": js.either(item, error)}
+    return js.thing({"data": js.either(js.const("[DONE]"), piece)})
 
 
 def _example(dialect: Dialect | None, noun: str) -> Schema | None:

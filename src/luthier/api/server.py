@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from luthier import __version__
@@ -122,14 +122,17 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods that some route of this path takes: the first route that has the path knows only its own."""
-    routes, asked = request.app.routes, request.scope
+    """The methods of the routes that name this path most closely: the first that has it knows only its own."""
+    asked = request.scope
     shape = {"type": "http", "path": asked["path"], "root_path": asked.get("root_path", ""), "headers": []}
-    return [
-        method
+    found = [
+        (method, route.path.count("{"))
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-        if any(route.matches(shape | {"method": method})[0] is Match.FULL for route in routes)
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(shape | {"method": method})[0] is Match.FULL
     ]
+    least = min((parameters for _, parameters in found), default=0)
+    return list(dict.fromkeys(method for method, parameters in found if parameters == least))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -98,14 +98,18 @@ def _receive(request: Request, dialect: Dialect, services: Services, resource_id
 
 def _expiry(fields: dict[str, str], dialect: Dialect) -> int | None:
     """Seconds of `expires_after`, in OpenAI's spelling with brackets or in A2504's with dots. Raises InvalidRequest."""
-    found = {
-        name: next((fields[key] for key in (f"expires_after[{name}]", f"expires_after.{name}") if key in fields), None)
-        for name in ("anchor", "seconds")
+    sent = {
+        spelling: {name: fields[key] for name in ("anchor", "seconds") if (key := spelling.format(name)) in fields}
+        for spelling in ("expires_after[{}]", "expires_after.{}")
     }
-    if found == {"anchor": None, "seconds": None}:
+    bracketed, dotted = sent.values()
+    if not bracketed and not dotted:
         return None
+    if bracketed and dotted:
+        text = "expires_after is sent with brackets and with dots; send it once."
+        raise InvalidRequest("invalid_expires_after", text, "expires_after")
     try:
-        body = ExpiryBody.model_validate(found)
+        body = ExpiryBody.model_validate(bracketed or dotted)
     except ValidationError as error:
         text = "expires_after needs expires_after[anchor]=created_at and expires_after[seconds]=a whole number."
         raise InvalidRequest("invalid_expires_after", text, "expires_after") from error

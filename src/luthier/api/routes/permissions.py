@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from luthier.api import auth
 from luthier.api.dialects import Dialect, Shape, unix
@@ -18,7 +18,7 @@ _PATH = "/fine_tuning/checkpoints/{checkpoint}/permissions"
 class PermissionsBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    project_ids: list[str]
+    project_ids: list[str] = Field(json_schema_extra={"minItems": 1, "maxItems": permissions.MAX_PROJECTS})
 
 
 def add(router: APIRouter, dialect: Dialect, services: Services) -> None:

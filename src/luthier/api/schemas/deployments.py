@@ -1,5 +1,6 @@
-"""Deployments as Azure Resource Manager shows them."""
+"""Deployments as Azure Resource Manager shows them, and as the data plane of 2022-12-01 does."""
 
+from luthier.api.dialects import Dialect
 from luthier.api.schemas import json_schema as js
 from luthier.core.states import DeploymentState
 
@@ -34,6 +35,24 @@ def deployment() -> js.Schema:
             "tags": js.Optional(js.mapped(js.TEXT)),
         },
         says="A named, answering model.",
+    )
+
+
+def data_plane_deployment(_: Dialect) -> js.Schema:
+    scale = js.thing({"scale_type": js.words(["standard", "manual"]), "capacity": js.Optional(js.WHOLE)})
+    return js.thing(
+        {
+            "object": js.const("deployment"),
+            "id": js.TEXT,
+            "status": js.words(["running", "succeeded", "failed"]),
+            "model": js.TEXT,
+            "owner": js.const("organization-owner"),
+            "created_at": js.UNIX,
+            "updated_at": js.UNIX,
+            "scale_settings": scale,
+            "error": js.Optional(js.thing({"code": js.TEXT, "message": js.TEXT})),
+        },
+        says="A named, answering model, in the words of api-version 2022-12-01.",
     )
 
 
