@@ -14,9 +14,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from openai import AzureOpenAI, OpenAI
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from answers import Witness
+from asgi_switch import Switch
 from fakes import BASE, KEY, EchoEngine, ScriptedExecutor, agreeing_parity, train_well
 from luthier import blobs, catalog
 from luthier.api import openapi, server
@@ -91,17 +91,6 @@ def serving(context: Context, engine: EchoEngine) -> Serving:
 @pytest.fixture
 def supervisor(context: Context, executor: ScriptedExecutor, serving: Serving) -> Supervisor:
     return Supervisor(context, executor, serving, tick_s=0.01)
-
-
-class Switch:
-    """An ASGI application that is another one in each test: one server then does for all of them."""
-
-    def __init__(self) -> None:
-        self.app: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self.app is not None
-        await self.app(scope, receive, send)
 
 
 @pytest.fixture(scope="session")

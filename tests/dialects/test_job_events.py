@@ -12,7 +12,7 @@ from openai import AzureOpenAI, OpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import rows
-from conftest import Switch
+from asgi_switch import Switch
 from fakes import BASE, KEY, ScriptedExecutor, train_well
 from luthier.api import event_stream
 from luthier.run_directory import Metrics, RunDirectory, Started
