@@ -103,8 +103,8 @@ class Witness:
 def own_faults(document: Schema, answer: Answer) -> Iterator[str]:
     """What our description does not say: the status, the content type, or anything in the body."""
     found = find(document, answer.path)
-    if found is None or answer.method.lower() not in found[1]:
-        return  # an unknown path or method: 404 and 405 have no entry of their own
+    if found is None or answer.method.lower() not in found[1] or answer.status == 431:
+        return  # an unknown path or method, or headers that no path takes: the document says so of all paths at once
     path, methods = found
     responses = methods[answer.method.lower()]["responses"]
     if str(answer.status) not in responses:

@@ -221,7 +221,7 @@ class MortalDatabase(Database):
     """A database whose service dies just before or just after its k-th write."""
 
     def __init__(self, database: Database, write: int, when: str) -> None:
-        self.engine = database.engine
+        super().__init__(database.path)
         self._left, self._when = write, when
 
     @contextmanager

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,26 +105,27 @@ def test_interrupt_saves_and_says_how_to_go_on_and_the_same_command_goes_on(alon
     with subprocess.Popen(
         [sys.executable, "-m", "luthier", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("step "):
-                break
+        run = RunDirectory(tmp_path / "out")
+        while process.poll() is None and not steps(run):
+            time.sleep(0.01)  # the command's own lines come too seldom: the run might be over by the first
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == 1
     assert "The same command again goes on from the last save" in said
-    run = RunDirectory(tmp_path / "out")
     assert not run.is_held()
     with run.lock.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         held = alone(*command)
     assert (held.exit_code, "A trainer is at work" in held.stderr) == (1, True)
-    stopped = [event.step for event, _ in run.tail() if isinstance(event, Metrics)]
-    assert 0 < len(stopped) < 500
+    assert 0 < len(steps(run)) < 500
     done = alone(*command, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["steps"] == 500
-    assert [event.step for event, _ in run.tail() if isinstance(event, Metrics)] == list(range(1, 501))
+    assert steps(run) == list(range(1, 501))
+
+
+def steps(run: RunDirectory) -> list[int]:
+    return [event.step for event, _ in run.tail() if isinstance(event, Metrics)]
 
 
 def test_train_shows_the_trainers_own_verdict(alone: Command, tmp_path: Path) -> None:

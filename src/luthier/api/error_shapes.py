@@ -58,7 +58,9 @@ def azure_error(error: LuthierError) -> Shape:
         shape |= {"target": error.param, "param": error.param}
     if error.details:
         shape["details"] = [
-            {"code": detail.code, "message": detail.message, "target": detail.param} for detail in error.details
+            {"code": code, "message": detail.message, "innererror": {"code": detail.code}}
+            | ({} if detail.param is None else {"target": detail.param})
+            for detail in error.details
         ]
     return {"error": shape}
 

@@ -36,7 +36,7 @@ class Database:
         self._readers = create_engine(self.url, poolclass=NullPool)
         event.listen(self._readers, "connect", _prepare_connection)
         self._idle: deque[Connection] = deque()  # append and pop are atomic
-        self._path = path
+        self.path = path
         self._kept: dict[Hashable, Any] = {}
         self._kept_at = -1
         self._watch: sqlite3.Connection | None = None
@@ -62,7 +62,7 @@ class Database:
         """What is remembered under the name, and holds still; None if nothing. Takes microseconds."""
         with self._watching:
             if self._watch is None:
-                self._watch = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+                self._watch = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
             (version,) = self._watch.execute("PRAGMA data_version").fetchone()
             if version != self._kept_at:
                 self._kept.clear()

@@ -3,8 +3,8 @@
 from luthier.api.dialects import AZURE, AZURE_V1, Dialect
 from luthier.api.schemas import json_schema as js
 
-_DETAIL = js.thing({"code": js.TEXT, "message": js.TEXT, "target": js.or_null(js.TEXT)})
 _INNER = js.thing({"code": js.TEXT | {"description": "The word that programs may test."}})
+_DETAIL = js.thing({"code": js.TEXT, "message": js.TEXT, "innererror": _INNER, "target": js.Optional(js.TEXT)})
 _MESSAGE = js.TEXT | {"description": "What is wrong, where, and what to do."}
 
 
