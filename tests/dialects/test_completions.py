@@ -2,6 +2,7 @@
 
 import json
 
+import httpx2
 import openai
 import pytest
 from openai import AzureOpenAI, OpenAI
@@ -102,3 +103,14 @@ def test_answer_fits_the_published_schema(openai_client: OpenAI) -> None:
     for asked in ({}, {"logprobs": 1, "best_of": 2}):
         raw = openai_client.completions.with_raw_response.create(model=BASE, prompt="x", **asked)
         assert not list(faults(json.loads(raw.text), schema, document))
+
+
+def test_fault_in_a_prompt_of_tokens_is_told_by_its_place_alone(url: str) -> None:
+    """Not by how the parser names the branch of a union that it tried."""
+    body = {"model": BASE, "prompt": [1, -2]}
+    answer = httpx2.post(f"{url}/v1/completions", headers={"authorization": f"Bearer {KEY}"}, json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert "prompt[1]: Input should be greater than or equal to 0" in error["message"]
+    assert not {"str", "function", "list["} & set(error["message"].replace(".", " ").split())
+    assert error["param"] == "prompt"

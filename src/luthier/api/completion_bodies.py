@@ -2,17 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, StrictInt
 
 from luthier.api.chat_bodies import MAX_ANSWERS, SamplingBody, unless_none
-from luthier.api.job_fields import Whole
+from luthier.api.job_fields import whole
 from luthier.core.errors import InvalidRequest
 from luthier.service.questions import CompletionQuestion
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's and Azure's (contract section 13)."""
 
-_Token = Annotated[Whole, Field(ge=0)]
+_Token = Annotated[StrictInt, Field(ge=0), BeforeValidator(whole)]  # in this order the limit stands in the schema
 _Tokens = Annotated[list[_Token], Field(min_length=1)]
 _Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_ANSWERS)]
 _TokensEach = Annotated[list[_Tokens], Field(min_length=1, max_length=MAX_ANSWERS)]

@@ -58,12 +58,12 @@ def _checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
     return pairs
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """JSON knows one kind of number: 5.0 is a whole one too."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[StrictInt, BeforeValidator(_whole)]
+Whole = Annotated[StrictInt, BeforeValidator(whole)]
 Count = Annotated[int | None, BeforeValidator(_auto_or_number)]
 Rate = Annotated[float | None, BeforeValidator(_auto_or_number)]
 Metadata = Annotated[

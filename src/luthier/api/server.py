@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -93,6 +94,10 @@ def answer(scope: Scope, error: LuthierError, status: int | None = None) -> JSON
     return JSONResponse(shape, code, headers)
 
 
+_BRANCH = re.compile(r"(str|int|float|bool)|[\w-]+\[.*\]|(constrained|function|lax-or-strict|nullable)-.*", re.DOTALL)
+"""How pydantic names the branch of a union in the place of a fault: a word of its own, and no part of the body."""
+
+
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LuthierError)
     return answer(request.scope, error)
@@ -148,6 +153,8 @@ async def _on_bug(request: Request, error: Exception) -> Response:
 def _detail(loc: tuple[int | str, ...], message: str, kind: str) -> errors.ErrorDetail:
     path = ""
     for part in loc[1:]:
+        if isinstance(part, str) and _BRANCH.fullmatch(part):
+            continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     match kind:
         case "missing":
