@@ -103,7 +103,11 @@ def test_train_says_what_is_wrong_before_anything_is_loaded(alone: Command, tmp_
 def test_interrupt_saves_and_says_how_to_go_on_and_the_same_command_goes_on(alone: Command, tmp_path: Path) -> None:
     command = (*TRAIN, "--epochs", "50", "--batch-size", "1", "--out", "out")
     with subprocess.Popen(
-        [sys.executable, "-m", "luthier", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "luthier", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         run = RunDirectory(tmp_path / "out")
         while process.poll() is None and not steps(run):
@@ -122,6 +126,11 @@ def test_interrupt_saves_and_says_how_to_go_on_and_the_same_command_goes_on(alon
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["steps"] == 500
     assert steps(run) == list(range(1, 501))
+
+
+def heed_interrupts() -> None:
+    """Tests that run in the background of a shell are started with SIGINT ignored, and so would the command be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def steps(run: RunDirectory) -> list[int]:
