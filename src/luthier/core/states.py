@@ -26,6 +26,13 @@ class UploadStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class Method(StrEnum):
+    """How a job learns from its rows: to write their answers, or to prefer one of two."""
+
+    SUPERVISED = "supervised"
+    DPO = "dpo"
+
+
 class JobStatus(StrEnum):
     """States of a job; `docs/job-states.md` says who sets each."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from luthier.catalog import Ability
 from luthier.data import toolcalls
@@ -20,6 +21,8 @@ _PREFERENCE_KEYS = {
     "non_preferred_completion",
 }
 _VISION_PARTS = {"image_url", "image", "input_image"}
+
+T = TypeVar("T")
 
 
 class Role(StrEnum):
@@ -52,14 +55,14 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    """What a row gave: an Example unless one of its problems is an error."""
+class Parsed(Generic[T]):
+    """What a row gave: an example unless one of its problems is an error."""
 
-    example: Example | None
+    example: T | None
     problems: tuple[Problem, ...]
 
 
-def parse(row: Row, abilities: Set[Ability]) -> Parsed:
+def parse(row: Row, abilities: Set[Ability]) -> Parsed[Example]:
     """Reads one row for a base model with these abilities; never raises for what stands in the row."""
     finder = Finder(row.line)
     example = _example(row.value, abilities, finder)
@@ -72,18 +75,25 @@ def _example(value: Mapping[str, object], abilities: Set[Ability], finder: Finde
         _explain_missing_messages(value, finder)
         return None
     finder.check_keys(value, _ROW_KEYS, "")
-    tools = _tools(value, abilities, finder)
-    raw = value["messages"]
+    tools = read_tools(value, "", abilities, finder)
+    turns = read_turns(value["messages"], "messages", abilities, finder)
+    if turns is not None:
+        _check_learned(turns, finder)
+    return None if turns is None else Example(turns, tools)
+
+
+def read_turns(raw: object, path: str, abilities: Set[Ability], finder: Finder) -> tuple[Message, ...] | None:
+    """The messages of an array, in an order that a chat can have; None after telling the finder why not."""
     if not isinstance(raw, list) or not raw:
         found = "an empty array" if raw == [] else f"a JSON {json_type(raw)}"
-        finder.error("messages", "invalid_messages", f"messages is {found}.", "Give an array of at least one message.")
+        finder.error(path, "invalid_messages", f"{path} is {found}.", "Give an array of at least one message.")
         return None
-    messages = [_message(item, f"messages[{index}]", abilities, finder) for index, item in enumerate(raw)]
+    messages = [_message(item, f"{path}[{index}]", abilities, finder) for index, item in enumerate(raw)]
     whole = tuple(message for message in messages if message is not None)
     if len(whole) < len(messages):
         return None
-    _check_order(whole, finder)
-    return Example(whole, tools)
+    _check_order(whole, path, finder)
+    return whole
 
 
 def _explain_missing_messages(value: Mapping[str, object], finder: Finder) -> None:
@@ -99,7 +109,7 @@ def _explain_missing_messages(value: Mapping[str, object], finder: Finder) -> No
             "",
             "preference_row",
             "the row is a preference pair, but the job's method is supervised.",
-            "Give rows with messages: preference pairs cannot be trained yet.",
+            "Make the job with method dpo, or give rows with messages.",
         )
     else:
         near = any(nearest(key, ("messages",)) for key in value)
@@ -109,23 +119,25 @@ def _explain_missing_messages(value: Mapping[str, object], finder: Finder) -> No
         )
 
 
-def _tools(value: Mapping[str, object], abilities: Set[Ability], finder: Finder) -> tuple[Mapping[str, object], ...]:
+def read_tools(
+    value: Mapping[str, object], within: str, abilities: Set[Ability], finder: Finder
+) -> tuple[Mapping[str, object], ...]:
+    """The tools of an object; `within` leads to it, as in `input.`."""
     parallel = value.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
-        finder.error(
-            "parallel_tool_calls", "invalid_tools", "parallel_tool_calls is no boolean.", "Write true or false."
-        )
+        place = f"{within}parallel_tool_calls"
+        finder.error(place, "invalid_tools", "parallel_tool_calls is no boolean.", "Write true or false.")
     found: list[Mapping[str, object]] = []
     for key in ("tools", "functions"):
         if not value.get(key):
             continue  # an empty list is accepted, as on Azure
         if Ability.TOOLS not in abilities:
-            _refuse_tools(key, finder)
+            _refuse_tools(f"{within}{key}", finder)
             continue
         try:
             found += toolcalls.read_tools(key, value[key])
         except toolcalls.Malformed as error:
-            finder.error(error.path, "invalid_tools", error.message, error.fix)
+            finder.error(f"{within}{error.path}", "invalid_tools", error.message, error.fix)
     return tuple(found)
 
 
@@ -264,7 +276,7 @@ def _part(part: object, role: Role, path: str, abilities: Set[Ability], finder: 
     return ""
 
 
-def _check_order(messages: tuple[Message, ...], finder: Finder) -> None:
+def _check_learned(messages: tuple[Message, ...], finder: Finder) -> None:
     assistants = [message for message in messages if message.role is Role.ASSISTANT]
     if not assistants:
         finder.error(
@@ -277,10 +289,13 @@ def _check_order(messages: tuple[Message, ...], finder: Finder) -> None:
         finder.error(
             "messages", "nothing_to_learn", "every assistant message has weight 0.", "Give at least one weight 1."
         )
+
+
+def _check_order(messages: tuple[Message, ...], path: str, finder: Finder) -> None:
     for index in range(1, len(messages)):
         if messages[index - 1].role is Role.ASSISTANT and messages[index].role is Role.ASSISTANT:
             finder.error(
-                f"messages[{index}].role",
+                f"{path}[{index}].role",
                 "consecutive_assistant_messages",
                 "two assistant messages stand in a row.",
                 "Join them into one, or put the user's turn between them.",

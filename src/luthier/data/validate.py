@@ -1,12 +1,18 @@
 """A whole training or validation file -> Report: every problem in it at once, and how many examples it holds."""
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
+from typing import TypeVar, assert_never
 
 from luthier.catalog import Ability
-from luthier.data import jsonl, messages
-from luthier.data.messages import Example
+from luthier.core.states import Method
+from luthier.data import jsonl, messages, preferences
+from luthier.data.jsonl import Row
+from luthier.data.messages import Example, Parsed
+from luthier.data.preferences import Preference
 from luthier.data.problem import Problem, Severity
+
+T = TypeVar("T")
 
 MIN_TRAINING_EXAMPLES = 10
 MIN_VALIDATION_EXAMPLES = 1
@@ -37,8 +43,13 @@ class InvalidFile(Exception):
         self.report = report
 
 
-def check_file(chunks: Iterable[bytes], abilities: Set[Ability], min_examples: int = MIN_TRAINING_EXAMPLES) -> Report:
-    """Reads the file to its end and reports all problems of all rows."""
+def check_file(
+    chunks: Iterable[bytes],
+    abilities: Set[Ability],
+    min_examples: int = MIN_TRAINING_EXAMPLES,
+    method: Method = Method.SUPERVISED,
+) -> Report:
+    """Reads the file to its end and reports all problems of all rows, read as the method's rows are."""
     tally = _Tally()
     n_lines = n_objects = n_examples = 0
     start = b""
@@ -50,7 +61,7 @@ def check_file(chunks: Iterable[bytes], abilities: Set[Ability], min_examples: i
             tally.add(row)
         else:
             n_objects += 1
-            parsed = messages.parse(row, abilities)
+            parsed = _parse(row, abilities, method)
             n_examples += parsed.example is not None
             for problem in parsed.problems:
                 tally.add(problem)
@@ -65,9 +76,30 @@ def check_file(chunks: Iterable[bytes], abilities: Set[Ability], min_examples: i
 
 def examples(chunks: Iterable[bytes], abilities: Set[Ability]) -> Iterator[tuple[int, Example]]:
     """Yields line number and example of each row, for a file that check_file found valid; InvalidFile at an error."""
+    return _each(chunks, abilities, messages.parse)
+
+
+def pairs(chunks: Iterable[bytes], abilities: Set[Ability]) -> Iterator[tuple[int, Preference]]:
+    """The same for a file of preference pairs."""
+    return _each(chunks, abilities, preferences.parse)
+
+
+def _parse(row: Row, abilities: Set[Ability], method: Method) -> Parsed[Example] | Parsed[Preference]:
+    match method:
+        case Method.SUPERVISED:
+            return messages.parse(row, abilities)
+        case Method.DPO:
+            return preferences.parse(row, abilities)
+        case _:
+            assert_never(method)
+
+
+def _each(
+    chunks: Iterable[bytes], abilities: Set[Ability], parse: Callable[[Row, Set[Ability]], Parsed[T]]
+) -> Iterator[tuple[int, T]]:
     for row in jsonl.rows(chunks):
         problems = (row,) if isinstance(row, Problem) else ()
-        parsed = None if isinstance(row, Problem) else messages.parse(row, abilities)
+        parsed = None if isinstance(row, Problem) else parse(row, abilities)
         if parsed is None or parsed.example is None:
             found = problems if parsed is None else parsed.problems
             raise InvalidFile(Report(found, 0, len(found), 0))
