@@ -1,8 +1,8 @@
 """A whole training or validation file -> Report: every problem in it at once, and how many examples it holds."""
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import TypeVar, assert_never
+from typing import Protocol, TypeVar, assert_never
 
 from luthier.catalog import Ability
 from luthier.core.states import Method
@@ -17,18 +17,26 @@ T = TypeVar("T")
 MIN_TRAINING_EXAMPLES = 10
 MIN_VALIDATION_EXAMPLES = 1
 MAX_LISTED = 1000
+"""So many errors are listed, and so many warnings: those of one kind never crowd out the others."""
 _ROWLESS_LINES = 100
 """After so many lines without one JSON object the file is taken to be of another kind and not read on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found. `problems` lists the first MAX_LISTED; `n_errors` and `n_warnings` count all."""
+    """What was found. `problems` lists the first MAX_LISTED of either severity; `n_errors` and `n_warnings` count all.
+
+    `n_rows` are the lines that are not blank, `bad_rows` those of them with an error, `warned_rows` those with warnings
+    alone.
+    """
 
     problems: tuple[Problem, ...]
     n_examples: int
     n_errors: int
     n_warnings: int
+    n_rows: int = 0
+    bad_rows: int = 0
+    warned_rows: int = 0
 
     @property
     def valid(self) -> bool:
@@ -43,18 +51,29 @@ class InvalidFile(Exception):
         self.report = report
 
 
+class Watcher(Protocol):
+    """Is shown the good rows of a file one by one, and says what only shows when they are seen together."""
+
+    def add(self, line: int, raw: bytes, example: Example | Preference) -> Iterable[Problem]:
+        """Takes a row, and its line as it stands in the file. Its problems may be of earlier rows."""
+        ...
+
+    def finish(self) -> Iterable[Problem]: ...
+
+
 def check_file(
     chunks: Iterable[bytes],
     abilities: Set[Ability],
     min_examples: int = MIN_TRAINING_EXAMPLES,
     method: Method = Method.SUPERVISED,
+    watchers: Sequence[Watcher] = (),
 ) -> Report:
-    """Reads the file to its end and reports all problems of all rows, read as the method's rows are."""
+    """Reads the file to its end, its rows as the method's are; reports their problems, and what the watchers say."""
     tally = _Tally()
-    n_lines = n_objects = n_examples = 0
+    n_objects = n_examples = 0
     start = b""
     for line in jsonl.lines(chunks):
-        n_lines += 1
+        tally.n_rows += 1
         start = start or line.content[:64]
         row = jsonl.parse(line)
         if isinstance(row, Problem):
@@ -62,15 +81,19 @@ def check_file(
         else:
             n_objects += 1
             parsed = _parse(row, abilities, method)
-            n_examples += parsed.example is not None
-            for problem in parsed.problems:
-                tally.add(problem)
-        if n_lines >= _ROWLESS_LINES and n_objects == 0:
+            tally.add_all(parsed.problems)
+            if parsed.example is not None:
+                n_examples += 1
+                for watcher in watchers:
+                    tally.add_all(watcher.add(row.line, line.content, parsed.example))
+        if tally.n_rows >= _ROWLESS_LINES and n_objects == 0:
             break
-    if n_lines and n_objects == 0 and (n_lines > 1 or jsonl.likely_format(start) is not None):
-        return Report((_not_jsonl(start),), 0, 1, 0)
+    if tally.n_rows and n_objects == 0 and (tally.n_rows > 1 or jsonl.likely_format(start) is not None):
+        return Report((_not_jsonl(start),), 0, 1, 0, tally.n_rows, tally.n_rows)
     if n_objects < min_examples:
         tally.add(_too_few(n_objects, min_examples))
+    for watcher in watchers:
+        tally.add_all(watcher.finish())
     return tally.report(n_examples)
 
 
@@ -108,21 +131,38 @@ def _each(
 
 
 class _Tally:
-    """Counts problems and keeps the first of them."""
+    """Counts problems, and the rows that have any; keeps the first of either severity."""
 
     def __init__(self) -> None:
-        self.kept: list[Problem] = []
-        self.counts = {Severity.ERROR: 0, Severity.WARNING: 0}
+        self.n_rows = 0
+        self._kept: dict[Severity, list[Problem]] = {severity: [] for severity in Severity}
+        self._counts = dict.fromkeys(Severity, 0)
+        self._lines: dict[Severity, set[int]] = {severity: set() for severity in Severity}
 
     def add(self, problem: Problem) -> None:
-        self.counts[problem.severity] += 1
-        if len(self.kept) < MAX_LISTED:
-            self.kept.append(problem)
+        self._counts[problem.severity] += 1
+        if problem.line is not None:
+            self._lines[problem.severity].add(problem.line)
+        if len(self._kept[problem.severity]) < MAX_LISTED:
+            self._kept[problem.severity].append(problem)
+
+    def add_all(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.add(problem)
 
     def report(self, n_examples: int) -> Report:
         # Findings about the file as a whole come first: they are the ones to read.
-        ordered = sorted(self.kept, key=lambda problem: problem.line or 0)
-        return Report(tuple(ordered), n_examples, self.counts[Severity.ERROR], self.counts[Severity.WARNING])
+        ordered = sorted((problem for kept in self._kept.values() for problem in kept), key=lambda one: one.line or 0)
+        bad, warned = self._lines[Severity.ERROR], self._lines[Severity.WARNING]
+        return Report(
+            tuple(ordered),
+            n_examples,
+            self._counts[Severity.ERROR],
+            self._counts[Severity.WARNING],
+            self.n_rows,
+            len(bad),
+            len(warned - bad),
+        )
 
 
 def _not_jsonl(start: bytes) -> Problem:

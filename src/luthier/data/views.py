@@ -1,0 +1,73 @@
+"""A row as the checks of a whole file see it: what the model reads, what it learns to write, all of its text."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from luthier.data.messages import Example, Message, Role
+from luthier.data.preferences import Preference
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The last answer that is learned, and all that stands before it; `rejected` is the worse one of a preference."""
+
+    prompt: tuple[Message, ...]
+    answer: tuple[Message, ...]
+    tools: tuple[Mapping[str, object], ...] = ()
+    rejected: tuple[Message, ...] = ()
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt that the row begins with."""
+        first = self.prompt[0] if self.prompt else None
+        return first.content if first is not None and first.role in (Role.SYSTEM, Role.DEVELOPER) else None
+
+    @property
+    def prompt_key(self) -> int:
+        """A number that is equal for equal prompts, tools included; good within this process alone."""
+        tools = repr(self.tools) if self.tools else ""
+        return hash(_text(self.prompt) + tools)
+
+    @property
+    def answer_key(self) -> int:
+        return hash(_text(self.answer))
+
+    @property
+    def rejected_key(self) -> int:
+        return hash(_text(self.rejected))
+
+    def placed(self) -> Iterator[tuple[str, Message]]:
+        """Every message with its path in the row."""
+        if not self.rejected:
+            yield from ((f"messages[{index}]", message) for index, message in enumerate(self.prompt + self.answer))
+            return
+        parts = (("input.messages", self.prompt), ("preferred_output", self.answer))
+        for name, messages in (*parts, ("non_preferred_output", self.rejected)):
+            yield from ((f"{name}[{index}]", message) for index, message in enumerate(messages))
+
+    @property
+    def prompt_characters(self) -> int:
+        return sum(len(message.content) for message in self.prompt)
+
+    @property
+    def answer_characters(self) -> int:
+        return sum(len(message.content) for message in self.answer)
+
+
+def of(example: Example | Preference) -> View:
+    """The view of a row. A supervised one is cut before the last message with weight."""
+    if isinstance(example, Preference):
+        return View(example.messages, example.preferred, example.tools, example.non_preferred)
+    messages = example.messages
+    learned = next(place for place in range(len(messages) - 1, -1, -1) if messages[place].weight)
+    return View(messages[:learned], messages[learned:], example.tools)
+
+
+def _text(messages: tuple[Message, ...]) -> str:
+    """All that distinguishes messages, in one string."""
+    parts: list[str] = []
+    for message in messages:
+        parts += (message.role, message.content)
+        if message.tool_calls or message.tool_call_id or message.name:
+            parts.append(repr((message.tool_calls, message.tool_call_id, message.name)))
+    return "\0".join(parts)
