@@ -58,6 +58,12 @@ def base_folder(folder: Path, seed: int = 0, template: str = TEMPLATE, head_dim:
     return folder
 
 
+def tokenizer_folder(folder: Path, template: str = TEMPLATE) -> Path:
+    """The tokenizer and template alone, in Hugging Face layout. Returns `folder`."""
+    _tokenizer(template).save_pretrained(folder)
+    return folder
+
+
 def _tokenizer(template: str) -> transformers.PreTrainedTokenizerFast:
     backend = tokenizers.Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)

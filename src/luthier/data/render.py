@@ -60,7 +60,7 @@ class Renderer:
 
     def chat_prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
         """The tokens that a served model reads before it writes the next assistant message."""
-        return self._tokenizer.token_ids(self._text(messages, tools, True))
+        return self._tokenizer.token_ids(self.text(messages, tools, True))
 
     def render(self, example: Example) -> tuple[Rendered, ...]:
         """The sequences that teach each learned answer after exactly the prompt that serving gives; or Unrenderable.
@@ -75,7 +75,7 @@ class Renderer:
         for index, message in enumerate(example.messages):
             if message.role is not Role.ASSISTANT or not message.weight:
                 continue
-            prompt_ids, answer_ids = self._turn(example, index)
+            prompt_ids, answer_ids = self._turn_ids(example, index)
             if weights and prompt_ids[: len(token_ids)] != token_ids:
                 sequences.append(_rendered(token_ids, weights))
                 weights = []
@@ -85,17 +85,22 @@ class Renderer:
         sequences.append(_rendered(token_ids, weights))
         return tuple(sequences)
 
-    def _turn(self, example: Example, index: int) -> tuple[list[int], list[int]]:
-        """The prompt of message `index` and what the model has to write there, its end-of-turn token included."""
-        prompt = self._text(example.messages[:index], example.tools, True)
-        whole = self._text(example.messages[: index + 1], example.tools, False)
+    def turn(self, example: Example, index: int) -> tuple[str, str]:
+        """The text of the prompt of message `index`, and all that the template writes behind it. Or Unrenderable."""
+        prompt = self.text(example.messages[:index], example.tools, True)
+        whole = self.text(example.messages[: index + 1], example.tools, False)
         if not whole.startswith(prompt):
             raise Unrenderable(
                 "template_breaks_prefix",
                 f"the base model's chat template changes what stands before messages[{index}] once it is answered.",
                 "Use another order of messages (begin with system or user), or another base model.",
             )
-        answer_ids = self._tokenizer.token_ids(whole[len(prompt) :])
+        return prompt, whole[len(prompt) :]
+
+    def _turn_ids(self, example: Example, index: int) -> tuple[list[int], list[int]]:
+        """The prompt of message `index` and what the model has to write there, its end-of-turn token included."""
+        prompt, answer = self.turn(example, index)
+        answer_ids = self._tokenizer.token_ids(answer)
         ends = [place for place, token in enumerate(answer_ids) if token in self._tokenizer.end_ids]
         if not ends:
             raise Unrenderable(
@@ -106,9 +111,10 @@ class Renderer:
         # What the template writes behind the end token (a newline in ChatML) is never the model's to write.
         return self._tokenizer.token_ids(prompt), answer_ids[: ends[-1] + 1]
 
-    def _text(
+    def text(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]], add_generation_prompt: bool
     ) -> str:
+        """What the chat template makes of messages. Raises Unrenderable where it takes none such."""
         try:
             return self._tokenizer.text(
                 [template_message(message) for message in messages], tools, add_generation_prompt
@@ -123,11 +129,18 @@ class Renderer:
 
     def _check_length(self, n_tokens: int) -> None:
         if n_tokens > self._context_tokens:
-            raise Unrenderable(
-                "too_many_tokens",
-                f"the example has {n_tokens} tokens; the base model reads at most {self._context_tokens}.",
-                "Shorten it or split it. Nothing is ever cut off silently.",
-            )
+            raise too_many_tokens(n_tokens, self._context_tokens)
+
+
+def too_many_tokens(n_tokens: int, context_tokens: int, at_least: bool = False) -> Unrenderable:
+    """What is wrong with an example that the model cannot read whole."""
+    least = "at least " if at_least else ""
+    return Unrenderable(
+        "too_many_tokens",
+        f"the example has {least}{n_tokens:,} tokens; the base model reads at most {context_tokens:,}, so that "
+        f"{least}{n_tokens - context_tokens:,} would be lost.",
+        "Shorten it or split it. Nothing is ever cut off silently.",
+    )
 
 
 def template_message(message: Message) -> dict[str, object]:

@@ -1,0 +1,113 @@
+"""Tokens of a file as the check counts them: the renderer's own numbers, whatever the template and the rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tiny
+from luthier.core.states import Method
+from luthier.data import validate
+from luthier.data.render import Renderer
+from luthier.data.token_counts import TokenCounter
+from luthier.quick_tokenizer import QuickTokenizer
+
+CONTEXT = 512
+FORGETFUL = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message['role'] == 'assistant' and not loop.last %}{{ message['content'][:3] }}"
+    "{% else %}{{ message['content'] }}{% endif %}{{ '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""Drops most of earlier answers, as templates do with reasoning: each answer then needs a sequence of its own."""
+TRIMMING = tiny.TEMPLATE.replace("message['content']", "(message['content'] | trim)")
+TEMPLATES = {"chatml": tiny.TEMPLATE, "forgetful": FORGETFUL, "trimming": TRIMMING}
+TEXT = st.text(st.sampled_from(" \nab1é'<|im_end|>."), max_size=10) | st.sampled_from(["Yes.", " No", "<|im_end|>"])
+TURNS = st.lists(st.tuples(TEXT, TEXT, st.sampled_from([0, 1])), min_size=1, max_size=3)
+
+
+@pytest.fixture(scope="module", params=TEMPLATES)
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> QuickTokenizer:
+    return QuickTokenizer(tiny.tokenizer_folder(tmp_path_factory.mktemp("tokenizer"), TEMPLATES[request.param]))
+
+
+@pytest.fixture(scope="module")
+def chatml(tmp_path_factory: pytest.TempPathFactory) -> QuickTokenizer:
+    return QuickTokenizer(tiny.tokenizer_folder(tmp_path_factory.mktemp("chatml")))
+
+
+def conversation(turns: list[tuple[str, str, int]]) -> bytes:
+    messages: list[dict[str, Any]] = []
+    for asked, told, weight in turns:
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": told, "weight": weight}]
+    messages[-1]["weight"] = 1
+    return json.dumps({"messages": messages}).encode()
+
+
+def count(tokenizer: QuickTokenizer, content: bytes, method: Method = Method.SUPERVISED) -> tuple[Any, validate.Report]:
+    counter = TokenCounter(tokenizer, CONTEXT)
+    report = validate.check_file([content], frozenset(), 1, method, [counter])
+    return counter.statistics(), report
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=st.lists(TURNS, min_size=1, max_size=12))
+def test_counts_are_the_renderers(tokenizer: QuickTokenizer, rows: list[list[tuple[str, str, int]]]) -> None:
+    content = b"\n".join(map(conversation, rows * 12))
+    told, report = count(tokenizer, content)
+    renderer = Renderer(tokenizer, CONTEXT)
+    sequences = [one for _, example in validate.examples([content], frozenset()) for one in renderer.render(example)]
+    assert report.n_errors == 0
+    assert told.tokens.total == sum(len(sequence.token_ids) for sequence in sequences)
+    assert told.supervised.total == sum(sum(map(bool, sequence.loss_weights)) for sequence in sequences)
+
+
+def test_pairs_count_both_outputs_with_the_prompt(chatml: QuickTokenizer) -> None:
+    outputs = {"preferred_output": "Yes", "non_preferred_output": "No, never"}
+    row = {"input": {"messages": [{"role": "user", "content": "Tea?"}]}}
+    row |= {key: [{"role": "assistant", "content": text}] for key, text in outputs.items()}  # type: ignore[misc]
+    told, _ = count(chatml, json.dumps(row).encode(), Method.DPO)
+    prompt = len(chatml.token_ids("<|im_start|>user\nTea?<|im_end|>\n<|im_start|>assistant\n"))
+    answers = [len(chatml.token_ids(text + "<|im_end|>")) for text in outputs.values()]
+    assert (told.tokens.total, told.supervised.total) == (2 * prompt + sum(answers), sum(answers))
+
+
+@pytest.mark.parametrize("words", [600, 60_000])
+def test_row_over_the_context_is_an_error_that_says_how_much_is_lost(chatml: QuickTokenizer, words: int) -> None:
+    rows = [conversation([("Hi", "Yes", 1)]), conversation([("Hi", "a " * words, 1)])]
+    told, report = count(chatml, b"\n".join(rows))
+    (problem,) = report.problems
+    assert (problem.line, problem.path, problem.code) == (2, "messages", "too_many_tokens")
+    assert "reads at most 512" in problem.message
+    assert ("at least" in problem.message) == (words > 600)
+    assert (told.too_long, told.tokens.longest_line) == (1, 1)
+    if words == 600:
+        tokens = len(chatml.token_ids("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n" + "a " * 600)) + 1
+        assert f"{tokens:,} tokens" in problem.message
+        assert f"{tokens - 512:,} would be lost" in problem.message
+
+
+def test_template_that_writes_no_end_is_told_at_its_rows(tmp_path: Path) -> None:
+    endless = QuickTokenizer(tiny.tokenizer_folder(tmp_path, "{% for m in messages %}{{ m['content'] }}{% endfor %}"))
+    told, report = count(endless, conversation([("Hi", "Yes", 1)]))
+    assert [problem.code for problem in report.problems] == ["template_without_end"]
+    assert told.tokens.total == 0
+
+
+def test_template_that_refuses_a_row_is_told(tmp_path: Path) -> None:
+    refusing = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('x') }}{% endif %}" + tiny.TEMPLATE
+    tokenizer = QuickTokenizer(tiny.tokenizer_folder(tmp_path, refusing))
+    _, report = count(tokenizer, conversation([("Hi", "Yes", 1)]))
+    assert [(problem.line, problem.code) for problem in report.problems] == [(1, "template_refuses_messages")]
+
+
+def test_row_of_most_tokens_is_told_where_it_outweighs_the_file(chatml: QuickTokenizer) -> None:
+    rows = [conversation([(f"Hi {n}", "Yes", 1)]) for n in range(20)]
+    counter = TokenCounter(chatml, 4096)
+    content = b"\n".join([*rows, conversation([("Hi", "1 " * 900, 1)])])
+    report = validate.check_file([content], frozenset(), 1, watchers=[counter])
+    assert [(problem.line, problem.code) for problem in report.problems] == [(21, "uneven_lengths")]
+    assert "tokens" in report.problems[0].message
