@@ -5,6 +5,7 @@ import typer
 from luthier.cli import (
     audit,
     chat,
+    check,
     deployments,
     files,
     import_jobs,
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("serve")(serve.serve)
+app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("reproduce")(reproduce.reproduce)
 app.command("chat")(chat.chat)

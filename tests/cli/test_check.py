@@ -1,0 +1,166 @@
+"""luthier check: what it prints and tells programs, its status, and that it needs neither service nor torch."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+import rows
+import tiny
+from luthier.catalog import Ability
+from luthier.cli import check
+from luthier.data import validate
+from luthier.data.render import Renderer
+from luthier.quick_tokenizer import QuickTokenizer
+
+Command = Callable[..., Result]
+
+
+def line(question: str, answer: str, **more: Any) -> str:
+    messages = [{"role": "user", "content": question, **more}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages})
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_good_file_is_status_0_and_a_summary(alone: Command, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(rows.good())
+    done = alone("check", "rows.jsonl")
+    assert done.exit_code == 0, done.output
+    assert "rows.jsonl can be trained on: 10 rows, 10 good, 0 with warnings, 0 bad." in done.stdout
+
+
+def test_problems_are_grouped_by_kind_errors_first_with_their_lines(alone: Command, tmp_path: Path) -> None:
+    good = [line(f"Question {n}?", f"Answer {n}.") for n in range(10)]
+    bad = [line("a", "b", weight=1)] * 3
+    write(tmp_path / "rows.jsonl", *good, good[0], *bad, "{", line("x", "y", weight=1))
+    done = alone("check", "rows.jsonl")
+    assert done.exit_code == 1
+    summary, *_ = done.stdout.splitlines()
+    assert summary == "rows.jsonl cannot be trained on: 16 rows, 10 good, 1 with warnings, 5 bad."
+    kinds = [text for text in done.stdout.splitlines() if text.startswith(("error", "warning"))]
+    assert kinds == [
+        "error misplaced_weight lines 12-14, 16 (4 in all)",
+        "error invalid_json line 15",
+        "warning duplicate_example line 11",
+    ]
+    assert "  Line 12, messages[0].weight: weight stands on a user message" in done.stdout
+
+
+def test_warnings_alone_are_status_0(alone: Command, tmp_path: Path) -> None:
+    good = [line(f"Question {n}?", f"Answer {n}.") for n in range(10)]
+    write(tmp_path / "rows.jsonl", *good, good[0])
+    done = alone("check", "rows.jsonl")
+    assert (done.exit_code, "duplicate_example" in done.stdout) == (0, True)
+
+
+def test_json_has_every_problem_and_the_statistics(alone: Command, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(rows.good() + b"{")
+    (tmp_path / "valid.jsonl").write_bytes(rows.good().splitlines()[0])
+    done = alone("check", "rows.jsonl", "--validation", "valid.jsonl", "--model", tiny.NAME, "--json")
+    assert (done.exit_code, done.stderr) == (1, "")
+    told = json.loads(done.stdout)
+    (problem,) = told["problems"]
+    assert problem == {
+        "line": 11,
+        "path": "",
+        "code": "invalid_json",
+        "severity": "error",
+        "message": problem["message"],
+        "fix": problem["fix"],
+    }
+    numbers = told["statistics"]
+    counts = {name: numbers[name] for name in ("rows", "good_rows", "warned_rows", "bad_rows", "errors", "warnings")}
+    assert counts == {"rows": 11, "good_rows": 10, "warned_rows": 0, "bad_rows": 1, "errors": 1, "warnings": 0}
+    assert [one["code"] for one in told["validation"]["problems"]] == ["leaked_example"]
+
+
+def test_tokens_are_those_that_the_renderer_makes(alone: Command, tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(rows.good())
+    done = alone("check", "rows.jsonl", "--model", tiny.NAME, "--json")
+    renderer = Renderer(QuickTokenizer(tiny_models / tiny.NAME / "hf"), 512)
+    examples = validate.examples([rows.good()], frozenset[Ability]())
+    made = [one for _, example in examples for one in renderer.render(example)]
+    told = json.loads(done.stdout)["statistics"]["tokens"]
+    assert told["tokens"]["total"] == sum(len(one.token_ids) for one in made)
+    assert told["supervised"]["total"] == sum(sum(map(bool, one.loss_weights)) for one in made)
+    assert told["context_tokens"] == 512
+
+
+def test_row_over_the_models_context_is_an_error(alone: Command, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(rows.good() + line("Long?", "a " * 600).encode())
+    done = alone("check", "rows.jsonl", "--model", tiny.NAME)
+    assert done.exit_code == 1
+    assert "error too_many_tokens line 11" in done.stdout
+    assert alone("check", "rows.jsonl").exit_code == 0, "without a model there is no context to hold it against"
+
+
+def test_model_that_is_not_pulled_still_tells_what_it_can_take(
+    alone: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUTHIER_MODELS_DIR", str(tmp_path / "none"))
+    (tmp_path / "rows.jsonl").write_bytes(rows.good())
+    done = alone("check", "rows.jsonl", "--model", tiny.NAME)
+    assert done.exit_code == 0
+    assert "luthier models pull tiny" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nowhere.jsonl",), ("rows.jsonl", "--model", "none"), ("rows.jsonl", "--method", "magic"), ()],
+)
+def test_wrong_use_is_status_2(alone: Command, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(rows.good())
+    assert alone("check", *arguments).exit_code == 2
+
+
+def test_preferences_are_checked_by_their_method(alone: Command, tmp_path: Path) -> None:
+    outputs = {"preferred_output": "Yes", "non_preferred_output": "No"}
+    pairs = [
+        json.dumps(
+            {"input": {"messages": [{"role": "user", "content": f"Tea {n}?"}]}}
+            | {key: [{"role": "assistant", "content": text}] for key, text in outputs.items()}
+        )
+        for n in range(10)
+    ]
+    write(tmp_path / "pairs.jsonl", *pairs)
+    assert alone("check", "pairs.jsonl", "--method", "dpo").exit_code == 0
+    done = alone("check", "pairs.jsonl")
+    assert (done.exit_code, "preference_row lines 1-10" in done.stdout) == (1, True)
+
+
+def test_check_loads_no_torch_and_no_server(tmp_path: Path, tiny_models: Path, alone: Command) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(rows.good())
+    code = (
+        "import sys; from luthier.cli.main import app\n"
+        f"try: app(['check', 'rows.jsonl', '--model', {tiny.NAME!r}], standalone_mode=False)\n"
+        "finally: print(*{'torch', 'transformers', 'fastapi', 'uvicorn'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=True
+    )
+    assert "tokens an epoch" in done.stdout
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_bar_is_for_large_files_on_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "large.jsonl"
+    path.write_bytes(b"x" * (check.LARGE_BYTES + 1))
+    done = subprocess.run(
+        ["script", "-qec", f"{sys.executable} -m luthier check {path}", "/dev/null"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    assert "check large.jsonl" in done.stdout
+    plain = subprocess.run([sys.executable, "-m", "luthier", "check", str(path)], capture_output=True, text=True)
+    assert (plain.returncode, plain.stderr) == (1, "")
