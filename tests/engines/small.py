@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import peft
 import torch
 import transformers
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from luthier.engines import gguf_tokenizer
@@ -38,21 +38,50 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-KINDS = ("llama", "llama3", "mistral", "qwen2", "qwen3")
-_PRE = {"llama": "smollm", "llama3": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "gpt-2"}
+GEMMA_ROPE = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 100_000.0, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1_000.0},
+}
+KINDS = ("llama", "llama2", "llama3", "mistral", "qwen2", "qwen3", "gemma3", "phi3")
+_PRE = {
+    "llama": "smollm",
+    "llama2": "sentencepiece",
+    "llama3": "llama-bpe",
+    "mistral": "tekken",
+    "qwen2": "qwen2",
+    "qwen3": "gpt-2",
+    "gemma3": "sentencepiece",
+    "phi3": "llama-bpe",
+}
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FUSED_TARGETS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
-def make_base(folder: Path, kind: str, seed: int = 0, template: str = TEMPLATE) -> Path:
-    """A base folder's hf/ with random bf16 weights, large enough that positions and biases matter."""
-    tokenizer = _tokenizer(_PRE[kind])
+def make_base(
+    folder: Path,
+    kind: str,
+    seed: int = 0,
+    template: str | None = TEMPLATE,
+    special: Sequence[str] = SPECIAL,
+    **shape: Any,
+) -> Path:
+    """A base folder's hf/ with random bf16 weights, large enough that positions and biases matter.
+
+    `special` are the special tokens: the first begins a text, the third ends a turn. `shape` is of the configuration.
+    """
+    by_characters = _PRE[kind] == "sentencepiece"
+    tokenizer = sentencepiece(kind == "llama2", special) if by_characters else _tokenizer(_PRE[kind], special)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder / "hf")
     torch.manual_seed(seed)
-    causal = transformers.AutoModelForCausalLM.from_config(_config(kind, len(tokenizer)))
+    causal = transformers.AutoModelForCausalLM.from_config(_config(kind, len(tokenizer), shape))
     with torch.no_grad():
         for name, parameter in causal.named_parameters():
             spread = 0.5 if "embed" in name or "bias" in name or "lm_head" in name else 0.22
-            parameter.copy_(torch.randn_like(parameter) * spread + (1.0 if "norm" in name else 0.0))
+            middle = 1.0 if "norm" in name else 0.0
+            if kind == "gemma3":  # its embeddings are scaled up, and its norms add the one themselves
+                spread, middle = 0.2, 0.0
+            parameter.copy_(torch.randn_like(parameter) * spread + middle)
     causal.to(torch.bfloat16).save_pretrained(folder / "hf")
     return folder
 
@@ -61,7 +90,10 @@ def make_adapter(folder: Path, base: Path, seed: int = 1, spread: float = 0.1, *
     """A PEFT checkpoint whose B is not zero."""
     torch.manual_seed(seed)
     with _quiet_peft():
-        tuned = peft.get_peft_model(load(base), lora_config(**settings))
+        causal = load(base)
+        fused = causal.config.model_type == "phi3"
+        targets = list(FUSED_TARGETS if fused else TARGETS)
+        tuned = peft.get_peft_model(causal, lora_config(**{"target_modules": targets, **settings}))
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
             if "lora_" in name:
@@ -71,10 +103,8 @@ def make_adapter(folder: Path, base: Path, seed: int = 1, spread: float = 0.1, *
 
 
 def lora_config(**settings: Any) -> peft.LoraConfig:
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    return peft.LoraConfig(
-        **{"r": 8, "lora_alpha": 16, "target_modules": targets, "task_type": "CAUSAL_LM", **settings}
-    )
+    values = {"r": 8, "lora_alpha": 16, "target_modules": list(TARGETS), "task_type": "CAUSAL_LM"}
+    return peft.LoraConfig(**{**values, **settings})
 
 
 def load(base: Path) -> Any:
@@ -132,8 +162,8 @@ def _greedy(causal: Any, ids: list[int], end: int) -> list[dict[str, Any]]:
     return positions
 
 
-def _config(kind: str, vocabulary: int) -> Any:
-    shape = {
+def _config(kind: str, vocabulary: int, own: Mapping[str, Any]) -> Any:
+    shape: dict[str, Any] = {
         "vocab_size": vocabulary + 5,
         "hidden_size": 64,
         "intermediate_size": 96,
@@ -143,9 +173,10 @@ def _config(kind: str, vocabulary: int) -> Any:
         "max_position_embeddings": 1024,
         "bos_token_id": 0,
         "eos_token_id": 2,
+        **own,
     }
     match kind:
-        case "llama":
+        case "llama" | "llama2":
             return transformers.LlamaConfig(**shape, tie_word_embeddings=True)
         case "llama3":
             return transformers.LlamaConfig(**shape, rope_parameters=LLAMA3_ROPE, tie_word_embeddings=False)
@@ -153,13 +184,20 @@ def _config(kind: str, vocabulary: int) -> Any:
             return transformers.MistralConfig(**shape, head_dim=32, sliding_window=None, tie_word_embeddings=False)
         case "qwen2":
             return transformers.Qwen2Config(**shape, tie_word_embeddings=True)
+        case "gemma3":
+            shape |= {"num_hidden_layers": 3, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16}
+            kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+            return transformers.Gemma3TextConfig(**shape, layer_types=kinds, rope_parameters=GEMMA_ROPE)
+        case "phi3":
+            rope = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.75}
+            return transformers.Phi3Config(**shape, rope_parameters=rope, pad_token_id=2)
         case _:
             return transformers.Qwen3Config(**shape, head_dim=32, tie_word_embeddings=False)
 
 
-def _tokenizer(pre: str) -> PreTrainedTokenizerFast:
+def _tokenizer(pre: str, special: Sequence[str]) -> PreTrainedTokenizerFast:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*SPECIAL, *letters, *("".join(merge) for merge in MERGES)]
+    tokens = [*special, *letters, *("".join(merge) for merge in MERGES)]
     ignore_merges = pre in ("llama-bpe", "tekken")
     vocabulary = {token: id for id, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocabulary, list(MERGES), ignore_merges=ignore_merges))
@@ -169,9 +207,36 @@ def _tokenizer(pre: str) -> PreTrainedTokenizerFast:
         cuts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+        tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[2], pad_token=special[2]
+    )
+
+
+def sentencepiece(space_before_text: bool, special: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A BPE over characters with bytes for those that it does not know: Gemma's kind, or with a space Llama 2's."""
+    merges = [("\u2581", "t"), ("h", "e"), ("\u2581t", "he"), ("1", "2"), ("i", "n"), ("\u2581", "a"), ("\n", "\n")]
+    merges += [("\u2581", "\u2581"), ("e", "\u2581"), ("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc")]
+    pieces = [*map(chr, range(33, 127)), "\n", "\u2581", "\u00fc", "\u6771"]
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    made = ("".join(merge) for merge in merges)
+    tokens = list(dict.fromkeys([*special, "<unk>", *bytes_, *pieces, *made]))
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    spaces = normalizers.Replace(" ", "\u2581")
+    if space_before_text:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), spaces])
+    else:
+        tokenizer.normalizer = spaces
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=special[0],
+        eos_token=special[2],
+        pad_token=special[2],
+        unk_token="<unk>",
     )
 
 

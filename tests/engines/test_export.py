@@ -88,7 +88,7 @@ def test_export_keeps_the_chat_template_to_the_character(tmp_path: Path):
 def test_export_of_an_unknown_architecture_names_those_that_can_be_served(tmp_path: Path):
     base = small.make_base(tmp_path, "llama")
     _change_json(base / "hf" / "config.json", architectures=["GemmaForCausalLM"])
-    with pytest.raises(Unsupported, match=r"GemmaForCausalLM.*LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"):
+    with pytest.raises(Unsupported, match=r"GemmaForCausalLM.*Gemma3ForCausalLM, LlamaForCausalLM, Mistral"):
         export.export_base(base)
 
 
@@ -97,6 +97,33 @@ def test_export_of_yarn_rope_is_refused(tmp_path: Path):
     _change_json(base / "hf" / "config.json", rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0})
     with pytest.raises(Unsupported, match="yarn"):
         export.export_base(base)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "words"),
+    [
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        ("gemma3", {"use_bidirectional_attention": True}, "both directions"),
+        ("gemma3", {"query_pre_attn_scalar": 99}, "scaled by 99 where llama.cpp scales by 32"),
+        ("gemma3", {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}, "irregular order"),
+        ("gemma3", {"hidden_activation": "relu"}, "activation relu"),
+        ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "longrope"),
+        ("mistral", {"sliding_window": 64}, "sliding window attention"),
+    ],
+)
+def test_export_of_a_relative_that_llama_cpp_computes_otherwise_is_refused_by_name(
+    kind: str, changes: dict[str, object], words: str, tmp_path: Path
+):
+    base = small.make_base(tmp_path, kind)
+    _change_json(base / "hf" / "config.json", **changes)
+    with pytest.raises(Unsupported, match=words):
+        export.export_base(base)
+
+
+def test_export_of_a_phi_with_a_window_lets_the_engine_read_no_further(tmp_path: Path):
+    base = small.make_base(tmp_path, "phi3")
+    _change_json(base / "hf" / "config.json", sliding_window=100)
+    assert gguf.GGUFReader(export.export_base(base)).fields["phi3.context_length"].contents() == 100
 
 
 def test_export_of_an_unknown_way_to_cut_text_is_refused(tmp_path: Path):

@@ -51,13 +51,13 @@ def install() -> None:
 
 def _forward(
     query: Tensor, key: Tensor, value: Tensor, starts_q: Tensor, starts_k: Tensor, max_q: int, max_k: int,
-    dropout: float, causal: bool, debug: bool, *, scale: float, **windows: Any
+    dropout: float, causal: bool, debug: bool, *, scale: float, window_size_left: int | None = None, **others: Any
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    assert causal
+    assert causal or others["window_size_right"] == 0
     assert dropout == 0.0
     outputs, sums = [], []
     for queries, keys in _parts(starts_q, starts_k, max_q, max_k):
-        scores, values = _scores(query[queries], key[keys], scale), _repeat(value[keys], query)
+        scores, values = _scores(query[queries], key[keys], scale, window_size_left), _repeat(value[keys], query)
         outputs.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), values))
         sums.append(scores.logsumexp(-1))
     empty = torch.empty(0)
@@ -67,11 +67,11 @@ def _forward(
 def _backward(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, starts_q: Tensor,
     starts_k: Tensor, max_q: int, max_k: int, dropout: float, causal: bool, rng: Tensor, unused: Tensor, *,
-    scale: float, **windows: Any
+    scale: float, window_size_left: int | None = None, **others: Any
 ) -> tuple[Tensor, ...]:  # fmt: skip
     query_gradient, key_gradient, value_gradient = map(torch.zeros_like, (query, key, value))
     for queries, keys in _parts(starts_q, starts_k, max_q, max_k):
-        chances = (_scores(query[queries], key[keys], scale) - lse[:, queries, None]).exp()
+        chances = (_scores(query[queries], key[keys], scale, window_size_left) - lse[:, queries, None]).exp()
         given = gradient[queries]
         value_gradient[keys] += _sum_groups(torch.einsum("hqk,qhd->khd", chances, given), key)
         chance_gradient = torch.einsum("qhd,khd->hqk", given, _repeat(value[keys], query))
@@ -90,10 +90,12 @@ def _parts(starts_q: Tensor, starts_k: Tensor, max_q: int, max_k: int) -> Iterat
         yield slice(q0, q1), slice(k0, k1)
 
 
-def _scores(query: Tensor, key: Tensor, scale: float) -> Tensor:
+def _scores(query: Tensor, key: Tensor, scale: float, before: int | None) -> Tensor:
     assert query.stride(-1) == key.stride(-1) == 1
     scores = torch.einsum("qhd,khd->hqk", query, _repeat(key, query)) * scale
     later = torch.ones(scores.shape[1:], dtype=torch.bool).triu(1 + len(key) - len(query))
+    if before is not None and before >= 0:
+        later |= torch.ones_like(later).tril(len(key) - len(query) - before - 1)
     return scores.masked_fill(later, float("-inf"))
 
 

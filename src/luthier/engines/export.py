@@ -67,7 +67,7 @@ def export_base(base_folder: Path) -> Path:
         writer.write_ti_data_to_file()
         for name, tensor in tensors.items():
             # One tensor at a time: a 7B base would not fit in memory twice.
-            values = architectures.interleave_heads(architecture, name.rpartition(".")[0], tensor.read())
+            values = architectures.served_values(architecture, name.rpartition(".")[0], tensor.read())
             writer.write_tensor_data(_narrow(name, values, _base_dtype(tensor)))
         if divisors is not None:
             writer.write_tensor_data(divisors)
@@ -92,12 +92,12 @@ def export_adapter(adapter_folder: Path, base_folder: Path, target: Path | None 
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
     for tensor in safetensors_file.tensors_of(adapter_folder / "adapter_model.safetensors"):
         key = _LORA_KEY.fullmatch(tensor.name)
-        module = architectures.gguf_module(key[1]) if key else None
+        module = architectures.gguf_module(architecture.name, key[1]) if key else None
         if key is None or module is None or module in ("token_embd", "output"):
             raise _inexpressible(f"weights for {tensor.name}")
         values = tensor.read()
         if key[2] == "B":
-            values = architectures.interleave_heads(architecture, module, values)
+            values = architectures.served_values(architecture, module, values)
         writer.add_tensor(f"{module}.weight.lora_{key[2].lower()}", values)
     with _whole_file(writer, target):
         writer.write_tensors_to_file()
@@ -116,8 +116,12 @@ def _add_shape(writer: gguf.GGUFWriter, architecture: Architecture) -> None:
     writer.add_value_length(architecture.head_dim)
     writer.add_layer_norm_rms_eps(architecture.norm_epsilon)
     writer.add_vocab_size(architecture.vocabulary)
-    writer.add_rope_dimension_count(architecture.head_dim)
+    writer.add_rope_dimension_count(architecture.rotary_dim)
     writer.add_rope_freq_base(architecture.rope_theta)
+    if (windows := architecture.windows) is not None:
+        writer.add_sliding_window(windows.tokens)
+        writer.add_sliding_window_pattern(windows.period)
+        writer.add_rope_freq_base_swa(windows.rope_theta)
     scaling = architecture.rope_scaling
     if scaling.get("rope_type", scaling.get("type")) == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
@@ -131,7 +135,7 @@ def _base_tensors(
         module, _, kind = name.rpartition(".")
         if name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and architecture.tied_embeddings):
             continue
-        gguf_name = architectures.gguf_module(module)
+        gguf_name = architectures.gguf_module(architecture.name, module)
         if gguf_name is None or kind not in ("weight", "bias"):
             raise Unsupported("unsupported_weights", f"Tensor {name} has no place in a {architecture.name} GGUF file.")
         yield f"{gguf_name}.{kind}", tensor

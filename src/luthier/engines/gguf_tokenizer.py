@@ -1,6 +1,7 @@
-"""Writes a byte-level BPE tokenizer and the chat template into a GGUF file, from the files that transformers saves."""
+"""Writes a BPE tokenizer and the chat template into a GGUF file, from the files that transformers saves."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,21 +33,28 @@ llama.cpp's expressions for tekken treat letters outside ASCII as both cases: su
 """
 
 
+_SPACE = "\u2581"
+"""What SentencePiece writes for a space."""
+_SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+_PREFIXED = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": _SPACE}, _SPACES]}
+_NO_CUT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+"""Gemma's: it cuts behind spaces, of which its normalizer has left none."""
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+
+
 def add_tokenizer(writer: gguf.GGUFWriter, hf_folder: Path, vocabulary: int) -> None:
     """Adds tokens, merges, special ids and the chat template. Raises Unsupported for other kinds of tokenizers."""
     tokenizer = json.loads((hf_folder / "tokenizer.json").read_bytes())
     config = json.loads((hf_folder / "tokenizer_config.json").read_bytes())
-    if tokenizer["model"]["type"] != "BPE" or tokenizer["model"].get("byte_fallback"):
-        raise _unsupported("is not a byte-level BPE")
-    if tokenizer["normalizer"] not in (None, {"type": "NFC"}):
-        raise _unsupported("normalises text in a way that llama.cpp does not know")
+    if tokenizer["model"]["type"] != "BPE":
+        raise _unsupported("is not a BPE")
     tokens, types = _vocabulary(tokenizer, vocabulary)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_pre_tokenizer(tokenizer["pre_tokenizer"]))
+    if tokenizer["model"].get("byte_fallback"):
+        _add_sentencepiece(writer, tokenizer, tokens, types)
+    else:
+        _add_byte_level(writer, tokenizer)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    merges = tokenizer["model"]["merges"]
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
     _add_special_ids(writer, hf_folder, config, {token: id for id, token in enumerate(tokens)})
     writer.add_chat_template(read_chat_template(hf_folder))
 
@@ -62,6 +70,58 @@ def read_chat_template(hf_folder: Path) -> str:
     if not isinstance(template, str):
         raise _unsupported("has no chat template")
     return template
+
+
+def _add_byte_level(writer: gguf.GGUFWriter, tokenizer: Mapping[str, Any]) -> None:
+    if tokenizer["normalizer"] not in (None, {"type": "NFC"}):
+        raise _unsupported("normalises text in a way that llama.cpp does not know")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_pre_tokenizer(tokenizer["pre_tokenizer"]))
+    writer.add_token_merges([" ".join(merge) for merge in _merges(tokenizer)])
+
+
+def _add_sentencepiece(
+    writer: gguf.GGUFWriter, tokenizer: Mapping[str, Any], tokens: list[str], types: list[gguf.TokenType]
+) -> None:
+    """The kind of Gemma, Mistral 7B and Llama 2: llama.cpp joins the two pieces whose whole has the highest score.
+
+    tokenizers joins the pair that stands first in the list of merges. So a token's score is the place, negated, of the
+    first merge that makes it; one that no merge makes comes last.
+    """
+    writer.add_tokenizer_model("llama")
+    writer.add_add_space_prefix(_adds_space(tokenizer["normalizer"], tokenizer["pre_tokenizer"]))
+    merges = _merges(tokenizer)
+    places: dict[str, int] = {}
+    for place, (left, right) in enumerate(merges):
+        places.setdefault(left + right, place)
+    writer.add_token_scores([-float(places.get(token, len(merges))) for token in tokens])
+    unknown = tokenizer["model"].get("unk_token")
+    for id, token in enumerate(tokens):
+        if token == unknown:
+            types[id] = gguf.TokenType.UNKNOWN
+        elif types[id] is gguf.TokenType.NORMAL and _BYTE.fullmatch(token):
+            types[id] = gguf.TokenType.BYTE
+
+
+def _adds_space(normalizer: object, pre_tokenizer: object) -> bool:
+    """Whether each stretch of text between special tokens gets a space before it."""
+    match normalizer, pre_tokenizer:
+        case None, {"type": "Metaspace", "replacement": char, "prepend_scheme": scheme, "split": False} if (
+            char == _SPACE
+        ):
+            # "first" is before the very first character alone, and there a chat has its first special token.
+            return bool(scheme == "always")
+        case _ if normalizer == _PREFIXED and pre_tokenizer is None:
+            return True
+        case _ if normalizer == _SPACES and pre_tokenizer in (None, _NO_CUT):
+            return False
+    raise _unsupported("treats spaces in a way that llama.cpp has no name for here")
+
+
+def _merges(tokenizer: Mapping[str, Any]) -> list[list[str]]:
+    """Pairs; older files write a pair as one string with a space in it."""
+    merges = tokenizer["model"]["merges"]
+    return [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
 
 
 def _vocabulary(tokenizer: Mapping[str, Any], size: int) -> tuple[list[str], list[gguf.TokenType]]:
@@ -135,5 +195,6 @@ def _unsupported(what: str) -> Unsupported:
     names = ", ".join(sorted(PRE_TOKENIZERS.values()))
     return Unsupported(
         "unsupported_tokenizer",
-        f"This model's tokenizer {what}. Servable are byte-level BPE tokenizers of the kinds {names}, with a template.",
+        f"This model's tokenizer {what}. Servable are byte-level BPE tokenizers of the kinds {names}, and BPE in the "
+        "manner of SentencePiece (Gemma, Llama 2), with a template. Choose a base model of these.",
     )

@@ -46,28 +46,29 @@ def segment_attention(
     """Attention per segment of the row, after those that it goes on from; `segments` is None for a single one.
 
     With `cu_seq_lens_q` and what belongs to it (varlen.Lengths) the segments are told in the GPU kernel's own way. When
-    decoding from a cache, `seen` names for each query the places of its own keys in the cache instead.
+    decoding from a cache, `seen` names for each query the places of its own keys in the cache instead. With a
+    `sliding_window` a query sees itself and the keys before it, so many in all.
     """
     if attention_mask is not None or softcap is not None or s_aux is not None:
         raise NotImplementedError("attention with a mask, soft cap or sinks is not supported")
     outputs = []
     if seen is not None:
         for place, keys_K in enumerate(seen):
-            key_BGKD, value_BGKD = key_BGTD.index_select(2, keys_K), value_BGTD.index_select(2, keys_K)
+            near_K = keys_K if sliding_window is None else keys_K[-sliding_window:]
+            key_BGKD, value_BGKD = key_BGTD.index_select(2, near_K), value_BGTD.index_select(2, near_K)
             outputs.append(_attend(query_BHTD[:, :, place : place + 1], key_BGKD, value_BGKD, scaling, False))
         return torch.cat(outputs, dim=2).transpose(1, 2), None
     longest = max_length_k or _longest(segments, query_BHTD.shape[2])
-    if sliding_window is not None and longest > sliding_window:
-        raise NotImplementedError("examples longer than the model's sliding window are not supported")
+    window = sliding_window if sliding_window is not None and longest > sliding_window else None
     if cu_seq_lens_q is not None and cu_seq_lens_k is not None:
         given = Lengths(cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, gathered_K)
-        return varlen.attend(query_BHTD, key_BGTD, value_BGTD, scaling, given), None
+        return varlen.attend(query_BHTD, key_BGTD, value_BGTD, scaling, given, window), None
     if segments is None or len(segments) == 1:
-        return _attend(query_BHTD, key_BGTD, value_BGTD, scaling, True).transpose(1, 2), None
+        return _attend(query_BHTD, key_BGTD, value_BGTD, scaling, True, window).transpose(1, 2), None
     for segment in segments:
         seen_here = [segments[number] for number in segment.context]
         keys_BGLD, values_BGLD = (_parts(states, [*seen_here, segment]) for states in (key_BGTD, value_BGTD))
-        outputs.append(_attend(_parts(query_BHTD, [segment]), keys_BGLD, values_BGLD, scaling, True))
+        outputs.append(_attend(_parts(query_BHTD, [segment]), keys_BGLD, values_BGLD, scaling, True, window))
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
@@ -83,15 +84,25 @@ def _parts(states_BGTD: Tensor, segments: Sequence[Segment]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def _attend(query_BHLD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, scaling: float, causal: bool) -> Tensor:
+def _attend(
+    query_BHLD: Tensor,
+    key_BGKD: Tensor,
+    value_BGKD: Tensor,
+    scaling: float,
+    causal: bool,
+    window: int | None = None,
+) -> Tensor:
     """One segment, by whichever way is faster. The queries are those of the last keys."""
     n_batch, n_heads, length, _ = query_BHLD.shape
     n_keys = key_BGKD.shape[2]
     if causal and n_keys <= _SHORT and n_batch == 1 and query_BHLD.is_cpu:
-        return _Short.apply(query_BHLD, key_BGKD, value_BGKD, scaling)  # type: ignore[no-untyped-call, no-any-return]
+        return _Short.apply(query_BHLD, key_BGKD, value_BGKD, scaling, window)  # type: ignore[no-untyped-call, no-any-return]
+    if window is not None and n_keys >= 2 * window:
+        return _in_blocks(query_BHLD, key_BGKD, value_BGKD, scaling, window)
     groups = n_heads // key_BGKD.shape[1]
     # torch's own causal mask starts at the first key; what stands before the queries is seen by all of them.
-    mask = _mask(length, n_keys, query_BHLD.dtype).to(query_BHLD.device) if causal and length < n_keys else None
+    needed = causal and (length < n_keys or (window is not None and window < n_keys))
+    mask = _mask(length, n_keys, query_BHLD.dtype, window).to(query_BHLD.device) if needed else None
     return functional.scaled_dot_product_attention(
         query_BHLD,
         _repeat(key_BGKD, groups),
@@ -102,6 +113,18 @@ def _attend(query_BHLD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, scaling: f
     )
 
 
+def _in_blocks(query_BHLD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, scaling: float, window: int) -> Tensor:
+    """A window's length of queries at a time, with the keys that one of them sees: the others cost nothing."""
+    length, n_keys = query_BHLD.shape[2], key_BGKD.shape[2]
+    outputs = []
+    for start in range(0, length, window):
+        stop = min(start + window, length)
+        here = slice(max(0, n_keys - length + start - window + 1), n_keys - length + stop)
+        query_BHWD, key_BGWD, value_BGWD = query_BHLD[:, :, start:stop], key_BGKD[:, :, here], value_BGKD[:, :, here]
+        outputs.append(_attend(query_BHWD, key_BGWD, value_BGWD, scaling, True, window))
+    return torch.cat(outputs, dim=2)
+
+
 class _Short(torch.autograd.Function):
     """Causal attention of one short segment by batched products: a batch entry is a key head with all its queries.
 
@@ -109,41 +132,47 @@ class _Short(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query_BHLD: Tensor, key_BGLD: Tensor, value_BGLD: Tensor, scaling: float) -> Tensor:
+    def forward(
+        ctx: Any, query_BHLD: Tensor, key_BGLD: Tensor, value_BGLD: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
         key_GLD, value_GLD = key_BGLD[0], value_BGLD[0]
         query_GQD = query_BHLD.reshape(key_GLD.shape[0], -1, query_BHLD.shape[-1])
         ctx.save_for_backward(query_GQD, key_GLD, value_GLD)
-        ctx.scaling = scaling
-        return torch.bmm(_probabilities(query_GQD, key_GLD, scaling, query_BHLD.shape[2]), value_GLD).view(
-            query_BHLD.shape
-        )
+        ctx.scaling, ctx.window = scaling, window
+        chance_GQL = _probabilities(query_GQD, key_GLD, scaling, query_BHLD.shape[2], window)
+        return torch.bmm(chance_GQL, value_GLD).view(query_BHLD.shape)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
         (gradient_BHLD,) = outputs
         query_GQD, key_GLD, value_GLD = ctx.saved_tensors
         gradient_GQD = gradient_BHLD.reshape(query_GQD.shape)
-        chance_GQL = _probabilities(query_GQD, key_GLD, ctx.scaling, gradient_BHLD.shape[2])
+        chance_GQL = _probabilities(query_GQD, key_GLD, ctx.scaling, gradient_BHLD.shape[2], ctx.window)
         value_gradient_GLD = torch.bmm(chance_GQL.transpose(1, 2), gradient_GQD)
         chance_gradient_GQL = torch.bmm(gradient_GQD, value_GLD.transpose(1, 2))
         score_gradient_GQL = torch._softmax_backward_data(chance_gradient_GQL, chance_GQL, -1, chance_GQL.dtype)
         score_gradient_GQL.mul_(ctx.scaling)
         query_gradient_GQD = torch.bmm(score_gradient_GQL, key_GLD)
         key_gradient_GLD = torch.bmm(score_gradient_GQL.transpose(1, 2), query_GQD)
-        return query_gradient_GQD.view(gradient_BHLD.shape), key_gradient_GLD[None], value_gradient_GLD[None], None
+        query_gradient_BHLD = query_gradient_GQD.view(gradient_BHLD.shape)
+        return query_gradient_BHLD, key_gradient_GLD[None], value_gradient_GLD[None], None, None
 
 
-def _probabilities(query_GQD: Tensor, key_GLD: Tensor, scaling: float, length: int) -> Tensor:
+def _probabilities(query_GQD: Tensor, key_GLD: Tensor, scaling: float, length: int, window: int | None) -> Tensor:
     """Causal softmax of the scores; the queries of a key head lie head after head, so a mask row serves each head."""
     n_keys = key_GLD.shape[1]
     scores_GQL = torch.bmm(query_GQD, key_GLD.transpose(1, 2)).mul_(scaling)
-    scores_GQL.view(-1, length, n_keys).add_(_mask(length, n_keys, scores_GQL.dtype))
+    scores_GQL.view(-1, length, n_keys).add_(_mask(length, n_keys, scores_GQL.dtype, window))
     return scores_GQL.softmax(dim=-1)
 
 
 @lru_cache(maxsize=64)
-def _mask(length: int, n_keys: int, dtype: torch.dtype) -> Tensor:
-    return torch.full((length, n_keys), float("-inf"), dtype=dtype).triu_(1 + n_keys - length)
+def _mask(length: int, n_keys: int, dtype: torch.dtype, window: int | None) -> Tensor:
+    """0 where a query may look, minus infinity elsewhere: on what comes after it, and on what left its window."""
+    masked = torch.full((length, n_keys), float("-inf"), dtype=dtype)
+    own = n_keys - length  # the key of the first query
+    later = masked.triu(1 + own)
+    return later if window is None else later + masked.tril(own - window)
 
 
 def _repeat(states_BGTD: Tensor, groups: int) -> Tensor:

@@ -36,15 +36,27 @@ class Angles:
 
 
 def steady(rotary: Any) -> None:
-    """Has a transformers rotary module of fixed frequencies look its angles up; any other kind stays as it is."""
-    if getattr(rotary, "rope_type", None) not in FIXED or rotary.inv_freq.is_cuda:
-        return
-    angles = Angles(rotary.inv_freq, float(rotary.attention_scaling))
+    """Has a transformers rotary module of fixed frequencies look its angles up; any other kind stays as it is.
 
-    def forward(self: Any, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        angles.at(position_ids.flatten())
+    Where layers differ in their frequencies (Gemma 3) there is a table for each kind of layer.
+    """
+    rope_type = getattr(rotary, "rope_type", None)
+    by_layer = rope_type if isinstance(rope_type, dict) else {None: rope_type}
+    if not FIXED.issuperset(by_layer.values()):
+        return
+    angles = {}
+    for layer_type in by_layer:
+        prefix = "" if layer_type is None else f"{layer_type}_"
+        inv_freq = getattr(rotary, f"{prefix}inv_freq")
+        if inv_freq.is_cuda:
+            return
+        angles[layer_type] = Angles(inv_freq, float(getattr(rotary, f"{prefix}attention_scaling")))
+
+    def forward(self: Any, x: Tensor, position_ids: Tensor, layer_type: str | None = None) -> tuple[Tensor, Tensor]:
+        table = angles[layer_type]
+        table.at(position_ids.flatten())
         shape = (*position_ids.shape, -1)
-        pair = [torch.cat((half, half), dim=-1).view(shape) for half in (angles.cosine_TD, angles.sine_TD)]
+        pair = [torch.cat((half, half), dim=-1).view(shape) for half in (table.cosine_TD, table.sine_TD)]
         return pair[0].to(x.dtype), pair[1].to(x.dtype)
 
     rotary.forward = types.MethodType(forward, rotary)

@@ -63,8 +63,10 @@ def fits(config: Any, dtype: torch.dtype, device: torch.device) -> bool:
     )
 
 
-def attend(query_BHTD: Tensor, key_BGTD: Tensor, value_BGTD: Tensor, scaling: float, given: Lengths) -> Tensor:
-    """The heads' outputs [1, T, H, D] of one row."""
+def attend(
+    query_BHTD: Tensor, key_BGTD: Tensor, value_BGTD: Tensor, scaling: float, given: Lengths, window: int | None
+) -> Tensor:
+    """The heads' outputs [1, T, H, D] of one row; with a `window` a query sees so many keys, its own included."""
     query_THD, key_TGD, value_TGD = (states[0].transpose(0, 1) for states in (query_BHTD, key_BGTD, value_BGTD))
     if given.gathered_K is not None:
         key_TGD, value_TGD = (states.index_select(0, given.gathered_K) for states in (key_TGD, value_TGD))
@@ -77,7 +79,7 @@ def attend(query_BHTD: Tensor, key_BGTD: Tensor, value_BGTD: Tensor, scaling: fl
         given.max_length_q,
         given.max_length_k,
         scale=scaling,
-        window_size=(-1, 0),
+        window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=query_THD.shape[1] != key_TGD.shape[1],
     )
     assert isinstance(mixed_THD, Tensor)

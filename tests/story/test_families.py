@@ -1,0 +1,140 @@
+"""A base model of each family: brought here, tuned through a kill -9, deployed and proven, and it answers."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from openai import OpenAI
+
+import rows
+from fakes import KEY
+from families import FAMILIES, make_source
+from luthier import catalog
+from luthier.api import server
+from luthier.api.services import Services
+from luthier.engines import export
+from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.parity import check_parity
+from luthier.executors.local import LocalExecutor
+from luthier.run_directory import RunDirectory
+from luthier.service.context import Context
+from luthier.service.serving import Serving
+from luthier.service.supervisor import Supervisor
+from luthier.trainer import loop, prepare
+from luthier.trainer.journal import Journal
+
+pytestmark = pytest.mark.story
+EPOCHS = 6
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LlamaCppEngine]:
+    engine = LlamaCppEngine(tmp_path / "engines", context_tokens=2048, slots=2, threads=1)
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
+    name: str, context: Context, engine: LlamaCppEngine, switch: tuple[Any, str], tmp_path: Path
+) -> None:
+    source = make_source(tmp_path / "source", name)
+    entry = entry_of(name, source)
+    base = context.base_folder(name)
+    prepare.prepare(source, base, name)
+    export.export_base(base)
+    (base / "prepared.json").touch()
+    there = replace(context, catalog=catalog.Catalog({name: entry}, {}))
+    serving = Serving(there, engine, check_parity)
+    supervisor = Supervisor(there, LocalExecutor(), serving, tick_s=0.01, train_threads=1)
+    switch[0].app = server.build(Services(there, serving, lambda: None), None)
+
+    with OpenAI(base_url=f"{switch[1]}/v1", api_key=KEY, max_retries=0) as client:
+        file = client.files.create(file=("rows.jsonl", rows.good(12)), purpose="fine-tune")
+        asked = {"n_epochs": EPOCHS, "batch_size": 1}
+        job = client.fine_tuning.jobs.create(training_file=file.id, model=name, seed=3, hyperparameters=asked)
+        supervisor.tick()
+        supervisor.tick()
+        calm = kill_in_the_middle(RunDirectory(there.runs_folder / job.id), tmp_path / "calm")
+        wait(supervisor, lambda: client.fine_tuning.jobs.retrieve(job.id).status in {"succeeded", "failed"})
+        job = client.fine_tuning.jobs.retrieve(job.id)
+        assert job.status == "succeeded", job.error
+        wait(supervisor, lambda: not any(there.runs_folder.iterdir()))
+
+        assert loop.train(calm, calm.read_spec(), Journal(calm), lambda: False) is not None
+        last = sorted(calm.checkpoints.iterdir())[-1]
+        newest = client.fine_tuning.jobs.checkpoints.list(job.id).data[0]
+        stored = there.data_folder / "blobs" / "checkpoints" / newest.id
+        assert {path.name: path.read_bytes() for path in stored.iterdir()} == {
+            path.name: path.read_bytes() for path in last.iterdir()
+        }
+        assert client.files.content(job.result_files[0]).read() == calm.results.read_bytes()
+
+        properties = deployed(supervisor, switch[1], str(job.fine_tuned_model))
+        assert properties["provisioningState"] == "Succeeded", properties
+        messages = [{"role": "user", "content": "What is 3 plus one?"}]
+        answer = client.chat.completions.create(model=str(job.fine_tuned_model), messages=messages, max_tokens=4)
+        assert answer.usage.completion_tokens >= 1
+
+
+def entry_of(name: str, source: Path) -> catalog.BaseModelEntry:
+    return catalog.BaseModelEntry.model_validate(
+        {
+            "name": name,
+            "title": name,
+            "parameters": "tiny",
+            "licence": "MIT",
+            "released": 0,
+            "context_tokens": 512,
+            "learning_rate": 1e-3,
+            "lora": {"rank": 4, "alpha": 8, "targets": FAMILIES[name].targets},
+            "source": {"kind": "folder", "path": source},
+        }
+    )
+
+
+def kill_in_the_middle(run: RunDirectory, copy: Path) -> RunDirectory:
+    """Ends the trainer by kill -9 once it has saved a checkpoint; returns its run directory as it was given to it."""
+    deadline = time.monotonic() + 120
+    while not run.checkpoints.exists() or not any(event.kind == "checkpoint" for event, _ in run.tail()):
+        assert time.monotonic() < deadline, run.log.read_text()
+        time.sleep(0.01)
+    os.kill(int(run.lock.read_text()), signal.SIGKILL)
+    assert not any(event.kind == "succeeded" for event, _ in run.tail()), "the kill came too late to show anything"
+    calm = RunDirectory(copy)
+    copy.mkdir()
+    for path in (run.spec, run.training):
+        shutil.copy(path, copy / path.name)
+    return calm
+
+
+def wait(supervisor: Supervisor, condition: Any) -> None:
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        supervisor.tick()
+        time.sleep(0.05)
+
+
+def deployed(supervisor: Supervisor, url: str, model: str) -> dict[str, Any]:
+    """Deploys the model and gives the deployment's properties once it has ended."""
+    path = (
+        "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/luthier"
+        "/providers/Microsoft.CognitiveServices/accounts/luthier/deployments/tuned"
+    )
+    call = {"headers": {"Authorization": f"Bearer {KEY}"}, "params": {"api-version": "2024-10-21"}}
+    body = {
+        "sku": {"name": "standard", "capacity": 1},
+        "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
+    }
+    assert httpx2.put(url + path, json=body, **call).status_code == 201
+    supervisor.tick_deployments()
+    properties: dict[str, Any] = httpx2.get(url + path, **call).json()["properties"]
+    return properties
