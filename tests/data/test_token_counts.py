@@ -111,3 +111,13 @@ def test_row_of_most_tokens_is_told_where_it_outweighs_the_file(chatml: QuickTok
     report = validate.check_file([content], frozenset(), 1, watchers=[counter])
     assert [(problem.line, problem.code) for problem in report.problems] == [(21, "uneven_lengths")]
     assert "tokens" in report.problems[0].message
+
+
+def test_only_long_finds_every_row_over_the_context_and_counts_no_short_one(chatml: QuickTokenizer) -> None:
+    rows = [conversation([("Hi", "1 " * n, 1)]) for n in range(0, 600, 7)]
+    content = b"\n".join(rows)
+    whole, long = TokenCounter(chatml, CONTEXT), TokenCounter(chatml, CONTEXT, only_long=True)
+    reports = [validate.check_file([content], frozenset(), 1, watchers=[counter]) for counter in (whole, long)]
+    found = [[one.line for one in report.problems if one.code == "too_many_tokens"] for report in reports]
+    assert found[0] == found[1] != []
+    assert long.statistics().tokens.total < whole.statistics().tokens.total

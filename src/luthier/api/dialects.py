@@ -62,8 +62,8 @@ class Dialect:
             "purpose": str(file.purpose),
             "status": self.file_statuses[file.status],
         }
-        # Both vendors' schemas know a file without details, and none whose details are null.
-        if file.status_details is not None:
+        # Both vendors' schemas know a file without details, and none whose details are null. A good file has none.
+        if file.status_details:
             shape["status_details"] = file.status_details
         if file.expires_at is not None:  # no vendor sends a null here
             shape["expires_at"] = unix(file.expires_at)

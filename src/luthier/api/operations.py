@@ -161,6 +161,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("head", "/files/{file_id}/content"): Operation(
         "Look how many bytes a file has", {}, also={206: {}}, **_PART_OF_BYTES
     ),
+    ("get", "/files/{file_id}/report"): _gives(
+        "Get everything that was found in a training file, and what it amounts to", Raw(files.REPORT), errors=(400, 413)
+    ),
     ("post", "/uploads"): _gives("Begin a file that comes in parts", One("upload")),
     ("post", "/uploads/{upload_id}/parts"): _gives(
         "Add a part; several at once, in any order", One("part"), form=lambda _: uploads.PART_FORM

@@ -15,7 +15,13 @@ from luthier.core.roles import ACTIONS, Action
 # does no harm here. A route that is missing here is refused at the start of the service.
 _ROUTES: dict[Action, tuple[str, ...]] = {
     Action.INFER: ("POST /chat/completions", "POST /completions"),
-    Action.FILES_READ: ("GET /files", "GET /files/{}", "GET /files/{}/content", "GET /uploads/{}"),
+    Action.FILES_READ: (
+        "GET /files",
+        "GET /files/{}",
+        "GET /files/{}/content",
+        "GET /files/{}/report",
+        "GET /uploads/{}",
+    ),
     Action.FILES_WRITE: (
         "POST /files",
         "POST /files/import",

@@ -15,6 +15,8 @@ from luthier.data.statistics import Lengths, Spread
 _BATCH_CHARACTERS = 200_000
 _BATCHES_AHEAD = 2
 UNEVEN_TOKENS = 1000
+_TEMPLATE_TOKENS = 200
+"""More than a template writes of its own at the beginning of a chat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,17 @@ class _Batch:
 
 
 class TokenCounter:
-    """A validate.Watcher. Rows of more than `context_tokens` are problems: nothing is ever cut off silently."""
+    """A validate.Watcher. Rows of more than `context_tokens` are problems: nothing is ever cut off silently.
 
-    def __init__(self, tokenizer: CountingTokenizer, context_tokens: int) -> None:
+    With `only_long` rows that are clearly short enough are passed over, and the statistics are not those of the file.
+    """
+
+    def __init__(self, tokenizer: CountingTokenizer, context_tokens: int, only_long: bool = False) -> None:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
         self._most_characters = context_tokens * tokenizer.longest_token
+        # A token stands for a byte at least. Twice the row leaves room for what the template writes around it.
+        self._short_bytes = max(0, context_tokens - _TEMPLATE_TOKENS) // 2 if only_long else -1
         self._pieces = Pieces(tokenizer)
         self._tokens, self._supervised = Lengths(), Lengths()
         self._rows = self._too_long = 0
@@ -50,6 +57,8 @@ class TokenCounter:
         self._ahead: deque[tuple[_Batch, Callable[[], list[int]]]] = deque()
 
     def add(self, line: int, raw: bytes, example: Example | Preference) -> Iterable[Problem]:
+        if len(raw) <= self._short_bytes:
+            return ()
         examples = example.examples() if isinstance(example, Preference) else (example,)
         if len(raw) > self._most_characters and any(_characters(one) > self._most_characters for one in examples):
             # Not worth the memory of counting: no token is so long that they could be few enough.

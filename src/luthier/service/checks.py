@@ -1,7 +1,7 @@
 """A data file checked in full: its rows, what shows in all of them together, and their tokens for a base model."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,11 +22,16 @@ _LOADED = 4
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a file is held against. Without a base model every ability is granted and no token is counted."""
+    """What a file is held against. Without a base model every ability is granted and no token is counted.
+
+    `base_folder` is that of the prepared base model; None where it is not on this machine. Without `counts_all` only
+    rows are tokenized that might not fit into the model's context: a file of any size then takes little longer.
+    """
 
     method: Method = Method.SUPERVISED
     base: BaseModelEntry | None = None
     base_folder: Path | None = None
+    counts_all: bool = True
 
     @property
     def abilities(self) -> frozenset[Ability]:
@@ -50,6 +55,23 @@ def check_training(chunks: Iterable[bytes], rules: Rules) -> Checked:
 def check_validation(chunks: Iterable[bytes], rules: Rules, training: Checked | None) -> Checked:
     """The same for a validation file, rows that the training file has included."""
     return _check(chunks, rules, validate.MIN_VALIDATION_EXAMPLES, None if training is None else training.prompts)
+
+
+def check_alone(chunks: Iterable[bytes], rules: Rules) -> Checked:
+    """A file of which nobody has said yet whether it is for training or for validation."""
+    checked = _check(chunks, rules, validate.MIN_VALIDATION_EXAMPLES, None)
+    if not 0 < checked.report.n_rows < validate.MIN_TRAINING_EXAMPLES:
+        return checked
+    few = Problem(
+        None,
+        "",
+        "too_few_to_train",
+        Severity.WARNING,
+        f"the file has {checked.report.n_rows} rows; training needs at least {validate.MIN_TRAINING_EXAMPLES}.",
+        "Add examples, unless it is for validation.",
+    )
+    report = checked.report
+    return replace(checked, report=replace(report, problems=(few, *report.problems), n_warnings=report.n_warnings + 1))
 
 
 def as_dict(checked: Checked) -> dict[str, object]:
@@ -80,10 +102,13 @@ def few_words(report: Report, most: int) -> list[str]:
 def _check(chunks: Iterable[bytes], rules: Rules, min_examples: int, training: Prompts | None) -> Checked:
     whole = WholeSet(training)
     tokenizer = None if rules.base_folder is None else load_tokenizer(rules.base_folder)
-    counter = None if tokenizer is None or rules.base is None else TokenCounter(tokenizer, rules.base.context_tokens)
+    counter = None
+    if tokenizer is not None and rules.base is not None:
+        counter = TokenCounter(tokenizer, rules.base.context_tokens, only_long=not rules.counts_all)
     watchers: list[Watcher] = [whole] if counter is None else [whole, counter]
     report = validate.check_file(chunks, rules.abilities, min_examples, rules.method, watchers)
-    return Checked(report, whole.statistics(), None if counter is None else counter.statistics(), whole.prompts)
+    tokens = counter.statistics() if counter is not None and rules.counts_all else None
+    return Checked(report, whole.statistics(), tokens, whole.prompts)
 
 
 def load_tokenizer(base_folder: Path) -> QuickTokenizer | None:

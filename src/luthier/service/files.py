@@ -123,7 +123,7 @@ def delete(context: Context, resource_id: str, file_id: str) -> None:
             raise not_found(file_id)
         files.delete(tx, resource_id, file_id)
         imports.delete(tx, file_id)
-    context.blobs.delete(blob_key(file_id))
+    delete_bytes(context, file_id)
     logger.info("file deleted id=%s resource=%s", file_id, resource_id)
 
 
@@ -153,8 +153,18 @@ def not_found(file_id: str, param: str | None = None) -> NotFound:
     )
 
 
+def delete_bytes(context: Context, file_id: str) -> None:
+    """Deletes what lies in the blob store of a file that has no row any more."""
+    context.blobs.delete(report_key(file_id))
+    context.blobs.delete(blob_key(file_id))
+
+
 def blob_key(file_id: str) -> str:
     return f"files/{file_id}"
+
+
+def report_key(file_id: str) -> str:
+    return f"reports/{file_id}"
 
 
 def capped(chunks: Iterable[bytes], max_bytes: int = MAX_FILE_BYTES) -> Iterator[bytes]:

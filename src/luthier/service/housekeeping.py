@@ -24,7 +24,7 @@ def remove_expired(context: Context) -> None:
         with context.database.writing() as tx:
             files.delete(tx, file.resource_id, file.id)
             imports.delete(tx, file.id)
-        context.blobs.delete(file_service.blob_key(file.id))
+        file_service.delete_bytes(context, file.id)
         logger.info("file expired id=%s resource=%s", file.id, file.resource_id)
     for upload in overdue:
         upload_service.end(context, upload.id, UploadStatus.EXPIRED)
@@ -33,7 +33,7 @@ def remove_expired(context: Context) -> None:
 def sweep_leftovers(context: Context) -> None:
     """Deletes the bytes of files and parts that have no row: a kill came between the two."""
     before = context.now() - LEFTOVER_AGE
-    for folder, exists in (("files", files.exists), ("uploads", uploads.part_exists)):
+    for folder, exists in (("files", files.exists), ("reports", files.exists), ("uploads", uploads.part_exists)):
         for key, stored_at in list(context.blobs.keys(folder)):
             if stored_at >= before:
                 continue

@@ -116,7 +116,7 @@ def _purge(context: Context, serving: Serving, resource_id: str) -> None:
         served = deployments.list_all(tx, resource_id)
         parts = uploads.parts_of_resource(tx, resource_id)
     for file_id in mine:
-        context.blobs.delete(files.blob_key(file_id))
+        files.delete_bytes(context, file_id)
     for part in parts:
         context.blobs.delete(upload_service.blob_key(part.upload_id, part.id))
     for checkpoint in tuned:

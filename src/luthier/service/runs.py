@@ -5,48 +5,64 @@ import shutil
 
 from luthier.core import hyperparameters
 from luthier.core.hyperparameters import ResolvedHyperparameters
-from luthier.core.models import Job, JobError
+from luthier.core.models import Event, Job, JobError
 from luthier.core.states import AttemptEnd, EventLevel, JobStatus
-from luthier.data import validate
+from luthier.data import grouping
 from luthier.data.problem import Severity
+from luthier.data.validate import Report
 from luthier.durable import room_for, sync_folder
 from luthier.run_directory import RunDirectory, TrainSpec
-from luthier.service import files, models, serving, specs
+from luthier.service import checks, files, models, reports, serving, specs
+from luthier.service.checks import Checked, Rules
 from luthier.service.context import Context
 from luthier.service.jobs import message
 from luthier.store import attempts, checkpoints, events, jobs
+from luthier.store import files as file_rows
 
 logger = logging.getLogger(__name__)
 
 SHOWN_PROBLEMS = 10
+SHOWN_KINDS = 5
+COUNTED_BYTES = 16 * 1024 * 1024
+"""Up to this size all tokens of a file are counted before its job is queued; of a larger one those of long rows."""
 
 
 def validate_files(context: Context, job: Job) -> None:
     """Reads both files whole; moves the job to queued with its hyperparameters as numbers, or to failed."""
     base = context.catalog.find(job.base_model)
-    abilities = base.abilities if base else frozenset()
-    n_examples = 0
-    for param, file_id, minimum in (
-        ("training_file", job.training_file, validate.MIN_TRAINING_EXAMPLES),
-        ("validation_file", job.validation_file, validate.MIN_VALIDATION_EXAMPLES),
-    ):
+    folder = context.base_folder(job.base_model)
+    training: Checked | None = None
+    warnings: list[Event] = []
+    for param, file_id in (("training_file", job.training_file), ("validation_file", job.validation_file)):
         if file_id is None:
             continue
+        with context.database.reading() as tx:
+            file = file_rows.get(tx, job.resource_id, file_id, context.now())
+        rules = Rules(base=base, base_folder=folder, counts_all=file is not None and file.bytes <= COUNTED_BYTES)
         try:
-            report = validate.check_file(context.blobs.open(files.blob_key(file_id)), abilities, min_examples=minimum)
+            content = context.blobs.open(files.blob_key(file_id))
+            checked = (
+                checks.check_training(content, rules)
+                if param == "training_file"
+                else checks.check_validation(content, rules, training)
+            )
         except FileNotFoundError:
             fail(context, job, JobError("file_not_found", f"{param}: {file_id} was deleted. Upload it again.", param))
             return
-        error = _as_error(param, file_id, report)
-        if error is not None:
-            fail(context, job, error)
+        reports.keep(context, file_id, checked, rules)
+        if not checked.report.valid:
+            fail(context, job, _as_error(param, file_id, checked.report))
             return
-        n_examples = n_examples or report.n_examples
+        warnings += _warned(context, job, f"{param} {file_id}", checked.report)
+        training = training or checked
+    assert training is not None
+    n_examples = training.report.n_examples
     resolved = hyperparameters.resolve(job.hyperparameters, n_examples)
     with context.database.writing() as tx:
         if jobs.move(tx, job.id, [JobStatus.VALIDATING_FILES], JobStatus.QUEUED):
             jobs.set_hyperparameters(tx, job.id, resolved)
-            events.insert_events(tx, [message(context, job.id, "Job enqueued. Waiting for jobs ahead to complete.")])
+            queued = message(context, job.id, "Job enqueued. Waiting for jobs ahead to complete.")
+            events.insert_events(tx, [*warnings, queued])
     logger.info("job queued id=%s examples=%d", job.id, n_examples)
 
 
@@ -143,15 +159,23 @@ def directory(context: Context, job: Job) -> RunDirectory:
     return RunDirectory(context.runs_folder / job.id)
 
 
-def _as_error(param: str, file_id: str, report: validate.Report) -> JobError | None:
+def _as_error(param: str, file_id: str, report: Report) -> JobError:
     """The findings of a file as one error: how many, and the first ones with line, place and fix."""
-    if report.valid:
-        return None
     errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
     shown = [f"- {problem.sentence()}" for problem in errors[:SHOWN_PROBLEMS]]
-    more = f", the first {len(shown)} of them" if report.n_errors > len(shown) else ""
-    text = f"{param} {file_id} cannot be used: {report.n_errors} problem(s){more}:"
-    return JobError(f"invalid_{param}", "\n".join([text, *shown]), param)
+    more = report.n_errors - len(shown)
+    left = [f"and {more:,} more: GET .../files/{file_id}/report lists them."] if more else []
+    text = f"{param} {file_id} cannot be used: {report.n_errors:,} problem(s):"
+    return JobError(f"invalid_{param}", "\n".join([text, *shown, *left]), param)
+
+
+def _warned(context: Context, job: Job, name: str, report: Report) -> list[Event]:
+    """An event for each kind of warning, the first few of them: a job trains on such a file all the same."""
+    kinds = [group for group in grouping.groups(report.problems) if group.first.severity is Severity.WARNING]
+    texts = [f"{name}, {group.where}: {group.first.code}. {group.first.sentence()}" for group in kinds[:SHOWN_KINDS]]
+    if len(kinds) > SHOWN_KINDS:
+        texts.append(f"{name} has warnings of {len(kinds) - SHOWN_KINDS} more kinds.")
+    return [message(context, job.id, text, EventLevel.WARNING) for text in texts]
 
 
 def _spec(context: Context, job: Job, threads: int | None, save_interval_s: float) -> TrainSpec:

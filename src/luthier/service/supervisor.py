@@ -12,7 +12,7 @@ from luthier.core.models import Job, JobError
 from luthier.core.ports import Executor
 from luthier.core.states import AttemptEnd, JobStatus, RunState
 from luthier.run_directory import Failed, Succeeded
-from luthier.service import attempts, deployments, housekeeping, progress, resources, retirement, runs
+from luthier.service import attempts, deployments, housekeeping, progress, reports, resources, retirement, runs
 from luthier.service.context import Context
 from luthier.service.imports import Importer
 from luthier.service.retirement import Lifetimes
@@ -70,11 +70,13 @@ class Supervisor:
         housekeeping.remove_expired(self.context)
 
     def tick_files(self) -> None:
-        """One pass over the jobs whose files are to be read: half a gigabyte takes longer than a run may wait."""
+        """One pass over the files that are to be read: half a gigabyte takes longer than a run may wait."""
         with self.context.database.reading() as tx:
             waiting = [job for job in jobs.list_open(tx) if job.status is JobStatus.VALIDATING_FILES]
         for job in waiting:
             self._guarded(job, lambda job: runs.validate_files(self.context, job))
+        if not waiting:  # a job's own files are looked at with it, and first
+            reports.check_next(self.context)
 
     def tick_runs(self) -> None:
         """One pass over the jobs that run, that could, or that have left something behind."""

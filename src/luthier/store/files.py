@@ -61,6 +61,20 @@ def exists(tx: Connection, file_id: str) -> bool:
     return tx.execute(select(_files.c.seq).where(_files.c.id == file_id)).first() is not None
 
 
+def oldest_unchecked(tx: Connection) -> File | None:
+    """The oldest file with training data that has no details: nobody has looked at it yet."""
+    unchecked = _files.c.status_details.is_(None) & (_files.c.purpose == FilePurpose.FINE_TUNE)
+    statement = select(*_columns).where(unchecked, _files.c.status == FileStatus.PROCESSED).order_by(_files.c.seq)
+    row = tx.execute(statement.limit(1)).mappings().first()
+    return None if row is None else _file(row)
+
+
+def set_details(tx: Connection, file_id: str, details: str) -> None:
+    """Says what was found in a file that is there."""
+    processed = (_files.c.id == file_id) & (_files.c.status == FileStatus.PROCESSED)
+    tx.execute(update(_files).where(processed).values(status_details=details))
+
+
 def end_import(
     tx: Connection, file_id: str, status: FileStatus, details: str | None, n_bytes: int, sha256: str
 ) -> bool:

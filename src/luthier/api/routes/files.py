@@ -1,4 +1,4 @@
-"""/files: upload as a stream, import from a URL, list, get, content, delete."""
+"""/files: upload as a stream, import from a URL, list, get, content, report, delete."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,8 +14,8 @@ from luthier.api.services import Services
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.models import File, Principal
 from luthier.core.ports import Blob
-from luthier.core.states import FilePurpose
-from luthier.service import files, imports
+from luthier.core.states import FilePurpose, Method
+from luthier.service import files, imports, reports
 
 
 def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
@@ -58,6 +58,11 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
     def head_content(file_id: str, request: Request, caller: Caller) -> Response:
         answer = _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
         return Response(status_code=answer.status_code, headers=dict(answer.headers))
+
+    @router.get("/files/{file_id}/report")
+    def get_report(file_id: str, caller: Caller, model: str | None = None, method: Method | None = None) -> Response:
+        file = files.get(context, caller.resource.id, file_id)
+        return JSONResponse(reports.get(context, file, model, method))
 
     @router.delete("/files/{file_id}")
     def delete_file(file_id: str, caller: Caller) -> dict[str, Any]:

@@ -2,10 +2,45 @@
 
 from luthier.api.dialects import Dialect
 from luthier.api.schemas import json_schema as js
-from luthier.core.states import FilePurpose
+from luthier.core.states import FilePurpose, Method
+from luthier.data.problem import Severity
 from luthier.service.files import MAX_EXPIRY_S
 
 _IMPORT_ERROR = js.thing({"code": js.const("fileImportFailed"), "message": js.TEXT})
+
+
+_LINE = js.or_null(js.WHOLE)
+_SPREAD = js.thing({"total": js.WHOLE, "median": js.WHOLE, "p95": js.WHOLE, "longest": js.WHOLE, "longest_line": _LINE})
+_PROBLEM = js.thing(
+    {
+        "line": _LINE,
+        "path": js.TEXT,
+        "code": js.TEXT,
+        "severity": js.words(Severity),
+        "message": js.TEXT,
+        "fix": js.TEXT,
+    }
+)
+_COUNTS = ("rows", "good_rows", "warned_rows", "bad_rows", "errors", "warnings", "messages")
+_TOKENS = js.thing({"tokens": _SPREAD, "supervised": _SPREAD, "context_tokens": js.WHOLE, "too_long": js.WHOLE})
+REPORT = js.thing(
+    {
+        "object": js.const("file.report"),
+        "file_id": js.TEXT,
+        "created_at": js.UNIX,
+        "method": js.words(Method),
+        "model": js.or_null(js.TEXT),
+        "valid": js.FLAG,
+        "problems": js.listed(_PROBLEM),
+        "statistics": js.thing(
+            dict.fromkeys((*_COUNTS, "rows_with_system", "rows_with_tools"), js.WHOLE)
+            | {"characters": _SPREAD, "answer_characters": _SPREAD, "scripts": js.mapped(js.WHOLE)}
+            | {"tokens": js.or_null(_TOKENS)}
+        ),
+    },
+    says="Everything that was found in a file: problems by line, and what the file amounts to.",
+)
+"""The same in every dialect: it is our own noun."""
 
 
 def form(dialect: Dialect) -> js.Schema:
