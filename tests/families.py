@@ -88,7 +88,7 @@ FAMILIES = {
     "llama": Family("llama3", _LLAMA, ("<|begin_of_text|>", "<|start_header_id|>", "<|eot_id|>", "<|end_header_id|>")),
     "gemma": Family("gemma3", _GEMMA, ("<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>")),
     "mistral": Family("mistral", _MISTRAL, ("<s>", "[INST]", "</s>", "[/INST]")),
-    "mistral-7b": Family("llama2", _MISTRAL, ("<s>", "[INST]", "</s>", "[/INST]")),
+    "mistral-7b": Family("llama2", _MISTRAL, ("<s>", "<pad>", "</s>")),
     "qwen2": Family("qwen2", _CHATML, small.SPECIAL),
     "qwen3": Family("qwen3", _QWEN3, small.SPECIAL),
     "phi": Family("phi3", _PHI, (*small.SPECIAL, "<|im_sep|>"), small.FUSED_TARGETS),

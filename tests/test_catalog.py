@@ -50,6 +50,7 @@ def test_own_entries_and_aliases_win(tmp_path: Path) -> None:
         (OWN.replace('licence = "MIT"\n', ""), "licence"),
         (OWN.replace('kind = "folder"', 'kind = "pickle"'), "pickle"),
         ("[[model]\n", "catalog"),
+        (OWN.replace("[[model]]", "[[model]]\nchat_template = 'nowhere.jinja'"), "neither one of chatml, plain"),
     ],
 )
 def test_wrong_file_is_refused_with_its_name_and_the_fault(tmp_path: Path, text: str, words: str) -> None:

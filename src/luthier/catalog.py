@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from luthier.run_directory import LoraRecipe
 
 EMBEDDED_CATALOG = Path(__file__).with_name("catalog.toml")
+CHAT_TEMPLATES = Path(__file__).with_name("chat_templates")
+"""Templates that an entry may name by their file's name without its ending."""
 
 
 class Ability(StrEnum):
@@ -66,6 +68,8 @@ class BaseModelEntry(_Value):
     learning_rate: float = Field(gt=0)
     lora: LoraRecipe
     source: Source
+    chat_template: Path | None = None
+    """A template in place of the model's own: in the file "chatml" or "plain", or a path from the catalog's folder."""
 
 
 class _File(_Value):
@@ -103,9 +107,24 @@ def load(own: Path | None = None) -> Catalog:
             content = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
         except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
             raise ValueError(f"catalog {path}: {error}") from error
-        entries |= {entry.name: entry for entry in content.model}
+        entries |= {entry.name: _with_template(entry, path) for entry in content.model}
         aliases |= {alias.lower(): target.lower() for alias, target in content.aliases.items()}
         for alias, target in aliases.items():
             if target not in entries:
                 raise ValueError(f"catalog {path}: alias {alias!r} leads to {target!r}, which is no base model")
     return Catalog(entries, aliases)
+
+
+def _with_template(entry: BaseModelEntry, catalog: Path) -> BaseModelEntry:
+    """The entry with the place of its chat template. Raises ValueError where there is no such template."""
+    if entry.chat_template is None:
+        return entry
+    ours = CHAT_TEMPLATES / f"{entry.chat_template}.jinja"
+    found = ours if ours.is_file() else (catalog.parent / entry.chat_template).absolute()
+    if not found.is_file():
+        known = ", ".join(sorted(path.stem for path in CHAT_TEMPLATES.glob("*.jinja")))
+        raise ValueError(
+            f"catalog {catalog}: chat_template {str(entry.chat_template)!r} of {entry.name} is neither one of {known} "
+            f"nor a file beside the catalog"
+        )
+    return entry.model_copy(update={"chat_template": found})

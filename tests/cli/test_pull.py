@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import tiny
 from luthier import catalog
 from luthier.catalog import BaseModelEntry, FolderSource, WheelSource
 from luthier.cli.pull import PullError, pull
+from luthier.core.ports import ServedModel
+from luthier.engines import export
+from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.parity import check_parity
 
 
 def entry(source: FolderSource | WheelSource) -> BaseModelEntry:
@@ -58,3 +63,44 @@ def test_wheel_with_other_bytes_or_a_broken_model_leaves_nothing(
 def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(PullError, match="is no folder"):
         pull(entry(FolderSource(kind="folder", path=tmp_path / "nowhere")), tmp_path / "models")
+
+
+def test_gguf_without_a_chat_template_is_refused_with_advice_and_ready_once_one_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = tiny.base_folder(tmp_path / "made")
+    gguf = export.export_base(made)
+    source = tmp_path / "source"
+    source.mkdir()
+    # The key under another name: a whole file that has no template.
+    content = gguf.read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_nothing_")
+    (source / "base.gguf").write_bytes(content)
+    wanted = entry(FolderSource(kind="folder", path=source))
+    with pytest.raises(PullError):
+        pull(wanted, tmp_path / "models")
+    assert 'chat_template = "chatml"' in capfd.readouterr().err
+
+    own = tmp_path / "catalog.toml"
+    lora = 'lora = { rank = 2, alpha = 4, targets = ["q_proj"] }'
+    for named in ("chatml", "templates/own.jinja"):
+        (tmp_path / "templates").mkdir(exist_ok=True)
+        (tmp_path / "templates" / "own.jinja").write_text(tiny.TEMPLATE)
+        own.write_text(
+            f"""[[model]]
+name = "tiny"
+title = "t"
+parameters = "t"
+licence = "MIT"
+released = 0
+context_tokens = 512
+learning_rate = 1e-3
+{lora}
+chat_template = "{named}"
+source = {{ kind = "folder", path = "{source}" }}
+"""
+        )
+        folder = pull(catalog.load(own).entries["tiny"], tmp_path / named.replace("/", "-"))
+        assert "<|im_start|>" in (folder / "hf" / "chat_template.jinja").read_text()
+        with closing(LlamaCppEngine(tmp_path / "engines", context_tokens=512, slots=1, threads=1)) as engine:
+            report = check_parity(engine.ensure(ServedModel("tiny", "tiny", folder, None)), folder)
+        assert report.agrees, report.reason

@@ -130,7 +130,7 @@ def test_models_list_says_which_weights_stand_behind_each_name(azure: AzureOpenA
         assert alias.capabilities["fine_tune"]
         assert alias.lifecycle_status == "generally-available"
         assert not found["qwen3-8b"].ready
-        assert (alias.abilities, found["qwen3-8b"].abilities) == ([], ["tools"])
+        assert (alias.abilities, found["qwen3-8b"].abilities) == (["tools"], ["tools"])
         assert client.models.retrieve("gpt-4o-mini").weights == alias.weights
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("nobody")

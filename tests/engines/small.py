@@ -69,10 +69,7 @@ def make_base(
 
     `special` are the special tokens: the first begins a text, the third ends a turn. `shape` is of the configuration.
     """
-    by_characters = _PRE[kind] == "sentencepiece"
-    tokenizer = sentencepiece(kind == "llama2", special) if by_characters else _tokenizer(_PRE[kind], special)
-    tokenizer.chat_template = template
-    tokenizer.save_pretrained(folder / "hf")
+    tokenizer = make_tokenizer(folder, kind, template, special)
     torch.manual_seed(seed)
     causal = transformers.AutoModelForCausalLM.from_config(_config(kind, len(tokenizer), shape))
     with torch.no_grad():
@@ -84,6 +81,17 @@ def make_base(
             parameter.copy_(torch.randn_like(parameter) * spread + middle)
     causal.to(torch.bfloat16).save_pretrained(folder / "hf")
     return folder
+
+
+def make_tokenizer(
+    folder: Path, kind: str, template: str | None, special: Sequence[str] = SPECIAL
+) -> PreTrainedTokenizerFast:
+    """The tokenizer's files of a base folder alone."""
+    by_characters = _PRE[kind] == "sentencepiece"
+    tokenizer = _sentencepiece(kind == "llama2", special) if by_characters else _tokenizer(_PRE[kind], special)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder / "hf")
+    return tokenizer
 
 
 def make_adapter(folder: Path, base: Path, seed: int = 1, spread: float = 0.1, **settings: Any) -> Path:
@@ -213,7 +221,7 @@ def _tokenizer(pre: str, special: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def sentencepiece(space_before_text: bool, special: Sequence[str]) -> PreTrainedTokenizerFast:
+def _sentencepiece(space_before_text: bool, special: Sequence[str]) -> PreTrainedTokenizerFast:
     """A BPE over characters with bytes for those that it does not know: Gemma's kind, or with a space Llama 2's."""
     merges = [("\u2581", "t"), ("h", "e"), ("\u2581t", "he"), ("1", "2"), ("i", "n"), ("\u2581", "a"), ("\n", "\n")]
     merges += [("\u2581", "\u2581"), ("e", "\u2581"), ("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc")]

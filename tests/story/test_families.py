@@ -19,6 +19,8 @@ from families import FAMILIES, make_source
 from luthier import catalog
 from luthier.api import server
 from luthier.api.services import Services
+from luthier.core.ports import ServedModel
+from luthier.data import render
 from luthier.engines import export
 from luthier.engines.llamacpp import LlamaCppEngine
 from luthier.engines.parity import check_parity
@@ -29,6 +31,7 @@ from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
 from luthier.trainer import loop, prepare
 from luthier.trainer.journal import Journal
+from luthier.trainer.tokenizer import FolderTokenizer
 
 pytestmark = pytest.mark.story
 EPOCHS = 6
@@ -82,6 +85,8 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
         messages = [{"role": "user", "content": "What is 3 plus one?"}]
         answer = client.chat.completions.create(model=str(job.fine_tuned_model), messages=messages, max_tokens=4)
         assert answer.usage.completion_tokens >= 1
+        served = engine.ensure(ServedModel(name, name, base, None))
+        assert served.renders_tools == render.renders_tools(FolderTokenizer(base / "hf"))
 
 
 def entry_of(name: str, source: Path) -> catalog.BaseModelEntry:

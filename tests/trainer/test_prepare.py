@@ -1,6 +1,7 @@
 """A base model folder made from weights of elsewhere: the same bytes each time, and nothing that could run code."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import safetensors.torch
 
 import tiny
 from luthier.trainer import prepare
+from luthier.trainer.tokenizer import FolderTokenizer
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -45,12 +47,44 @@ def test_prepare_again_replaces_what_stood_there(source: Path, tmp_path: Path) -
     assert "hf/stale" not in files(folder)
 
 
+def test_prepare_with_a_template_that_is_named_makes_its_turns_end_and_its_date_stand_still(
+    source: Path, tmp_path: Path
+) -> None:
+    """A base model that was never tuned for chats ends texts, not turns: the template's end becomes one of its ends."""
+    (source / "chat_template.jinja").unlink()
+    config = json.loads((source / "tokenizer_config.json").read_bytes())
+    (source / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<|endoftext|>"}))
+    template = tmp_path / "dated.jinja"
+    template.write_text('{{ strftime_now("%d %B %Y") }}' + tiny.TEMPLATE)
+    asked = [str(source), str(tmp_path / "base"), "--name", tiny.NAME, "--chat-template", str(template)]
+    assert prepare.main(asked) == 0
+    hf = tmp_path / "base" / "hf"
+    assert (hf / "chat_template.jinja").read_text() == '{{ "26 July 2024" }}' + tiny.TEMPLATE
+    tokenizer = FolderTokenizer(hf)
+    assert {tokenizer.token_ids(text)[0] for text in ("<|im_end|>", "<|endoftext|>")} <= tokenizer.end_ids
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('no') }}", "does not take a question"),
+        ("{% for m in messages %}{{ m['content'] }} ### {% endfor %}", "special tokens: .*<.im_end.>.*chatml"),
+    ],
+)
+def test_prepare_with_a_template_that_cannot_be_learned_from_is_refused_with_advice(
+    source: Path, tmp_path: Path, template: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "chat_template.jinja").write_text(template)
+    assert prepare.main([str(source), str(tmp_path / "base"), "--name", tiny.NAME]) == 1
+    assert re.search(words, capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         ("pickle", "only pickled weights"),
         ("code", "auto_map"),
-        ("template", "no chat template"),
+        ("template", 'chat_template = "chatml"'),
         ("config", "no config.json"),
         ("nothing", "neither a .gguf file nor a folder"),
     ],

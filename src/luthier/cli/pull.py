@@ -31,7 +31,8 @@ def pull(entry: BaseModelEntry, models_folder: Path) -> Path:
     try:
         source = _fetch(entry, work / "source")
         screen.print("preparing the weights for training", highlight=False)
-        _run("luthier.trainer.prepare", str(source), str(work), "--name", entry.name)
+        template = [] if entry.chat_template is None else ["--chat-template", str(entry.chat_template)]
+        _run("luthier.trainer.prepare", str(source), str(work), "--name", entry.name, *template)
         screen.print("converting them for serving", highlight=False)
         _run("luthier.engines.export", str(work))
         shutil.rmtree(work / "source", ignore_errors=True)

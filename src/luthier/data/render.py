@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from luthier.data import tool_prompt
 from luthier.data.messages import Example, Message, Role
 
 
@@ -25,6 +26,17 @@ class ChatTokenizer(Protocol):
     def token_ids(self, text: str) -> list[int]:
         """The tokens of a text, special ones recognised, none added."""
         ...
+
+
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up_word",
+        "description": "Looks a word up.",
+        "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+    },
+}
+_CALL = {"id": "call00001", "type": "function", "function": {"name": "look_up_word", "arguments": {"word": "axolotl"}}}
 
 
 class TemplateRefuses(Exception):
@@ -52,11 +64,18 @@ class Rendered:
 
 
 class Renderer:
-    """Renders examples for one model; a token sequence longer than `context_tokens` is refused, never cut."""
+    """Renders examples for one model; a token sequence longer than `context_tokens` is refused, never cut.
+
+    Tools go through the model's own template where it knows them, and are written out by `tool_prompt` where it does
+    not: so they are served.
+    """
 
     def __init__(self, tokenizer: ChatTokenizer, context_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
+        self._renders_tools = renders_tools(tokenizer)
+        # A newline is one token, unless the tokenizer puts a space before each text (Llama 2, Mistral 7B).
+        self._adds_space = len(tokenizer.token_ids("\n")) > 1
 
     def chat_prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
         """The tokens that a served model reads before it writes the next assistant message."""
@@ -100,7 +119,8 @@ class Renderer:
     def _turn_ids(self, example: Example, index: int) -> tuple[list[int], list[int]]:
         """The prompt of message `index` and what the model has to write there, its end-of-turn token included."""
         prompt, answer = self.turn(example, index)
-        answer_ids = self._tokenizer.token_ids(answer)
+        prompt_ids = self._tokenizer.token_ids(prompt)
+        answer_ids = self._answer_ids(prompt, prompt_ids, answer)
         ends = [place for place, token in enumerate(answer_ids) if token in self._tokenizer.end_ids]
         if not ends:
             raise Unrenderable(
@@ -109,16 +129,25 @@ class Renderer:
                 "Choose another base model: a model that never learns to stop cannot be served.",
             )
         # What the template writes behind the end token (a newline in ChatML) is never the model's to write.
-        return self._tokenizer.token_ids(prompt), answer_ids[: ends[-1] + 1]
+        return prompt_ids, answer_ids[: ends[-1] + 1]
+
+    def _answer_ids(self, prompt: str, prompt_ids: list[int], answer: str) -> list[int]:
+        """The answer's tokens behind the prompt's. By itself, a text would get a space that the model never writes."""
+        if self._adds_space:
+            whole_ids = self._tokenizer.token_ids(prompt + answer)
+            if whole_ids[: len(prompt_ids)] == prompt_ids:
+                return whole_ids[len(prompt_ids) :]
+        return self._tokenizer.token_ids(answer)
 
     def text(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]], add_generation_prompt: bool
     ) -> str:
         """What the chat template makes of messages. Raises Unrenderable where it takes none such."""
+        turns = [template_message(message) for message in messages]
+        if not self._renders_tools and (tools or any(map(_is_of_tools, messages))):
+            turns, tools = tool_prompt.fold(turns, tools), ()
         try:
-            return self._tokenizer.text(
-                [template_message(message) for message in messages], tools, add_generation_prompt
-            )
+            return self._tokenizer.text(turns, tools, add_generation_prompt)
         except TemplateRefuses:
             roles = ", ".join(message.role for message in messages) or "none"
             raise Unrenderable(
@@ -130,6 +159,22 @@ class Renderer:
     def _check_length(self, n_tokens: int) -> None:
         if n_tokens > self._context_tokens:
             raise too_many_tokens(n_tokens, self._context_tokens)
+
+
+def _is_of_tools(message: Message) -> bool:
+    return bool(message.tool_calls) or message.role in (Role.TOOL, Role.FUNCTION)
+
+
+def renders_tools(tokenizer: ChatTokenizer) -> bool:
+    """Whether the model's own template writes out both the tools and the calls: llama.cpp asks the same of it."""
+    question = {"role": "user", "content": "What is it?"}
+    call = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
+    try:
+        offered = tokenizer.text([question], [_TOOL], True)
+        called = tokenizer.text([question, call], [_TOOL], False)
+    except TemplateRefuses:
+        return False
+    return "look_up_word" in offered and "axolotl" in called.removeprefix(offered)
 
 
 def too_many_tokens(n_tokens: int, context_tokens: int, at_least: bool = False) -> Unrenderable:

@@ -92,7 +92,8 @@ def _ask(client: httpx2.Client, address: Address, probe: Mapping[str, Any]) -> M
 
 def _compare(choice: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], findings: _Findings) -> None:
     next_place = 0
-    for entry in choice["logprobs"]["content"]:
+    # An answer that ends with its first token has no logprobs at all.
+    for entry in (choice.get("logprobs") or {"content": []})["content"]:
         place = _place(entry, trained, next_place)
         if place is None:
             return

@@ -1,5 +1,7 @@
 """`python -m luthier.trainer.prepare SOURCE FOLDER --name NAME`: weights from elsewhere -> a base model folder.
 
+`--chat-template FILE` is a template in place of the model's own.
+
 SOURCE is a GGUF file or a folder in Hugging Face layout with safetensors. FOLDER gets hf/ (bf16, what is trained is
 what is served) and probes.json. Nothing that could run code is read: no pickle, no code from the model's folder.
 """
@@ -28,20 +30,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--name", required=True, help="the base model's public name")
+    parser.add_argument("--chat-template", type=Path, help="a .jinja file in place of the model's own template")
     given = parser.parse_args(arguments)
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TQDM_DISABLE": "1"})
     try:
-        prepare(given.source.resolve(), given.folder.resolve(), given.name)
+        prepare(given.source.resolve(), given.folder.resolve(), given.name, given.chat_template)
     except LuthierError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1
     return 0
 
 
-def prepare(source: Path, folder: Path, name: str) -> None:
+def prepare(source: Path, folder: Path, name: str, chat_template: Path | None = None) -> None:
     """Writes `folder`/hf and `folder`/probes.json from `source`; the same source gives the same bytes."""
     # Imported here so that main can set the environment that these libraries read on import.
     from luthier.data.render import Renderer
+    from luthier.trainer import chat_template as chat_templates
     from luthier.trainer import device, model, probes
     from luthier.trainer.tokenizer import FolderTokenizer
 
@@ -55,8 +59,8 @@ def prepare(source: Path, folder: Path, name: str) -> None:
         causal, tokenizer = _read_folder(source)
     else:
         raise InvalidRequest("unknown_source", f"{source} is neither a .gguf file nor a folder with safetensors.")
-    if not tokenizer.chat_template:
-        raise InvalidRequest("no_chat_template", f"{source.name} has no chat template, so it cannot hold chats.")
+    named = None if chat_template is None else chat_template.read_text("utf-8")
+    chat_templates.settle(causal, tokenizer, named)
     causal.config.name_or_path = name
     causal.save_pretrained(fresh, max_shard_size="1TB")
     tokenizer.save_pretrained(fresh)

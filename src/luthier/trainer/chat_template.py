@@ -1,0 +1,73 @@
+"""A base model's chat template as it is stored: its own or one that the catalog names, with a date that never moves."""
+
+import re
+from datetime import date
+from typing import Any
+
+import jinja2
+
+from luthier.core.errors import InvalidRequest
+
+PINNED_DATE = date(2024, 7, 26)
+"""What templates that print today's date print for ever: trained on one day, served on another, the prompt is the same.
+
+It is the date that Llama 3.2's own template falls back to where there is no clock.
+"""
+_CLOCK = re.compile(r"""strftime_now\(\s*(?:"([^"]*)"|'([^']*)')\s*\)""")
+_QUESTION, _ANSWER = "One?", "Two."
+ADVICE = (
+    'Name one in this model\'s entry of the catalog: chat_template = "chatml" (turns between <|im_start|> and '
+    '<|im_end|>), "plain" (for any tokenizer), or the path of a .jinja file.'
+)
+
+
+def settle(causal: Any, tokenizer: Any, named: str | None) -> None:
+    """Gives the tokenizer the template that is stored, and the model's configuration the token that ends its turns.
+
+    `named` is the text of a template that takes the place of the model's own. Raises InvalidRequest where there is none
+    or where it cannot be learned from.
+    """
+    template = named or tokenizer.chat_template
+    if isinstance(template, dict):  # several by name, of which an engine reads one
+        template = template.get("default")
+    if not template:
+        raise InvalidRequest("no_chat_template", f"The model has no chat template, so it cannot hold chats. {ADVICE}")
+    tokenizer.chat_template = pinned(template)
+    end = _turn_end(tokenizer)
+    generation = causal.generation_config
+    known = generation.eos_token_id
+    ends = [] if known is None else known if isinstance(known, list) else [known]
+    if end not in ends:
+        generation.eos_token_id = [*ends, end]
+
+
+def pinned(template: str) -> str:
+    """The template with each look at the clock replaced by what it says on PINNED_DATE."""
+    fixed = _CLOCK.sub(lambda found: f'"{PINNED_DATE.strftime(found[1] or found[2] or "")}"', template)
+    if re.search(r"strftime_now\s*\(", fixed):
+        raise InvalidRequest(
+            "template_reads_clock", f"The chat template reads the clock in a way that cannot be pinned. {ADVICE}"
+        )
+    return fixed
+
+
+def _turn_end(tokenizer: Any) -> int:
+    """The special token that the template writes behind an answer."""
+    messages = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except jinja2.TemplateError as error:
+        raise InvalidRequest(
+            "template_refuses_messages", f"The chat template does not take a question and its answer: {error}. {ADVICE}"
+        ) from error
+    behind = tokenizer(text.rpartition(_ANSWER)[2], add_special_tokens=False)["input_ids"]
+    special = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
+    end = next((int(token) for token in behind if token in special), None)
+    if end is None:
+        words = ", ".join(tokenizer.all_special_tokens) or "none"
+        raise InvalidRequest(
+            "template_without_end",
+            "The chat template writes no special token of this tokenizer behind an answer, so that the model could "
+            f"never learn to stop (special tokens: {words}). {ADVICE}",
+        )
+    return end
