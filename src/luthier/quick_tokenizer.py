@@ -17,6 +17,8 @@ import tokenizers
 
 from luthier.data.render import TemplateRefuses
 
+_HALF = "\ufffd"
+_MOST_TOKENS_OF_A_CHARACTER = 4
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -65,10 +67,23 @@ class QuickTokenizer:
     def token_ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def tokens(self, text: str) -> list[tuple[int, str]]:
-        """Each token of a text with the characters that it stands for; bytes of one character stand with its last."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
-        return [(id, text[start:stop]) for id, (start, stop) in zip(found.ids, found.offsets, strict=True)]
+    def texts(self, token_ids: Sequence[int]) -> list[str]:
+        """What each token of a sequence adds to its text; of a character in several tokens all stands at the last."""
+        texts: list[str] = []
+        begun: list[int] = []
+        before: list[int] = []  # a token before, for decoders that take the space off a text's first word
+        for id in token_ids:
+            begun.append(id)
+            text = self._decode([*before, *begun])[len(self._decode(before)) :]
+            if text.endswith(_HALF) and len(begun) < _MOST_TOKENS_OF_A_CHARACTER:
+                texts.append("")
+                continue
+            texts.append(text)
+            before, begun = begun[-1:], []
+        return texts
+
+    def _decode(self, token_ids: list[int]) -> str:
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=False))
 
     def count_later(self, texts: list[str]) -> Callable[[], list[int]]:
         """Begins to count the tokens of each text, on all cores; the call that is returned waits for the counts."""

@@ -184,7 +184,7 @@ def test_trainer_whose_start_was_the_last_thing_before_a_crash_is_found_and_not_
     executor.trainer = lambda run: steps(run, 1, 2)
     executor.alive = {"fake:1"}
     job = create()
-    dying = Supervisor(replace(context, database=MortalDatabase(context.database, 4, when)), executor, serving, 0.01)
+    dying = Supervisor(replace(context, database=MortalDatabase(context.database, 5, when)), executor, serving, 0.01)
     with pytest.raises(Killed):
         deque((dying.tick() for _ in range(4)), maxlen=0)
     assert len(executor.started) == 1
@@ -203,7 +203,7 @@ def test_job_cancelled_while_nobody_knew_its_trainer_leaves_neither_process_nor_
     executor.alive = {"fake:1"}
     job = create()
     dying = Supervisor(
-        replace(context, database=MortalDatabase(context.database, 4, "before")), executor, serving, 0.01
+        replace(context, database=MortalDatabase(context.database, 5, "before")), executor, serving, 0.01
     )
     with pytest.raises(Killed):
         deque((dying.tick() for _ in range(4)), maxlen=0)

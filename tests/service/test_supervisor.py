@@ -109,7 +109,7 @@ def test_failed_verdict_is_the_jobs_error(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("write", range(1, 8))
+@pytest.mark.parametrize("write", range(1, 9))
 def test_service_killed_around_any_write_ends_the_job_once(
     context: Context,
     serving: Serving,

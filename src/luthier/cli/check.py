@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -47,7 +47,7 @@ def check(
     """
     from luthier.service import checks
 
-    rules = _rules(model, method)
+    rules = rules_of(model, method)
     with _reading(file) as chunks:
         training = checks.check_training(chunks, rules)
     held_out = None
@@ -68,7 +68,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _rules(model: str | None, method: Method) -> "Rules":
+def rules_of(model: str | None, method: Method) -> "Rules":
     """What the file is held against. Ends the command with status 2 for a model that the catalog has not."""
     from luthier import catalog
     from luthier.service import checks
@@ -99,12 +99,22 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
     with Progress(*columns, console=errors, disable=hidden, transient=True) as progress, path.open("rb") as stream:
         task = progress.add_task(path.name, total=size)
 
-        def chunks() -> Iterator[bytes]:
-            while chunk := stream.read(_CHUNK_BYTES):
+        def told() -> Iterator[bytes]:
+            for chunk in _chunks(stream):
                 yield chunk
                 progress.advance(task, len(chunk))
 
-        yield chunks()
+        yield told()
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        yield from _chunks(stream)
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
 
 
 def _show(path: Path, checked: "Checked") -> None:

@@ -15,6 +15,7 @@ from luthier.cli import (
     reproduce,
     resources,
     serve,
+    show,
     train,
 )
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("check")(check.check)
+app.command("show")(show.show)
 app.command("train")(train.train)
 app.command("reproduce")(reproduce.reproduce)
 app.command("chat")(chat.chat)

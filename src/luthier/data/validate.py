@@ -80,7 +80,7 @@ def check_file(
             tally.add(row)
         else:
             n_objects += 1
-            parsed = _parse(row, abilities, method)
+            parsed = parse(row, abilities, method)
             tally.add_all(parsed.problems)
             if parsed.example is not None:
                 n_examples += 1
@@ -107,7 +107,8 @@ def pairs(chunks: Iterable[bytes], abilities: Set[Ability]) -> Iterator[tuple[in
     return _each(chunks, abilities, preferences.parse)
 
 
-def _parse(row: Row, abilities: Set[Ability], method: Method) -> Parsed[Example] | Parsed[Preference]:
+def parse(row: Row, abilities: Set[Ability], method: Method) -> Parsed[Example] | Parsed[Preference]:
+    """One row of a file, read as the method's rows are."""
     match method:
         case Method.SUPERVISED:
             return messages.parse(row, abilities)
