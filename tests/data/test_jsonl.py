@@ -37,7 +37,11 @@ def test_rows_broken_lines_become_problems_with_line_and_column() -> None:
 def test_rows_deep_nesting_and_huge_numbers_are_problems_not_crashes() -> None:
     deep = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
     huge = b'{"a":' + b"9" * 10_000 + b"}\n"
-    assert [row.code for row in jsonl.rows([deep, huge]) if isinstance(row, Problem)] == ["invalid_json"] * 2
+    first, second = jsonl.rows([deep, huge])
+    assert isinstance(first, Problem)
+    assert first.code == "nested_too_deeply"
+    assert isinstance(second, Row)
+    assert [problem.code for problem in second.problems] == ["huge_number"]
 
 
 def test_lines_endless_line_is_cut_and_reported() -> None:

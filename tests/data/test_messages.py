@@ -66,7 +66,6 @@ def test_parse_plain_turns_give_an_example_with_weights() -> None:
         (row({"role": "user", "content": 3}, ASSISTANT), "invalid_content"),
         (row({"role": "user", "content": ["Hi"]}, ASSISTANT), "invalid_content_part"),
         (row({"role": "user", "content": [IMAGE]}, ASSISTANT), "image_not_supported"),
-        (row({"role": "user", "content": "\ud800"}, ASSISTANT), "invalid_text"),
         (row(USER, {**ASSISTANT, "wieght": 0}), "unknown_key"),
         (row(USER, ASSISTANT, tools=[TOOL]), "tools_not_supported"),
         (row(USER, {"role": "assistant", "tool_calls": [CALL]}), "tools_not_supported"),
@@ -109,10 +108,16 @@ def test_parse_tool_rows_with_the_ability_give_decoded_calls() -> None:
     assert parsed.example.tools == (TOOL,)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [{}, {"id": "c"}, {"id": "c", "function": {"name": "f"}}, {"id": "c", "function": {"name": "f", "arguments": "["}}],
-)
-def test_parse_malformed_tool_calls_are_problems(call: dict[str, Any]) -> None:
-    value = row(USER, {"role": "assistant", "tool_calls": [call]})
-    assert codes(value, Ability.TOOLS) == ["invalid_tool_calls"]
+def test_parse_malformed_tool_calls_are_all_named_with_their_places() -> None:
+    calls = [{}, 3, {**CALL, "id": ""}, {**CALL, "function": {"name": "add", "arguments": "["}}, CALL, CALL]
+    parsed = messages.parse(row(USER, {"role": "assistant", "tool_calls": calls}, tools=[TOOL]), {Ability.TOOLS})
+    assert [(problem.path, problem.code) for problem in parsed.problems] == [
+        ("messages[1].tool_calls[0].type", "invalid_tool_calls"),
+        ("messages[1].tool_calls[0].id", "invalid_tool_calls"),
+        ("messages[1].tool_calls[0].function", "invalid_tool_calls"),
+        ("messages[1].tool_calls[1]", "invalid_tool_calls"),
+        ("messages[1].tool_calls[2].id", "invalid_tool_calls"),
+        ("messages[1].tool_calls[3].function.arguments", "invalid_arguments"),
+        ("messages[1].tool_calls[4].id", "duplicate_tool_call_id"),
+        ("messages[1].tool_calls[5].id", "duplicate_tool_call_id"),
+    ]

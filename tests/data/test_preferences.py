@@ -102,8 +102,11 @@ def test_parse_bad_row_names_its_fault(value: Row, code: str) -> None:
 
 
 def test_parse_output_of_a_tool_alone_has_nothing_to_prefer() -> None:
-    assert codes(row(preferred_output=[ANSWERING]), Ability.TOOLS) == ["no_assistant_message"]
-    assert codes(row(preferred_output=[ANSWERING, BETTER]), Ability.TOOLS) == ["misplaced_role"]
+    assert codes(row(preferred_output=[ANSWERING]), Ability.TOOLS) == [
+        "unmatched_tool_answer",
+        "no_assistant_message",
+    ]
+    assert codes(row(preferred_output=[ANSWERING, BETTER]), Ability.TOOLS) == ["unmatched_tool_answer"]
 
 
 def test_parse_faults_of_all_three_parts_are_named_with_their_places() -> None:
@@ -114,7 +117,7 @@ def test_parse_faults_of_all_three_parts_are_named_with_their_places() -> None:
     )
     found = [(one.path, one.code) for one in preferences.parse(value, frozenset()).problems]
     assert found == [
-        ("input", "unknown_key"),
+        ("input{1}", "unknown_key"),
         ("input.messages[0].role", "invalid_role"),
         ("preferred_output[0].content", "invalid_content"),
         ("non_preferred_output[1].role", "misplaced_role"),

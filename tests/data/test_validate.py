@@ -31,7 +31,7 @@ def test_check_file_every_problem_is_reported_in_order_of_lines() -> None:
     report = check(*[GOOD] * 9, b'{"messages": []}', GOOD, b"{", b'{"prompt": "", "completion": ""}')
     assert [(problem.line, problem.code) for problem in report.problems] == [
         (10, "invalid_messages"),
-        (12, "invalid_json"),
+        (12, "truncated_json"),
         (13, "prompt_completion_row"),
     ]
     assert (report.n_examples, report.n_errors) == (10, 3)

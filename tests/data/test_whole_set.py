@@ -225,7 +225,8 @@ def test_secret_in_the_arguments_of_a_call_is_found() -> None:
     arguments = json.dumps({"k": KEYS["GitHub Token"]})
     call = {"id": "c", "type": "function", "function": {"name": "put", "arguments": arguments}}
     turns = [{"role": "user", "content": "Put it."}, {"role": "assistant", "tool_calls": [call]}]
-    assert found([*plain(12), {"messages": turns}]) == [(13, "secret")]
+    tools = [{"type": "function", "function": {"name": "put"}}]
+    assert found([*plain(12), {"messages": turns, "tools": tools}]) == [(13, "secret")]
 
 
 def test_detectors_are_all_there() -> None:
@@ -246,7 +247,7 @@ def test_rows_are_counted_as_bad_warned_or_good_and_errors_are_listed_behind_man
     report = validate.check_file([b"\n".join(rows)], frozenset(), 1, watchers=[WholeSet()])
     assert (report.n_rows, report.bad_rows, report.warned_rows) == (1202, 1, 1199)
     assert report.n_warnings == 1199
-    assert [problem.line for problem in report.problems if problem.code == "invalid_json"] == [1201]
+    assert [problem.line for problem in report.problems if problem.code == "truncated_json"] == [1201]
 
 
 def pair(question: str, better: str, worse: str) -> dict[str, Any]:

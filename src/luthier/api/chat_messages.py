@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luthier.core.errors import InvalidRequest
 from luthier.data import toolcalls
+from luthier.data.finder import Finder
 
 
 class _Body(BaseModel):
@@ -95,13 +96,15 @@ class ChatMessage(_Body):
             return []
         if self.role != "assistant":
             raise InvalidRequest("invalid_value", "only the assistant calls functions.", f"{place}.role")
-        try:
-            if self.function_call is not None:
-                calls = toolcalls.read_calls("function_call", self.function_call.model_dump())
-            else:
-                calls = toolcalls.read_calls("tool_calls", [call.model_dump() for call in self.tool_calls or ()])
-        except toolcalls.Malformed as error:
-            raise InvalidRequest("invalid_value", f"{error.message} {error.fix}", f"{place}.{error.path}") from None
+        finder = Finder(0)
+        if self.function_call is not None:
+            old = self.function_call.model_dump()
+            calls = toolcalls.read_calls("function_call", old, f"{place}.function_call", finder)
+        else:
+            made = [call.model_dump() for call in self.tool_calls or ()]
+            calls = toolcalls.read_calls("tool_calls", made, f"{place}.tool_calls", finder)
+        for problem in finder.problems:
+            raise InvalidRequest("invalid_value", f"{problem.message} {problem.fix}", problem.path)
         return [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
             for call in calls

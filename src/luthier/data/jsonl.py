@@ -1,42 +1,54 @@
 """Lines of a JSONL file from chunks of bytes, each with its number; broken ones as Problems, not exceptions."""
 
 import codecs
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from luthier.data import json_reader
+from luthier.data.json_faults import Fault
 from luthier.data.problem import Problem, Severity
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is no training row but a file of another kind; it is never held in memory whole."""
 
-_COMPRESSED = {b"PK\x03\x04": "a zip or Excel file", b"\x1f\x8b": "a gzip file", b"PAR1": "a Parquet file"}
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line without its end. `whole` is False where the line was longer than MAX_LINE_BYTES and was cut."""
+    """One line without its end. `whole` is False where the line was longer than MAX_LINE_BYTES and was cut.
+
+    `ended` is False for a last line without line end; `blanks_before` counts the blank lines since the last one.
+    """
 
     number: int
     content: bytes
     whole: bool = True
+    ended: bool = True
+    blanks_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The JSON object that stands on a line."""
+    """The JSON object that stands on a line, and the faults that did not keep it from being read.
+
+    The value holds no half of a surrogate pair, and nothing that JSON does not have.
+    """
 
     line: int
     value: dict[str, object]
+    problems: tuple[Problem, ...] = ()
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[Line]:
     """Yields the lines that are not blank, numbered from 1; takes LF and CRLF, a BOM, and a last line without end."""
-    for number, (content, whole) in enumerate(_split(chunks), start=1):
+    blanks = 0
+    for number, (content, whole, ended) in enumerate(_split(chunks), start=1):
         if number == 1:
             content = content.removeprefix(codecs.BOM_UTF8)
         if content.strip():
-            yield Line(number, content.removesuffix(b"\r"), whole)
+            yield Line(number, content.removesuffix(b"\r"), whole, ended, blanks)
+            blanks = 0
+        else:
+            blanks += 1
 
 
 def rows(chunks: Iterable[bytes]) -> Iterator[Row | Problem]:
@@ -46,26 +58,27 @@ def rows(chunks: Iterable[bytes]) -> Iterator[Row | Problem]:
 
 
 def parse(line: Line) -> Row | Problem:
-    """The JSON object of one line, or what is wrong with it."""
+    """The JSON object of one line, or what keeps it from being read."""
     if not line.whole:
         message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB."
-        return _problem(line, "line_too_long", message, "Write one JSON object on each line.")
+        return _problem(line, "", "line_too_long", message, "Write one JSON object on each line.")
     try:
-        value = json.loads(line.content.decode("utf-8"))
+        text = line.content.decode("utf-8")
     except UnicodeDecodeError as error:
-        message = f"byte {error.start + 1} of the line is not UTF-8."
-        return _problem(line, "invalid_utf8", message, "Save the file as UTF-8.")
-    except json.JSONDecodeError as error:
-        message = f"not valid JSON at column {error.colno}: {error.msg}."
-        return _problem(line, "invalid_json", message, "Write one complete JSON object on each line.")
-    except (RecursionError, ValueError):
-        # ValueError: an integer of more digits than Python converts.
-        message = "the JSON is nested too deeply or holds a number of thousands of digits."
-        return _problem(line, "invalid_json", message, "Write one plain JSON object on each line.")
-    if not isinstance(value, dict):
-        message = f"a JSON {json_type(value)} stands where an object is needed."
-        return _problem(line, "not_an_object", message, 'Write {"messages": [...]} on each line.')
-    return Row(line.number, value)
+        return _not_utf8(line, error)
+    reading = json_reader.read(text)
+    if not reading.whole and reading.faults[-1].code == "bom_inside" and text.startswith("\ufeff"):
+        problem = _of(line, reading.faults[-1])
+        rest = parse(Line(line.number, text[1:].encode(), ended=line.ended))
+        # The rest of the row can still be read, unless it has a worse fault.
+        return Row(rest.line, rest.value, (problem, *rest.problems)) if isinstance(rest, Row) else rest
+    if not reading.whole:
+        return _of(line, reading.faults[-1])
+    problems = tuple(_of(line, fault) for fault in reading.faults)
+    if not isinstance(reading.value, dict):
+        message = f"a JSON {json_type(reading.value)} stands where an object is needed."
+        return _problem(line, "", "not_an_object", message, 'Write {"messages": [...]} on each line.')
+    return Row(line.number, reading.value, problems)
 
 
 def json_type(value: object) -> str:
@@ -85,36 +98,20 @@ def json_type(value: object) -> str:
             return "object"
 
 
-def likely_format(start: bytes) -> str | None:
-    """What a file that is no JSONL probably is, from its first bytes; None if nothing fits."""
-    for magic, name in _COMPRESSED.items():
-        if start.startswith(magic):
-            return name
-    text = start.removeprefix(codecs.BOM_UTF8).lstrip()
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "text in UTF-16"
-    if text.startswith(b"["):
-        return "one JSON array"
-    if text.startswith(b"{"):
-        return "JSON that is spread over several lines"
-    if b"\0" in start:
-        return "a binary file"
-    return None
-
-
-def _split(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+def _split(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool, bool]]:
+    """Each line, whether it is whole, and whether a line end closes it."""
     pending = bytearray()
     whole = True
     for chunk in chunks:
         *ended, rest = chunk.split(b"\n")
         for part in ended:
             whole = _take(pending, part) and whole
-            yield bytes(pending), whole
+            yield bytes(pending), whole, True
             pending.clear()
             whole = True
         whole = _take(pending, rest) and whole
     if pending or not whole:
-        yield bytes(pending), whole
+        yield bytes(pending), whole, False
 
 
 def _take(pending: bytearray, part: bytes) -> bool:
@@ -124,5 +121,22 @@ def _take(pending: bytearray, part: bytes) -> bool:
     return len(part) <= room
 
 
-def _problem(line: Line, code: str, message: str, fix: str) -> Problem:
-    return Problem(line.number, "", code, Severity.ERROR, message, fix)
+def _not_utf8(line: Line, error: UnicodeDecodeError) -> Problem:
+    column = len(line.content[: error.start].decode("utf-8")) + 1
+    content = line.content
+    if error.reason == "unexpected end of data" and not line.ended:
+        message = f"the line ends at column {column} in the middle of a character."
+        return _problem(line, "", "truncated_json", message, "The file was cut off: write it again.")
+    # 0x80 to 0x9F are control characters in Latin-1, and quotes, dashes and the euro in Windows-1252.
+    looks = "Windows-1252" if any(0x80 <= byte < 0xA0 for byte in content) else "Latin-1 or Windows-1252"
+    message = f"at column {column} stands a byte that is not UTF-8; the line looks like {looks}."
+    fix = "Save the file as UTF-8: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW."
+    return _problem(line, "", "invalid_utf8", message, fix)
+
+
+def _of(line: Line, fault: Fault) -> Problem:
+    return _problem(line, fault.path, fault.code, fault.sentence, fault.fix)
+
+
+def _problem(line: Line, path: str, code: str, message: str, fix: str) -> Problem:
+    return Problem(line.number, path, code, Severity.ERROR, message, fix)

@@ -36,23 +36,24 @@ class Preference:
         )
 
 
-def parse(row: Row, abilities: Set[Ability]) -> Parsed[Preference]:
+def parse(row: Row, abilities: Set[Ability] | None) -> Parsed[Preference]:
     """Reads one row for a base model with these abilities; never raises for what stands in the row."""
-    finder = Finder(row.line)
+    finder = Finder(row.line, row.problems)
     preference = _preference(row.value, abilities, finder)
     failed = any(problem.severity is Severity.ERROR for problem in finder.problems)
     return Parsed(None if failed else preference, tuple(finder.problems))
 
 
-def _preference(value: Mapping[str, object], abilities: Set[Ability], finder: Finder) -> Preference | None:
+def _preference(value: Mapping[str, object], abilities: Set[Ability] | None, finder: Finder) -> Preference | None:
     if not value.keys() & set(_ROW_KEYS):
         _explain_other_row(value, finder)
         return None
     finder.check_keys(value, _ROW_KEYS, "")
     read = _input(value, abilities, finder)
     preferred_key, non_preferred_key = _output_keys(value, finder)
-    preferred = _output(value, preferred_key, abilities, finder)
-    non_preferred = _output(value, non_preferred_key, abilities, finder)
+    tools = None if read is None else read[1]
+    preferred = _output(value, preferred_key, tools, abilities, finder)
+    non_preferred = _output(value, non_preferred_key, tools, abilities, finder)
     if preferred is not None and preferred == non_preferred:
         finder.error(
             non_preferred_key or "",
@@ -83,7 +84,7 @@ def _explain_other_row(value: Mapping[str, object], finder: Finder) -> None:
 
 
 def _input(
-    value: Mapping[str, object], abilities: Set[Ability], finder: Finder
+    value: Mapping[str, object], abilities: Set[Ability] | None, finder: Finder
 ) -> tuple[tuple[Message, ...], tuple[Mapping[str, object], ...]] | None:
     """The prompt's turns and tools."""
     raw = value.get("input")
@@ -98,7 +99,7 @@ def _input(
         finder.error("input.messages", "missing_messages", "input has no messages.", fix)
         return None
     turns = messages.read_turns(
-        _unweighted(raw["messages"], "input.messages", finder), "input.messages", abilities, finder
+        _unweighted(raw["messages"], "input.messages", finder), "input.messages", abilities, finder, tools
     )
     if turns is None:
         return None
@@ -130,14 +131,18 @@ def _output_keys(value: Mapping[str, object], finder: Finder) -> tuple[str | Non
 
 
 def _output(
-    value: Mapping[str, object], key: str | None, abilities: Set[Ability], finder: Finder
+    value: Mapping[str, object],
+    key: str | None,
+    tools: tuple[Mapping[str, object], ...] | None,
+    abilities: Set[Ability] | None,
+    finder: Finder,
 ) -> tuple[Message, ...] | None:
     """The turns of one output, every assistant's to be learned; None after telling the finder why not."""
     if key is None:
         return None
     raw = value[key]
     before = len(finder.problems)
-    turns = messages.read_turns(_unweighted(raw, key, finder), key, abilities, finder)
+    turns = messages.read_turns(_unweighted(raw, key, finder), key, abilities, finder, tools)
     if turns is None:
         return None
     for index, turn in enumerate(turns):
@@ -150,9 +155,6 @@ def _output(
     if not any(turn.role is Role.ASSISTANT for turn in turns):
         message = "no message of the output is the assistant's, so there is nothing to prefer."
         finder.error(key, "no_assistant_message", message, "Add the answer, with role assistant.")
-    elif turns[0].role is Role.TOOL:
-        message = "the output begins with a tool's answer that nobody called."
-        finder.error(f"{key}[0].role", "misplaced_role", message, "Begin it with the assistant's message.")
     failed = any(problem.severity is Severity.ERROR for problem in finder.problems[before:])
     return None if failed else tuple(_with_weight(turn, float(turn.role is Role.ASSISTANT)) for turn in turns)
 

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar, assert_never
 
 from luthier.catalog import Ability
 from luthier.core.states import Method
-from luthier.data import jsonl, messages, preferences
+from luthier.data import file_kinds, jsonl, messages, preferences, whole_file
 from luthier.data.jsonl import Row
 from luthier.data.messages import Example, Parsed
 from luthier.data.preferences import Preference
@@ -63,21 +63,30 @@ class Watcher(Protocol):
 
 def check_file(
     chunks: Iterable[bytes],
-    abilities: Set[Ability],
+    abilities: Set[Ability] | None,
     min_examples: int = MIN_TRAINING_EXAMPLES,
     method: Method = Method.SUPERVISED,
     watchers: Sequence[Watcher] = (),
+    max_bytes: int = whole_file.MAX_FILE_BYTES,
 ) -> Report:
-    """Reads the file to its end, its rows as the method's are; reports their problems, and what the watchers say."""
+    """Reads the file to its end, its rows as the method's are; reports their problems, and what the watchers say.
+
+    `abilities` are those of the base model, None where there is none yet.
+    """
     tally = _Tally()
+    source = whole_file.Source(chunks)
+    blanks = whole_file.BlankLines()
     n_objects = n_examples = 0
-    start = b""
-    for line in jsonl.lines(chunks):
+    first: Problem | None = None
+    for line in jsonl.lines(source.chunks()):
         tally.n_rows += 1
-        start = start or line.content[:64]
+        blanks.add(line)
         row = jsonl.parse(line)
         if isinstance(row, Problem):
+            first = first or row
             tally.add(row)
+            if tally.n_rows == 1 and file_kinds.is_other(source.start, row.code):
+                break
         else:
             n_objects += 1
             parsed = parse(row, abilities, method)
@@ -88,26 +97,34 @@ def check_file(
                     tally.add_all(watcher.add(row.line, line.content, parsed.example))
         if tally.n_rows >= _ROWLESS_LINES and n_objects == 0:
             break
-    if tally.n_rows and n_objects == 0 and (tally.n_rows > 1 or jsonl.likely_format(start) is not None):
-        return Report((_not_jsonl(start),), 0, 1, 0, tally.n_rows, tally.n_rows)
-    if n_objects < min_examples:
-        tally.add(_too_few(n_objects, min_examples))
+    if first is not None and n_objects == 0:
+        kind = file_kinds.of(source.start, first.code, tally.n_rows)
+        if kind is not None:
+            return Report((whole_file.not_jsonl(kind),), 0, 1, 0, tally.n_rows, tally.n_rows)
+    tally.add_all(source.problems(max_bytes))
+    tally.add_all(blanks.problems())
+    if tally.n_rows >= _ROWLESS_LINES and n_objects == 0:
+        tally.add(whole_file.given_up(tally.n_rows))
+    elif tally.n_rows < min_examples:
+        tally.add(_too_few(tally.n_rows, min_examples))
     for watcher in watchers:
         tally.add_all(watcher.finish())
     return tally.report(n_examples)
 
 
-def examples(chunks: Iterable[bytes], abilities: Set[Ability]) -> Iterator[tuple[int, Example]]:
+def examples(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[tuple[int, Example]]:
     """Yields line number and example of each row, for a file that check_file found valid; InvalidFile at an error."""
     return _each(chunks, abilities, messages.parse)
 
 
-def pairs(chunks: Iterable[bytes], abilities: Set[Ability]) -> Iterator[tuple[int, Preference]]:
+def pairs(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[tuple[int, Preference]]:
     """The same for a file of preference pairs."""
     return _each(chunks, abilities, preferences.parse)
 
 
-def parse(row: Row, abilities: Set[Ability], method: Method) -> Parsed[Example] | Parsed[Preference]:
+def parse(
+    row: Row, abilities: Set[Ability] | None, method: Method
+) -> Parsed[Example] | Parsed[Preference]:
     """One row of a file, read as the method's rows are."""
     match method:
         case Method.SUPERVISED:
@@ -119,7 +136,7 @@ def parse(row: Row, abilities: Set[Ability], method: Method) -> Parsed[Example] 
 
 
 def _each(
-    chunks: Iterable[bytes], abilities: Set[Ability], parse: Callable[[Row, Set[Ability]], Parsed[T]]
+    chunks: Iterable[bytes], abilities: Set[Ability] | None, parse: Callable[[Row, Set[Ability] | None], Parsed[T]]
 ) -> Iterator[tuple[int, T]]:
     for row in jsonl.rows(chunks):
         problems = (row,) if isinstance(row, Problem) else ()
@@ -166,25 +183,12 @@ class _Tally:
         )
 
 
-def _not_jsonl(start: bytes) -> Problem:
-    kind = jsonl.likely_format(start)
-    looks = f" It looks like {kind}." if kind else ""
-    return Problem(
-        None,
-        "",
-        "not_jsonl",
-        Severity.ERROR,
-        f"no line of the file is a JSON object.{looks}",
-        'The file must be JSONL in UTF-8: on each line one object {"messages": [...]}.',
-    )
-
-
 def _too_few(n_rows: int, min_examples: int) -> Problem:
     return Problem(
         None,
         "",
         "too_few_examples",
         Severity.ERROR,
-        f"the file has {n_rows} examples; at least {min_examples} are needed.",
+        f"the file has {n_rows} {'row' if n_rows == 1 else 'rows'}; at least {min_examples} must be there.",
         "Add examples.",
     )
