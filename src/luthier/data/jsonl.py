@@ -40,15 +40,59 @@ class Row:
 
 def lines(chunks: Iterable[bytes]) -> Iterator[Line]:
     """Yields the lines that are not blank, numbered from 1; takes LF and CRLF, a BOM, and a last line without end."""
-    blanks = 0
-    for number, (content, whole, ended) in enumerate(_split(chunks), start=1):
-        if number == 1:
+    splitter = Splitter()
+    for chunk in chunks:
+        yield from splitter.add(chunk)
+    yield from splitter.finish()
+
+
+class Splitter:
+    """Takes a file's chunks one by one and gives the lines that they complete."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self._whole = True
+        self._number = 0
+        self._blanks = 0
+
+    @property
+    def is_between_lines(self) -> bool:
+        """Whether no line has begun, and no blank one stands before the next."""
+        return not self._pending and self._whole and not self._blanks
+
+    def pass_over(self, n_lines: int) -> int:
+        """Counts lines that another has read, between two lines; returns the number of the first of them."""
+        self._number += n_lines
+        return self._number - n_lines + 1
+
+    def add(self, chunk: bytes) -> Iterator[Line]:
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            self._take(part)
+            yield from self._line(ended=True)
+        self._take(rest)
+
+    def finish(self) -> Iterator[Line]:
+        if self._pending or not self._whole:
+            yield from self._line(ended=False)
+
+    def _take(self, part: bytes) -> None:
+        room = MAX_LINE_BYTES - len(self._pending)
+        self._pending += part[:room]
+        self._whole = self._whole and len(part) <= room
+
+    def _line(self, ended: bool) -> Iterator[Line]:
+        self._number += 1
+        content = bytes(self._pending)
+        if self._number == 1:
             content = content.removeprefix(codecs.BOM_UTF8)
         if content.strip():
-            yield Line(number, content.removesuffix(b"\r"), whole, ended, blanks)
-            blanks = 0
+            yield Line(self._number, content.removesuffix(b"\r"), self._whole, ended, self._blanks)
+            self._blanks = 0
         else:
-            blanks += 1
+            self._blanks += 1
+        self._pending.clear()
+        self._whole = True
 
 
 def rows(chunks: Iterable[bytes]) -> Iterator[Row | Problem]:
@@ -96,29 +140,6 @@ def json_type(value: object) -> str:
             return "array"
         case _:
             return "object"
-
-
-def _split(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool, bool]]:
-    """Each line, whether it is whole, and whether a line end closes it."""
-    pending = bytearray()
-    whole = True
-    for chunk in chunks:
-        *ended, rest = chunk.split(b"\n")
-        for part in ended:
-            whole = _take(pending, part) and whole
-            yield bytes(pending), whole, True
-            pending.clear()
-            whole = True
-        whole = _take(pending, rest) and whole
-    if pending or not whole:
-        yield bytes(pending), whole, False
-
-
-def _take(pending: bytearray, part: bytes) -> bool:
-    """Adds as much of `part` as the limit allows and says whether that was all of it."""
-    room = MAX_LINE_BYTES - len(pending)
-    pending += part[:room]
-    return len(part) <= room
 
 
 def _not_utf8(line: Line, error: UnicodeDecodeError) -> Problem:

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar, assert_never
 
 from luthier.catalog import Ability
 from luthier.core.states import Method
-from luthier.data import file_kinds, jsonl, messages, preferences, whole_file
+from luthier.data import file_kinds, jsonl, messages, plain_rows, preferences, whole_file
 from luthier.data.jsonl import Row
 from luthier.data.messages import Example, Parsed
 from luthier.data.preferences import Preference
@@ -78,7 +78,14 @@ def check_file(
     blanks = whole_file.BlankLines()
     n_objects = n_examples = 0
     first: Problem | None = None
-    for line in jsonl.lines(source.chunks()):
+    for line in _lines(source.chunks(), abilities, method):
+        if isinstance(line, plain_rows.Plain):
+            tally.n_rows += len(line)
+            n_objects += len(line)
+            n_examples += len(line)
+            if watchers:
+                tally.add_all(_watched(line, watchers))
+            continue
         tally.n_rows += 1
         blanks.add(line)
         row = jsonl.parse(line)
@@ -122,9 +129,20 @@ def pairs(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[t
     return _each(chunks, abilities, preferences.parse)
 
 
-def parse(
-    row: Row, abilities: Set[Ability] | None, method: Method
-) -> Parsed[Example] | Parsed[Preference]:
+def _lines(
+    chunks: Iterable[bytes], abilities: Set[Ability] | None, method: Method
+) -> Iterator[plain_rows.Plain | jsonl.Line]:
+    """The lines of the file, those together that are plainly right."""
+    return plain_rows.sift(chunks, abilities) if method is Method.SUPERVISED else jsonl.lines(chunks)
+
+
+def _watched(rows: plain_rows.Plain, watchers: Sequence[Watcher]) -> Iterator[Problem]:
+    for number, content, example in rows.examples():
+        for watcher in watchers:
+            yield from watcher.add(number, content, example)
+
+
+def parse(row: Row, abilities: Set[Ability] | None, method: Method) -> Parsed[Example] | Parsed[Preference]:
     """One row of a file, read as the method's rows are."""
     match method:
         case Method.SUPERVISED:
