@@ -50,7 +50,7 @@ def test_problems_are_grouped_by_kind_errors_first_with_their_lines(alone: Comma
     kinds = [text for text in done.stdout.splitlines() if text.startswith(("error", "warning"))]
     assert kinds == [
         "error misplaced_weight lines 12-14, 16 (4 in all)",
-        "error invalid_json line 15",
+        "error truncated_json line 15",
         "warning duplicate_example line 11",
     ]
     assert "  Line 12, messages[0].weight: weight stands on a user message" in done.stdout
@@ -73,7 +73,7 @@ def test_json_has_every_problem_and_the_statistics(alone: Command, tmp_path: Pat
     assert problem == {
         "line": 11,
         "path": "",
-        "code": "invalid_json",
+        "code": "truncated_json",
         "severity": "error",
         "message": problem["message"],
         "fix": problem["fix"],

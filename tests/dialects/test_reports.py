@@ -77,7 +77,7 @@ def test_report_has_every_problem_with_line_and_place(client: OpenAI, dialect: s
     assert (told["object"], told["file_id"], told["valid"]) == ("file.report", file_id, False)
     assert [(one["line"], one["path"], one["code"], one["severity"]) for one in told["problems"]] == [
         (10, "messages[0].weight", "misplaced_weight", "error"),
-        (11, "", "invalid_json", "error"),
+        (11, "", "truncated_json", "error"),
         (12, "", "duplicate_example", "warning"),
     ]
     assert all(one["message"] and one["fix"] for one in told["problems"])

@@ -34,8 +34,8 @@ class Rules:
     counts_all: bool = True
 
     @property
-    def abilities(self) -> frozenset[Ability]:
-        return frozenset(Ability) if self.base is None else self.base.abilities
+    def abilities(self) -> frozenset[Ability] | None:
+        return None if self.base is None else self.base.abilities
 
 
 @dataclass(frozen=True, slots=True)
