@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from luthier.core.errors import Conflict
+from luthier.core.states import Method
 from luthier.durable import append_line, sync_folder, write_durably
 
 EXIT_USAGE = 64
@@ -28,6 +29,13 @@ RESULT_COLUMNS = (
     "full_valid_mean_token_accuracy",
 )
 """The guide's seven columns, in its order (fine-tuning-python.md, "Analyze your customized model")."""
+
+REWARD_COLUMNS = tuple(
+    f"{part}_reward_{figure}"
+    for part in ("train", "valid", "full_valid")
+    for figure in ("accuracy", "margin", "chosen", "rejected")
+)
+"""Columns of a run that learns preferences, behind the seven."""
 
 DEVICE_VARIABLE = "LUTHIER_TRAIN_DEVICE"
 """The environment variable by which an executor names the trainer's device: auto, cpu or cuda. No part of the spec:
@@ -64,6 +72,9 @@ class TrainSpec(_Value):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     lora: LoraRecipe
+    method: Method = Method.SUPERVISED
+    beta: float | None = Field(gt=0, default=None)
+    """Of method dpo alone: what a difference in log-probability counts for."""
     has_validation: bool = False
     keep_checkpoints: int = Field(ge=1, default=3)
     threads: int | None = None
@@ -96,8 +107,24 @@ class Started(_Value):
     supervised_tokens: int
 
 
+class Rewards(_Value):
+    """Means over preference pairs: beta times how much likelier the run has made an output, in nats.
+
+    `accuracy` is the share of pairs whose preferred output has the greater reward; `margin` is by how much.
+    """
+
+    accuracy: float
+    margin: float
+    chosen: float
+    rejected: float
+
+
 class Metrics(_Value):
-    """One step; values that were not computed are None. Losses are nats per supervised token, accuracies 0 to 1."""
+    """One step; values that were not computed are None. Losses are nats per supervised token, accuracies 0 to 1.
+
+    Where preferences are learned, losses are nats per pair, token accuracies those of the preferred outputs, and there
+    are rewards.
+    """
 
     kind: Literal["metrics"] = "metrics"
     at: float
@@ -109,6 +136,9 @@ class Metrics(_Value):
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    train_rewards: Rewards | None = None
+    valid_rewards: Rewards | None = None
+    full_valid_rewards: Rewards | None = None
     tokens: int | None = None
     """Real tokens of the step's examples; `supervised_tokens` of them are learned. No padding, and a beginning that
     examples share counts in each of them, however it was computed."""
@@ -117,9 +147,19 @@ class Metrics(_Value):
     """What forward, backward and optimizer took: without validation, checkpoint and saving."""
 
     def figures(self) -> dict[str, float]:
-        """The losses and accuracies that were computed: what users are shown, and what a checkpoint carries."""
+        """The losses, accuracies and rewards that were computed: what users are shown, and what a checkpoint carries.
+
+        A reward's name is that of its column, such as full_valid_reward_accuracy.
+        """
         apart = {"kind", "at", "step", "n_steps", "tokens", "supervised_tokens", "seconds"}
-        return self.model_dump(exclude=apart, exclude_none=True)
+        parts = {"train": self.train_rewards, "valid": self.valid_rewards, "full_valid": self.full_valid_rewards}
+        shown: dict[str, float] = self.model_dump(
+            exclude=apart | {f"{part}_rewards" for part in parts}, exclude_none=True
+        )
+        for part, rewards in parts.items():
+            if rewards is not None:
+                shown |= {f"{part}_reward_{name}": value for name, value in rewards.model_dump().items()}
+        return shown
 
 
 class CheckpointSaved(_Value):

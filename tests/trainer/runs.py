@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import rows
+from luthier.core.states import Method
 from luthier.run_directory import RunDirectory
 
 CLIPPY = Path(__file__).parent.parent / "data" / "clippy.jsonl"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+PREFERENCES: dict[str, Any] = {"rows": rows.pairs(), "method": Method.DPO, "beta": 0.1}
+"""What makes a run of `make_run` one that learns preferences."""
 
 MakeRun = Callable[..., RunDirectory]
 

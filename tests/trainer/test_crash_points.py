@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import MakeRun
+from runs import PREFERENCES, MakeRun
 
 from luthier.run_directory import RunDirectory
 
@@ -38,7 +38,17 @@ def test_crash_at_any_effect_of_two_epochs_changes_no_byte_and_no_event(make_run
     assert told["wrong"] == []
 
 
-def test_crash_after_crash_each_later_than_the_one_before_changes_no_byte(make_run: MakeRun) -> None:
-    told = crashed(make_run(n_epochs=3, batch_size=5, keep_checkpoints=1), "storm", "11")
+@pytest.mark.timeout(900)
+def test_crash_at_effects_of_a_run_that_learns_preferences_changes_no_byte(make_run: MakeRun) -> None:
+    told = crashed(make_run(n_epochs=1, batch_size=5, keep_checkpoints=1, **PREFERENCES), "each", "9")
+    assert told["crashes"] > 8
+    assert told["wrong"] == []
+
+
+@pytest.mark.parametrize("more", [{}, PREFERENCES], ids=["supervised", "dpo"])
+def test_crash_after_crash_each_later_than_the_one_before_changes_no_byte(
+    make_run: MakeRun, more: dict[str, Any]
+) -> None:
+    told = crashed(make_run(n_epochs=3, batch_size=5, keep_checkpoints=1, **more), "storm", "11")
     assert told["crashes"] > 5
     assert told["wrong"] == []

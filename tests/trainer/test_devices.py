@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from luthier.core.errors import Unavailable
 from luthier.data.render import Rendered
 from luthier.run_directory import DEVICE_VARIABLE
-from luthier.trainer import batches, device, loop, losses, model, varlen
+from luthier.trainer import batches, device, losses, model, supervised, varlen
 
 plain, told_in_lengths = functools.cache(fresh), functools.cache(as_on_a_gpu)
 
@@ -25,7 +25,7 @@ def test_varlen_attention_has_the_loss_and_gradients_of_attention_by_segments(
     base: Path, sequences: list[Rendered]
 ) -> None:
     found = [
-        with_gradients(tuned, lambda tuned=tuned: loop.gradients(tuned, sequences, 10_000).loss)
+        with_gradients(tuned, lambda tuned=tuned: supervised.gradients(tuned, sequences, 10_000).loss)
         for tuned in (plain(base), told_in_lengths(base))
     ]
     assert_same(found[0], found[1])
@@ -58,7 +58,7 @@ def test_step_asks_the_device_for_nothing_until_its_sums_are_read(base: Path) ->
     causal.requires_grad_(False)
     tuned = dataclasses.replace(model.attach(causal, RECIPE, 0, None), varlen=True)
     assert tuned.place.type == "meta"
-    sums = loop.gradients(tuned, [row(*BEGINNING, 1, 2), row(*BEGINNING, 3, 4, 5), row(9, 10)], 10_000)
+    sums = supervised.gradients(tuned, [row(*BEGINNING, 1, 2), row(*BEGINNING, 3, 4, 5), row(9, 10)], 10_000)
     parameters = list(tuned.parameters.values())
     assert all(parameter.grad is not None and parameter.grad.dtype == torch.float32 for parameter in parameters)
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -12,7 +12,7 @@ from runs import TARGETS
 
 from luthier.data.render import Rendered
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import batches, loop, losses, model
+from luthier.trainer import batches, losses, model, supervised
 from luthier.trainer.model import Tuned
 
 RECIPE = LoraRecipe(rank=4, alpha=8, targets=TARGETS)
@@ -82,7 +82,7 @@ def test_fused_decoder_in_bf16_is_as_near_to_float32_as_the_modules_are(
 
     def outcome(dtype: torch.dtype, fused: bool) -> tuple[float, torch.Tensor]:
         tuned = variant(base, dtype, fused)
-        loss, gradients = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, 10_000).loss)
+        loss, gradients = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
         return loss, torch.cat([gradients[name].flatten() for name in sorted(gradients)])
 
     exact, plain, fast = outcome(torch.float32, False), outcome(torch.bfloat16, False), outcome(torch.bfloat16, True)
@@ -94,9 +94,9 @@ def test_fused_decoder_in_bf16_is_as_near_to_float32_as_the_modules_are(
 @given(SEQUENCES)
 def test_fused_decoder_gives_the_same_bytes_whatever_ran_before(base: Path, sequences: list[Rendered]) -> None:
     tuned = variant(base, torch.bfloat16, True)
-    first = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, 10_000).loss)
-    loop.gradients(tuned, [Rendered(tuple(range(300)), (0.0,) + (1.0,) * 299, 1)], 10_000)
-    again = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, 10_000).loss)
+    first = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
+    supervised.gradients(tuned, [Rendered(tuple(range(300)), (0.0,) + (1.0,) * 299, 1)], 10_000)
+    again = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
     assert first[0] == again[0]
     assert all(torch.equal(gradient, again[1][name]) for name, gradient in first[1].items())
 
@@ -107,7 +107,7 @@ def test_fused_decoder_with_fewer_targets_trains_those_alone(base: Path) -> None
     found = []
     for fused in (True, False):
         tuned = variant(base, torch.float32, fused, recipe)
-        found.append(with_gradients(tuned, lambda tuned=tuned: loop.gradients(tuned, sequences, 100).loss))
+        found.append(with_gradients(tuned, lambda tuned=tuned: supervised.gradients(tuned, sequences, 100).loss))
     assert len(found[0][1]) == 3 * 2 * 2
     assert_same(found[0], found[1])
 

@@ -9,7 +9,7 @@ from runs import TARGETS, MakeRun, contents, events
 
 from luthier.data.render import Rendered
 from luthier.run_directory import DEVICE_VARIABLE, LoraRecipe
-from luthier.trainer import device, evaluate, layers, loop, model
+from luthier.trainer import device, evaluate, layers, loop, model, supervised
 from luthier.trainer.journal import Journal
 from luthier.trainer.model import Tuned
 
@@ -35,7 +35,7 @@ def tuned(base: Path, name: str, dtype: torch.dtype) -> Tuned:
 
 
 def outcome(made: Tuned) -> tuple[float, torch.Tensor]:
-    loss, gradients = with_gradients(made, lambda: loop.gradients(made, ROWS, 10_000).loss)
+    loss, gradients = with_gradients(made, lambda: supervised.gradients(made, ROWS, 10_000).loss)
     return loss, torch.cat([gradients[name].cpu().flatten() for name in sorted(gradients)])
 
 
@@ -68,10 +68,10 @@ def test_validation_on_a_gpu_is_that_of_the_cpu_to_rounding(base: Path) -> None:
 
 def test_step_on_a_gpu_does_not_wait_for_it(base: Path) -> None:
     made = tuned(base, "cuda", torch.bfloat16)
-    loop.gradients(made, ROWS, 10_000)
+    supervised.gradients(made, ROWS, 10_000)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loop.gradients(made, ROWS, 10_000)
+        supervised.gradients(made, ROWS, 10_000)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

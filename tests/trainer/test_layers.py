@@ -13,7 +13,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from luthier.data.render import Rendered
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import batches, evaluate, layers, loop
+from luthier.trainer import batches, evaluate, layers, supervised
 
 plain = functools.cache(fresh)
 
@@ -31,7 +31,7 @@ def test_layers_are_compiled_once_for_all_of_them_and_for_every_batch(
 
     def compare(group: list[Rendered]) -> None:
         one, other = (
-            with_gradients(model, lambda model=model: loop.gradients(model, group, 10_000).loss)
+            with_gradients(model, lambda model=model: supervised.gradients(model, group, 10_000).loss)
             for model in (plain(base, recipe), tuned)
         )
         assert_same(one, other)
@@ -52,7 +52,7 @@ def test_recomputed_layers_give_the_same_bytes(base: Path) -> None:
     again = fresh(base)
     layers.wrap(again.backbone, True, False, False)
     found = [
-        with_gradients(tuned, lambda tuned=tuned: loop.gradients(tuned, sequences, 10_000).loss)
+        with_gradients(tuned, lambda tuned=tuned: supervised.gradients(tuned, sequences, 10_000).loss)
         for tuned in (plain(base), again)
     ]
     assert found[0][0] == found[1][0]
@@ -80,7 +80,9 @@ def test_dropout_of_recomputed_layers_is_drawn_as_it_was(base: Path) -> None:
         tuned = fresh(base, recipe)
         layers.wrap(tuned.backbone, recompute, False, True)
         torch.manual_seed(5)
-        found.append(with_gradients(tuned, lambda tuned=tuned: loop.gradients(tuned, [row(*range(50))], 100).loss))
+        found.append(
+            with_gradients(tuned, lambda tuned=tuned: supervised.gradients(tuned, [row(*range(50))], 100).loss)
+        )
     assert_same(found[0], found[1])
 
 
@@ -99,7 +101,7 @@ def test_layers_that_cannot_be_compiled_run_as_they_are(base: Path, caplog: pyte
     layers.wrap(tuned.backbone, False, True, False, backend=refuse)
     found = [
         with_gradients(
-            model, lambda model=model: loop.gradients(model, [row(*range(9)), row(*range(20, 50))], 100).loss
+            model, lambda model=model: supervised.gradients(model, [row(*range(9)), row(*range(20, 50))], 100).loss
         )
         for model in (plain(base, recipe), tuned)
     ]

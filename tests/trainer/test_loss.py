@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from luthier.data.render import Rendered
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import batches, evaluate, loop, losses, model
+from luthier.trainer import batches, evaluate, loop, losses, model, supervised
 from luthier.trainer.model import Tuned
 
 
@@ -41,7 +41,7 @@ def textbook(tuned: Tuned, sequences: list[Rendered]) -> float:
 @settings(deadline=None, max_examples=25)
 @given(SEQUENCES)
 def test_packed_row_has_the_loss_and_gradients_of_examples_alone(tuned: Tuned, sequences: list[Rendered]) -> None:
-    packed = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, 10_000).loss)
+    packed = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
     alone = with_gradients(tuned, lambda: textbook(tuned, sequences))
     assert len(packed[1]) == len(tuned.parameters)
     assert_same(packed, alone)
@@ -52,8 +52,8 @@ def test_packed_row_has_the_loss_and_gradients_of_examples_alone(tuned: Tuned, s
 def test_accumulation_in_groups_of_any_size_changes_nothing(
     tuned: Tuned, sequences: list[Rendered], budget: int
 ) -> None:
-    whole = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, 10_000).loss)
-    grouped = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, budget).loss)
+    whole = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
+    grouped = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, budget).loss)
     assert_same(whole, grouped)
 
 

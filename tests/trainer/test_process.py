@@ -3,9 +3,10 @@
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from runs import CLIPPY, TARGETS, MakeRun, contents, events, start
+from runs import CLIPPY, PREFERENCES, TARGETS, MakeRun, contents, events, start
 
 from luthier.run_directory import LoraRecipe, RunDirectory
 from luthier.trainer import loop
@@ -23,8 +24,11 @@ def steps(run: RunDirectory) -> list[int]:
     return [event["step"] for event in events(run) if event["kind"] == "metrics"]
 
 
-def test_process_killed_then_stopped_then_left_alone_ends_with_the_bytes_of_a_calm_run(make_run: MakeRun) -> None:
-    calm, rough = make_run("calm", n_epochs=20), make_run("rough", n_epochs=20)
+@pytest.mark.parametrize("more", [{}, PREFERENCES], ids=["supervised", "dpo"])
+def test_process_killed_then_stopped_then_left_alone_ends_with_the_bytes_of_a_calm_run(
+    make_run: MakeRun, more: dict[str, Any]
+) -> None:
+    calm, rough = make_run("calm", n_epochs=20, **more), make_run("rough", n_epochs=20, **more)
 
     first = start(rough)
     wait(lambda: len(steps(rough)) >= 10)

@@ -14,7 +14,7 @@ from torch import Tensor
 import tiny
 from luthier.data.render import Rendered
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import loop, model, tile_attention
+from luthier.trainer import model, supervised, tile_attention
 from luthier.trainer.batches import Segment, lined_up
 from luthier.trainer.grouped_attention import Attention
 from luthier.trainer.kernels import Kernels
@@ -179,7 +179,7 @@ def test_decoder_on_tiles_in_bf16_is_as_near_to_float32_as_the_modules_are(tmp_p
     def outcome(dtype: torch.dtype, kernels: Kernels | None) -> tuple[float, Tensor]:
         tuned = randomise(model.attach(model.load_base(base, dtype), recipe, 0, None, kernels))
         assert (tuned.fused is not None) == (kernels is not None)
-        loss, gradients = with_gradients(tuned, lambda: loop.gradients(tuned, sequences, 10_000).loss)
+        loss, gradients = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
         return loss, torch.cat([gradients[name].flatten() for name in sorted(gradients)])
 
     exact, plain = outcome(torch.float32, None), outcome(torch.bfloat16, None)

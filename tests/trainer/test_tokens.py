@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from runs import CLIPPY
 
 import tiny
+from luthier.core.states import Method
 from luthier.data.messages import Example, Message, Role
 from luthier.data.render import Renderer, Unrenderable
 from luthier.trainer import dataset
@@ -126,7 +127,8 @@ def test_dataset_takes_tokens_that_an_earlier_start_kept_and_only_those_of_its_k
     renderer = Renderer(FolderTokenizer(base / "hf"), 512)
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes(CLIPPY.read_bytes())
-    source = Source(rows, "training_file", 1, frozenset(), tmp_path / "tokens" / "kept.safetensors", "key")
+    cache = tmp_path / "tokens" / "kept.safetensors"
+    source = Source(rows, "training_file", 1, frozenset(), Method.SUPERVISED, cache, "key")
     first = dataset.load(source, renderer)
     rows.write_bytes(b"".join(CLIPPY.read_bytes().splitlines(keepends=True)[:3]))
     assert dataset.load(source, renderer) == first

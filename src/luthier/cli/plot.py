@@ -13,8 +13,8 @@ Series = dict[str, list[tuple[float, float]]]
 def read(text: str) -> Series:
     """The points of each column of results.csv; an empty cell is no point. Raises ValueError for another file."""
     reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != RESULT_COLUMNS:
-        raise ValueError(f"this is no result file: its header must be {','.join(RESULT_COLUMNS)}")
+    if tuple(reader.fieldnames or ())[: len(RESULT_COLUMNS)] != RESULT_COLUMNS:
+        raise ValueError(f"this is no result file: its header must begin with {','.join(RESULT_COLUMNS)}")
     series: Series = {name: [] for name in RESULT_COLUMNS[1:]}
     for row in reader:
         for name, points in series.items():

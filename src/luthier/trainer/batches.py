@@ -54,22 +54,35 @@ def split(sequences: Sequence[Rendered], budget: int) -> Iterator[list[Rendered]
 
     A batch that fits stays in order. Otherwise neighbours of the alphabet go together: they share most.
     """
-    if sum(len(sequence.token_ids) for sequence in sequences) <= budget:
-        yield list(sequences)
+    for group in groups([(sequence,) for sequence in sequences], budget):
+        yield [sequences[index] for index in group]
+
+
+def groups(examples: Sequence[tuple[Rendered, ...]], budget: int) -> Iterator[list[int]]:
+    """The same as indexes, for examples whose sequences have to go through the model together."""
+    if sum(len(sequence.token_ids) for sequences in examples for sequence in sequences) <= budget:
+        yield list(range(len(examples)))
         return
-    group: list[Rendered] = []
+    group: list[int] = []
     n_tokens = 0
-    for sequence in sorted(sequences, key=lambda sequence: sequence.token_ids):
-        n_new = len(sequence.token_ids)
-        shared = _common(group[-1].token_ids, sequence.token_ids) if group else 0
-        if shared >= MIN_SHARED:
-            n_new -= shared
+    for index in sorted(range(len(examples)), key=lambda index: [one.token_ids for one in examples[index]]):
+        n_new = _computed(examples[index], examples[group[-1]][-1] if group else None)
         if group and n_tokens + n_new > budget:
             yield group
-            group, n_tokens, n_new = [], 0, len(sequence.token_ids)
-        group.append(sequence)
+            group, n_tokens, n_new = [], 0, _computed(examples[index], None)
+        group.append(index)
         n_tokens += n_new
     yield group
+
+
+def _computed(sequences: Sequence[Rendered], before: Rendered | None) -> int:
+    """How many tokens these add to a row that `before` ends."""
+    n_tokens = 0
+    for sequence in sequences:
+        shared = _common(before.token_ids, sequence.token_ids) if before else 0
+        n_tokens += len(sequence.token_ids) - (shared if shared >= MIN_SHARED else 0)
+        before = sequence
+    return n_tokens
 
 
 def supervised_tokens(sequences: Sequence[Rendered]) -> int:

@@ -21,18 +21,18 @@ from luthier.trainer import (
     evaluate,
     kernels,
     layers,
-    losses,
     manifest,
     memory,
     model,
+    objective,
     probes,
     results,
 )
 from luthier.trainer.dataset import Source
 from luthier.trainer.journal import Journal
-from luthier.trainer.losses import Sums
 from luthier.trainer.manifest import Origin
 from luthier.trainer.model import Tuned
+from luthier.trainer.objective import Measured, Objective
 from luthier.trainer.resume import Progress, Saver
 from luthier.trainer.tokenizer import FolderTokenizer
 
@@ -66,7 +66,6 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         journal.say(f"Preprocessing running for file {words}.")
         loaded.append(dataset.load(source, renderer))
         journal.say(f"Preprocessing completed for file {words}.")
-    training, validation = loaded[0], loaded[1] if spec.has_validation else None
 
     # Model and optimizer, as they were after the last saved step.
     base = model.load_base(spec.base_folder, device.training_dtype(place), place)
@@ -74,31 +73,35 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     if compiled is None and place.type == "cpu":
         journal.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
     tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None, compiled)
+    objectives = objective.make(tuned, loaded, sources, spec, origin, stop)
+    if objectives is None:
+        return None
+    training, validation = objectives[0], objectives[1] if spec.has_validation else None
     optimizer = torch.optim.AdamW(tuned.parameters.values(), lr=spec.learning_rate, weight_decay=0.0, fused=True)
     budget = _arrange(tuned, training, spec, journal)
     saver = Saver(run, spec)
     resumed = saver.load(tuned.parameters, optimizer, journal)
-    results.rebuild(run, resumed.step)
+    results.rebuild(run, resumed.step, spec.method)
 
+    examples = training.examples
     epochs = [batches.order(len(training), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)]
     steps_per_epoch = len(epochs[0])
     n_steps = steps_per_epoch * spec.n_epochs
-    asked = probes.prompts(sources[0].examples(), renderer)
-    journal.start(n_steps, len(training), training.n_tokens, batches.supervised_tokens(training.all))
+    asked = probes.prompts((of_row[0] for _, of_row in sources[0].rows()), renderer)
+    journal.start(n_steps, len(training), examples.n_tokens, batches.supervised_tokens(examples.all))
     journal.say("Training started.")
     began = time.monotonic() - resumed.seconds
 
     for step, indexes in enumerate(chain.from_iterable(epochs), start=1):
         if step <= resumed.step:
             continue
-        sequences = training.batch(indexes)
         step_began = time.monotonic()
-        sums = _step(tuned, optimizer, sequences, budget, spec, step, n_steps)
-        cost = _cost(sequences, time.monotonic() - step_began)
+        sums = _step(tuned, optimizer, training, indexes, budget, spec, step, n_steps)
+        cost = _cost(examples.batch(indexes), time.monotonic() - step_began)
         epoch_ends = step % steps_per_epoch == 0
         metrics = _measure(tuned, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
         journal.guard()
-        results.append(run.results, metrics)
+        results.append(run.results, metrics, spec.method)
         journal.metrics(metrics)
         if epoch_ends:
             epoch = step // steps_per_epoch
@@ -126,7 +129,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
 
     return Succeeded(
         at=time.time(),
-        trained_tokens=training.n_tokens * spec.n_epochs,
+        trained_tokens=examples.n_tokens * spec.n_epochs,
         seconds=time.monotonic() - began,
         peak_memory_bytes=device.peak_bytes(place),
     )
@@ -141,36 +144,18 @@ def rate(step: int, n_steps: int, peak: float) -> float:
     return peak * (1 - (1 - FINAL_RATE) * done)
 
 
-def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
-    """Adds to the adapters' gradients that of the mean loss over all supervised tokens of `sequences`.
-
-    They go through the model in groups of at most `budget` tokens; how they are grouped changes nothing but rounding.
-    """
-    step_tokens = batches.supervised_tokens(sequences)
-    sums = Sums()
-    for group in batches.split(sequences, budget):
-        flat = device.place(batches.flatten(group), tuned.place)
-        hidden_NH = tuned.hidden(flat)
-        gradient_NH, part = losses.with_gradient(
-            hidden_NH, tuned.head_VH, flat.labels_N, flat.weights_N, step_tokens, tuned.compiled
-        )
-        tuned.backward(hidden_NH, gradient_NH)
-        sums += part
-    return sums
-
-
-def _arrange(tuned: Tuned, training: dataset.Dataset, spec: TrainSpec, journal: Journal) -> int:
+def _arrange(tuned: Tuned, training: Objective, spec: TrainSpec, journal: Journal) -> int:
     """Fits the model's layers to the memory that is free; returns how many tokens go through them together."""
     config, dtype, place = tuned.causal.config, tuned.head_VH.dtype, tuned.place
-    longest = max(len(sequence.token_ids) for sequence in training.all)
+    longest, in_all = training.longest, training.examples.n_tokens
     free = device.free_bytes(place)
     if place.type == "cpu":
-        plan = memory.on_cpu(config, dtype, tuned.fused is not None, longest, training.n_tokens, free)
+        plan = memory.on_cpu(config, dtype, tuned.fused is not None, longest, in_all, free)
     else:
         plan = memory.on_gpu(config, dtype, longest, free)
     if plan.short is not None:
         journal.say(plan.short, "warning")
-    compiled = layers.compilation_pays(place, tuned.causal.num_parameters(), training.n_tokens * spec.n_epochs)
+    compiled = layers.compilation_pays(place, tuned.causal.num_parameters(), in_all * spec.n_epochs)
     if plan.recompute or compiled:
         layers.wrap(tuned.backbone, plan.recompute, compiled, spec.lora.dropout > 0)
     return plan.tokens
@@ -179,16 +164,17 @@ def _arrange(tuned: Tuned, training: dataset.Dataset, spec: TrainSpec, journal: 
 def _step(
     tuned: Tuned,
     optimizer: torch.optim.AdamW,
-    sequences: list[Rendered],
+    training: Objective,
+    indexes: list[int],
     budget: int,
     spec: TrainSpec,
     step: int,
     n_steps: int,
-) -> Sums:
+) -> Measured:
     if spec.lora.dropout > 0:
         # Dropout must not depend on how many steps this process has seen.
         torch.manual_seed(spec.seed * 1_000_003 + step)
-    pending = gradients(tuned, sequences, budget)
+    pending = training.gradients(tuned, indexes, budget)
     parameters: list[Tensor] = list(tuned.parameters.values())
     torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     for group in optimizer.param_groups:
@@ -198,7 +184,7 @@ def _step(
     optimizer.zero_grad(set_to_none=False)
     # The only look at the device in a step, behind all its work. What a bad step did to the adapter dies with the run.
     sums = pending.on_host()
-    if not math.isfinite(sums.nats):
+    if not math.isfinite(sums.loss):
         raise InvalidRequest(
             "training_diverged",
             f"The loss of step {step} is no longer a number. Lower learning_rate_multiplier and start a new job.",
@@ -209,11 +195,11 @@ def _step(
 
 def _measure(
     tuned: Tuned,
-    validation: dataset.Dataset | None,
+    validation: Objective | None,
     spec: TrainSpec,
     step: int,
     n_steps: int,
-    sums: Sums,
+    sums: Measured,
     epoch_ends: bool,
 ) -> Metrics:
     """The step's figures: training always, a validation batch at intervals, the whole set when an epoch ends."""
@@ -222,9 +208,9 @@ def _measure(
         every = evaluate.interval(n_steps)
         if step == 1 or step % every == 0:
             indexes = evaluate.chosen(len(validation), spec.batch_size, step // every)
-            part = evaluate.evaluate(tuned, validation.batch(indexes))
+            part = validation.evaluate(tuned, indexes)
         if epoch_ends:
-            whole = evaluate.evaluate(tuned, validation.all)
+            whole = validation.evaluate(tuned, range(len(validation)))
     return Metrics(
         at=time.time(),
         step=step,
@@ -235,6 +221,9 @@ def _measure(
         valid_mean_token_accuracy=part.accuracy if part else None,
         full_valid_loss=whole.loss if whole else None,
         full_valid_mean_token_accuracy=whole.accuracy if whole else None,
+        train_rewards=sums.rewards,
+        valid_rewards=part.rewards if part else None,
+        full_valid_rewards=whole.rewards if whole else None,
     )
 
 
@@ -254,7 +243,7 @@ def _sources(run: RunDirectory, spec: TrainSpec, origin: Origin) -> list[Source]
         files.append(("validation_file", run.validation, validate.MIN_VALIDATION_EXAMPLES))
     abilities = frozenset(Ability(word) for word in spec.abilities)
     return [
-        Source(path, name, least, abilities, run.tokens / f"{name}.safetensors", origin.tokens_key(name))
+        Source(path, name, least, abilities, spec.method, run.tokens / f"{name}.safetensors", origin.tokens_key(name))
         for name, path, least in files
     ]
 
@@ -272,8 +261,11 @@ def _pause(
 
 def _first_words(spec: TrainSpec) -> str:
     origin = "an adapter of an earlier job" if spec.continued else "a new adapter"
+    learning = (
+        "" if spec.beta is None else f"Learning preferences (dpo, beta {spec.beta:g}) against the model as it is. "
+    )
     return (
-        f"Tuning {spec.base_model} by LoRA from {origin}: rank {spec.lora.rank}, alpha {spec.lora.alpha:g}, "
+        f"{learning}Tuning {spec.base_model} by LoRA from {origin}: rank {spec.lora.rank}, alpha {spec.lora.alpha:g}, "
         f"on {', '.join(spec.lora.targets)}. n_epochs {spec.n_epochs}, batch_size {spec.batch_size}, "
         f"peak learning rate {spec.learning_rate:g}, seed {spec.seed}."
     )

@@ -52,6 +52,10 @@ class Sums:
     def accuracy(self) -> float:
         return int(self.correct) / self.tokens
 
+    @property
+    def rewards(self) -> None:
+        """What an answer is learned by has none."""
+
 
 def release() -> None:
     """Gives back the memory of the last chunk's logits."""
@@ -63,28 +67,31 @@ def with_gradient(
 ) -> tuple[Tensor, Sums]:
     """The gradient of (weighted nats of these tokens) / `step_tokens` with respect to hidden_NH, and the sums."""
     gradient_NH = torch.empty_like(hidden_NH)
-    return gradient_NH, _chunked(
-        hidden_NH, head_VH, labels_N, weights_N, compiled, (weights_N / step_tokens, gradient_NH)
-    )
+    factors_N = weights_N / step_tokens
+    nats_N, correct_N = each(hidden_NH, head_VH, labels_N, compiled, (factors_N, gradient_NH))
+    return gradient_NH, _summed(nats_N, correct_N, weights_N)
 
 
 def measure(hidden_NH: Tensor, head_VH: Tensor, labels_N: Tensor, weights_N: Tensor, compiled: Kernels | None) -> Sums:
     """The sums alone, for validation."""
-    return _chunked(hidden_NH, head_VH, labels_N, weights_N, compiled, None)
+    nats_N, correct_N = each(hidden_NH, head_VH, labels_N, compiled, None)
+    return _summed(nats_N, correct_N, weights_N)
 
 
 @torch.no_grad()
-def _chunked(
+def each(
     hidden_NH: Tensor,
     head_VH: Tensor,
     labels_N: Tensor,
-    weights_N: Tensor,
     compiled: Kernels | None,
     wanted: tuple[Tensor, Tensor] | None,
-) -> Sums:
-    """The sums; with `wanted`, factors [N] and a place [N, H], the gradient as well."""
+) -> tuple[Tensor, Tensor]:
+    """Nats of each token and whether it was the likeliest, [N] both.
+
+    With `wanted`, factors [N] and a place [N, H]: that gets the gradient of the sum of factor times nats as well.
+    """
     size = max(1, (_CHUNK_LOGITS if head_VH.is_cpu else _CHUNK_LOGITS_GPU) // head_VH.shape[0])
-    sums = Sums()
+    found = []
     for start in range(0, len(labels_N), size):
         chunk = slice(start, start + size)
         labels_C = labels_N[chunk]
@@ -92,10 +99,14 @@ def _chunked(
         logits_CV = _logits(hidden_NH[chunk], head_VH)
         entropy = _cross_entropy if compiled is None else functools.partial(_compiled, compiled)
         logits_CV, nats_C, correct_C = entropy(logits_CV, labels_C, factors_C)
-        sums += Sums((nats_C.double() * weights_N[chunk]).sum(), correct_C.sum(), len(labels_C))
+        found.append((nats_C, correct_C))
         if wanted:
             wanted[1][chunk] = logits_CV @ head_VH
-    return sums
+    return torch.cat([nats_C for nats_C, _ in found]), torch.cat([correct_C for _, correct_C in found])
+
+
+def _summed(nats_N: Tensor, correct_N: Tensor, weights_N: Tensor) -> Sums:
+    return Sums((nats_N.double() * weights_N).sum(), correct_N.sum(), len(nats_N))
 
 
 def _logits(hidden_CH: Tensor, head_VH: Tensor) -> Tensor:
