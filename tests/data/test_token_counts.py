@@ -9,11 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
+from engines import small
+from families import FAMILIES
+from luthier.catalog import Ability
 from luthier.core.states import Method
 from luthier.data import validate
 from luthier.data.render import Renderer
 from luthier.data.token_counts import TokenCounter
 from luthier.quick_tokenizer import QuickTokenizer
+from luthier.trainer import chat_template
+from luthier.trainer.tokenizer import FolderTokenizer
 
 CONTEXT = 512
 FORGETFUL = (
@@ -121,3 +126,31 @@ def test_only_long_finds_every_row_over_the_context_and_counts_no_short_one(chat
     found = [[one.line for one in report.problems if one.code == "too_many_tokens"] for report in reports]
     assert found[0] == found[1] != []
     assert long.statistics().tokens.total < whole.statistics().tokens.total
+
+
+WORDS = "What sits on the head of the man, and why? A hat 12 {}. I think so!"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_counts_are_the_trainers_in_every_family(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    small.make_tokenizer(tmp_path, family.kind, chat_template.pinned(family.template), family.special)
+    call = {"id": "call00001", "type": "function", "function": {"name": "hats", "arguments": '{"colour": "red"}'}}
+    rows = []
+    for number in range(90):
+        asked, told = WORDS.format(number), " \n"[number % 3 : number % 3 + 1] + WORDS.format(number)
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]
+        tools = [{"role": "user", "content": asked}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+        rows.append({"messages": [turns, turns * 2, tools][number % 3]})
+        if number % 3 == 2:
+            rows[-1]["tools"] = [{"type": "function", "function": {"name": "hats"}}]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    counter = TokenCounter(QuickTokenizer(tmp_path / "hf"), 100_000)
+    report = validate.check_file([content], frozenset(Ability), 1, watchers=[counter])
+    assert report.n_errors == 0
+    renderer = Renderer(FolderTokenizer(tmp_path / "hf"), 100_000)
+    examples = [example for _, example in validate.examples([content], frozenset(Ability))]
+    made = [one for example in examples for one in renderer.render(example)]
+    told_numbers = counter.statistics()
+    assert told_numbers.tokens.total == sum(len(one.token_ids) for one in made)
+    assert told_numbers.supervised.total == sum(sum(map(bool, one.loss_weights)) for one in made)

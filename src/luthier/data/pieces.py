@@ -66,6 +66,8 @@ class Pieces:
 
     def of(self, example: Example) -> list[Sequence]:
         """The pieces of every sequence that the example becomes. Raises Unrenderable."""
+        if self._renderer.adds_space:  # no text can be tokenized by itself
+            return self._exact(example)
         learned = [place for place, message in enumerate(example.messages) if message.weight]
         order = self._order(example, learned)
         order.rows += 1

@@ -75,7 +75,7 @@ class Renderer:
         self._context_tokens = context_tokens
         self._renders_tools = renders_tools(tokenizer)
         # A newline is one token, unless the tokenizer puts a space before each text (Llama 2, Mistral 7B).
-        self._adds_space = len(tokenizer.token_ids("\n")) > 1
+        self.adds_space = len(tokenizer.token_ids("\n")) > 1
 
     def chat_prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
         """The tokens that a served model reads before it writes the next assistant message."""
@@ -133,7 +133,7 @@ class Renderer:
 
     def _answer_ids(self, prompt: str, prompt_ids: list[int], answer: str) -> list[int]:
         """The answer's tokens behind the prompt's. By itself, a text would get a space that the model never writes."""
-        if self._adds_space:
+        if self.adds_space:
             whole_ids = self._tokenizer.token_ids(prompt + answer)
             if whole_ids[: len(prompt_ids)] == prompt_ids:
                 return whole_ids[len(prompt_ids) :]
