@@ -10,7 +10,7 @@ BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-kills clean
+.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-check bench-kills clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench: setup ## what the control plane costs beside bare routes (BENCH='--reques
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)
+
+bench-check: model ## a check with token counts beside the bare tokenizer on the same texts
+	@$(BIN)/python -m bench.check_tokens $(BENCH)
 
 # What TRL needs beyond constraints.txt, and never another torch. dill wants the folder to be called site-packages.
 $(TRL)/trl: | setup

@@ -1,8 +1,8 @@
 """Takes an example apart into the texts that the renderer tokenizes one by one, with one run of the template a row.
 
 That needs to know where in the template's text the prompt of an answer ends. It is found by the words that the template
-writes in front of every answer, and held against the renderer's own way for the first rows of each order of roles and
-for every 64th after that. Orders that once disagreed, and rows of any odd kind, go the renderer's way always.
+writes in front of every answer, and held against the renderer's own way for the first two rows of each order of roles,
+and for every 256th row. Orders that once disagreed, and rows of any odd kind, go the renderer's way always.
 """
 
 import sys
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from luthier.data.messages import Example
-from luthier.data.render import ChatTokenizer, Renderer, Unrenderable
+from luthier.data.render import ChatTokenizer, Rendered, Renderer, Unrenderable
 
-_FIRST_ROWS = 8
-_EVERY = 64
+_FIRST_ROWS = 2
+_EVERY = 256
 
 
 class CountingTokenizer(ChatTokenizer, Protocol):
@@ -35,7 +35,7 @@ class CountingTokenizer(ChatTokenizer, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
     """A stretch of a sequence: its text, to be tokenized by itself, or where that has been done its tokens' number."""
 
@@ -63,6 +63,7 @@ class Pieces:
         self._end_texts = tokenizer.end_texts
         self._renderer = Renderer(tokenizer, sys.maxsize)
         self._orders: dict[str, _Order] = {}
+        self._rows = 0
 
     def of(self, example: Example) -> list[Sequence]:
         """The pieces of every sequence that the example becomes. Raises Unrenderable."""
@@ -71,11 +72,18 @@ class Pieces:
         learned = [place for place, message in enumerate(example.messages) if message.weight]
         order = self._order(example, learned)
         order.rows += 1
+        self._rows += 1
         quick = None if order.opening is None else self._quick(example, learned, order.opening)
-        if quick is not None and order.rows > _FIRST_ROWS and order.rows % _EVERY:
+        if quick is not None and order.rows > _FIRST_ROWS and self._rows % _EVERY:
             return [quick]
-        exact = self._exact_answer(example, learned[0]) if len(learned) == 1 else self._exact(example)
-        if quick is not None and not self._agree(quick, exact, example):
+        if len(learned) == 1:
+            exact = self._exact_answer(example, learned[0])
+            agree = [quick] == exact
+        else:
+            rendered = self._renderer.render(example)
+            exact = [_counted(sequence) for sequence in rendered]
+            agree = quick is None or self._ids(quick) == [list(sequence.token_ids) for sequence in rendered]
+        if quick is not None and not agree:
             order.opening = None
         return exact
 
@@ -122,17 +130,13 @@ class Pieces:
         return [[Piece(False, prompt), Piece(True, answer[:end])]] if end else self._exact(example)
 
     def _exact(self, example: Example) -> list[Sequence]:
-        return [
-            [
-                Piece(False, None, len(sequence.token_ids) - (n_learned := sum(map(bool, sequence.loss_weights)))),
-                Piece(True, None, n_learned),
-            ]
-            for sequence in self._renderer.render(example)
-        ]
+        return [_counted(sequence) for sequence in self._renderer.render(example)]
 
-    def _agree(self, quick: Sequence, exact: list[Sequence], example: Example) -> bool:
-        if exact[0][0].text is not None:
-            return [quick] == exact
-        rendered = self._renderer.render(example)
-        ids = [id for piece in quick for id in self._tokenizer.token_ids(piece.text or "")]
-        return len(rendered) == 1 and ids == list(rendered[0].token_ids)
+    def _ids(self, quick: Sequence) -> list[list[int]]:
+        """The tokens of the pieces, in the form of the renderer's sequences: here one."""
+        return [[id for piece in quick for id in self._tokenizer.token_ids(piece.text or "")]]
+
+
+def _counted(sequence: Rendered) -> Sequence:
+    learned = sum(map(bool, sequence.loss_weights))
+    return [Piece(False, None, len(sequence.token_ids) - learned), Piece(True, None, learned)]

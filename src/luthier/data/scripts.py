@@ -57,7 +57,8 @@ class Scripts:
 def main_script(text: str) -> str | None:
     """The script of most of a text's first letters, None for a text with hardly any: `LATIN`, `CYRILLIC`, `CJK`, ..."""
     if text.isascii():  # a flag of the string, so that nearly all rows cost nothing
-        return "LATIN" if any(character.isalpha() for character in text[:_READ_CHARACTERS]) else None
+        first = text[:_READ_CHARACTERS]
+        return "LATIN" if first.lower() != first.upper() else None
     counts: dict[str, int] = {}
     for character in text[:_READ_CHARACTERS]:
         script = _script(character)
