@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ LOOKS_TO_DIE = 4
 # kernel each time (mallopt(3)): a third of a naive loop's time on one machine, nothing on another (benchmarks.md).
 _MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
 
+_TCMALLOC = ("tcmalloc_minimal", "tcmalloc")
 
 _NO_MEMORY = b"std::bad_alloc"
 """What the C++ runtime writes before it aborts a process that may not have more memory (RLIMIT_AS, no overcommit)."""
@@ -50,9 +52,13 @@ class _Child:
             return stream.read()
 
 
-def allocator() -> dict[str, str]:
-    """What the trainer's environment says to its allocator, unless our own says otherwise."""
-    return dict(_MALLOC)
+def allocator(find: Callable[[str], str | None] = find_library) -> dict[str, str]:
+    """What the trainer's environment says of its allocator, unless our own says otherwise.
+
+    tcmalloc where the system has it (`apt install libtcmalloc-minimal4`), glibc's with its tunables elsewhere.
+    """
+    found = next((library for name in _TCMALLOC if (library := find(name))), None)
+    return {**_MALLOC, **({} if found is None else {"LD_PRELOAD": found})}
 
 
 class LocalExecutor:

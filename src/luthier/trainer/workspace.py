@@ -8,9 +8,14 @@ from torch import Tensor
 
 
 def trim() -> None:
-    """Gives what is free in the heap back to the kernel: glibc keeps it otherwise, and in pieces (malloc_trim(3))."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
+    """Gives what is free in the heap back to the kernel: glibc keeps it otherwise, and in pieces (malloc_trim(3)).
+
+    Where tcmalloc was loaded before, its own call does the same (gperftools, malloc_extension_c.h).
+    """
+    process = ctypes.CDLL(None)
+    if release := getattr(process, "MallocExtension_ReleaseFreeMemory", None):
+        release()
+    elif trim := getattr(process, "malloc_trim", None):
         trim(0)
 
 
