@@ -50,6 +50,11 @@ def training_dtype(device: torch.device = CPU) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def has_tiles() -> bool:
+    """Whether the CPU has AMX, whose products want more rows at once than others do."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
 def place(value: _Value, device: torch.device) -> _Value:
     """A frozen dataclass with its tensors on `device`: copied from pinned memory, so that nothing waits for them."""
     if device.type == "cpu":

@@ -27,6 +27,7 @@ from luthier.trainer import (
     objective,
     probes,
     results,
+    workspace,
 )
 from luthier.trainer.dataset import Source
 from luthier.trainer.journal import Journal
@@ -121,6 +122,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
             results.sync(run.results)
             tuned.release()  # what is saved is copied on its way: better in place of the activations than beside them
             saver.save(tuned.parameters, optimizer, Progress(step, time.monotonic() - began))
+            workspace.trim()  # and the copies' memory too, before activations take theirs anew
         if leaving:
             if run.pause.exists():
                 probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)

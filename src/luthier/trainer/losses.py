@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from luthier.trainer import device
 from luthier.trainer.kernels import Kernels
 from luthier.trainer.workspace import Workspace
 
-_CHUNK_LOGITS = 2**25
-"""Logits per chunk, 64 MB in bf16: a product of some 600 rows with the head is twice as fast as one of 200."""
+_CHUNK_LOGITS = 2**25 if device.has_tiles() else 2**24
+"""Logits per chunk, 64 MB in bf16: with AMX a product of some 600 rows with the head is twice as fast as one of 200."""
 
 _CHUNK_LOGITS_GPU = 2**26
 """The same on a GPU: fewer rows would wait for the head to be read rather than for products."""

@@ -90,7 +90,10 @@ def settle(threads: int | None, seed: int) -> None:
     torch.use_deterministic_algorithms(True)
     # cuBLAS promises equal results only with a workspace of its own; read when a GPU is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Its companion that fills each new tensor first costs a sixth of a step, and we read no memory before writing it.
+    # oneDNN keeps machine code for each shape of a product, a quarter of a megabyte each and 1,024 of them by default;
+    # a step has some fifty shapes, most of them attention's and gone with their lengths. Read at the first product.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+    # Deterministic mode's filling of each new tensor costs a sixth of a step, and we read no memory before writing it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
