@@ -68,6 +68,7 @@ def write(
     """Makes the folder: rows, tokens of the steps, first adapter, counts. Shape and learning rate are the catalog's."""
     folder.mkdir(parents=True)
     entry = catalog.load().entries[MODEL]
+    assert entry.lora is not None
     job = Job(
         name=folder.name,
         folder=folder,

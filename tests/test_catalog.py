@@ -50,6 +50,7 @@ def test_own_entries_and_aliases_win(tmp_path: Path) -> None:
         (OWN.replace('licence = "MIT"\n', ""), "licence"),
         (OWN.replace('kind = "folder"', 'kind = "pickle"'), "pickle"),
         ("[[model]\n", "catalog"),
+        (OWN.replace('lora = { rank = 8, alpha = 16, targets = ["q_proj"] }\n', ""), "is missing"),
         (OWN.replace("[[model]]", "[[model]]\nchat_template = 'nowhere.jinja'"), "neither one of chatml, plain"),
     ],
 )

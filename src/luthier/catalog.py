@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from luthier.run_directory import LoraRecipe
 
@@ -54,8 +54,19 @@ class HubSource(_Value):
 Source = Annotated[WheelSource | FolderSource | HubSource, Field(discriminator="kind")]
 
 
+class Tuning(StrEnum):
+    """What a job on a base model trains: an adapter, or all weights."""
+
+    LORA = "lora"
+    FULL = "full"
+
+
 class BaseModelEntry(_Value):
-    """One base model. `learning_rate` is the peak rate that a learning_rate_multiplier of 1.0 stands for."""
+    """One base model.
+
+    `learning_rate` is the peak rate of an adapter that a learning_rate_multiplier of 1.0 stands for; all weights take a
+    tenth of it (service.specs). `lora` says the adapter's shape, where one is tuned.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str
@@ -66,10 +77,17 @@ class BaseModelEntry(_Value):
     context_tokens: int = Field(ge=1)
     abilities: frozenset[Ability] = frozenset()
     learning_rate: float = Field(gt=0)
-    lora: LoraRecipe
+    tuning: Tuning = Tuning.LORA
+    lora: LoraRecipe | None = None
     source: Source
     chat_template: Path | None = None
     """A template in place of the model's own: in the file "chatml" or "plain", or a path from the catalog's folder."""
+
+    @model_validator(mode="after")
+    def _has_its_recipe(self) -> "BaseModelEntry":
+        if self.tuning is Tuning.LORA and self.lora is None:
+            raise ValueError('lora = { rank, alpha, targets } is missing (or write tuning = "full")')
+        return self
 
 
 class _File(_Value):

@@ -11,6 +11,7 @@ from luthier.run_directory import TrainSpec
 
 FILE = "manifest.json"
 ADAPTER_FILE = "adapter_model.safetensors"
+MODEL_FILE = "model.safetensors"
 WEIGHTS_FILE = "hf/model.safetensors"
 """Where a base model's folder holds the weights."""
 
@@ -30,6 +31,7 @@ class Files(_Value):
     tokenizer: str
     chat_template: str
     adapter: str
+    """Of the adapter, or of the tuned weights where all of them were tuned."""
 
 
 class Hardware(_Value):
@@ -85,6 +87,12 @@ def differences(kept: Manifest, fresh: Manifest) -> list[tuple[str, str, str]]:
         for place in dict.fromkeys([*before, *after])
         if before.get(place) != after.get(place) and place not in _EXPECTED_TO_DIFFER
     ]
+
+
+def tuned_weights(folder: Path) -> Path:
+    """The file of a tuned model's folder that holds what was trained: an adapter, or all weights."""
+    whole = folder / MODEL_FILE
+    return whole if whole.exists() else folder / ADAPTER_FILE
 
 
 def sha256_of(path: Path) -> str:

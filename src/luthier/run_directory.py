@@ -63,7 +63,7 @@ class TrainSpec(_Value):
     base_model: str
     base_folder: Path
     continued: bool = False
-    """Whether the folder `parent/` of the run directory holds the adapter to go on from."""
+    """Whether the folder `parent/` of the run directory holds the adapter or the weights to go on from."""
     context_tokens: int = Field(ge=1)
     abilities: tuple[str, ...] = ()
     """The base model's catalog.Ability words: which rows it can take beyond plain text turns."""
@@ -71,7 +71,8 @@ class TrainSpec(_Value):
     n_epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
-    lora: LoraRecipe
+    lora: LoraRecipe | None
+    """The adapter's shape; None where all weights of the base are tuned."""
     method: Method = Method.SUPERVISED
     beta: float | None = Field(gt=0, default=None)
     """Of method dpo alone: what a difference in log-probability counts for."""
@@ -86,6 +87,10 @@ class TrainSpec(_Value):
     base_repository: str | None = None
     save_interval_s: float = Field(gt=0, default=60.0)
     """Seconds between two resume points, where an epoch is longer; changes nothing that is computed."""
+
+    @property
+    def dropout(self) -> float:
+        return 0.0 if self.lora is None else self.lora.dropout
 
 
 class Message(_Value):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from luthier import catalog
 from luthier.core.hyperparameters import ResolvedHyperparameters
 from luthier.run_directory import TrainSpec
@@ -26,6 +28,14 @@ def test_spec_takes_rate_licence_and_abilities_from_the_entry() -> None:
     assert spec.learning_rate == 2e-4
     assert (spec.base_licence, spec.base_repository) == ("Llama 3.2 Community", "meta-llama/Llama-3.2-1B-Instruct")
     assert (spec.abilities, spec.continued, spec.parent_model) == (("tools",), False, None)
+
+
+def test_spec_of_full_tuning_has_no_adapter_and_a_tenth_of_the_rate() -> None:
+    entry = catalog.load().entries["llama-3.2-1b-instruct"].model_copy(update={"tuning": catalog.Tuning.FULL})
+    chosen = ResolvedHyperparameters(n_epochs=2, batch_size=4, learning_rate_multiplier=1.0)
+    spec = specs.make(entry, Path("base"), chosen, job_id="j", seed=3, has_validation=False, threads=None)
+    assert spec.lora is None
+    assert spec.learning_rate == pytest.approx(4e-5)
 
 
 def test_spec_names_a_hub_repository_only_where_the_weights_come_from_there() -> None:

@@ -44,12 +44,14 @@ def engine(tmp_path: Path) -> Iterator[LlamaCppEngine]:
     engine.close()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "tuning"), [*((name, "lora") for name in FAMILIES), ("qwen2", "full"), ("gemma", "full")]
+)
 def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
-    name: str, context: Context, engine: LlamaCppEngine, switch: tuple[Any, str], tmp_path: Path
+    name: str, tuning: str, context: Context, engine: LlamaCppEngine, switch: tuple[Any, str], tmp_path: Path
 ) -> None:
     source = make_source(tmp_path / "source", name)
-    entry = entry_of(name, source)
+    entry = entry_of(name, tuning, source)
     base = context.base_folder(name)
     prepare.prepare(source, base, name)
     export.export_base(base)
@@ -89,7 +91,7 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
         assert served.renders_tools == render.renders_tools(FolderTokenizer(base / "hf"))
 
 
-def entry_of(name: str, source: Path) -> catalog.BaseModelEntry:
+def entry_of(name: str, tuning: str, source: Path) -> catalog.BaseModelEntry:
     return catalog.BaseModelEntry.model_validate(
         {
             "name": name,
@@ -99,6 +101,7 @@ def entry_of(name: str, source: Path) -> catalog.BaseModelEntry:
             "released": 0,
             "context_tokens": 512,
             "learning_rate": 1e-3,
+            "tuning": tuning,
             "lora": {"rank": 4, "alpha": 8, "targets": FAMILIES[name].targets},
             "source": {"kind": "folder", "path": source},
         }

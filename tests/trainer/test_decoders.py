@@ -13,7 +13,7 @@ from torch.nn import functional
 from engines import small
 from luthier.data.render import Rendered
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import loop, model
+from luthier.trainer import model, supervised
 from luthier.trainer.model import Tuned
 
 FAMILIES = ("qwen3", "gemma3", "phi3")
@@ -63,14 +63,16 @@ def textbook(base: Path, rows: list[Rendered]) -> Outcome:
 def test_flat_batch_of_each_family_has_the_loss_and_gradients_of_transformers(base: Path, varlen: bool) -> None:
     install()
     tuned = dataclasses.replace(fresh(base), varlen=varlen)
-    flat = with_gradients(tuned, lambda: loop.gradients(tuned, ROWS, 10_000).loss)
+    flat = with_gradients(tuned, lambda: supervised.gradients(tuned, ROWS, 10_000).loss)
     assert len(flat[1]) == len(tuned.parameters)
     assert_same(flat, textbook(base, ROWS))
 
 
 def test_row_of_many_windows_has_the_loss_and_gradients_of_transformers(base: Path) -> None:
     tuned = fresh(base)
-    assert_same(with_gradients(tuned, lambda: loop.gradients(tuned, LONG_ROWS, 10_000).loss), textbook(base, LONG_ROWS))
+    assert_same(
+        with_gradients(tuned, lambda: supervised.gradients(tuned, LONG_ROWS, 10_000).loss), textbook(base, LONG_ROWS)
+    )
 
 
 def test_gemmas_scale_of_embeddings_is_not_rounded(tmp_path: Path) -> None:

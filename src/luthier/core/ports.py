@@ -98,7 +98,8 @@ class Executor(Protocol):
 class ServedModel:
     """A model that an engine can answer with: a base, and at most one adapter on it.
 
-    `id` is the model's public name; `base_folder` and `adapter_folder` are local folders.
+    `id` is the model's public name; `base_folder` and `adapter_folder` are local folders. A model of which all weights
+    were tuned is a base of its own: its folder, and no adapter.
     """
 
     id: str

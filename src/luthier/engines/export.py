@@ -44,12 +44,14 @@ _INEXPRESSIBLE = (
 
 
 def export_base(base_folder: Path) -> Path:
-    """Writes base-f16.gguf from the folder's hf/, whole or not at all, and returns its path.
+    """Writes base-f16.gguf from the folder's weights, whole or not at all, and returns its path.
+
+    They lie in its hf/, or in the folder itself where it is that of a model of which all weights were tuned.
 
     bf16 weights from 2**-14 up to 65504 become f16 without any rounding; smaller ones are off by at most 2**-25.
     Norms and biases stay float32. Raises Unsupported for a model that llama.cpp cannot serve from our files.
     """
-    hf = base_folder / "hf"
+    hf = base_folder / "hf" if (base_folder / "hf").exists() else base_folder
     architecture = architectures.read_architecture(hf)
     tensors = dict(_base_tensors(architecture, safetensors_file.weights_of(hf)))
     target = base_folder / BASE_GGUF

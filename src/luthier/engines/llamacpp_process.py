@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx2
 
+from luthier import manifest
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, ServedModel
 from luthier.engines.llamacpp_server import Config
@@ -152,7 +153,7 @@ def start(launch: Launch, folder: Path, models: Sequence[ServedModel]) -> Engine
     """Starts a process for the models, which share a base, and returns it once it is loaded. Raises Unavailable."""
     base = models[0]
     gguf = base.base_folder / BASE_GGUF
-    if not gguf.exists():
+    if not gguf.exists() and not (base.base_folder / manifest.MODEL_FILE).exists():
         raise Unavailable("model_not_ready", f"{gguf} is missing. Run: luthier models pull {base.base_model}")
     key = secrets.token_hex(16)
     config_path = _configure(launch, folder, models, key)

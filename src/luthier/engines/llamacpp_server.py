@@ -1,8 +1,9 @@
 """The engine process: llama.cpp's own HTTP server, in this process, on a free loopback port.
 
-`python -m luthier.engines.llamacpp_server CONFIG.json`, started by `llamacpp_process`. It converts its adapters, loads
-all of them at scale 0, writes one JSON line to stdout (its URL, or why it cannot start) and then serves until stdin
-closes: the parent holds the other end, so that a parent killed by SIGKILL takes its engines with it.
+`python -m luthier.engines.llamacpp_server CONFIG.json`, started by `llamacpp_process`. It converts its adapters (and
+its base, where all weights of that were tuned here), loads them at scale 0, writes one JSON line to stdout (its URL, or
+why it cannot start) and then serves until stdin closes: the parent holds the other end, so that a parent killed by
+SIGKILL takes its engines with it.
 """
 
 import json
@@ -48,6 +49,8 @@ def main(config_path: Path) -> None:
         )
         return
     try:
+        if not Path(config.base_gguf).exists():
+            export.export_base(Path(config.base_folder))
         adapters = [
             export.export_adapter(Path(folder), Path(config.base_folder), config_path.parent / f"{place}.gguf")
             for place, folder in enumerate(config.adapters)

@@ -125,7 +125,7 @@ def summary(run: RunDirectory, verdict: Succeeded) -> Summary:
         train_loss=steps[-1].train_loss,
         full_valid_loss=steps[-1].full_valid_loss,
         checkpoint=str(folder),
-        adapter_sha256=manifest.sha256_of(folder / manifest.ADAPTER_FILE),
+        adapter_sha256=manifest.sha256_of(manifest.tuned_weights(folder)),
     )
 
 

@@ -58,7 +58,7 @@ def from_job(context: Context, resource_id: str, job_id: str, target: RunDirecto
     _make_ready(target, made, context.base_folder(job.base_model))
     # Of the bytes that are served, not of what a manifest says about them.
     outcomes = {
-        _outcome(kept.step): _stored_sha256(context, models.blob_key(kept.id, manifest.ADAPTER_FILE), kept.model)
+        _outcome(kept.step): _stored_sha256(context, models.blob_key(kept.id, _weights_file(made)), kept.model)
         for kept in saved
     }
     results = _stored_sha256(context, files.blob_key(job.result_file), f"The results file {job.result_file}")
@@ -105,7 +105,7 @@ def _make_ready(target: RunDirectory, made: Manifest, base_folder: Path) -> None
     wanted = {
         target.training: made.files.training_file,
         target.validation: made.files.validation_file,
-        target.parent / manifest.ADAPTER_FILE: made.lineage.parent_adapter,
+        target.parent / _weights_file(made): made.lineage.parent_adapter,
         base_folder / manifest.WEIGHTS_FILE: made.files.base_weights,
     }
     for path, sha256 in wanted.items():
@@ -143,10 +143,14 @@ def _folders(run: RunDirectory) -> list[Path]:
 
 def _outcomes(run: RunDirectory) -> dict[str, str]:
     found = {
-        _outcome(int(folder.name.rpartition("-")[2])): manifest.sha256_of(folder / manifest.ADAPTER_FILE)
+        _outcome(int(folder.name.rpartition("-")[2])): manifest.sha256_of(manifest.tuned_weights(folder))
         for folder in _folders(run)
     }
     return found | {RESULTS: manifest.sha256_of(run.results)}
+
+
+def _weights_file(made: Manifest) -> str:
+    return manifest.MODEL_FILE if made.spec["lora"] is None else manifest.ADAPTER_FILE
 
 
 def _outcome(step: int) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 
+from luthier import manifest
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
 from luthier.core.ports import Address, Engine, ParityCheck, ParityReport, ServedModel
@@ -83,10 +84,15 @@ class Serving:
                 "model_not_ready",
                 f"The weights of {model.base.name} are not on this machine. Run: luthier models pull {model.base.name}",
             )
-        adapter = self._adapter_folder(model.checkpoint) if model.checkpoint else None
-        return ServedModel(model.canonical_name, model.base.name, self._context.base_folder(model.base.name), adapter)
+        base_folder = self._context.base_folder(model.base.name)
+        if model.checkpoint is None:
+            return ServedModel(model.canonical_name, model.base.name, base_folder, None)
+        folder = self._local_folder(model.checkpoint)
+        if manifest.MODEL_FILE in model.checkpoint.files:  # all weights were tuned: it is a base of its own
+            return ServedModel(model.canonical_name, model.base.name, folder, None)
+        return ServedModel(model.canonical_name, model.base.name, base_folder, folder)
 
-    def _adapter_folder(self, checkpoint: Checkpoint) -> Path:
+    def _local_folder(self, checkpoint: Checkpoint) -> Path:
         folder = self._folder(checkpoint)
         if not folder.exists():
             bring(self._context, checkpoint, folder)

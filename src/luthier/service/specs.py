@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from luthier.catalog import BaseModelEntry, HubSource
+from luthier.catalog import BaseModelEntry, HubSource, Tuning
 from luthier.core.hyperparameters import ResolvedHyperparameters
 from luthier.run_directory import TrainSpec
+
+FULL_SHARE_OF_RATE = 0.1
+"""All weights want about a tenth of the rate of an adapter ("LoRA Without Regret", Thinking Machines, 2025)."""
 
 
 def make(
@@ -19,6 +22,7 @@ def make(
     parent_model: str | None = None,
     save_interval_s: float = 60.0,
 ) -> TrainSpec:
+    full = base.tuning is Tuning.FULL
     return TrainSpec(
         job_id=job_id,
         base_model=base.name,
@@ -29,8 +33,8 @@ def make(
         seed=seed,
         n_epochs=chosen.n_epochs,
         batch_size=chosen.batch_size,
-        learning_rate=base.learning_rate * chosen.learning_rate_multiplier,
-        lora=base.lora,
+        learning_rate=base.learning_rate * chosen.learning_rate_multiplier * (FULL_SHARE_OF_RATE if full else 1.0),
+        lora=None if full else base.lora,
         has_validation=has_validation,
         threads=threads,
         parent_model=parent_model,

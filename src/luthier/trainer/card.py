@@ -54,9 +54,9 @@ def _front_matter(made: Manifest, metrics: Mapping[str, float]) -> ModelCardData
         base_model=_base(made),
         license=licence,
         license_name=licence_name,
-        library_name="peft",
+        library_name="peft" if made.spec["lora"] else "transformers",
         pipeline_tag="text-generation",
-        tags=["lora", "sft", "luthier"],
+        tags=["lora" if made.spec["lora"] else "full-fine-tuning", "sft", "luthier"],
         model_name=_name(made),
         eval_results=results or None,
     )
@@ -64,16 +64,14 @@ def _front_matter(made: Manifest, metrics: Mapping[str, float]) -> ModelCardData
 
 def _body(made: Manifest, metrics: Mapping[str, float]) -> str:
     spec, files, hardware = made.spec, made.files, made.hardware
-    lora, targets = spec["lora"], ", ".join(spec["lora"]["targets"])
-    origin = f"`{made.lineage.parent_model}`" if made.lineage.parent_model else "a new adapter"
+    kind = "A LoRA adapter on" if spec["lora"] else "All weights of"
     figures = "\n".join(f"| {words} | {metrics[name]:.4f} |" for name, words in _FIGURES.items() if name in metrics)
     hashes = "\n".join(f"| {name.replace('_', ' ')} | `{value}` |" for name, value in files if value is not None)
     versions = ", ".join(f"{name} {version}" for name, version in made.versions.items() if name != "luthier_code")
-    base = json.dumps(spec.get("base_repository") or "path/to/the/base/model")
     return f"""\
 # {_name(made)}
 
-A LoRA adapter on {_base(made)}, fine-tuned on chats by job `{made.lineage.job_id}` with
+{kind} {_base(made)}, fine-tuned on chats by job `{made.lineage.job_id}` with
 Luthier. This is its state after step {made.step}, the end of epoch {made.epoch} of {spec["n_epochs"]}.
 
 ## Figures
@@ -86,7 +84,7 @@ Losses are nats per learned token.
 
 ## How it was trained
 
-From {origin}; rank {lora["rank"]}, alpha {lora["alpha"]:g}, dropout {lora["dropout"]:g}, on {targets}.
+{_recipe(made)}
 AdamW without weight decay, gradients clipped to norm 1, peak learning rate {spec["learning_rate"]:g} with a short
 warm-up and a linear decay; {spec["n_epochs"]} epochs, {spec["batch_size"]} examples a step, seed {spec["seed"]}.
 The loss stands on the learned assistant messages alone.
@@ -103,18 +101,42 @@ Computed on {hardware.gpu or hardware.cpu} with {made.threads} threads by
 ## How to load it
 
 ```python
-import peft
-import transformers
-
-folder = "path/to/this/folder"
-base = transformers.AutoModelForCausalLM.from_pretrained({base}, dtype="bfloat16")
-model = peft.PeftModel.from_pretrained(base, folder)
-tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+{_code(made)}
 ```
+{_whose_base(made)}"""
 
-The base weights must be those whose sha256 stands above: `luthier models pull {made.lineage.base_model}` leaves them in
-the folder `{made.lineage.base_model}/hf` of the models folder.
-"""
+
+def _recipe(made: Manifest) -> str:
+    lora, parent = made.spec["lora"], made.lineage.parent_model
+    if not lora:
+        whose = f"`{parent}`" if parent else "the base model"
+        return f"All weights from those of {whose}, summed in float32, stored in bf16."
+    origin = f"`{parent}`" if parent else "a new adapter"
+    shape = f"rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}"
+    return f"From {origin}; {shape}, on {', '.join(lora['targets'])}."
+
+
+def _code(made: Manifest) -> str:
+    """How to load the model with the libraries that everybody has."""
+    lines = ["import transformers", "", 'folder = "path/to/this/folder"']
+    if made.spec["lora"]:
+        base = json.dumps(made.spec.get("base_repository") or "path/to/the/base/model")
+        lines = ["import peft", *lines]
+        lines.append(f'base = transformers.AutoModelForCausalLM.from_pretrained({base}, dtype="bfloat16")')
+        lines.append("model = peft.PeftModel.from_pretrained(base, folder)")
+    else:
+        lines.append('model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="bfloat16")')
+    return "\n".join([*lines, "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)"])
+
+
+def _whose_base(made: Manifest) -> str:
+    if not made.spec["lora"]:
+        return ""
+    name = made.lineage.base_model
+    return (
+        f"\nThe base weights must be those whose sha256 stands above: `luthier models pull {name}` leaves them in\n"
+        f"the folder `{name}/hf` of the models folder.\n"
+    )
 
 
 def _name(made: Manifest) -> str:

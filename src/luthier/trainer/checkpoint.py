@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 
+import peft
 import safetensors.torch
 from torch import Tensor
 
@@ -15,6 +16,9 @@ from luthier.run_directory import RunDirectory
 from luthier.trainer import card, model, probes, tokenizer
 from luthier.trainer.manifest import Origin
 from luthier.trainer.model import Tuned
+
+_WHOLE_MODEL = ("config.json", "generation_config.json")
+"""What weights need beside them to be a model without the base's folder."""
 
 META = "meta.json"
 """Written last: a folder without it is no checkpoint."""
@@ -44,26 +48,30 @@ def save(
 ) -> None:
     """Writes `checkpoints/step-…` under a temporary name, on disk, then renames it. One that is whole is left alone.
 
-    Raises InvalidRequest for an adapter with values that are no numbers: the last update may have been one too many.
+    Raises InvalidRequest for a model with values that are no numbers: the last update may have been one too many.
     """
     base_model, hf = origin.spec.base_model, origin.spec.base_folder / "hf"
     final = run.checkpoints / folder_name(step)
     if is_whole(run, final.name):
         return
-    tensors = model.adapter_tensors(tuned)
+    tensors = model.saved_tensors(tuned)
     _refuse_without_numbers(tensors, step)
     make_folder(run.checkpoints)
     shutil.rmtree(final, ignore_errors=True)
     folder = run.checkpoints / f".{final.name}.tmp"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    adapter = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    write_durably(folder / model.ADAPTER_FILE, adapter)
-    write_durably(folder / "adapter_config.json", _adapter_config(tuned, base_model))
-    for name in tokenizer.FILES:
-        write_durably(folder / name, (hf / name).read_bytes())
+    weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    if tuned.config is None:
+        write_durably(folder / manifest.MODEL_FILE, weights)
+    else:
+        write_durably(folder / manifest.ADAPTER_FILE, weights)
+        write_durably(folder / "adapter_config.json", _adapter_config(tuned.config, base_model))
+    for name in (*tokenizer.FILES, *(_WHOLE_MODEL if tuned.config is None else ())):
+        if (hf / name).exists():
+            write_durably(folder / name, (hf / name).read_bytes())
     write_durably(folder / probes.FILE, probes_json)
-    made = origin.manifest(step, epoch, hashlib.sha256(adapter).hexdigest())
+    made = origin.manifest(step, epoch, hashlib.sha256(weights).hexdigest())
     write_durably(folder / manifest.FILE, made.to_bytes())
     write_durably(folder / card.FILE, card.render(made, metrics))
     meta = {
@@ -91,16 +99,15 @@ def _refuse_without_numbers(tensors: Mapping[str, Tensor], step: int) -> None:
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise InvalidRequest(
             "training_diverged",
-            f"The adapter after step {step} holds values that are no numbers. Lower learning_rate_multiplier and "
+            f"The model after step {step} holds values that are no numbers. Lower learning_rate_multiplier and "
             "start a new job.",
             param="hyperparameters.learning_rate_multiplier",
         )
 
 
-def _adapter_config(tuned: Tuned, base_model: str) -> bytes:
+def _adapter_config(recipe: peft.LoraConfig, base_model: str) -> bytes:
     """PEFT's own configuration file, with the base's public name in place of a path of this machine."""
-    assert tuned.config is not None
-    config = dict(tuned.config.to_dict())
+    config = dict(recipe.to_dict())
     config["base_model_name_or_path"] = base_model
     config["inference_mode"] = True
     # Sets have another order in each process; the file must not.

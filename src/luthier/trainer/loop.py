@@ -46,7 +46,7 @@ CLIP_NORM = 1.0
 def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[], bool]) -> Succeeded | None:
     """Trains from wherever the run directory stands to its end; None if `stop` asked to leave after a step.
 
-    AdamW on the adapters alone (betas 0.9 and 0.999, no weight decay), gradients clipped to norm 1; the rate rises
+    AdamW on what is tuned (betas 0.9 and 0.999, no weight decay), gradients clipped to norm 1; the rate rises
     over the first steps to spec.learning_rate and falls in a straight line to a tenth of it.
 
     Order of effects of a step: row, metrics event; at an epoch's end checkpoint, its event, the old one's deletion;
@@ -73,7 +73,11 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     compiled = kernels.load() if place.type == "cpu" else None
     if compiled is None and place.type == "cpu":
         journal.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
-    tuned = model.attach(base, spec.lora, spec.seed, run.parent if spec.continued else None, compiled)
+    parent = run.parent if spec.continued else None
+    if spec.lora is None:
+        tuned = model.open_up(base, parent, compiled)
+    else:
+        tuned = model.attach(base, spec.lora, spec.seed, parent, compiled)
     objectives = objective.make(tuned, loaded, sources, spec, origin, stop)
     if objectives is None:
         return None
@@ -82,6 +86,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     budget = _arrange(tuned, training, spec, journal)
     saver = Saver(run, spec)
     resumed = saver.load(tuned.parameters, optimizer, journal)
+    tuned.refresh()
     results.rebuild(run, resumed.step, spec.method)
 
     examples = training.examples
@@ -159,7 +164,7 @@ def _arrange(tuned: Tuned, training: Objective, spec: TrainSpec, journal: Journa
         journal.say(plan.short, "warning")
     compiled = layers.compilation_pays(place, tuned.causal.num_parameters(), in_all * spec.n_epochs)
     if plan.recompute or compiled:
-        layers.wrap(tuned.backbone, plan.recompute, compiled, spec.lora.dropout > 0)
+        layers.wrap(tuned.backbone, plan.recompute, compiled, spec.dropout > 0)
     return plan.tokens
 
 
@@ -173,7 +178,7 @@ def _step(
     step: int,
     n_steps: int,
 ) -> Measured:
-    if spec.lora.dropout > 0:
+    if spec.dropout > 0:
         # Dropout must not depend on how many steps this process has seen.
         torch.manual_seed(spec.seed * 1_000_003 + step)
     pending = training.gradients(tuned, indexes, budget)
@@ -182,6 +187,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate(step, n_steps, spec.learning_rate)
     optimizer.step()
+    tuned.refresh()
     # Kept and zeroed: gradients given back and taken anew each step leave the heap in pieces, 20 MB a step here.
     optimizer.zero_grad(set_to_none=False)
     # The only look at the device in a step, behind all its work. What a bad step did to the adapter dies with the run.
@@ -262,12 +268,16 @@ def _pause(
 
 
 def _first_words(spec: TrainSpec) -> str:
-    origin = "an adapter of an earlier job" if spec.continued else "a new adapter"
     learning = (
         "" if spec.beta is None else f"Learning preferences (dpo, beta {spec.beta:g}) against the model as it is. "
     )
+    if spec.lora is None:
+        what = f"all weights of {spec.base_model} from {'those of an earlier job' if spec.continued else 'its own'}"
+    else:
+        origin = "an adapter of an earlier job" if spec.continued else "a new adapter"
+        shape = f"rank {spec.lora.rank}, alpha {spec.lora.alpha:g}, on {', '.join(spec.lora.targets)}"
+        what = f"{spec.base_model} by LoRA from {origin}: {shape}"
     return (
-        f"{learning}Tuning {spec.base_model} by LoRA from {origin}: rank {spec.lora.rank}, alpha {spec.lora.alpha:g}, "
-        f"on {', '.join(spec.lora.targets)}. n_epochs {spec.n_epochs}, batch_size {spec.batch_size}, "
+        f"{learning}Tuning {what}. n_epochs {spec.n_epochs}, batch_size {spec.batch_size}, "
         f"peak learning rate {spec.learning_rate:g}, seed {spec.seed}."
     )

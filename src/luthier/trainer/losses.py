@@ -1,7 +1,7 @@
 """The loss at supervised positions alone: logits are made there, chunk by chunk, and never kept.
 
-The head is frozen, so the gradient with respect to the hidden states is computed while a chunk's logits are at hand.
-Memory is one chunk whatever the vocabulary.
+The gradient with respect to the hidden states is computed while a chunk's logits are at hand, and that of the head
+where it is tuned. Memory is one chunk whatever the vocabulary.
 """
 
 import functools
@@ -64,12 +64,21 @@ def release() -> None:
 
 
 def with_gradient(
-    hidden_NH: Tensor, head_VH: Tensor, labels_N: Tensor, weights_N: Tensor, step_tokens: int, compiled: Kernels | None
+    hidden_NH: Tensor,
+    head_VH: Tensor,
+    labels_N: Tensor,
+    weights_N: Tensor,
+    step_tokens: int,
+    compiled: Kernels | None,
+    head_gradient_VH: Tensor | None = None,
 ) -> tuple[Tensor, Sums]:
-    """The gradient of (weighted nats of these tokens) / `step_tokens` with respect to hidden_NH, and the sums."""
+    """The gradient of (weighted nats of these tokens) / `step_tokens` with respect to hidden_NH, and the sums.
+
+    That with respect to the head is added to `head_gradient_VH`, where it is given.
+    """
     gradient_NH = torch.empty_like(hidden_NH)
-    factors_N = weights_N / step_tokens
-    nats_N, correct_N = each(hidden_NH, head_VH, labels_N, compiled, (factors_N, gradient_NH))
+    wanted = weights_N / step_tokens, gradient_NH
+    nats_N, correct_N = each(hidden_NH, head_VH, labels_N, compiled, wanted, head_gradient_VH)
     return gradient_NH, _summed(nats_N, correct_N, weights_N)
 
 
@@ -86,10 +95,12 @@ def each(
     labels_N: Tensor,
     compiled: Kernels | None,
     wanted: tuple[Tensor, Tensor] | None,
+    head_gradient_VH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Nats of each token and whether it was the likeliest, [N] both.
 
-    With `wanted`, factors [N] and a place [N, H]: that gets the gradient of the sum of factor times nats as well.
+    With `wanted`, factors [N] and a place [N, H]: that gets the gradient of the sum of factor times nats as well, and
+    the head's is added to `head_gradient_VH` where it is given.
     """
     size = max(1, (_CHUNK_LOGITS if head_VH.is_cpu else _CHUNK_LOGITS_GPU) // head_VH.shape[0])
     found = []
@@ -103,6 +114,8 @@ def each(
         found.append((nats_C, correct_C))
         if wanted:
             wanted[1][chunk] = logits_CV @ head_VH
+            if head_gradient_VH is not None:
+                head_gradient_VH.add_(logits_CV.T @ hidden_NH[chunk])
     return torch.cat([nats_C for nats_C, _ in found]), torch.cat([correct_C for _, correct_C in found])
 
 

@@ -72,7 +72,7 @@ def gather(run: RunDirectory, spec: TrainSpec, place: torch.device) -> Origin:
         inputs={name: manifest.sha256_of(path) for name, path in inputs.items()},
         versions=_versions(),
         hardware=_hardware(place),
-        parent_adapter=manifest.sha256_of(run.parent / manifest.ADAPTER_FILE) if spec.continued else None,
+        parent_adapter=manifest.sha256_of(manifest.tuned_weights(run.parent)) if spec.continued else None,
     )
 
 

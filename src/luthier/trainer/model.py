@@ -1,4 +1,4 @@
-"""The model in memory: the frozen base in bf16 where the processor is fast at it, LoRA adapters in float32 on it."""
+"""The model in memory: the base in bf16 where the processor is fast at it, what is tuned of it in float32."""
 
 import logging
 import os
@@ -15,24 +15,25 @@ import torch
 import transformers
 from torch import Tensor
 
+from luthier import manifest
 from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import attention, device, fused, lora, losses, rotary, varlen, workspace
+from luthier.trainer import attention, device, fused, lora, losses, masters, rotary, varlen, workspace
 from luthier.trainer.batches import Flat
 from luthier.trainer.fused import Fused
 from luthier.trainer.kernels import Kernels
+from luthier.trainer.masters import Masters
 
 EXACT_PROBES_MAX_PARAMETERS = 3_000_000_000
 """Up to this size probes are computed in float32; above it the lifted copy would take too much memory."""
 
-ADAPTER_FILE = "adapter_model.safetensors"
 _NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A causal language model with at most one adapter in place; `parameters` are the adapter's, by saved name."""
+    """A causal language model with at most one adapter in place; `parameters` are what is tuned, by saved name."""
 
     causal: Any = field(repr=False)
     backbone: Any = field(repr=False)
@@ -43,6 +44,8 @@ class Tuned:
     fused: Fused | None = field(repr=False, default=None)
     varlen: bool = False
     """Whether attention takes a batch's segments as a GPU's varlen kernel has them."""
+    masters: Masters | None = field(repr=False, default=None)
+    """Where all weights are tuned; `parameters` are then the masters."""
 
     @property
     def place(self) -> torch.device:
@@ -63,11 +66,23 @@ class Tuned:
         return hidden_NH
 
     def backward(self, hidden_NH: Tensor, gradient_NH: Tensor) -> None:
-        """Adds to the adapter's gradients, given the gradient of what `hidden` last returned."""
+        """Adds to the parameters' gradients, given the gradient of what `hidden` last returned."""
         if self.fused is not None:
             self.fused.backward(gradient_NH)
         else:
             hidden_NH.backward(gradient_NH)  # type: ignore[no-untyped-call]
+        if self.masters is not None:
+            self.masters.collect()
+
+    @property
+    def head_gradient(self) -> Tensor | None:
+        """Where the loss adds the head's gradient; None while the head is frozen."""
+        return None if self.masters is None else self.masters.head_gradient
+
+    def refresh(self) -> None:
+        """Has the model compute with what `parameters` now are."""
+        if self.masters is not None:
+            self.masters.refresh()
 
     def _told(self, flat: Flat) -> dict[str, Any]:
         """What attention is told of the batch's segments, made once for all layers."""
@@ -157,6 +172,7 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, comp
             task_type="CAUSAL_LM",
         )
     else:
+        _refuse_other_kind(parent / manifest.ADAPTER_FILE)
         config = peft.LoraConfig.from_pretrained(parent)
         config.inference_mode = False
         config.base_model_name_or_path = None
@@ -173,7 +189,7 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, comp
         ) from error
     parameters = _saved_names(adapted)
     if parent is not None:
-        _load(parameters, parent)
+        _load(parameters, parent / manifest.ADAPTER_FILE)
     lora.speed_up(adapted)
     base = adapted.get_base_model()
     base.train(recipe.dropout > 0)
@@ -189,25 +205,43 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, comp
     )
 
 
-def adapter_tensors(tuned: Tuned) -> dict[str, Tensor]:
-    """The adapter as PEFT names and stores it, in the order of names, on the CPU."""
-    return {name: tuned.parameters[name].detach().cpu().contiguous() for name in sorted(tuned.parameters)}
+def open_up(causal: Any, parent: Path | None, compiled: Kernels | None = None) -> Tuned:
+    """All weights of the base to be tuned, from those in `parent` where one is given."""
+    parameters = dict(causal.named_parameters())  # tied embeddings and head stand there once
+    if parent is not None:
+        _refuse_other_kind(parent / manifest.MODEL_FILE)
+        _load(parameters, parent / manifest.MODEL_FILE)
+    head_VH = causal.get_output_embeddings().weight
+    tuned, joined = masters.of(parameters, head_VH)
+    fits = varlen.fits(causal.config, causal.dtype, causal.device)
+    return Tuned(causal, causal.get_decoder(), head_VH, tuned, None, compiled, None, fits, joined)
+
+
+def saved_tensors(tuned: Tuned) -> dict[str, Tensor]:
+    """What was tuned as it is stored, in the order of names, on the CPU: PEFT's adapter in float32, weights in bf16."""
+    whole = tuned.masters is not None
+    return {
+        name: tuned.parameters[name].detach().to("cpu", torch.bfloat16 if whole else torch.float32).contiguous()
+        for name in sorted(tuned.parameters)
+    }
 
 
 @contextmanager
 def exact(tuned: Tuned) -> Iterator[str]:
-    """Lifts the frozen weights to float32 for as long as it lasts and puts the very same tensors back; gives the dtype.
+    """Lifts the stored weights to float32 for as long as it lasts and puts the very same tensors back; gives the dtype.
 
-    Probes made so prove what is served: an engine computes from the same stored weights, with its own rounding.
+    Probes made so prove what is served: an engine computes from the same stored weights, with its own rounding. Weights
+    that are tuned are stored in bf16, whatever they are computed in.
     """
-    frozen = {id(tensor): tensor for tensor in tuned.causal.parameters() if not tensor.requires_grad}.values()
-    if not _can_be_lifted(sum(tensor.numel() for tensor in frozen), tuned.place):
+    whole = tuned.masters is not None
+    lifted = {id(one): one for one in tuned.causal.parameters() if whole or not one.requires_grad}.values()
+    if not _can_be_lifted(sum(tensor.numel() for tensor in lifted), tuned.place):
         yield str(tuned.head_VH.dtype).removeprefix("torch.")
         return
-    kept = [(tensor, tensor.data) for tensor in frozen]
+    kept = [(tensor, tensor.data) for tensor in lifted]
     try:
         for tensor, data in kept:
-            tensor.data = data.float()
+            tensor.data = (data.bfloat16() if whole else data).float()
         yield "float32"
     finally:
         for tensor, data in kept:
@@ -230,9 +264,19 @@ def _saved_names(adapted: Any) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _load(parameters: dict[str, Tensor], folder: Path) -> None:
-    tensors = safetensors.torch.load_file(folder / ADAPTER_FILE)
+def _load(parameters: dict[str, Tensor], path: Path) -> None:
+    tensors = safetensors.torch.load_file(path)
     if tensors.keys() != parameters.keys():
         raise InvalidRequest("parent_does_not_fit", "The model to go on from was tuned on another base model or shape.")
     for name, parameter in parameters.items():
         parameter.copy_(tensors[name])
+
+
+def _refuse_other_kind(path: Path) -> None:
+    """An adapter cannot go on from tuned weights, nor they from an adapter."""
+    if not path.exists():
+        raise InvalidRequest(
+            "parent_does_not_fit",
+            "The model to go on from is of another kind: the catalog's entry says lora where all weights were tuned, "
+            "or full where an adapter was. Start from the base model, or set the entry's tuning back.",
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
+from luthier.core.errors import InvalidRequest
 from luthier.core.states import Method
 from luthier.run_directory import Rewards, TrainSpec
 from luthier.trainer import reference
@@ -74,6 +75,7 @@ def make(
                 found.append(Supervised(Dataset(examples)))
             case Method.DPO:
                 assert spec.beta is not None
+                _refuse_all_weights(tuned)
                 pairs = tuple(Pair(*outputs) for outputs in zip(examples[::2], examples[1::2], strict=True))
                 path = source.cache.with_name(f"{source.name}.reference.safetensors")
                 reference_P2 = reference.compute(tuned, pairs, path, reference.key(origin, source.name), stop)
@@ -83,3 +85,14 @@ def make(
             case _:
                 assert_never(spec.method)
     return found
+
+
+def _refuse_all_weights(tuned: Tuned) -> None:
+    """A pair's slope is known when the head has run, and the head's own gradient would need it before."""
+    if tuned.masters is not None:
+        raise InvalidRequest(
+            "method_not_supported",
+            "Preferences are learned by an adapter alone, and this base model is set to have all weights tuned. Take a "
+            'base model whose entry in the catalog has tuning = "lora".',
+            param="method",
+        )

@@ -27,7 +27,7 @@ SAVE_INTERVAL_S = 60.0
 def key(origin: Origin, name: str) -> str:
     """A hash of all that the log-probabilities of a file follow from; `name` is one of the origin's inputs."""
     parts = [origin.tokens_key(name), origin.inputs["base_weights"], origin.parent_adapter or "new"]
-    return hashlib.sha256("\n".join([*parts, origin.spec.lora.model_dump_json()]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*parts, origin.spec.model_dump_json(include={"lora"})]).encode()).hexdigest()
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ class Supervised:
 
 
 def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
-    """Adds to the adapters' gradients that of the mean loss over all supervised tokens of `sequences`.
+    """Adds to the parameters' gradients that of the mean loss over all supervised tokens of `sequences`.
 
     They go through the model in groups of at most `budget` tokens; how they are grouped changes nothing but rounding.
     """
@@ -41,7 +41,13 @@ def gradients(tuned: Tuned, sequences: list[Rendered], budget: int) -> Sums:
         flat = device.place(batches.flatten(group), tuned.place)
         hidden_NH = tuned.hidden(flat)
         gradient_NH, part = losses.with_gradient(
-            hidden_NH, tuned.head_VH, flat.labels_N, flat.weights_N, step_tokens, tuned.compiled
+            hidden_NH,
+            tuned.head_VH,
+            flat.labels_N,
+            flat.weights_N,
+            step_tokens,
+            tuned.compiled,
+            tuned.head_gradient,
         )
         tuned.backward(hidden_NH, gradient_NH)
         sums += part
