@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from luthier.core.errors import Conflict
-from luthier.core.states import Method
+from luthier.core.states import AdviceCode, Method
 from luthier.durable import append_line, sync_folder, write_durably
 
 EXIT_USAGE = 64
@@ -85,6 +85,8 @@ class TrainSpec(_Value):
     base_licence: str | None = None
     """The base model's licence and, where its weights come from there, its hub repository: for the model card."""
     base_repository: str | None = None
+    early_stop_patience: int | None = Field(ge=1, default=None)
+    """End after so many epochs without a better validation loss, the best checkpoint being the model; None: never."""
     save_interval_s: float = Field(gt=0, default=60.0)
     """Seconds between two resume points, where an epoch is longer; changes nothing that is computed."""
 
@@ -189,11 +191,25 @@ class Paused(_Value):
     metrics: dict[str, float]
 
 
+class Advice(_Value):
+    """What the losses say, in words, and whose checkpoint (which stays) to prefer: shown with the name it goes by."""
+
+    kind: Literal["advice"] = "advice"
+    at: float
+    code: AdviceCode
+    step: int
+    epoch: int
+    message: str
+    prefer_step: int | None = None
+    prefer_epoch: int | None = None
+
+
 class Succeeded(_Value):
-    """The verdict: the last checkpoint is the fine-tuned model. `trained_tokens` sums all epochs."""
+    """The verdict: the checkpoint of `model_step` (None: the last) is the model. `trained_tokens` sums all epochs."""
 
     kind: Literal["succeeded"] = "succeeded"
     at: float
+    model_step: int | None = None
     trained_tokens: int
     seconds: float
     peak_memory_bytes: int
@@ -210,7 +226,7 @@ class Failed(_Value):
 
 
 RunEvent = Annotated[
-    Message | Started | Metrics | CheckpointSaved | Paused | Succeeded | Failed, Field(discriminator="kind")
+    Message | Started | Metrics | Advice | CheckpointSaved | Paused | Succeeded | Failed, Field(discriminator="kind")
 ]
 _EVENTS: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)
 

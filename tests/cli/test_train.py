@@ -89,6 +89,8 @@ def test_train_says_what_is_wrong_before_anything_is_loaded(alone: Command, tmp_
         (("--model", tiny.NAME, "--data", "nothing.jsonl", "--out", "out"), "--data: there is no file nothing.jsonl"),
         (("--model", tiny.NAME, *options, "--batch-size", "0"), "batch_size is 0"),
         (("--model", tiny.NAME, *options, "--seed", "-1"), "seed is -1"),
+        (("--model", tiny.NAME, *options, "--early-stop", "2"), "give --validation as well"),
+        (("--model", tiny.NAME, *options, "--early-stop", "0", "--validation", "rows.jsonl"), "--early-stop is 0"),
         (("--model", tiny.NAME, *options, "--validation", "bad.jsonl"), "--validation bad.jsonl cannot be used"),
     ):
         refused = alone("train", *arguments)

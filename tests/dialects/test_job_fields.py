@@ -73,6 +73,11 @@ FAULTS: list[tuple[dict[str, object], str, str]] = [
     ({"integrations": [{"type": "wandb", "wandb": {}}]}, "missing_field", "integrations[0].wandb.project"),
     ({"integrations": [{"type": "wandb", "wandb": {"project": "p", "key": "s"}}]}, "unknown_field", "wandb.key"),
     ({"integrations": [WANDB] * 6}, "invalid_value", "at most 5"),
+    ({"early_stopping": {"patience": 2}}, "early_stopping_needs_validation", "no validation_file"),
+    ({"early_stopping": {"patience": 0}}, "invalid_value", "early_stopping.patience"),
+    ({"early_stopping": {"patience": 51}}, "invalid_value", "early_stopping.patience"),
+    ({"early_stopping": 2}, "invalid_value", "early_stopping"),
+    ({"early_stopping": {"waits": 2}}, "unknown_field", "early_stopping.waits"),
 ]
 
 TRAINING_TYPES = [
@@ -154,6 +159,20 @@ def test_integrations_are_kept_and_shown_and_nothing_is_sent(client: OpenAI, fil
     plain = client.fine_tuning.jobs.create(training_file=file, model=BASE)
     assert not plain.integrations
     assert not any("Weights & Biases" in event.message for event in client.fine_tuning.jobs.list_events(plain.id))
+
+
+@pytest.mark.parametrize(("sent", "kept"), [(True, 2), ({}, 2), ({"patience": 3}, 3), ({"patience": 1.0}, 1)])
+def test_early_stopping_is_kept_and_shown(client: OpenAI, file: str, sent: object, kept: int) -> None:
+    made = client.fine_tuning.jobs.create(
+        training_file=file, validation_file=file, model=BASE, extra_body={"early_stopping": sent}
+    )
+    assert made.early_stopping == {"patience": kept}
+    assert client.fine_tuning.jobs.retrieve(made.id).early_stopping == {"patience": kept}
+
+
+def test_early_stopping_left_out_or_false_is_not_shown(url: str, file: str) -> None:
+    for fields in ({}, {"early_stopping": None}, {"early_stopping": False}):
+        assert "early_stopping" not in post(url, file, **fields).json(), fields
 
 
 def listed(client: OpenAI, **query: object) -> list[str]:

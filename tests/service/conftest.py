@@ -1,6 +1,6 @@
 """Jobs as a caller makes them, without a wire in between."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -14,7 +14,7 @@ from luthier.service.context import Context
 
 @pytest.fixture
 def create(context: Context, caller: Principal) -> Callable[..., Job]:
-    def made(model: str = BASE, validation: bool = False) -> Job:
+    def made(model: str = BASE, validation: bool = False, extras: Mapping[str, object] | None = None) -> Job:
         blob = files.receive(context, [rows.good()])
         file = files.create(context, caller.resource.id, "rows.jsonl", "fine-tune", blob)
         request = jobs.JobRequest(
@@ -26,7 +26,7 @@ def create(context: Context, caller: Principal) -> Callable[..., Job]:
             seed=1,
             suffix=None,
             max_suffix=64,
-            extras={},
+            extras=extras or {},
         )
         return jobs.create(context, caller.resource.id, request)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from luthier.api import job_fields
-from luthier.api.job_fields import Count, DpoBody, Integrations, Metadata, Rate, Whole
+from luthier.api.job_fields import Count, DpoBody, EarlyStopping, Integrations, Metadata, Rate, Whole
 from luthier.api.words import OPENAI_PURPOSES
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.hyperparameters import Hyperparameters
@@ -50,6 +50,7 @@ class JobBody(_Body):
     integrations: Integrations | None = None
     metadata: Metadata | None = None
     trainingType: str | Whole | None = None
+    early_stopping: EarlyStopping = None
     prompt_loss_weight: float | None = None
 
     def asked(self) -> Hyperparameters:
@@ -84,11 +85,12 @@ class JobBody(_Body):
         )
 
     def extras(self) -> dict[str, object]:
-        """Fields that are kept only to be shown again."""
+        """Fields that are kept to be shown again; of them the trainer is told of early_stopping alone."""
         kept = {
             "metadata": self.metadata,
             "trainingType": job_fields.training_type(self.trainingType),
             "integrations": [item.kept() for item in self.integrations or ()] or None,
+            "early_stopping": self.early_stopping and self.early_stopping.model_dump(),
         }
         return {name: value for name, value in kept.items() if value is not None}
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
 from luthier.core.errors import InvalidRequest, Unsupported
+from luthier.core.hyperparameters import DEFAULT_PATIENCE, MAX_EPOCHS
 
 MAX_PAIRS = 16
 MAX_KEY_CHARACTERS = 64
@@ -82,6 +83,20 @@ Word = Annotated[str, Field(max_length=256)]
 
 class _Field(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class EarlyStoppingBody(_Field):
+    """`early_stopping` of a job, an extra of ours: no vendor has one."""
+
+    patience: Whole = Field(ge=1, le=MAX_EPOCHS, default=DEFAULT_PATIENCE)
+
+
+def _spelled_out(value: object) -> object:
+    """True is early stopping with the usual patience, False none."""
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+EarlyStopping = Annotated[EarlyStoppingBody | None, BeforeValidator(_spelled_out)]
 
 
 class WandbBody(_Field):

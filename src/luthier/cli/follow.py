@@ -13,7 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from luthier.core.ports import Executor
 from luthier.core.states import RunState
-from luthier.run_directory import CheckpointSaved, Failed, Message, Metrics, RunDirectory, RunEvent, Started, Succeeded
+from luthier.run_directory import (
+    Advice,
+    CheckpointSaved,
+    Failed,
+    Message,
+    Metrics,
+    RunDirectory,
+    RunEvent,
+    Started,
+    Succeeded,
+)
 
 POLL_S = 0.2
 FEW_STEPS = 100
@@ -112,6 +122,9 @@ class _Line:
                 )
             case Metrics():
                 self._step(event)
+            case Advice():
+                prefer = f" Prefer the checkpoint of step {event.prefer_step}." if event.prefer_step else ""
+                self._say(event.message + prefer)
             case CheckpointSaved():
                 self._say(f"Checkpoint after step {event.step}, the end of epoch {event.epoch}.")
 

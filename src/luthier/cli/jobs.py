@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from luthier.cli import client, files
-from luthier.cli.screen import AsJson, fail, print_objects, screen, table
+from luthier.cli.screen import EARLY_STOP, AsJson, fail, print_objects, screen, table
 
 app = typer.Typer(help="Fine-tune: create jobs and see what they did.", no_args_is_help=True)
 POLL_S = 2.0
@@ -29,6 +29,7 @@ def create(
     lr_multiplier: Annotated[float | None, typer.Option(help="Factor on the model's own learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and parameters: same model.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Ends the tuned model's name.")] = None,
+    early_stop: Annotated[int | None, typer.Option(help=EARLY_STOP)] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
 ) -> None:
     """Start a fine-tuning job; prints its id."""
@@ -40,6 +41,7 @@ def create(
             training_file=_file_id(api, data) or "",
             hyperparameters={name: value for name, value in asked.items() if value is not None},  # type: ignore[arg-type]
             **{name: value for name, value in optional.items() if value is not None},  # type: ignore[arg-type]
+            extra_body=None if early_stop is None else {"early_stopping": {"patience": early_stop}},
         )
         screen.print(job.id, highlight=False)
         if watch:

@@ -12,6 +12,8 @@ from rich.text import Text
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON array of the objects as the API tells them.")]
 """The option of every command that lists."""
 
+EARLY_STOP = "End after so many epochs without a better validation loss, and keep the best checkpoint as the model."
+
 screen = Console(soft_wrap=True)
 errors = Console(stderr=True, soft_wrap=True)
 

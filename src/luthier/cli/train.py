@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.cli.screen import errors, fail, screen
+from luthier.cli.screen import EARLY_STOP, errors, fail, screen
 from luthier.core.errors import LuthierError
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
@@ -23,6 +23,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Rows per step; left out: chosen for you.")] = None,
     lr_multiplier: Annotated[float | None, typer.Option(help="Factor on the model's own learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and parameters: same model.")] = None,
+    early_stop: Annotated[int | None, typer.Option(help=EARLY_STOP)] = None,
     json: Annotated[bool, typer.Option("--json", help="End with one JSON object; progress goes to stderr.")] = False,
 ) -> None:
     """Fine-tune without a service. Ctrl-C saves and stops; the same command again goes on."""
@@ -33,7 +34,7 @@ def train(
     from luthier.service import local_runs
 
     asked = Hyperparameters(n_epochs=epochs, batch_size=batch_size, learning_rate_multiplier=lr_multiplier)
-    run = _prepared(local_runs.LocalRequest(model, data, validation, asked, seed), out)
+    run = _prepared(local_runs.LocalRequest(model, data, validation, asked, seed, early_stop), out)
     try:
         verdict = follow.train(app.patient_executor(), run, errors if json else screen)
     except KeyboardInterrupt:

@@ -10,6 +10,8 @@ from luthier.core.errors import InvalidRequest
 
 MAX_EPOCHS = 50
 MAX_BATCH_SIZE = 256
+DEFAULT_PATIENCE = 2
+"""Epochs that early stopping waits for a better validation loss: one that stands still is often followed by a fall."""
 AUTO_STEPS = 40
 AUTO_MIN_EPOCHS = 3
 AUTO_MAX_EPOCHS = 10

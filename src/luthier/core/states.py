@@ -78,6 +78,14 @@ class EventType(StrEnum):
     METRICS = "metrics"
 
 
+class AdviceCode(StrEnum):
+    """What a run's losses may say about it."""
+
+    OVERFITTING = "overfitting"
+    DIVERGING = "diverging"
+    NOTHING_LEARNED = "nothing_learned"
+
+
 class DeploymentState(StrEnum):
     """ARM's provisioningState words that we use (ARM 2024-10-01, `ProvisioningState`)."""
 

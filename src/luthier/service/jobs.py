@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+")
 MAX_SEED = 2**31 - 1
+EARLY_STOPPING = "early_stopping"
+"""Among a job's extras: {"patience": epochs}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,13 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
     _check_suffix(request.suffix, request.max_suffix)
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
         raise InvalidRequest("invalid_seed", f"seed is {request.seed}; it must be from 0 to {MAX_SEED}.", "seed")
+    if EARLY_STOPPING in request.extras and request.validation_file is None:
+        raise InvalidRequest(
+            "early_stopping_needs_validation",
+            f"{EARLY_STOPPING} looks at the validation loss, and the job has no validation_file. Give one, or leave "
+            f"{EARLY_STOPPING} out.",
+            EARLY_STOPPING,
+        )
     with context.database.writing() as tx:
         model = _tunable(context, tx, resource_id, request.model)
         _check_file(context, tx, resource_id, request.training_file, "training_file")
@@ -117,6 +126,12 @@ def list_attempts(
     with context.database.reading() as tx:
         _require(tx, resource_id, job_id)
         return attempts.list_page(tx, job_id, after, limit)
+
+
+def early_stop_patience(job: Job) -> int | None:
+    """After how many epochs without a better validation loss the job is to end, if it is."""
+    asked = job.extras.get(EARLY_STOPPING)
+    return int(asked["patience"]) if isinstance(asked, Mapping) else None
 
 
 def cancel(context: Context, resource_id: str, job_id: str) -> Job:

@@ -34,6 +34,7 @@ class LocalRequest:
     validation_file: Path | None
     hyperparameters: Hyperparameters
     seed: int | None
+    early_stop_patience: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def prepare(
     Raises InvalidRequest for what can never be trained, Conflict where `out` holds something else.
     """
     _check_numbers(request)
+    _check_early_stopping(request)
     base = _base(catalog, models_folder, request.model)
     n_examples = _check_data(request.training_file, "--data", validate.MIN_TRAINING_EXAMPLES, base)
     if request.validation_file is not None:
@@ -90,6 +92,7 @@ def prepare(
         seed=new_seed() if asked_seed is None else asked_seed,
         has_validation=request.validation_file is not None,
         threads=threads,
+        early_stop_patience=request.early_stop_patience,
     )
     spec = spec.model_copy(update={"job_id": _job_id(spec, request)})
     if kept is None:
@@ -108,8 +111,9 @@ def summary(run: RunDirectory, verdict: Succeeded) -> Summary:
     """Sums up the events of a run that has succeeded."""
     events = [event for event, _ in run.tail()]
     steps = [event for event in events if isinstance(event, Metrics)]
-    last = [event for event in events if isinstance(event, CheckpointSaved)][-1]
-    folder = run.checkpoints / last.folder
+    saved = [event for event in events if isinstance(event, CheckpointSaved)]
+    chosen = next((event for event in saved if event.step == verdict.model_step), saved[-1])
+    folder = run.checkpoints / chosen.folder
     tokens = sum(step.tokens or 0 for step in steps)
     supervised = sum(step.supervised_tokens or 0 for step in steps)
     step_seconds = sum(step.seconds or 0.0 for step in steps)
@@ -122,8 +126,8 @@ def summary(run: RunDirectory, verdict: Succeeded) -> Summary:
         step_seconds=step_seconds,
         seconds=verdict.seconds,
         peak_memory_bytes=verdict.peak_memory_bytes,
-        train_loss=steps[-1].train_loss,
-        full_valid_loss=steps[-1].full_valid_loss,
+        train_loss=steps[chosen.step - 1].train_loss,
+        full_valid_loss=steps[chosen.step - 1].full_valid_loss,
         checkpoint=str(folder),
         adapter_sha256=manifest.sha256_of(manifest.tuned_weights(folder)),
     )
@@ -137,6 +141,18 @@ def _check_numbers(request: LocalRequest) -> None:
     hyperparameters.check(request.hyperparameters)
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
         raise InvalidRequest("invalid_seed", f"seed is {request.seed}; it must be from 0 to {MAX_SEED}.", "seed")
+
+
+def _check_early_stopping(request: LocalRequest) -> None:
+    patience = request.early_stop_patience
+    if patience is None:
+        return
+    if not 1 <= patience <= hyperparameters.MAX_EPOCHS:
+        text = f"--early-stop is {patience}; it must be from 1 to {hyperparameters.MAX_EPOCHS}."
+        raise InvalidRequest("invalid_early_stopping", text)
+    if request.validation_file is None:
+        text = "--early-stop looks at the validation loss: give --validation as well."
+        raise InvalidRequest("early_stopping_needs_validation", text)
 
 
 def _base(catalog: Catalog, models_folder: Path, name: str) -> BaseModelEntry:

@@ -11,6 +11,7 @@ from luthier.core.errors import QuotaExceeded
 from luthier.core.models import Checkpoint, Event, File, Job
 from luthier.core.states import AttemptEnd, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
 from luthier.run_directory import (
+    Advice,
     CheckpointSaved,
     Failed,
     Message,
@@ -23,7 +24,7 @@ from luthier.run_directory import (
 )
 from luthier.service import files, models, quotas, runs
 from luthier.service.context import Context
-from luthier.service.jobs import message
+from luthier.service.jobs import early_stop_patience, message
 from luthier.store import attempts, checkpoints, deployments, events, jobs
 from luthier.store import files as file_rows
 from luthier.store.db import Connection
@@ -79,7 +80,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
 
 
 def finish(context: Context, job: Job, verdict: Succeeded) -> None:
-    """Ends a job well: the results become a file, the last checkpoint the fine-tuned model."""
+    """Ends a job well: the results become a file, the last checkpoint (or the best, stopped early) the model."""
     run = runs.directory(context, job)
     tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
     results = _store_results(context, job, run)
@@ -103,8 +104,9 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
             estimated_finish=_time(verdict.at),
         )
         if moved:
-            last = checkpoints.list_of_job(tx, job.id)[-1]
-            checkpoints.rename(tx, last.id, tuned)
+            saved = checkpoints.list_of_job(tx, job.id)
+            chosen = next((one for one in saved if one.step == verdict.model_step), saved[-1])
+            checkpoints.rename(tx, chosen.id, tuned)
             attempts.close(tx, job.id, _time(verdict.at), AttemptEnd.SUCCEEDED, "has finished")
             file_rows.insert_file(tx, results)
             events.insert_events(tx, [message(context, job.id, text) for text in texts])
@@ -141,6 +143,8 @@ def _shown(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
                 return
             kind, data = EventType.METRICS, {"step": event.step, **event.figures()}
             text = f"Step {event.step}: training loss={event.train_loss!r}"
+        case Advice():
+            level, text = EventLevel.WARNING, event.message + _preference(job, event)
         case CheckpointSaved():
             text = f"Checkpoint created at step {event.step}, the end of epoch {event.epoch}."
         case Paused():
@@ -148,6 +152,17 @@ def _shown(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
         case _:
             return
     yield Event(ids.event_id(context.new_hex()), job.id, _time(event.at), level, kind, text, data)
+
+
+def _preference(job: Job, advice: Advice) -> str:
+    """Which model to take, by the name under which it can be deployed."""
+    if advice.prefer_step is None:
+        return ""
+    if early_stop_patience(job) is not None:
+        return f" The best checkpoint so far, of epoch {advice.prefer_epoch}, is kept for the fine-tuned model."
+    tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
+    name = ids.checkpoint_model(tuned, advice.prefer_step)
+    return f" Prefer the checkpoint of epoch {advice.prefer_epoch}: {name}."
 
 
 def _store_checkpoint(

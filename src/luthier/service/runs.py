@@ -15,7 +15,7 @@ from luthier.run_directory import RunDirectory, TrainSpec
 from luthier.service import checks, files, models, reports, serving, specs
 from luthier.service.checks import Checked, Rules
 from luthier.service.context import Context
-from luthier.service.jobs import message
+from luthier.service.jobs import early_stop_patience, message
 from luthier.store import attempts, checkpoints, events, jobs
 from luthier.store import files as file_rows
 
@@ -195,4 +195,5 @@ def _spec(context: Context, job: Job, threads: int | None, save_interval_s: floa
         threads=threads,
         parent_model=job.parent_model,
         save_interval_s=save_interval_s,
+        early_stop_patience=early_stop_patience(job),
     )

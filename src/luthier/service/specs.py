@@ -21,6 +21,7 @@ def make(
     threads: int | None,
     parent_model: str | None = None,
     save_interval_s: float = 60.0,
+    early_stop_patience: int | None = None,
 ) -> TrainSpec:
     full = base.tuning is Tuning.FULL
     return TrainSpec(
@@ -39,6 +40,7 @@ def make(
         threads=threads,
         parent_model=parent_model,
         save_interval_s=save_interval_s,
+        early_stop_patience=early_stop_patience,
         base_licence=base.licence,
         base_repository=base.source.repository if isinstance(base.source, HubSource) else None,
     )

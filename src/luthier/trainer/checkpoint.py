@@ -28,11 +28,6 @@ def folder_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def stale(steps: Sequence[int], keep: int) -> tuple[str, ...]:
-    """The folder that makes way when the last of `steps` is saved: a pure function of the steps, so a replay agrees."""
-    return tuple(folder_name(step) for step in steps[:-keep][-1:])
-
-
 def is_whole(run: RunDirectory, folder: str) -> bool:
     return (run.checkpoints / folder / META).is_file()
 

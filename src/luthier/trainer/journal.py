@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from luthier.core.states import AdviceCode
 from luthier.run_directory import (
+    Advice,
     CheckpointSaved,
     Failed,
     Message,
@@ -30,6 +32,7 @@ class Journal:
         self._messages: set[str] = set()
         self._checkpoints: set[str] = set()
         self._dropped: set[str] = set()
+        self._advice: set[tuple[AdviceCode, int | None]] = set()
         self.step = 0
         """The last step whose figures are told."""
         self._started = False
@@ -62,6 +65,11 @@ class Journal:
         if metrics.step > self.step:
             self.write(metrics)
 
+    def advise(self, advice: Advice) -> None:
+        """A kind of advice is given once, but for overfitting: again where another checkpoint is the best by then."""
+        if _key(advice) not in self._advice:
+            self.write(advice)
+
     def checkpoint(self, saved: CheckpointSaved) -> None:
         if saved.folder not in self._checkpoints:
             self.write(saved)
@@ -79,6 +87,8 @@ class Journal:
                 self._started = True
             case Metrics():
                 self.step = max(self.step, event.step)
+            case Advice():
+                self._advice.add(_key(event))
             case CheckpointSaved():
                 self._checkpoints.add(event.folder)
                 self._dropped.update(event.dropped)
@@ -86,3 +96,7 @@ class Journal:
                 pass
             case Succeeded() | Failed():
                 self.verdict = event
+
+
+def _key(advice: Advice) -> tuple[AdviceCode, int | None]:
+    return advice.code, advice.prefer_step if advice.code is AdviceCode.OVERFITTING else None

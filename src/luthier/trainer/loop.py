@@ -14,10 +14,12 @@ from luthier.data import validate
 from luthier.data.render import Rendered, Renderer
 from luthier.run_directory import CheckpointSaved, Metrics, Paused, RunDirectory, Succeeded, TrainSpec
 from luthier.trainer import (
+    advice,
     batches,
     checkpoint,
     dataset,
     device,
+    epochs,
     evaluate,
     kernels,
     layers,
@@ -87,20 +89,22 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     saver = Saver(run, spec)
     resumed = saver.load(tuned.parameters, optimizer, journal)
     tuned.refresh()
-    results.rebuild(run, resumed.step, spec.method)
+    told = results.rebuild(run, resumed.step, spec.method)
 
     examples = training.examples
-    epochs = [batches.order(len(training), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)]
-    steps_per_epoch = len(epochs[0])
+    order = [batches.order(len(training), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)]
+    steps_per_epoch, patience = len(order[0]), spec.early_stop_patience
     n_steps = steps_per_epoch * spec.n_epochs
     asked = probes.prompts((of_row[0] for _, of_row in sources[0].rows()), renderer)
     journal.start(n_steps, len(training), examples.n_tokens, batches.supervised_tokens(examples.all))
     journal.say("Training started.")
     began = time.monotonic() - resumed.seconds
 
-    for step, indexes in enumerate(chain.from_iterable(epochs), start=1):
+    for step, indexes in enumerate(chain.from_iterable(order), start=1):
         if step <= resumed.step:
             continue
+        if (step - 1) % steps_per_epoch == 0 and epochs.stalled(epochs.summed(told, steps_per_epoch), patience):
+            break
         step_began = time.monotonic()
         sums = _step(tuned, optimizer, training, indexes, budget, spec, step, n_steps)
         cost = _cost(examples.batch(indexes), time.monotonic() - step_began)
@@ -109,19 +113,22 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         journal.guard()
         results.append(run.results, metrics, spec.method)
         journal.metrics(metrics)
+        told.append(metrics)
         if epoch_ends:
             epoch = step // steps_per_epoch
             values = metrics.figures()
             probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)
             journal.guard()
             checkpoint.save(run, tuned, origin, probes_json, step, epoch, values)
-            saved_steps = [steps_per_epoch * number for number in range(1, epoch + 1)]
-            dropped = checkpoint.stale(saved_steps, spec.keep_checkpoints)
+            making_way = epochs.dropped(epochs.summed(told, steps_per_epoch), spec.keep_checkpoints)
+            dropped = tuple(checkpoint.folder_name(gone.step) for gone in making_way)
             folder = checkpoint.folder_name(step)
             journal.checkpoint(
                 CheckpointSaved(at=time.time(), step=step, epoch=epoch, folder=folder, metrics=values, dropped=dropped)
             )
             checkpoint.drop(run, dropped)
+        for found in advice.after_step(told, steps_per_epoch, patience):
+            journal.advise(found)
         leaving = stop() and step < n_steps
         if epoch_ends or saver.due() or leaving:
             results.sync(run.results)
@@ -134,9 +141,13 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
                 _pause(run, origin, tuned, journal, probes_json, metrics, math.ceil(step / steps_per_epoch))
             return None
 
+    whole = epochs.summed(told, steps_per_epoch)
+    if len(whole) < spec.n_epochs:
+        journal.say(epochs.stopped_words(whole, spec.n_epochs))
     return Succeeded(
         at=time.time(),
-        trained_tokens=examples.n_tokens * spec.n_epochs,
+        model_step=None if patience is None else epochs.best(whole).step,
+        trained_tokens=examples.n_tokens * len(whole),
         seconds=time.monotonic() - began,
         peak_memory_bytes=device.peak_bytes(place),
     )

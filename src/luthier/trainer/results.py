@@ -19,8 +19,10 @@ def columns(method: Method) -> tuple[str, ...]:
     return RESULT_COLUMNS if method is Method.SUPERVISED else RESULT_COLUMNS + REWARD_COLUMNS
 
 
-def rebuild(run: RunDirectory, step: int, method: Method) -> None:
-    """Writes the header and the rows up to `step` as the event log tells them: those after it are computed again.
+def rebuild(run: RunDirectory, step: int, method: Method) -> list[Metrics]:
+    """Writes the header and the rows up to `step` as the event log tells them, and gives those steps.
+
+    Those after it are computed again.
 
     The log is on disk step by step and JSON gives back the very same numbers, so whatever a crash did to the file
     itself (rows torn, lost, too many, no file) is mended.
@@ -30,6 +32,7 @@ def rebuild(run: RunDirectory, step: int, method: Method) -> None:
         raise Conflict("event_log_damaged", "The event log of this run lacks a step. Make a new job; check the disk.")
     header = ",".join(columns(method)) + "\n"
     write_durably(run.results, b"".join([header.encode(), *(_row(metrics, method) for metrics in told)]))
+    return told
 
 
 def append(path: Path, metrics: Metrics, method: Method) -> None:

@@ -31,6 +31,7 @@ def job(dialect: Dialect) -> js.Schema:
         "trainingType": js.Optional(js.TEXT),
         "integrations": js.Optional(js.listed(js.mapped(js.ANY))),
         "metadata": js.Optional(js.mapped(js.TEXT)),
+        "early_stopping": js.Optional(js.thing({"patience": js.WHOLE})),
     }
     if dialect.keeps_null:
         fields |= {

@@ -1,0 +1,86 @@
+"""Advice of a run as its user reads it, with a name that can be deployed; and a run that ended at its best."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from looks import messages, refreshed
+
+from fakes import ScriptedExecutor, save_checkpoint, train_well
+from luthier.core.models import Job
+from luthier.core.states import AdviceCode, EventLevel, JobStatus
+from luthier.run_directory import Advice, RunDirectory, Succeeded
+from luthier.service import jobs, models
+from luthier.service.context import Context
+from luthier.service.supervisor import Supervisor
+
+
+def overfits(run: RunDirectory) -> None:
+    """Two checkpoints, of which the first is the better one, in a run that may stop early."""
+    if any(isinstance(event, Succeeded) for event, _ in run.tail()):
+        return
+    save_checkpoint(run, 2, 1.0)
+    save_checkpoint(run, 4, 2.0)
+    code, best = AdviceCode.OVERFITTING, 2
+    run.append(Advice(at=3.0, code=code, step=4, epoch=2, message="Overfitting.", prefer_step=best, prefer_epoch=1))
+    run.results.write_text("step\n")
+    model_step = best if run.read_spec().early_stop_patience else None
+    run.append(Succeeded(at=4.0, model_step=model_step, trained_tokens=200, seconds=5.0, peak_memory_bytes=1))
+
+
+def run_of(
+    extras: Mapping[str, object], context: Context, supervisor: Supervisor, create: Callable[..., Job]
+) -> tuple[Job, list[str]]:
+    job = create(validation=True, extras=extras)
+    for _ in range(5):
+        supervisor.tick()
+    job = refreshed(context, job)
+    assert job.status is JobStatus.SUCCEEDED
+    found, _ = jobs.list_checkpoints(context, job.resource_id, job.id, None, 10)
+    return job, [checkpoint.model for checkpoint in found]
+
+
+def test_advice_is_a_warning_that_names_a_model_which_is_there(
+    context: Context, supervisor: Supervisor, executor: ScriptedExecutor, create: Callable[..., Job]
+) -> None:
+    executor.trainer = overfits
+    job, names = run_of({}, context, supervisor, create)
+    better = f"{job.fine_tuned_model}:ckpt-step-2"
+    assert names == [job.fine_tuned_model, better]
+    text = f"Overfitting. Prefer the checkpoint of epoch 1: {better}."
+    assert text in messages(context, job)
+    found, _ = jobs.list_events(context, job.resource_id, job.id, None, 100)
+    assert [event.level for event in found if event.message == text] == [EventLevel.WARNING]
+    assert models.get(context, job.resource_id, better).checkpoint is not None
+
+
+def test_job_that_may_stop_early_has_its_best_checkpoint_as_its_model(
+    context: Context, supervisor: Supervisor, executor: ScriptedExecutor, create: Callable[..., Job]
+) -> None:
+    executor.trainer = overfits
+    job, names = run_of({"early_stopping": {"patience": 1}}, context, supervisor, create)
+    assert names == [f"{job.fine_tuned_model}:ckpt-step-4", job.fine_tuned_model]
+    assert job.fine_tuned_model is not None
+    chosen = models.get(context, job.resource_id, job.fine_tuned_model).checkpoint
+    assert chosen is not None
+    assert chosen.step == 2
+    assert any("of epoch 1, is kept for the fine-tuned model" in text for text in messages(context, job))
+
+
+@pytest.mark.parametrize(("extras", "told"), [({}, None), ({"early_stopping": {"patience": 3}}, 3)])
+def test_trainer_is_told_of_early_stopping_only_where_it_was_asked_for(
+    context: Context,
+    supervisor: Supervisor,
+    executor: ScriptedExecutor,
+    create: Callable[..., Job],
+    extras: Mapping[str, object],
+    told: int | None,
+) -> None:
+    seen = []
+
+    def look(run: RunDirectory) -> None:
+        seen.append(run.read_spec().early_stop_patience)
+        train_well(run)
+
+    executor.trainer = look
+    run_of(extras, context, supervisor, create)
+    assert seen == [told]

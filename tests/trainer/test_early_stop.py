@@ -1,0 +1,138 @@
+"""Advice and early stopping in real runs of the tiny model: what is told, which checkpoints stay, whatever happens."""
+
+import json
+import random
+import shutil
+
+import pytest
+from runs import MakeRun, contents, events
+from test_training import Crash, CrashingJournal, shown, train
+
+from luthier.run_directory import RunDirectory
+from luthier.trainer import loop
+
+WORDS = (
+    "letter",
+    "ocean",
+    "pond",
+    "sarcastic",
+    "question",
+    "answer",
+    "apples",
+    "boxes",
+    "story",
+    "one",
+    "two",
+    "three",
+)
+
+
+def apples(numbers: range) -> bytes:
+    """Rows that are alike: whoever has learned some of them knows the others."""
+    turns = [(f"How many are {n}?", f"There are {n} apples.") for n in numbers]
+    rows = [[{"role": "user", "content": asked}, {"role": "assistant", "content": told}] for asked, told in turns]
+    return "\n".join(json.dumps({"messages": messages}) for messages in rows).encode()
+
+
+def noise(n_rows: int, seed: int) -> bytes:
+    """Rows whose answers follow from nothing."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(n_rows):
+        asked, told = (" ".join(draw.choices(WORDS, k=4)) for _ in range(2))
+        turns = ({"role": "user", "content": asked}, {"role": "assistant", "content": told})
+        rows.append(json.dumps({"messages": turns}))
+    return ("\n".join(rows) + "\n").encode()
+
+
+OVERFIT = {"rows": apples(range(20)), "valid": noise(12, 2), "n_epochs": 8, "batch_size": 4}
+"""Validation rows that are nothing like the training rows: learning these makes those less likely."""
+STEPS = 5
+
+
+def advice(run: RunDirectory) -> list[dict[str, object]]:
+    return [event for event in events(run) if event["kind"] == "advice"]
+
+
+def held_out(run: RunDirectory) -> list[float]:
+    return [event["metrics"]["full_valid_loss"] for event in events(run) if event["kind"] == "checkpoint"]
+
+
+def best_epoch(run: RunDirectory) -> int:
+    losses = held_out(run)
+    return losses.index(min(losses)) + 1
+
+
+def test_train_on_rows_learned_by_heart_advises_the_best_epoch_and_keeps_it(make_run: MakeRun) -> None:
+    run = make_run(**OVERFIT)
+    train(run)
+    best = best_epoch(run)
+    assert best < 6
+    [found] = advice(run)
+    assert found["code"] == "overfitting"
+    assert (found["prefer_epoch"], found["prefer_step"]) == (best, best * STEPS)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == [
+        f"step-{epoch * STEPS:06d}" for epoch in (best, 7, 8)
+    ]
+
+
+def test_train_with_patience_ends_at_the_best_checkpoint(make_run: MakeRun) -> None:
+    run, whole = make_run("run", **OVERFIT, early_stop_patience=2), make_run("whole", **OVERFIT)
+    verdict, last = train(run), train(whole)
+    best = best_epoch(run)
+    assert best == best_epoch(whole)
+    assert len(held_out(run)) == best + 2
+    assert (verdict.model_step, last.model_step) == (best * STEPS, None)
+    assert verdict.trained_tokens == last.trained_tokens * (best + 2) // 8
+    assert events(run)[-2]["message"].startswith(f"Stopped early after epoch {best + 2} of 8:")
+    adapter = f"step-{best * STEPS:06d}/adapter_model.safetensors"
+    assert (run.checkpoints / adapter).read_bytes() == (whole.checkpoints / adapter).read_bytes()
+
+
+def test_train_with_patience_and_no_reason_to_stop_takes_all_epochs(make_run: MakeRun) -> None:
+    run = make_run(rows=apples(range(12)), valid=apples(range(12)), n_epochs=3, early_stop_patience=1)
+    assert train(run).model_step == 12
+    assert not any("Stopped early" in event.get("message", "") for event in events(run))
+
+
+def test_train_on_rows_that_can_be_learned_gets_no_advice(make_run: MakeRun) -> None:
+    run = make_run(rows=apples(range(20)), valid=apples(range(20, 32)), n_epochs=5, batch_size=4)
+    train(run)
+    assert advice(run) == []
+
+
+def test_train_with_a_rate_a_thousand_times_too_high_is_told_to_lower_it(make_run: MakeRun) -> None:
+    parent = make_run("parent", rows=apples(range(20)), n_epochs=5, batch_size=4)
+    train(parent)
+    child = make_run("child", rows=apples(range(20)), n_epochs=4, batch_size=4, learning_rate=10.0, continued=True)
+    shutil.copytree(max(parent.checkpoints.iterdir()), child.parent)
+    train(child)
+    [found] = advice(child)
+    assert found["code"] == "diverging"
+    assert int(str(found["step"])) <= 10, "it is said while there is still something to cancel"
+    assert "a tenth of its learning_rate_multiplier" in str(found["message"])
+
+
+def test_train_with_a_rate_far_too_low_is_told_that_nothing_was_learned(make_run: MakeRun) -> None:
+    run = make_run(rows=noise(12, 1), valid=noise(12, 2), learning_rate=1e-7)
+    train(run)
+    [found] = advice(run)
+    assert (found["code"], found["step"]) == ("nothing_learned", 12)
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+def test_train_crashes_around_advice_change_nothing(make_run: MakeRun, patience: int | None) -> None:
+    calm = make_run("calm", **OVERFIT, early_stop_patience=patience)
+    rough = make_run("rough", **OVERFIT, early_stop_patience=patience)
+    train(calm)
+    [told] = advice(calm)
+    places = [
+        (kind, told["step"], written) for kind in ("metrics", "checkpoint", "advice") for written in (False, True)
+    ]
+    for kind, step, written in [*places, ("succeeded", None, False)]:
+        journal = CrashingJournal(rough, kind, step, written)
+        with pytest.raises(Crash):
+            journal.write(loop.train(rough, rough.read_spec(), journal, lambda: False))
+    train(rough)
+    assert contents(rough) == contents(calm)
+    assert [shown(event) for event in events(rough)] == [shown(event) for event in events(calm)]
