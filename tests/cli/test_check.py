@@ -164,3 +164,35 @@ def test_bar_is_for_large_files_on_a_terminal(tmp_path: Path) -> None:
     assert "check large.jsonl" in done.stdout
     plain = subprocess.run([sys.executable, "-m", "luthier", "check", str(path)], capture_output=True, text=True)
     assert (plain.returncode, plain.stderr) == (1, "")
+
+
+def test_fix_writes_a_copy_says_what_it_changed_and_checks_that(alone: Command, tmp_path: Path) -> None:
+    good = [line(f"Question {n}?", f"Answer {n}.") for n in range(10)]
+    file = write(tmp_path / "rows.jsonl", *good, "", good[0], line("a", "b", weight=1), "{")
+    before = file.read_bytes()
+    done = alone("check", "rows.jsonl", "--fix", "mended.jsonl")
+    assert done.exit_code == 1, "one row is still bad"
+    assert file.read_bytes() == before
+    assert (tmp_path / "mended.jsonl").read_text().splitlines() == [*good, line("a", "b"), "{"]
+    assert [text.strip() for text in done.stdout.splitlines() if ": line" in text] == [
+        "blank line removed: line 11",
+        "row removed that is the same as an earlier one: line 12",
+        "weight removed from a message that is not the assistant's: line 13",
+    ]
+    assert "mended.jsonl cannot be trained on: 12 rows, 11 good, 0 with warnings, 1 bad." in done.stdout
+    told = json.loads(alone("check", "rows.jsonl", "--fix", "again.jsonl", "--json").stdout)
+    assert [(one["code"], one["lines"]) for one in told["changes"]] == [
+        ("blank_line", [11]),
+        ("duplicate", [12]),
+        ("weight", [13]),
+    ]
+    assert [one["code"] for one in told["problems"]] == ["truncated_json"]
+
+
+@pytest.mark.parametrize("out", ["rows.jsonl", "./rows.jsonl", "other.jsonl", "nowhere/out.jsonl"])
+def test_fix_overwrites_nothing(alone: Command, tmp_path: Path, out: str) -> None:
+    for name in ("rows.jsonl", "other.jsonl"):
+        (tmp_path / name).write_bytes(rows.good())
+    assert alone("check", "rows.jsonl", "--fix", out).exit_code == 2
+    assert {path.name for path in tmp_path.glob("*.jsonl")} == {"rows.jsonl", "other.jsonl"}
+    assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "other.jsonl").read_bytes() == rows.good()

@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from luthier.cli import mending
+from luthier.cli.chunks import read_chunks
 from luthier.cli.screen import errors, screen
 from luthier.core.states import Method
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not w
     from luthier.service.checks import Checked, Rules
 
 LARGE_BYTES = 8 * 1024 * 1024
-_CHUNK_BYTES = 1 << 20
 
 DataFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Training rows: a JSONL file.")]
 Validation = Annotated[
@@ -31,6 +32,9 @@ def check(
     validation: Validation = None,
     model: Model = None,
     method: Annotated[Method, typer.Option(help="What the rows are for.")] = Method.SUPERVISED,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a repaired copy here, where a repair is safe, and check that.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: problems and statistics.")] = False,
 ) -> None:
     """Check a training file: every problem of every row at once, with the line, the place and the fix.
@@ -43,21 +47,29 @@ def check(
 
       luthier check rows.jsonl --validation held-out.jsonl --model smollm2-135m-instruct
 
+      luthier check rows.jsonl --fix mended.jsonl
+
       luthier check pairs.jsonl --method dpo --json | jq '.problems[] | select(.severity == "error")'
     """
     from luthier.service import checks
 
     rules = rules_of(model, method)
+    changes = None if fix is None else mending.write(file, fix)
+    file = fix or file
     with _reading(file) as chunks:
         training = checks.check_training(chunks, rules)
     held_out = None
     if validation is not None:
         with _reading(validation) as chunks:
             held_out = checks.check_validation(chunks, rules, training)
+    if changes is not None and not as_json:
+        mending.show(file, changes)
     if as_json:
         told = checks.as_dict(training)
         if held_out is not None:
             told["validation"] = checks.as_dict(held_out)
+        if changes is not None:
+            told["changes"] = mending.as_dicts(changes)
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _show(file, training)
@@ -96,25 +108,15 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
     size = path.stat().st_size
     columns = (TextColumn("check {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     hidden = size < LARGE_BYTES or not errors.is_terminal
-    with Progress(*columns, console=errors, disable=hidden, transient=True) as progress, path.open("rb") as stream:
+    with Progress(*columns, console=errors, disable=hidden, transient=True) as progress:
         task = progress.add_task(path.name, total=size)
 
         def told() -> Iterator[bytes]:
-            for chunk in _chunks(stream):
+            for chunk in read_chunks(path):
                 yield chunk
                 progress.advance(task, len(chunk))
 
         yield told()
-
-
-def read_chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        yield from _chunks(stream)
-
-
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK_BYTES):
-        yield chunk
 
 
 def _show(path: Path, checked: "Checked") -> None:

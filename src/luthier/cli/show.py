@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from luthier.cli.check import DataFile, read_chunks
+from luthier.cli.check import DataFile
+from luthier.cli.chunks import read_chunks
 from luthier.cli.screen import errors, fail, screen
 from luthier.core.states import Method
 
