@@ -10,7 +10,8 @@ import pytest
 from engines import small
 from families import FAMILIES
 from luthier.catalog import Ability
-from luthier.data import messages, render
+from luthier.core.errors import InvalidRequest
+from luthier.data import messages, render, template_check
 from luthier.data.jsonl import Row
 from luthier.data.messages import Example
 from luthier.data.render import Rendered, Renderer, Unrenderable
@@ -160,3 +161,55 @@ def test_date_of_a_template_is_pinned_and_another_clock_refused() -> None:
     assert "strftime_now(" not in chat_template.pinned(FAMILIES["llama"].template)
     with pytest.raises(Exception, match="reads the clock"):
         chat_template.pinned("{% set form = '%d' %}{{ strftime_now(form) }}")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("qwen2", []),
+        ("phi", []),
+        ("qwen3", ["drops the reasoning"]),
+        ("mistral", ["moves the system's words"]),
+        ("llama", ["strips the spaces"]),
+        ("gemma", ["strips the spaces"]),
+    ],
+)
+def test_what_a_template_does_to_chats_is_said(name: str, words: list[str], tmp_path: Path) -> None:
+    found = template_check.findings(Renderer(tokenizer_of(tmp_path, name), 512))
+    assert len(found) == len(words)
+    assert all(some in sentence for some, sentence in zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        # No system turns: a refusal. History without earlier answers: every answer apart.
+        (
+            "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('none') }}{% endif %}"
+            "{% if m['role'] == 'user' or loop.last %}{{ m['content'] + '<|im_end|>' }}{% endif %}{% endfor %}",
+            ["writes earlier turns otherwise", "takes no system message"],
+        ),
+    ],
+)
+def test_template_that_breaks_the_prefix_is_told_and_rendered_apart(
+    template: str, words: list[str], tmp_path: Path
+) -> None:
+    small.make_tokenizer(tmp_path, "qwen2", template)
+    tokenizer = Reader(tmp_path / "hf")
+    found = template_check.findings(Renderer(tokenizer, 512))
+    assert all(some in sentence for some, sentence in zip(words, found, strict=True))
+    sequences = Renderer(tokenizer, 512).render(example(TURNS))
+    assert learned(tokenizer, sequences) == ["A hat.<|im_end|>", "I sit on\n\na head.<|im_end|>"]
+    assert tokenizer.decode(sequences[1].token_ids).startswith("Who are you?<|im_end|>And then?<|im_end|>")
+
+
+def test_template_that_rewrites_the_prompt_or_never_ends_a_turn_is_refused_with_advice(tmp_path: Path) -> None:
+    rewriting = "{{ messages | length }}{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
+    endless = "{% for m in messages %}{{ m['content'] + '<|im_end|>' if not loop.last else m['content'] }}{% endfor %}"
+    for place, (template, code) in enumerate(
+        ((rewriting, "template_breaks_prefix"), (endless, "template_without_end"))
+    ):
+        small.make_tokenizer(tmp_path / str(place), "qwen2", template)
+        with pytest.raises(InvalidRequest, match="chatml") as caught:
+            chat_template.findings(Renderer(Reader(tmp_path / str(place) / "hf"), 512))
+        assert caught.value.code == code

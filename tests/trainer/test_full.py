@@ -10,6 +10,7 @@ import torch
 import transformers
 from equality import assert_same, compiled, with_gradients
 from flash import row
+from proofs import prove
 from runs import MakeRun, contents, events
 from torch.nn import functional
 
@@ -98,15 +99,7 @@ def test_full_run_learns_and_its_checkpoint_is_a_model_that_plain_transformers_l
     assert not any(torch.equal(before[name], tensor) for name, tensor in after.items() if tensor.dim() > 1)
 
     causal = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    for probe in json.loads((folder / "probes.json").read_bytes())["probes"]:
-        ids = list(tokenizer.apply_chat_template(probe["messages"], add_generation_prompt=True, return_dict=False))
-        for position in probe["positions"]:
-            with torch.no_grad():
-                logprobs_V = causal(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(0)
-            for token, value in position["top"]:
-                assert float(logprobs_V[token]) == pytest.approx(value, abs=2e-4)
-            ids.append(position["token_id"])
+    prove(causal, folder)
 
     data = huggingface_hub.ModelCard.load(folder / "README.md").data
     assert (data.library_name, data.base_model) == ("transformers", tiny.NAME)

@@ -74,6 +74,7 @@ class Renderer:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
         self._renders_tools = renders_tools(tokenizer)
+        self._blank_tails: set[tuple[int, ...]] = set()
         # A newline is one token, unless the tokenizer puts a space before each text (Llama 2, Mistral 7B).
         self.adds_space = len(tokenizer.token_ids("\n")) > 1
 
@@ -122,7 +123,7 @@ class Renderer:
         prompt_ids = self._tokenizer.token_ids(prompt)
         answer_ids = self._answer_ids(prompt, prompt_ids, answer)
         ends = [place for place, token in enumerate(answer_ids) if token in self._tokenizer.end_ids]
-        if not ends:
+        if not ends or not self._is_blank(answer, answer_ids[ends[-1] + 1 :]):
             raise Unrenderable(
                 "template_without_end",
                 "the base model's chat template writes no end-of-turn token after an answer.",
@@ -130,6 +131,15 @@ class Renderer:
             )
         # What the template writes behind the end token (a newline in ChatML) is never the model's to write.
         return prompt_ids, answer_ids[: ends[-1] + 1]
+
+    def _is_blank(self, answer: str, tail_ids: list[int]) -> bool:
+        """Whether the tokens behind the last end are space: else that end was not the answer's own."""
+        tail = tuple(tail_ids)
+        if tail and tail not in self._blank_tails:
+            if self._tokenizer.token_ids(answer.rstrip())[-1] not in self._tokenizer.end_ids:
+                return False
+            self._blank_tails.add(tail)
+        return True
 
     def _answer_ids(self, prompt: str, prompt_ids: list[int], answer: str) -> list[int]:
         """The answer's tokens behind the prompt's. By itself, a text would get a space that the model never writes."""

@@ -7,6 +7,8 @@ from typing import Any
 import jinja2
 
 from luthier.core.errors import InvalidRequest
+from luthier.data import template_check
+from luthier.data.render import Renderer, Unrenderable
 
 PINNED_DATE = date(2024, 7, 26)
 """What templates that print today's date print for ever: trained on one day, served on another, the prompt is the same.
@@ -49,6 +51,14 @@ def pinned(template: str) -> str:
             "template_reads_clock", f"The chat template reads the clock in a way that cannot be pinned. {ADVICE}"
         )
     return fixed
+
+
+def findings(renderer: Renderer) -> list[str]:
+    """What is to be known of the template, in sentences. Raises InvalidRequest where no chat can be learned by it."""
+    try:
+        return template_check.findings(renderer)
+    except Unrenderable as error:
+        raise InvalidRequest(error.code, f"No chat can be learned: {error.message} {ADVICE}") from error
 
 
 def _turn_end(tokenizer: Any) -> int:

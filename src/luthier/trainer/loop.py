@@ -16,6 +16,7 @@ from luthier.run_directory import CheckpointSaved, Metrics, Paused, RunDirectory
 from luthier.trainer import (
     advice,
     batches,
+    chat_template,
     checkpoint,
     dataset,
     device,
@@ -61,6 +62,8 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     # Data: everything that can be wrong with the files is said before the model is loaded.
     tokenizer = FolderTokenizer(model.source(spec.base_folder))
     renderer = Renderer(tokenizer, spec.context_tokens)
+    for words in chat_template.findings(renderer):
+        journal.say(words, "warning")
     origin = manifest.gather(run, spec, place)
     sources = _sources(run, spec, origin)
     loaded = []

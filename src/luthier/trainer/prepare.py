@@ -70,6 +70,8 @@ def prepare(source: Path, folder: Path, name: str, chat_template: Path | None = 
 
     # Read back what was written: that is what will be trained and served.
     chat = FolderTokenizer(folder / "hf")
+    for words in chat_templates.findings(Renderer(chat, probes.MAX_PROMPT_TOKENS)):
+        sys.stderr.write(f"{words}\n")
     base = model.without_adapter(model.load_base(folder, device.training_dtype()))
     asked = probes.prompts((), Renderer(chat, probes.MAX_PROMPT_TOKENS))
     write_durably(folder / probes.FILE, probes.compute(base, chat, asked, name))
