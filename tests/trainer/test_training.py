@@ -149,10 +149,10 @@ def test_train_weight_0_answer_does_not_influence_the_adapter(make_run: MakeRun)
 @pytest.mark.parametrize(
     ("content", "code", "words"),
     [
-        (b"".join(CLIPPY.read_bytes().splitlines(keepends=True)[:9]), "too_few_examples", "9 examples"),
+        (b"".join(CLIPPY.read_bytes().splitlines(keepends=True)[:9]), "too_few_examples", "9 rows"),
         (CLIPPY.read_bytes() + b'{"prompt": "a", "completion": "b"}', "prompt_completion_row", "Line 11"),
         (CLIPPY.read_bytes() + b'{"messages": 1}\nx\n' * 15, "invalid_training_file", "And 10 more."),
-        (b"a,b\nc,d\n", "not_jsonl", "JSONL"),
+        (b"a,b\nc,d\n", "not_jsonl", "JSON lines"),
         (CLIPPY.read_bytes().replace(b"Who", b"Who " * 600), "too_many_tokens", "at most 512"),
     ],
 )
