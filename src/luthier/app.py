@@ -137,6 +137,7 @@ def _context(settings: Settings, database: Database, *, alone: bool = True) -> C
         new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         fetcher=GuardedFetcher(_allowed(settings.import_allow), allow_http=settings.import_http),
         upload_expiry_s=settings.upload_expiry_s,
+        price=settings.price,
         tokens=_tokens(settings),
     )
 

@@ -13,6 +13,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from luthier.service.pricing import Price
+
 FILE = Path("luthier.toml")
 
 
@@ -46,6 +48,8 @@ class Settings(BaseSettings):
     idle_deployment_days: float = Field(default=15.0, ge=0, le=1e6)
     capacity_tokens: int = Field(default=1_000_000, ge=0)
     model_tokens: int | None = Field(default=None, ge=1)
+    price_per_million_tokens: float | None = Field(default=None, ge=0)
+    price_currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
 
     @model_validator(mode="after")
     def _issuer_is_whole(self) -> Self:
@@ -57,6 +61,12 @@ class Settings(BaseSettings):
         if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
             raise ValueError("LUTHIER_OIDC_ISSUER must be an https:// address")
         return self
+
+    @property
+    def price(self) -> Price | None:
+        """What trained tokens cost; None where the operator has set nothing."""
+        amount = self.price_per_million_tokens
+        return None if amount is None else Price(amount, self.price_currency)
 
     @property
     def models_folder(self) -> Path:

@@ -1,6 +1,7 @@
 """What is wrong with a file: in its details, in its report, in the error and the events of a job, in every dialect."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -10,8 +11,11 @@ from openai import AzureOpenAI, OpenAI
 import rows
 import tiny
 from fakes import BASE, KEY, ScriptedExecutor
+from luthier import rates
 from luthier.service import files, reports
 from luthier.service.context import Context
+from luthier.service.pricing import Price
+from luthier.service.serving import Serving
 from luthier.service.supervisor import Supervisor
 
 BAD = b'{"messages": [{"role": "user", "content": "?", "weight": 1}, {"role": "assistant", "content": "!"}]}\n'
@@ -183,3 +187,23 @@ def test_secret_is_told_nowhere(client: OpenAI, dialect: str, url: str, supervis
     assert [one["code"] for one in answer.json()["problems"]] == ["secret"]
     assert secret not in answer.text
     assert secret not in (details(client, file_id) or "")
+
+
+def test_job_tells_what_it_will_come_to_and_its_price_before_and_after(
+    client: OpenAI, dialect: str, url: str, context: Context, serving: Serving, executor: ScriptedExecutor
+) -> None:
+    tiny.tokenizer_folder(context.base_folder(BASE) / "hf")
+    priced = Supervisor(replace(context, price=Price(5.0, "EUR")), executor, serving, tick_s=0.01)
+    file_id = upload(client, rows.good())
+    job = client.fine_tuning.jobs.create(training_file=file_id, model=BASE, hyperparameters={"n_epochs": 2})
+    for _ in range(6):
+        priced.tick()
+    messages = [event.message for event in client.fine_tuning.jobs.list_events(job.id)]
+    tokens = report(url, dialect, file_id).json()["statistics"]["tokens"]["tokens"]["total"]
+    (before,) = [text for text in messages if text.startswith("A job: 2 epochs in batches of 2, 10 steps")]
+    assert f"{2 * tokens:,} tokens" in before
+    assert before.endswith(f"{2 * tokens * 5 / 1e6:,.4f} EUR.")
+    assert messages[0] == "Price of these tokens: 0.0010 EUR", "of the 200 that the trainer tells"
+    run = report(url, dialect, file_id).json()["statistics"]["run"]
+    assert run["currency"] == "EUR"
+    assert rates.read(context.data_folder)[BASE].tokens == 200

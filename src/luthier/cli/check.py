@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from luthier.core.states import Method
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
     from luthier.data.grouping import Group
     from luthier.service.checks import Checked, Rules
+    from luthier.service.estimates import RunEstimate
 
 LARGE_BYTES = 8 * 1024 * 1024
 
@@ -35,6 +37,8 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(help="Write a repaired copy here, where a repair is safe, and check that.")
     ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=50, help="Of the job to estimate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=256, help="Of the job to estimate.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: problems and statistics.")] = False,
 ) -> None:
     """Check a training file: every problem of every row at once, with the line, the place and the fix.
@@ -51,7 +55,9 @@ def check(
 
       luthier check pairs.jsonl --method dpo --json | jq '.problems[] | select(.severity == "error")'
     """
-    from luthier.service import checks
+    from luthier.core.hyperparameters import Hyperparameters
+    from luthier.service import checks, estimates
+    from luthier.settings import Settings
 
     rules = rules_of(model, method)
     changes = None if fix is None else mending.write(file, fix)
@@ -64,18 +70,21 @@ def check(
             held_out = checks.check_validation(chunks, rules, training)
     if changes is not None and not as_json:
         mending.show(file, changes)
+    asked = Hyperparameters(n_epochs=epochs, batch_size=batch_size)
+    settings = Settings()
+    run = estimates.estimate(training, rules, asked, settings.data_dir.absolute(), settings.price)
     if as_json:
-        told = checks.as_dict(training)
+        told = checks.as_dict(training, None if run is None else asdict(run))
         if held_out is not None:
             told["validation"] = checks.as_dict(held_out)
         if changes is not None:
             told["changes"] = mending.as_dicts(changes)
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
-        _show(file, training)
+        _show(file, training, run)
         if held_out is not None and validation is not None:
             screen.print()
-            _show(validation, held_out)
+            _show(validation, held_out, None)
     if not training.report.valid or (held_out is not None and not held_out.report.valid):
         raise typer.Exit(1)
 
@@ -119,9 +128,10 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
         yield told()
 
 
-def _show(path: Path, checked: "Checked") -> None:
+def _show(path: Path, checked: "Checked", run: "RunEstimate | None") -> None:
     """The summary first, then the problems by kind."""
     from luthier.data import grouping
+    from luthier.service import estimates
 
     report = checked.report
     good = report.n_rows - report.bad_rows - report.warned_rows
@@ -133,6 +143,8 @@ def _show(path: Path, checked: "Checked") -> None:
     )
     for line in _figures(checked):
         screen.print(line, highlight=False, markup=False)
+    if run is not None:
+        screen.print(estimates.in_words(run), highlight=False, markup=False)
     for group in grouping.groups(report.problems):
         _show_group(group)
     hidden = report.n_errors + report.n_warnings - len(report.problems)

@@ -32,6 +32,7 @@ def train(
     from luthier.core.hyperparameters import Hyperparameters
     from luthier.run_directory import Failed
     from luthier.service import local_runs
+    from luthier.settings import Settings
 
     asked = Hyperparameters(n_epochs=epochs, batch_size=batch_size, learning_rate_multiplier=lr_multiplier)
     run = _prepared(local_runs.LocalRequest(model, data, validation, asked, seed, early_stop), out)
@@ -44,6 +45,7 @@ def train(
     if isinstance(verdict, Failed):
         fail(f"{verdict.message}\nThis run cannot go on. Mend the cause, and give another --out or remove {run.path}.")
     summary = local_runs.summary(run, verdict)
+    local_runs.note_rate(Settings().data_dir.absolute(), run, verdict)
     if json:
         print(local_runs.as_json(summary))
     else:

@@ -74,8 +74,8 @@ def check_alone(chunks: Iterable[bytes], rules: Rules) -> Checked:
     return replace(checked, report=replace(report, problems=(few, *report.problems), n_warnings=report.n_warnings + 1))
 
 
-def as_dict(checked: Checked) -> dict[str, object]:
-    """The whole report for programs: problems and statistics, plain JSON values."""
+def as_dict(checked: Checked, run: object = None) -> dict[str, object]:
+    """The whole report for programs: problems and statistics, plain JSON values; `run` is what a run comes to."""
     report, tokens = checked.report, checked.tokens
     counts = {
         "rows": report.n_rows,
@@ -87,7 +87,9 @@ def as_dict(checked: Checked) -> dict[str, object]:
     }
     return {
         "problems": [asdict(problem) for problem in report.problems],
-        "statistics": counts | asdict(checked.statistics) | {"tokens": None if tokens is None else asdict(tokens)},
+        "statistics": counts
+        | asdict(checked.statistics)
+        | {"tokens": None if tokens is None else asdict(tokens), "run": run},
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
 from luthier.core.ports import BlobStore, Fetcher
+from luthier.service.pricing import Price
 from luthier.service.tokens import TokenVerifier
 from luthier.store.db import Database
 
@@ -28,6 +29,8 @@ class Context:
     fetcher: Fetcher
     upload_expiry_s: int = 3600
     """How long an upload in parts may take from its creation to its completion."""
+    price: Price | None = None
+    """What the operator takes for trained tokens."""
     tokens: TokenVerifier | None = None
     """Where callers may come with tokens of an OpenID Connect issuer."""
 

@@ -4,18 +4,20 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from luthier import manifest
+from luthier import manifest, rates
 from luthier.catalog import BaseModelEntry, Catalog
 from luthier.core import hyperparameters, ids
-from luthier.core.errors import Conflict, ErrorDetail, InvalidRequest
+from luthier.core.errors import Conflict, ErrorDetail, InvalidRequest, NoSpace
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.data import validate
 from luthier.data.problem import Severity
+from luthier.rates import Rate
 from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Succeeded, TrainSpec
 from luthier.service import specs
 from luthier.service.context import is_prepared
@@ -131,6 +133,13 @@ def summary(run: RunDirectory, verdict: Succeeded) -> Summary:
         checkpoint=str(folder),
         adapter_sha256=manifest.sha256_of(manifest.tuned_weights(folder)),
     )
+
+
+def note_rate(data_folder: Path, run: RunDirectory, verdict: Succeeded) -> None:
+    """Remembers how fast the run was, for estimates on this machine."""
+    with suppress(NoSpace, OSError):  # then they go by an older run
+        rate = Rate(verdict.trained_tokens, verdict.seconds, verdict.peak_memory_bytes)
+        rates.note(data_folder, run.read_spec().base_model, rate)
 
 
 def as_json(summed: Summary) -> str:

@@ -3,13 +3,16 @@
 import hashlib
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from luthier import rates
 from luthier.core import ids
-from luthier.core.errors import QuotaExceeded
+from luthier.core.errors import NoSpace, QuotaExceeded
 from luthier.core.models import Checkpoint, Event, File, Job
 from luthier.core.states import AttemptEnd, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
+from luthier.rates import Rate
 from luthier.run_directory import (
     Advice,
     CheckpointSaved,
@@ -25,6 +28,7 @@ from luthier.run_directory import (
 from luthier.service import files, models, quotas, runs
 from luthier.service.context import Context
 from luthier.service.jobs import early_stop_patience, message
+from luthier.service.pricing import Price
 from luthier.store import attempts, checkpoints, deployments, events, jobs
 from luthier.store import files as file_rows
 from luthier.store.db import Connection
@@ -90,6 +94,7 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
         "Job succeeded.",
         f"Completed results file: {results.id}",
         f"Training tokens billed: {verdict.trained_tokens}",
+        *([] if context.price is None else [_cost(verdict.trained_tokens, context.price)]),
     )
     with context.database.writing() as tx:
         moved = jobs.move(
@@ -112,6 +117,9 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
             events.insert_events(tx, [message(context, job.id, text) for text in texts])
     if not moved:
         context.blobs.delete(files.blob_key(results.id))
+    with suppress(NoSpace):  # then an estimate goes by an older run
+        rate = Rate(verdict.trained_tokens, verdict.seconds, verdict.peak_memory_bytes)
+        rates.note(context.data_folder, job.base_model, rate)
     logger.info("job ended id=%s status=succeeded moved=%s", job.id, moved)
 
 
@@ -216,6 +224,10 @@ def _store_results(context: Context, job: Job, run: RunDirectory) -> File:
 
 def _derived_hex(job: Job, what: str) -> str:
     return hashlib.sha256(f"{job.id} {what}".encode()).hexdigest()[:32]
+
+
+def _cost(trained_tokens: int, price: Price) -> str:
+    return f"Price of these tokens: {price.of(trained_tokens):,.4f} {price.currency}"
 
 
 def _begun_again(context: Context, job: Job) -> tuple[datetime, int] | None:

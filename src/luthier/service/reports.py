@@ -6,14 +6,16 @@ Why it is made when it is: docs/decisions/0007.
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import chain
 
 from luthier.catalog import BaseModelEntry
 from luthier.core.errors import InvalidRequest, TooLarge
+from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import File
 from luthier.core.states import Method
 from luthier.data.validate import Report
-from luthier.service import checks, files
+from luthier.service import checks, estimates, files
 from luthier.service.checks import Checked, Rules
 from luthier.service.context import Context, is_prepared
 from luthier.store import files as file_rows
@@ -52,6 +54,7 @@ def make(context: Context, file_id: str, content: Iterable[bytes], rules: Rules 
 def keep(context: Context, file_id: str, checked: Checked, rules: Rules) -> dict[str, object]:
     """Writes a report down: as JSON beside the file, and in short as its details."""
     report = checked.report
+    run = estimates.estimate(checked, rules, Hyperparameters(), context.data_folder, context.price)
     told: dict[str, object] = {
         "object": "file.report",
         "file_id": file_id,
@@ -59,7 +62,7 @@ def keep(context: Context, file_id: str, checked: Checked, rules: Rules) -> dict
         "method": str(rules.method),
         "model": None if rules.base is None else rules.base.name,
         "valid": report.valid,
-        **checks.as_dict(checked),
+        **checks.as_dict(checked, None if run is None else asdict(run)),
     }
     context.blobs.put(files.report_key(file_id), [json.dumps(told, ensure_ascii=False).encode()])
     _set_details(context, file_id, details(report))

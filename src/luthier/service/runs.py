@@ -12,7 +12,7 @@ from luthier.data.problem import Severity
 from luthier.data.validate import Report
 from luthier.durable import room_for, sync_folder
 from luthier.run_directory import RunDirectory, TrainSpec
-from luthier.service import checks, files, models, reports, serving, specs
+from luthier.service import checks, estimates, files, models, reports, serving, specs
 from luthier.service.checks import Checked, Rules
 from luthier.service.context import Context
 from luthier.service.jobs import early_stop_patience, message
@@ -32,7 +32,7 @@ def validate_files(context: Context, job: Job) -> None:
     base = context.catalog.find(job.base_model)
     folder = context.base_folder(job.base_model)
     training: Checked | None = None
-    warnings: list[Event] = []
+    told: list[Event] = []
     for param, file_id in (("training_file", job.training_file), ("validation_file", job.validation_file)):
         if file_id is None:
             continue
@@ -53,16 +53,19 @@ def validate_files(context: Context, job: Job) -> None:
         if not checked.report.valid:
             fail(context, job, _as_error(param, file_id, checked.report))
             return
-        warnings += _warned(context, job, f"{param} {file_id}", checked.report)
+        told += _warned(context, job, f"{param} {file_id}", checked.report)
         training = training or checked
     assert training is not None
     n_examples = training.report.n_examples
     resolved = hyperparameters.resolve(job.hyperparameters, n_examples)
+    run = estimates.estimate(training, rules, job.hyperparameters, context.data_folder, context.price)
+    if run is not None:
+        told.append(message(context, job.id, estimates.in_words(run)))
     with context.database.writing() as tx:
         if jobs.move(tx, job.id, [JobStatus.VALIDATING_FILES], JobStatus.QUEUED):
             jobs.set_hyperparameters(tx, job.id, resolved)
             queued = message(context, job.id, "Job enqueued. Waiting for jobs ahead to complete.")
-            events.insert_events(tx, [*warnings, queued])
+            events.insert_events(tx, [*told, queued])
     logger.info("job queued id=%s examples=%d", job.id, n_examples)
 
 

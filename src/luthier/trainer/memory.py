@@ -1,15 +1,15 @@
 """How much memory a forward pass keeps for its way back, and what follows: how many tokens go together, and how.
 
-The figures are counted from what torch saves (a test holds them to it), for the usual decoder: attention with grouped
-keys, a gated MLP. Other shapes are estimated as if they were that.
+The figures themselves stand in core/activations.py: a check asks for them too, without torch.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum, auto
 from typing import Any
 
 import torch
 
+from luthier.core import activations
+from luthier.core.activations import Shape, Way
 from luthier.trainer import losses
 from luthier.trainer.batches import TOKEN_BUDGET
 
@@ -23,17 +23,6 @@ _SHARE = 0.8
 """Of free memory: the rest is for gradients in flight, logits, and what the estimate does not see."""
 
 
-class Way(StrEnum):
-    """How a forward pass keeps what its backward pass needs."""
-
-    FUSED = auto()
-    """The decoder written out (fused.py): each activation once, in the model's own dtype."""
-    MODULES = auto()
-    """The modules of transformers under autograd."""
-    RECOMPUTED = auto()
-    """The same with each layer's input alone kept, and the rest computed again on the way back."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How many tokens go through the model together, whether layers are computed twice; `short` where it may not do."""
@@ -45,11 +34,7 @@ class Plan:
 
 def activation_bytes(config: Any, tokens: int, way: Way, dtype: torch.dtype) -> int:
     """What stays in memory from forward to backward for so many tokens, in all layers."""
-    hidden, layers, size = int(config.hidden_size), int(config.num_hidden_layers), dtype.itemsize
-    one_layer = _fused(config, size) if way is Way.FUSED else _modules(config, size)
-    if way is Way.RECOMPUTED:
-        return tokens * (layers * hidden * size + one_layer)
-    return tokens * layers * one_layer
+    return activations.kept_bytes(Shape.of(config.to_dict()), tokens, way, dtype.itemsize)
 
 
 def on_cpu(config: Any, dtype: torch.dtype, fused: bool, longest: int, in_all: int, free: int) -> Plan:
@@ -77,26 +62,6 @@ def on_gpu(config: Any, dtype: torch.dtype, longest: int, free: int) -> Plan:
             return Plan(min(MAX_TOKENS, 1 << (fitting.bit_length() - 1)), recompute=way is Way.RECOMPUTED)
     short = _short(activation_bytes(config, longest, Way.RECOMPUTED, dtype), longest) if fitting < longest else None
     return Plan(max(1, min(MIN_TOKENS, fitting)), recompute=True, short=short)
-
-
-def _fused(config: Any, size: int) -> int:
-    """A token's bytes in one layer of fused.py: what its `_Saved` names."""
-    queries, keys = _widths(config)
-    return int(size * (2 * config.hidden_size + 2 * queries + 2 * keys + 2 * config.intermediate_size))
-
-
-def _modules(config: Any, size: int) -> int:
-    """The same for transformers: norms keep their input in float32, the gated MLP four rows, attention three."""
-    queries, keys = _widths(config)
-    norms = 2 * config.hidden_size * (4 + size)
-    attention = size * (3 * queries + 2 * keys)
-    return int(norms + attention + size * 4 * config.intermediate_size)
-
-
-def _widths(config: Any) -> tuple[int, int]:
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return heads * head_dim, (getattr(config, "num_key_value_heads", None) or heads) * head_dim
 
 
 def _short(needed: int, longest: int) -> str:

@@ -23,6 +23,13 @@ _PROBLEM = js.thing(
 )
 _COUNTS = ("rows", "good_rows", "warned_rows", "bad_rows", "errors", "warnings", "messages")
 _TOKENS = js.thing({"tokens": _SPREAD, "supervised": _SPREAD, "context_tokens": js.WHOLE, "too_long": js.WHOLE})
+_RUN = js.thing(
+    dict.fromkeys(("n_epochs", "batch_size", "n_steps", "trained_tokens", "supervised_tokens"), js.WHOLE)
+    | {"learning_rate_multiplier": js.NUMBER, "peak_memory_bytes": js.or_null(js.WHOLE)}
+    | dict.fromkeys(("seconds", "price"), js.or_null(js.NUMBER))
+    | dict.fromkeys(("basis", "currency"), js.or_null(js.TEXT)),
+    says="What a job with hyperparameters of the service's choice would come to on this machine.",
+)
 REPORT = js.thing(
     {
         "object": js.const("file.report"),
@@ -35,7 +42,7 @@ REPORT = js.thing(
         "statistics": js.thing(
             dict.fromkeys((*_COUNTS, "rows_with_system", "rows_with_tools"), js.WHOLE)
             | {"characters": _SPREAD, "answer_characters": _SPREAD, "scripts": js.mapped(js.WHOLE)}
-            | {"tokens": js.or_null(_TOKENS)}
+            | {"tokens": js.or_null(_TOKENS), "run": js.or_null(_RUN)}
         ),
     },
     says="Everything that was found in a file: problems by line, and what the file amounts to.",
