@@ -277,3 +277,15 @@ def test_pair_of_the_validation_file_that_is_trained_on_is_told() -> None:
     _, training = found_pairs([pair("Tea?", "Yes.", "No."), pair("Tea?", "Yes.", "Maybe.")])
     rows = [pair("Tea?", "Yes.", "Maybe."), pair("Tea?", "Yes.", "Never."), pair("Milk?", "Yes.", "No.")]
     assert found_pairs(rows, training.prompts)[0] == [(1, "", "leaked_example"), (2, "", "leaked_prompt")]
+
+
+def test_same_question_about_another_image_is_another_prompt() -> None:
+    def about(image: str, answer: str) -> dict[str, Any]:
+        parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": image}}]
+        return {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]}
+
+    rows = [about("https://a.example/1.png", "A cat."), about("https://a.example/2.png", "A dog.")]
+    content = "\n".join(map(json.dumps, [*rows, rows[0]])).encode()
+    report = validate.check_file([content], None, 1, watchers=[WholeSet()])
+    told = [(one.line, one.code) for one in report.problems if one.code != "image_not_supported"]
+    assert told == [(3, "duplicate_example")]

@@ -1,20 +1,27 @@
 """A row as the checks of a whole file see it: what the model reads, what it learns to write, all of its text."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from luthier.data.messages import Example, Message, Role
 from luthier.data.preferences import Preference
 
+_IMAGE = re.compile(rb'"type"\s*:\s*"(?:input_)?image')
+
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The last answer that is learned, and all that stands before it; `rejected` is the worse one of a preference."""
+    """The last answer that is learned, and all that stands before it; `rejected` is the worse one of a preference.
+
+    `unseen` stands for what a prompt has beside its text, such as images.
+    """
 
     prompt: tuple[Message, ...]
     answer: tuple[Message, ...]
     tools: tuple[Mapping[str, object], ...] = ()
     rejected: tuple[Message, ...] = ()
+    unseen: int = 0
 
     @property
     def system(self) -> str | None:
@@ -26,7 +33,7 @@ class View:
     def prompt_key(self) -> int:
         """A number that is equal for equal prompts, tools included; good within this process alone."""
         tools = repr(self.tools) if self.tools else ""
-        return hash(_text(self.prompt) + tools)
+        return hash((_text(self.prompt) + tools, self.unseen))
 
     @property
     def answer_key(self) -> int:
@@ -54,13 +61,17 @@ class View:
         return sum(len(message.content) for message in self.answer)
 
 
-def of(example: Example | Preference) -> View:
-    """The view of a row. A supervised one is cut before the last message with weight."""
+def of(example: Example | Preference, raw: bytes = b"") -> View:
+    """The view of a row. A supervised one is cut before the last message with weight.
+
+    Messages hold no images, so that rows with any, by their lines, are equal where the whole lines are.
+    """
+    unseen = hash(raw) if b"image" in raw and _IMAGE.search(raw) else 0
     if isinstance(example, Preference):
-        return View(example.messages, example.preferred, example.tools, example.non_preferred)
+        return View(example.messages, example.preferred, example.tools, example.non_preferred, unseen)
     messages = example.messages
     learned = next(place for place in range(len(messages) - 1, -1, -1) if messages[place].weight)
-    return View(messages[:learned], messages[learned:], example.tools)
+    return View(messages[:learned], messages[learned:], example.tools, (), unseen)
 
 
 def _text(messages: tuple[Message, ...]) -> str:

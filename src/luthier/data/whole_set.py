@@ -27,7 +27,7 @@ class WholeSet:
 
     def add(self, line: int, raw: bytes, example: Example | Preference) -> list[Problem]:
         """Notes a row and tells what it repeats, and what in it had better not be learned."""
-        view = views.of(example)
+        view = views.of(example, raw)
         found = secrets.problems(line, raw, view)
         repeated = self.prompts.add(line, view)
         if repeated is not None:
