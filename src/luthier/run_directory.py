@@ -150,6 +150,8 @@ class Metrics(_Value):
     """Real tokens of the step's examples; `supervised_tokens` of them are learned. No padding, and a beginning that
     examples share counts in each of them, however it was computed."""
     supervised_tokens: int | None = None
+    example_losses: tuple[float, ...] | None = None
+    """The mean loss of each example of the step, in the order of `trainer/batches.py`; in no figure, for the end."""
     seconds: float | None = None
     """What forward, backward and optimizer took: without validation, checkpoint and saving."""
 
@@ -158,7 +160,7 @@ class Metrics(_Value):
 
         A reward's name is that of its column, such as full_valid_reward_accuracy.
         """
-        apart = {"kind", "at", "step", "n_steps", "tokens", "supervised_tokens", "seconds"}
+        apart = {"kind", "at", "step", "n_steps", "tokens", "supervised_tokens", "example_losses", "seconds"}
         parts = {"train": self.train_rewards, "valid": self.valid_rewards, "full_valid": self.full_valid_rewards}
         shown: dict[str, float] = self.model_dump(
             exclude=apart | {f"{part}_rewards" for part in parts}, exclude_none=True
@@ -242,6 +244,7 @@ class RunDirectory:
         self.parent = path / "parent"
         self.events = path / "events.jsonl"
         self.results = path / "results.csv"
+        self.example_losses = path / "example_losses.csv"
         self.checkpoints = path / "checkpoints"
         self.resume = path / "resume"
         self.tokens = path / "tokens"

@@ -7,9 +7,9 @@ from looks import messages, refreshed
 
 from fakes import ScriptedExecutor, save_checkpoint, train_well
 from luthier.core.models import Job
-from luthier.core.states import AdviceCode, EventLevel, JobStatus
+from luthier.core.states import AdviceCode, EventLevel, FilePurpose, JobStatus
 from luthier.run_directory import Advice, RunDirectory, Succeeded
-from luthier.service import jobs, models
+from luthier.service import files, jobs, models
 from luthier.service.context import Context
 from luthier.service.supervisor import Supervisor
 
@@ -84,3 +84,20 @@ def test_trainer_is_told_of_early_stopping_only_where_it_was_asked_for(
     executor.trainer = look
     run_of(extras, context, supervisor, create)
     assert seen == [told]
+
+
+def test_example_losses_are_a_file_beside_the_results_and_their_event_names_it(
+    context: Context, supervisor: Supervisor, executor: ScriptedExecutor, create: Callable[..., Job]
+) -> None:
+    def train(run: RunDirectory) -> None:
+        run.example_losses.write_text("line,tokens\n1,20\n")
+        train_well(run)
+
+    executor.trainer = train
+    job, _ = run_of({}, context, supervisor, create)
+    prefix = "Completed example losses file: "
+    [file_id] = [text.removeprefix(prefix) for text in messages(context, job) if text.startswith(prefix)]
+    file = files.get(context, job.resource_id, file_id)
+    assert (file.filename, file.purpose) == ("example_losses.csv", FilePurpose.FINE_TUNE_RESULTS)
+    assert b"".join(context.blobs.open(files.blob_key(file_id))) == b"line,tokens\n1,20\n"
+    assert job.result_file != file_id

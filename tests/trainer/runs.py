@@ -38,6 +38,8 @@ def events(run: RunDirectory) -> list[dict[str, Any]]:
 
 
 def contents(run: RunDirectory) -> dict[str, bytes]:
-    """The bytes of results and of every file of every checkpoint."""
+    """The bytes of results, of example losses where there are any, and of every file of every checkpoint."""
     files = [run.results, *(path for path in run.checkpoints.rglob("*") if path.is_file())]
+    if run.example_losses.exists():
+        files.append(run.example_losses)
     return {str(path.relative_to(run.path)): path.read_bytes() for path in files}

@@ -1,5 +1,6 @@
-"""luthier jobs: create and watch, list, show, events, checkpoints, attempts, cancel, pause, resume, plot."""
+"""luthier jobs: create and watch, list, show, events, checkpoints, attempts, cancel, pause, resume, plot, losses."""
 
+import csv
 import re
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ POLL_S = 2.0
 """Each look takes a little of the cores that the training needs."""
 ENDED = {"succeeded", "failed", "cancelled", "paused"}
 """Where watching ends: nothing more comes by itself."""
+LOSSES_FILE = "Completed example losses file: "
+"""How a job's event names that file."""
 _STEPS = re.compile(r"(\d+) steps\.$")
 
 
@@ -163,6 +166,29 @@ def plot(
         steps = [c.step_number for c in api.fine_tuning.jobs.checkpoints.list(job_id)]
     drawing.draw(drawing.read(text), steps, output, title=job.fine_tuned_model or job_id)
     screen.print(f"{output}", highlight=False)
+
+
+@app.command()
+def losses(
+    job_id: str,
+    worst: Annotated[int, typer.Option(help="How many rows to show.")] = 10,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the whole CSV file there.")] = None,
+) -> None:
+    """Show the training rows that the model learned least: those with the greatest loss in the last epoch."""
+    with client.connected() as api:
+        told = (event.message for event in api.fine_tuning.jobs.list_events(job_id, limit=100))
+        ids = (text.removeprefix(LOSSES_FILE) for text in told if text.startswith(LOSSES_FILE))
+        if (file_id := next(ids, None)) is None:
+            fail(f"{job_id} has no file of example losses: it comes when a supervised job has succeeded.")
+        text = api.files.content(file_id).read().decode()
+    if output is not None:
+        output.write_text(text)
+    rows = list(csv.DictReader(text.splitlines()))
+    rows.sort(key=lambda row: float(row["last_epoch_loss"]), reverse=True)
+    table(
+        tuple(rows[0]),
+        [[_figure(float(v)) if "loss" in name else v for name, v in row.items()] for row in rows[:worst]],
+    )
 
 
 def follow(api: Any, job_id: str) -> Any:

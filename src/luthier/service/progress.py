@@ -36,6 +36,7 @@ from luthier.store.db import Connection
 logger = logging.getLogger(__name__)
 
 RESULTS_NAME = "results.csv"
+EXAMPLE_LOSSES_NAME = "example_losses.csv"
 FEW_STEPS = 100
 """A job of at most this many steps shows each of them as an event; a longer one steps 1, 10, 20 ... as Azure does."""
 
@@ -87,11 +88,15 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
     """Ends a job well: the results become a file, the last checkpoint (or the best, stopped early) the model."""
     run = runs.directory(context, job)
     tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
-    results = _store_results(context, job, run)
+    results = _store_file(context, job, run.results, RESULTS_NAME)
+    made = [results]
+    if run.example_losses.exists():
+        made.append(_store_file(context, job, run.example_losses, EXAMPLE_LOSSES_NAME))
     texts = (
         f"Trained {verdict.trained_tokens} tokens in {verdict.seconds:.0f} s, validation and checkpoints included; "
         f"peak memory {verdict.peak_memory_bytes / 1e9:.1f} GB.",
         "Job succeeded.",
+        *(f"Completed example losses file: {file.id}" for file in made[1:]),
         f"Completed results file: {results.id}",
         f"Training tokens billed: {verdict.trained_tokens}",
         *([] if context.price is None else [_cost(verdict.trained_tokens, context.price)]),
@@ -113,10 +118,12 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
             chosen = next((one for one in saved if one.step == verdict.model_step), saved[-1])
             checkpoints.rename(tx, chosen.id, tuned)
             attempts.close(tx, job.id, _time(verdict.at), AttemptEnd.SUCCEEDED, "has finished")
-            file_rows.insert_file(tx, results)
+            for file in made:
+                file_rows.insert_file(tx, file)
             events.insert_events(tx, [message(context, job.id, text) for text in texts])
     if not moved:
-        context.blobs.delete(files.blob_key(results.id))
+        for file in made:
+            context.blobs.delete(files.blob_key(file.id))
     with suppress(NoSpace):  # then an estimate goes by an older run
         rate = Rate(verdict.trained_tokens, verdict.seconds, verdict.peak_memory_bytes)
         rates.note(context.data_folder, job.base_model, rate)
@@ -206,13 +213,14 @@ def _drop(tx: Connection, job: Job, folder: str) -> Iterator[Checkpoint]:
         yield checkpoint
 
 
-def _store_results(context: Context, job: Job, run: RunDirectory) -> File:
-    file_id = ids.file_id(_derived_hex(job, RESULTS_NAME))
-    blob = context.blobs.put(files.blob_key(file_id), _read(run.results))
+def _store_file(context: Context, job: Job, path: Path, name: str) -> File:
+    """Makes the bytes of a result a file; its row is still to be written."""
+    file_id = ids.file_id(_derived_hex(job, name))
+    blob = context.blobs.put(files.blob_key(file_id), _read(path))
     return File(
         id=file_id,
         resource_id=job.resource_id,
-        filename=RESULTS_NAME,
+        filename=name,
         purpose=FilePurpose.FINE_TUNE_RESULTS,
         bytes=blob.bytes,
         sha256=blob.sha256,

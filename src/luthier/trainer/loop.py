@@ -22,6 +22,7 @@ from luthier.trainer import (
     device,
     epochs,
     evaluate,
+    example_losses,
     kernels,
     layers,
     manifest,
@@ -145,6 +146,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
             return None
 
     whole = epochs.summed(told, steps_per_epoch)
+    example_losses.write(run, sources[0], examples, order, told)
     if len(whole) < spec.n_epochs:
         journal.say(epochs.stopped_words(whole, spec.n_epochs))
     return Succeeded(
@@ -244,6 +246,7 @@ def _measure(
         full_valid_loss=whole.loss if whole else None,
         full_valid_mean_token_accuracy=whole.accuracy if whole else None,
         train_rewards=sums.rewards,
+        example_losses=sums.example_losses,
         valid_rewards=part.rewards if part else None,
         full_valid_rewards=whole.rewards if whole else None,
     )

@@ -5,7 +5,9 @@ where it is tuned. Memory is one chunk whatever the vocabulary.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -37,13 +39,17 @@ class Sums:
     nats: float | Tensor = 0.0
     correct: int | Tensor = 0
     tokens: int = 0
+    each: tuple[float | Tensor, ...] = ()
+    """Where it was asked for, the nats of each sequence; or, from an Objective, the mean loss of each example."""
 
     def on_host(self) -> "Sums":
         """The same in plain numbers."""
-        return Sums(float(self.nats), int(self.correct), self.tokens)
+        each = torch.stack([torch.as_tensor(one) for one in self.each]).tolist() if self.each else ()
+        return Sums(float(self.nats), int(self.correct), self.tokens, tuple(each))
 
     def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.nats + other.nats, self.correct + other.correct, self.tokens + other.tokens)
+        each = self.each + other.each
+        return Sums(self.nats + other.nats, self.correct + other.correct, self.tokens + other.tokens, each)
 
     @property
     def loss(self) -> float:
@@ -56,6 +62,10 @@ class Sums:
     @property
     def rewards(self) -> None:
         """What an answer is learned by has none."""
+
+    @property
+    def example_losses(self) -> tuple[float, ...] | None:
+        return tuple(float(one) for one in self.each) or None
 
 
 def release() -> None:
@@ -71,15 +81,17 @@ def with_gradient(
     step_tokens: int,
     compiled: Kernels | None,
     head_gradient_VH: Tensor | None = None,
+    counts: Sequence[int] = (),
 ) -> tuple[Tensor, Sums]:
     """The gradient of (weighted nats of these tokens) / `step_tokens` with respect to hidden_NH, and the sums.
 
-    That with respect to the head is added to `head_gradient_VH`, where it is given.
+    That with respect to the head is added to `head_gradient_VH`, where it is given. `counts`: of how many neighbouring
+    tokens each the sums are wanted too.
     """
     gradient_NH = torch.empty_like(hidden_NH)
     wanted = weights_N / step_tokens, gradient_NH
     nats_N, correct_N = each(hidden_NH, head_VH, labels_N, compiled, wanted, head_gradient_VH)
-    return gradient_NH, _summed(nats_N, correct_N, weights_N)
+    return gradient_NH, _summed(nats_N, correct_N, weights_N, counts)
 
 
 def measure(hidden_NH: Tensor, head_VH: Tensor, labels_N: Tensor, weights_N: Tensor, compiled: Kernels | None) -> Sums:
@@ -119,8 +131,10 @@ def each(
     return torch.cat([nats_C for nats_C, _ in found]), torch.cat([correct_C for _, correct_C in found])
 
 
-def _summed(nats_N: Tensor, correct_N: Tensor, weights_N: Tensor) -> Sums:
-    return Sums((nats_N.double() * weights_N).sum(), correct_N.sum(), len(nats_N))
+def _summed(nats_N: Tensor, correct_N: Tensor, weights_N: Tensor, counts: Sequence[int] = ()) -> Sums:
+    weighted_N = nats_N.double() * weights_N
+    each = tuple(weighted_N[stop - count : stop].sum() for count, stop in zip(counts, accumulate(counts), strict=True))
+    return Sums(weighted_N.sum(), correct_N.sum(), len(nats_N), each)
 
 
 def _logits(hidden_CH: Tensor, head_VH: Tensor) -> Tensor:

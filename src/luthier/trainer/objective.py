@@ -29,6 +29,11 @@ class Measured(Protocol):
         ...
 
     @property
+    def example_losses(self) -> tuple[float, ...] | None:
+        """The mean loss of each example of a batch, in its order; None where that was not measured."""
+        ...
+
+    @property
     def rewards(self) -> Rewards | None:
         """What a pair's outputs earn; None where single answers are learned."""
         ...

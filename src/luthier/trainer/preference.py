@@ -60,6 +60,10 @@ class Sums:
         return float(self.values_5[4]) / self.tokens
 
     @property
+    def example_losses(self) -> None:
+        """Of pairs they are not told."""
+
+    @property
     def rewards(self) -> Rewards:
         wins, chosen, rejected = (float(value) / self.pairs for value in self.values_5[1:4])
         return Rewards(accuracy=wins, margin=chosen - rejected, chosen=chosen, rejected=rejected)
