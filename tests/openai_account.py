@@ -31,7 +31,11 @@ class FakeAccount:
             _file("file-train", "puppy [bold].jsonl", "fine-tune", len(self.contents["file-train"])),
         ]
         self.jobs = [
-            job("ftjob-dpo", method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}, created_at=1721764900),
+            job(
+                "ftjob-rft",
+                method={"type": "reinforcement", "reinforcement": {"hyperparameters": {}}},
+                created_at=1721764900,
+            ),
             job("ftjob-gone", training_file="file-gone", created_at=1721764850),
             job("ftjob-done", result_files=["file-results"], fine_tuned_model=TUNED),
         ]

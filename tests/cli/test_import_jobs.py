@@ -49,7 +49,7 @@ def test_plan_is_shown_asked_for_and_done(luthier: Command, openai_client: OpenA
     assert shown.exit_code == 0, shown.output
     plan = [line.split("\t") for line in shown.stdout.splitlines()]
     assert ["file", "file-train", "puppy [bold].jsonl", str(len(rows.good(12))), "bring"] in plan
-    assert any(line[:2] == ["job", "ftjob-dpo"] and "method dpo cannot" in line[-1] for line in plan)
+    assert any(line[:2] == ["job", "ftjob-rft"] and "method reinforcement cannot" in line[-1] for line in plan)
     assert any(line[:2] == ["job", "ftjob-done"] and f"re-create on {BASE};" in line[-1] for line in plan)
     assert list(openai_client.files.list()) == []
     refused = luthier("--recreate-jobs", answer="n\n")
@@ -71,7 +71,7 @@ def test_json_tells_plan_outcome_and_what_was_left(luthier: Command, account: Fa
         {"id": "ftjob-done", "model": BASE, "notes": ["suffix 'custom suffix' becomes 'custom-suffix'"]}
     ]
     assert list(told["brought"]["jobs"]) == ["ftjob-done"]
-    assert {left["id"] for left in told["left"]} == {"file-gone", "ftjob-gone", "ftjob-dpo"}
+    assert {left["id"] for left in told["left"]} == {"file-gone", "ftjob-gone", "ftjob-rft"}
     again = json.loads(luthier("--recreate-jobs", "--yes", "--json").stdout)
     assert again["here_already"] == told["brought"]["files"] | told["brought"]["jobs"]
     assert again["brought"] == {"files": {}, "archived": [], "jobs": {}}

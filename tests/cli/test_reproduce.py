@@ -14,7 +14,7 @@ from luthier.cli import follow
 from luthier.cli.screen import errors
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Job
-from luthier.core.states import JobStatus
+from luthier.core.states import JobStatus, Method
 from luthier.manifest import Manifest
 from luthier.run_directory import RunDirectory, Succeeded
 from luthier.service import files, jobs, progress, runs
@@ -91,7 +91,7 @@ def finish_job(context: Context) -> Job:
     resource = DEFAULT_RESOURCE.id
     file = files.create(context, resource, "rows.jsonl", "fine-tune", files.receive(context, [rows.good()]))
     asked = Hyperparameters(n_epochs=4)
-    request = jobs.JobRequest(tiny.NAME, file.id, file.id, asked, False, 7, None, 18, {})
+    request = jobs.JobRequest(tiny.NAME, file.id, file.id, asked, Method.SUPERVISED, False, 7, None, 18, {})
     job = jobs.create(context, resource, request)
     runs.validate_files(context, job)
     job = jobs.get(context, resource, job.id)
@@ -120,7 +120,7 @@ def test_job_is_reproduced_from_the_store_until_its_file_is_deleted(alone: Comma
 
 def test_job_that_did_not_succeed_is_refused(alone: Command, context: Context) -> None:
     file = files.create(context, DEFAULT_RESOURCE.id, "rows.jsonl", "fine-tune", files.receive(context, [rows.good()]))
-    request = jobs.JobRequest(tiny.NAME, file.id, None, Hyperparameters(), False, 7, None, 18, {})
+    request = jobs.JobRequest(tiny.NAME, file.id, None, Hyperparameters(), Method.SUPERVISED, False, 7, None, 18, {})
     job = jobs.create(context, DEFAULT_RESOURCE.id, request)
     refused = alone("reproduce", job.id)
     assert refused.exit_code == 1

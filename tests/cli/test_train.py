@@ -162,3 +162,17 @@ def test_progress_words_give_the_recent_rate_and_the_time_left() -> None:
 
     assert follow.progress_words([step(1, 10.0)]) == "loss 0.5000  200 tokens/s"
     assert follow.progress_words([step(1, 10.0), step(2, 12.0)]) == "loss 0.5000  200 tokens/s  0:00:20 left"
+
+
+def test_train_by_preferences_learns_them_and_beta_alone_is_refused(alone: Command, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_bytes(rows.pairs())
+    command = ("train", "--model", tiny.NAME, "--data", "pairs.jsonl", "--epochs", "2", "--out", "out")
+    refused = alone(*command, "--beta", "0.2")
+    assert refused.exit_code == 1
+    assert "--method dpo" in refused.stderr
+    done = alone(*command, "--method", "dpo", "--beta", "0.2", "--seed", "4")
+    assert done.exit_code == 0, done.output
+    spec = RunDirectory(tmp_path / "out").read_spec()
+    assert (spec.method, spec.beta) == ("dpo", 0.2)
+    other = alone(*command, "--method", "dpo", "--beta", "0.3", "--seed", "4")
+    assert "beta is 0.2 there and 0.3 here" in other.stderr

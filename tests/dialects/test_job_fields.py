@@ -39,13 +39,6 @@ FAULTS: list[tuple[dict[str, object], str, str]] = [
         "invalid_hyperparameter",
         "from 1 to 50",
     ),
-    (
-        {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1, "n_epochs": "auto"}}}},
-        "method_not_supported",
-        "'dpo'",
-    ),
-    ({"method": {"type": "dpo", "dpo": {"beta": "0.1", "l2_multiplier": 0.1}}}, "method_not_supported", "'dpo'"),
-    ({"method": {"type": "dpo", "dpo": {"bta": 1}}}, "unknown_field", "method.dpo"),
     ({"method": {"type": "magic"}}, "invalid_value", "method.type"),
     ({"prompt_loss_weight": 0.1}, "prompt_loss_weight_not_supported", "prompt_loss_weight is 0.1"),
     (

@@ -159,7 +159,7 @@ def test_second_job_waits_and_a_cancelled_one_never_runs(
         ({"hyperparameters": {"batch_size": 10_000}}, "invalid_hyperparameter", "from 1 to 256"),
         ({"hyperparameters": {"n_epochs": "many"}}, "invalid_value", 'must be a number or "auto"'),
         ({"hyperparameters": {"epochs": 3}}, "unknown_field", "hyperparameters.epochs"),
-        ({"method": {"type": "dpo"}}, "method_not_supported", "use 'supervised'"),
+        ({"method": {"type": "reinforcement"}}, "method_not_supported", "use 'supervised' or 'dpo'"),
         ({"extra_body": {"n_epochs": 3}}, "unknown_field", "n_epochs"),
     ],
 )

@@ -62,7 +62,7 @@ def test_account_of_openai_moves_and_what_cannot_is_named(
     }
     reasons = {plan.job.id: plan.reason for plan in made.jobs}
     assert reasons["ftjob-bare"] == "the source tells no training file of it"
-    assert reasons["ftjob-dpo"] == "its method dpo cannot be trained here yet"
+    assert reasons["ftjob-rft"] == "its method reinforcement cannot be trained here yet"
     assert "file-gone cannot be brought: deleted there" in (reasons["ftjob-gone"] or "")
     assert [(f.filename, f.bytes) for f in openai_client.files.list()] == [("puppy [bold].jsonl", len(rows.good(12)))]
     [job] = openai_client.fine_tuning.jobs.list()
@@ -73,7 +73,7 @@ def test_account_of_openai_moves_and_what_cannot_is_named(
     results = tmp_path / "results"
     assert (results / "ftjob-done" / "results.csv").read_bytes() == fake.RESULTS
     assert len((results / "ftjob-done" / "events.jsonl").read_text().splitlines()) == 250
-    assert (results / "ftjob-dpo" / "job.json").exists()
+    assert (results / "ftjob-rft" / "job.json").exists()
     assert {method for method, _ in account.asked} == {"GET"}
 
 

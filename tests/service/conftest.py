@@ -8,6 +8,7 @@ import rows
 from fakes import BASE
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Job, Principal
+from luthier.core.states import Method
 from luthier.service import files, jobs
 from luthier.service.context import Context
 
@@ -22,6 +23,7 @@ def create(context: Context, caller: Principal) -> Callable[..., Job]:
             training_file=file.id,
             validation_file=file.id if validation else None,
             hyperparameters=Hyperparameters(n_epochs=2, batch_size=5),
+            method=Method.SUPERVISED,
             method_sent=False,
             seed=1,
             suffix=None,

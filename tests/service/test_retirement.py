@@ -9,7 +9,7 @@ import pytest
 from fakes import BASE, KEY, EchoEngine
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Checkpoint, Job
-from luthier.core.states import JobStatus
+from luthier.core.states import JobStatus, Method
 from luthier.service import deployments
 from luthier.service.context import Context
 from luthier.service.deployments import DeploymentRequest
@@ -58,6 +58,7 @@ def add_model(context: Context) -> None:
         training_file="file-1",
         validation_file=None,
         hyperparameters=Hyperparameters(),
+        method=Method.SUPERVISED,
         method_sent=False,
         seed=1,
         suffix=None,

@@ -9,8 +9,9 @@ import pytest
 
 from luthier.api.schemas import examples
 from luthier.core.errors import InvalidRequest
+from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Job, JobError
-from luthier.core.states import JobStatus
+from luthier.core.states import JobStatus, Method
 from luthier.service import keys
 from luthier.store import db, events, jobs, resources
 from luthier.store.db import Database
@@ -39,6 +40,7 @@ def look(database: Database, id: str) -> Job | None:
         {},
         {"error": JobError("c", "m", "p"), "status": JobStatus.FAILED, "extras": {"metadata": {"a": "ü"}}},
         {"extras": {}, "suffix": None, "validation_file": None, "finished_at": None, "has_run": True},
+        {"method": Method.DPO, "hyperparameters": Hyperparameters(1, 2, 0.5, 0.1)},
         {"method_sent": True, "absorbed_bytes": 2**40, "handle": "pid:1@2"},
     ],
 )

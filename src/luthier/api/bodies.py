@@ -5,10 +5,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from luthier.api import job_fields
-from luthier.api.job_fields import Count, DpoBody, EarlyStopping, Integrations, Metadata, Rate, Whole
+from luthier.api.job_fields import (
+    Count,
+    DpoBody,
+    DpoHyperparametersBody,
+    EarlyStopping,
+    Integrations,
+    Metadata,
+    Rate,
+    Whole,
+)
 from luthier.api.words import OPENAI_PURPOSES
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.hyperparameters import Hyperparameters
+from luthier.core.states import Method
 from luthier.service.deployments import MAX_TAG_CHARACTERS, MAX_TAG_KEY_CHARACTERS, MAX_TAGS
 from luthier.service.files import MAX_EXPIRY_S
 
@@ -36,6 +46,19 @@ class MethodBody(_Body):
     reinforcement: dict[str, Any] | None = None
     prompt_loss_weight: float | None = None
 
+    def check(self) -> None:
+        """Raises Unsupported for a method that is not done here, InvalidRequest for fields of another one."""
+        if self.type == "reinforcement":
+            raise Unsupported(
+                "method_not_supported",
+                "method.type 'reinforcement' cannot be trained here yet; use 'supervised' or 'dpo'.",
+                "method.type",
+            )
+        other = "dpo" if self.type == "supervised" else "supervised"
+        if (self.dpo if other == "dpo" else self.supervised) is not None:
+            text = f"method.type is {self.type!r}, but method.{other} is given too. Leave one of them out."
+            raise InvalidRequest("method_mismatch", text, f"method.{other}")
+
 
 class JobBody(_Body):
     """POST /fine_tuning/jobs. `trainingType` and `prompt_loss_weight` are extras that Azure's callers send."""
@@ -54,26 +77,23 @@ class JobBody(_Body):
     prompt_loss_weight: float | None = None
 
     def asked(self) -> Hyperparameters:
-        """Hyperparameters of `method` where they are given, else those of the root. Raises Unsupported."""
-        if self.method is not None and self.method.type != "supervised":
-            raise Unsupported(
-                "method_not_supported",
-                f"method.type {self.method.type!r} cannot be trained here yet; use 'supervised' or leave method out.",
-                "method.type",
-            )
+        """Hyperparameters of `method` where they are given, else those of the root.
+
+        Raises Unsupported for what is not done here, InvalidRequest for fields of another method than the one named.
+        """
         method = self.method or MethodBody(type="supervised")
-        supervised = method.supervised or SupervisedBody()
-        root, chosen = (
-            self.hyperparameters or HyperparametersBody(),
-            supervised.hyperparameters or HyperparametersBody(),
-        )
+        method.check()
+        supervised, dpo = method.supervised or SupervisedBody(), method.dpo or DpoBody()
+        root = self.hyperparameters or HyperparametersBody()
+        told = supervised.hyperparameters or HyperparametersBody()
+        chosen = dpo.hyperparameters or DpoHyperparametersBody() if method.type == "dpo" else told
         job_fields.refuse_prompt_loss_weight(
             {
                 "prompt_loss_weight": self.prompt_loss_weight,
                 "hyperparameters.prompt_loss_weight": root.prompt_loss_weight,
                 "method.prompt_loss_weight": method.prompt_loss_weight,
                 "method.supervised.prompt_loss_weight": supervised.prompt_loss_weight,
-                "method.supervised.hyperparameters.prompt_loss_weight": chosen.prompt_loss_weight,
+                "method.supervised.hyperparameters.prompt_loss_weight": told.prompt_loss_weight,
             }
         )
         return Hyperparameters(
@@ -82,7 +102,16 @@ class JobBody(_Body):
             learning_rate_multiplier=root.learning_rate_multiplier
             if chosen.learning_rate_multiplier is None
             else chosen.learning_rate_multiplier,
+            beta=dpo.chosen_beta(),
         )
+
+    def learns_by(self) -> Method:
+        """The method, once `asked` has had nothing against it."""
+        return Method(self.method.type) if self.method else Method.SUPERVISED
+
+    def notes(self) -> tuple[str, ...]:
+        """What of the request changes nothing here, in words for its user."""
+        return self.method.dpo.notes() if self.method and self.method.dpo else ()
 
     def extras(self) -> dict[str, object]:
         """Fields that are kept to be shown again; of them the trainer is told of early_stopping alone."""

@@ -11,8 +11,9 @@ from typing import Any
 from luthier.api import words
 from luthier.api.error_shapes import azure_error, azure_v1_error, openai_error
 from luthier.core.errors import LuthierError
+from luthier.core.hyperparameters import DEFAULT_BETA
 from luthier.core.models import Attempt, Checkpoint, Event, File, Job, Upload
-from luthier.core.states import EventLevel, FilePurpose, FileStatus, JobStatus
+from luthier.core.states import EventLevel, FilePurpose, FileStatus, JobStatus, Method
 from luthier.service.models import Model
 
 Shape = dict[str, Any]
@@ -88,14 +89,9 @@ class Dialect:
         )
 
     def job(self, job: Job) -> Shape:
-        hyperparameters = {
-            "n_epochs": job.hyperparameters.n_epochs or self.auto,
-            "batch_size": job.hyperparameters.batch_size or self.auto,
-            # Azure shows 1 for a multiplier that was left to it (contract section 6), which is also what "auto" gives.
-            "learning_rate_multiplier": job.hyperparameters.learning_rate_multiplier
-            or (self.auto if self.auto == "auto" else 1.0),
-        }
-        method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
+        hyperparameters = self.hyperparameters(job)
+        own = hyperparameters | ({"beta": self.beta(job)} if job.method is Method.DPO else {})
+        method = {"type": str(job.method), str(job.method): {"hyperparameters": own}}
         error = job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param}
         shape: Shape = {
             "id": job.id,
@@ -111,6 +107,7 @@ class Dialect:
             "trained_tokens": job.trained_tokens,
             "error": error,
             "estimated_finish": unix(job.estimated_finish),
+            # OpenAI's example of a DPO job has null here, against its own schema, which wants an object in every job.
             "hyperparameters": hyperparameters,
             "method": method if job.method_sent or self.keeps_null else None,
             "seed": job.seed,
@@ -126,6 +123,20 @@ class Dialect:
         elif not job.result_file:
             shape["result_files"] = None
         return self.shaped(shape)
+
+    def hyperparameters(self, job: Job) -> Shape:
+        """The numbers, or the dialect's word for what the service is still to choose."""
+        return {
+            "n_epochs": job.hyperparameters.n_epochs or self.auto,
+            "batch_size": job.hyperparameters.batch_size or self.auto,
+            # Azure shows 1 for a multiplier that was left to it (contract section 6), which is also what "auto" gives.
+            "learning_rate_multiplier": job.hyperparameters.learning_rate_multiplier
+            or (self.auto if self.auto == "auto" else 1.0),
+        }
+
+    def beta(self, job: Job) -> float | int | str:
+        """The same of a job that learns preferences: no reply of Azure's shows one, so as it does the multiplier."""
+        return job.hyperparameters.beta or (self.auto if self.auto == "auto" else DEFAULT_BETA)
 
     def event(self, event: Event) -> Shape:
         shape = self.shaped(

@@ -120,8 +120,6 @@ Integrations = Annotated[list[IntegrationBody], Field(max_length=MAX_INTEGRATION
 
 
 class DpoHyperparametersBody(_Field):
-    """Read so that a call meant for DPO is told what it lacks, whichever of the two spellings it has."""
-
     beta: Rate = None
     l2_multiplier: Rate = None
     n_epochs: Count = None
@@ -130,9 +128,26 @@ class DpoHyperparametersBody(_Field):
 
 
 class DpoBody(_Field):
+    """`method.dpo`: SDKs put beta among the hyperparameters, Microsoft's REST sample beside them (contract, 6)."""
+
     hyperparameters: DpoHyperparametersBody | None = None
     beta: Rate = None
     l2_multiplier: Rate = None
+
+    def chosen_beta(self) -> float | None:
+        """Raises InvalidRequest where the two places name two values."""
+        inner = self.hyperparameters.beta if self.hyperparameters else None
+        if inner is not None and self.beta is not None and inner != self.beta:
+            text = f"method.dpo.beta is {self.beta} and method.dpo.hyperparameters.beta is {inner}. Send one of them."
+            raise InvalidRequest("two_values", text, "method.dpo.beta")
+        return self.beta if inner is None else inner
+
+    def notes(self) -> tuple[str, ...]:
+        """What of it changes nothing here, for the job's events."""
+        inner = self.hyperparameters.l2_multiplier if self.hyperparameters else None
+        if self.l2_multiplier is None and inner is None:
+            return ()
+        return ("method.dpo.l2_multiplier is not used: no vendor says what it multiplies. Weight decay is 0 here.",)
 
 
 def refuse_prompt_loss_weight(weights: dict[str, float | None]) -> None:

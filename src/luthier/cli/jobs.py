@@ -4,13 +4,14 @@ import csv
 import re
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from luthier.cli import client, files
 from luthier.cli.screen import EARLY_STOP, AsJson, fail, print_objects, screen, table
+from luthier.core.states import Method
 
 app = typer.Typer(help="Fine-tune: create jobs and see what they did.", no_args_is_help=True)
 POLL_S = 2.0
@@ -30,6 +31,8 @@ def create(
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows; left out: chosen for you.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows per step; left out: chosen for you.")] = None,
     lr_multiplier: Annotated[float | None, typer.Option(help="Factor on the model's own learning rate.")] = None,
+    method: Annotated[Method, typer.Option(help="What the rows are: chats, or preference pairs.")] = Method.SUPERVISED,
+    beta: Annotated[float | None, typer.Option(help="Of method dpo; left out: 0.1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and parameters: same model.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Ends the tuned model's name.")] = None,
     early_stop: Annotated[int | None, typer.Option(help=EARLY_STOP)] = None,
@@ -38,17 +41,31 @@ def create(
     """Start a fine-tuning job; prints its id."""
     with client.connected() as api:
         asked = {"n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": lr_multiplier}
-        optional = {"validation_file": _file_id(api, validation), "seed": seed, "suffix": suffix}
+        learning = _learning(method, beta, {name: value for name, value in asked.items() if value is not None})
+        optional = {"validation_file": _file_id(api, validation), "seed": seed, "suffix": suffix, **learning}
         job = api.fine_tuning.jobs.create(
             model=model,
             training_file=_file_id(api, data) or "",
-            hyperparameters={name: value for name, value in asked.items() if value is not None},  # type: ignore[arg-type]
-            **{name: value for name, value in optional.items() if value is not None},  # type: ignore[arg-type]
+            **{name: value for name, value in optional.items() if value is not None},
             extra_body=None if early_stop is None else {"early_stopping": {"patience": early_stop}},
         )
         screen.print(job.id, highlight=False)
         if watch:
             follow(api, job.id)
+
+
+def _learning(method: Method, beta: float | None, asked: dict[str, Any]) -> dict[str, Any]:
+    """The fields that say how the job learns: hyperparameters at the root as ever, or a method with its own."""
+    match method:
+        case Method.SUPERVISED:
+            if beta is not None:
+                fail("--beta is of --method dpo: it says what a difference in log-probability counts for.")
+            return {"hyperparameters": asked}
+        case Method.DPO:
+            own = asked if beta is None else {"beta": beta, **asked}
+            return {"method": {"type": "dpo", "dpo": {"hyperparameters": own}}}
+        case _:
+            assert_never(method)
 
 
 @app.command("watch")

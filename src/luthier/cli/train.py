@@ -8,6 +8,7 @@ import typer
 
 from luthier.cli.screen import EARLY_STOP, errors, fail, screen
 from luthier.core.errors import LuthierError
+from luthier.core.states import Method
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
     from luthier.run_directory import RunDirectory
@@ -22,6 +23,8 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows; left out: chosen for you.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows per step; left out: chosen for you.")] = None,
     lr_multiplier: Annotated[float | None, typer.Option(help="Factor on the model's own learning rate.")] = None,
+    method: Annotated[Method, typer.Option(help="What the rows are: chats, or preference pairs.")] = Method.SUPERVISED,
+    beta: Annotated[float | None, typer.Option(help="Of method dpo; left out: 0.1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and parameters: same model.")] = None,
     early_stop: Annotated[int | None, typer.Option(help=EARLY_STOP)] = None,
     json: Annotated[bool, typer.Option("--json", help="End with one JSON object; progress goes to stderr.")] = False,
@@ -34,8 +37,10 @@ def train(
     from luthier.service import local_runs
     from luthier.settings import Settings
 
-    asked = Hyperparameters(n_epochs=epochs, batch_size=batch_size, learning_rate_multiplier=lr_multiplier)
-    run = _prepared(local_runs.LocalRequest(model, data, validation, asked, seed, early_stop), out)
+    if beta is not None and method is not Method.DPO:
+        fail("--beta is of --method dpo: it says what a difference in log-probability counts for.")
+    asked = Hyperparameters(epochs, batch_size, lr_multiplier, beta)
+    run = _prepared(local_runs.LocalRequest(model, data, validation, asked, method, seed, early_stop), out)
     try:
         verdict = follow.train(app.patient_executor(), run, errors if json else screen)
     except KeyboardInterrupt:

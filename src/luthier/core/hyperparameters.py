@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.states import Method
 
 MAX_EPOCHS = 50
 MAX_BATCH_SIZE = 256
@@ -15,24 +16,31 @@ DEFAULT_PATIENCE = 2
 AUTO_STEPS = 40
 AUTO_MIN_EPOCHS = 3
 AUTO_MAX_EPOCHS = 10
+MAX_BETA = 2.0
+DEFAULT_BETA = 0.1
+"""What "auto" becomes: the value of OpenAI's own example of a DPO job."""
+DPO_RATE = 0.1
+"""The share of a base model's learning rate that preferences are learned at (docs/hyperparameters.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """As the job asks for them: None means "auto"."""
+    """As the job asks for them: None means "auto". `beta` is of method dpo alone."""
 
     n_epochs: int | None = None
     batch_size: int | None = None
     learning_rate_multiplier: float | None = None
+    beta: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedHyperparameters:
-    """Every value a number: what the trainer is given."""
+    """Every value a number: what the trainer is given. `beta` is None where the method has none."""
 
     n_epochs: int
     batch_size: int
     learning_rate_multiplier: float
+    beta: float | None = None
 
 
 def check(asked: Hyperparameters) -> None:
@@ -44,16 +52,25 @@ def check(asked: Hyperparameters) -> None:
     multiplier = asked.learning_rate_multiplier
     if multiplier is not None and not (math.isfinite(multiplier) and multiplier > 0):
         raise _out_of_range("learning_rate_multiplier", multiplier, "a number greater than 0")
+    if asked.beta is not None and not 0 < asked.beta <= MAX_BETA:
+        raise _out_of_range("beta", asked.beta, f"a number greater than 0, at most {MAX_BETA:g}")
 
 
-def resolve(asked: Hyperparameters, n_examples: int) -> ResolvedHyperparameters:
+def resolve(asked: Hyperparameters, n_examples: int, method: Method = Method.SUPERVISED) -> ResolvedHyperparameters:
     """Turns each "auto" into a number from the count of training examples (docs/hyperparameters.md)."""
     batch_size = asked.batch_size or auto_batch_size(n_examples)
     return ResolvedHyperparameters(
         n_epochs=asked.n_epochs or auto_epochs(n_examples, batch_size),
         batch_size=batch_size,
         learning_rate_multiplier=asked.learning_rate_multiplier or 1.0,
+        beta=(asked.beta or DEFAULT_BETA) if method is Method.DPO else None,
     )
+
+
+def peak_rate(base_rate: float, chosen: ResolvedHyperparameters) -> float:
+    """The highest learning rate of a run on a base model with this rate: preferences are learned more slowly."""
+    method_rate = base_rate if chosen.beta is None else base_rate * DPO_RATE
+    return method_rate * chosen.learning_rate_multiplier
 
 
 def auto_batch_size(n_examples: int) -> int:

@@ -15,6 +15,7 @@ from luthier.core.states import (
     FilePurpose,
     FileStatus,
     JobStatus,
+    Method,
     UploadStatus,
 )
 
@@ -133,6 +134,7 @@ class Job:
     training_file: str
     validation_file: str | None
     hyperparameters: Hyperparameters
+    method: Method
     method_sent: bool
     seed: int
     suffix: str | None

@@ -181,7 +181,7 @@ def _job_plan(
 
 
 def _why_not(job: SourceJob, lost: Mapping[str, str], state: State) -> str | None:
-    if job.method != records.SUPERVISED:
+    if job.method not in records.METHODS:
         return f"its method {job.method} cannot be trained here yet"
     if job.training_file is None:
         return "the source tells no training file of it"

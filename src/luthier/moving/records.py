@@ -12,7 +12,11 @@ Told = Mapping[str, Any]
 SUCCEEDED = "succeeded"
 ENDED = frozenset({SUCCEEDED, "failed", "cancelled"})
 SUPERVISED = "supervised"
-HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
+METHODS = {
+    SUPERVISED: ("n_epochs", "batch_size", "learning_rate_multiplier"),
+    "dpo": ("n_epochs", "batch_size", "learning_rate_multiplier", "beta"),
+}
+"""The methods that can be trained by here, with their hyperparameters."""
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
 
@@ -94,11 +98,11 @@ def job_of(told: Told) -> SourceJob:
 
 def _hyperparameters(root: object, method: Told | None) -> dict[str, float]:
     """The numbers of the method, else of the root: "auto", -1 and null are none (contract section 6)."""
-    chosen: object = None
-    if method is not None and isinstance(method.get(SUPERVISED), dict):
-        chosen = method[SUPERVISED].get("hyperparameters")
+    kind = (_text(method.get("type")) if method else None) or SUPERVISED
+    own = method.get(kind) if method else None
+    chosen = own.get("hyperparameters") if isinstance(own, dict) else None
     found: dict[str, float] = {}
-    for name in HYPERPARAMETERS:
+    for name in METHODS.get(kind, METHODS[SUPERVISED]):
         for told in (chosen, root):
             value = told.get(name) if isinstance(told, dict) else None
             if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:

@@ -10,7 +10,7 @@ from luthier.core import hyperparameters, ids
 from luthier.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Attempt, Checkpoint, Event, Job
-from luthier.core.states import TERMINAL_JOB_STATUSES, AttemptEnd, EventLevel, EventType, JobStatus
+from luthier.core.states import TERMINAL_JOB_STATUSES, AttemptEnd, EventLevel, EventType, JobStatus, Method
 from luthier.service import files, models, quotas
 from luthier.service.context import Context
 from luthier.store import attempts, checkpoints, events, jobs
@@ -33,11 +33,14 @@ class JobRequest:
     training_file: str
     validation_file: str | None
     hyperparameters: Hyperparameters
+    method: Method
     method_sent: bool
     seed: int | None
     suffix: str | None
     max_suffix: int
     extras: Mapping[str, object]
+    notes: tuple[str, ...] = ()
+    """What of the request changes nothing here, in words for the job's first events."""
 
 
 def create(context: Context, resource_id: str, request: JobRequest) -> Job:
@@ -67,6 +70,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
             training_file=request.training_file,
             validation_file=request.validation_file,
             hyperparameters=request.hyperparameters,
+            method=request.method,
             method_sent=request.method_sent,
             seed=request.seed if request.seed is not None else context.new_seed(),
             suffix=request.suffix or None,
@@ -75,7 +79,8 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
         )
         quotas.admit_job(tx, resource_id)
         jobs.insert_job(tx, job)
-        events.insert_events(tx, [_weights_event(context, job, model), *_integration_events(context, job)])
+        told = [_weights_event(context, job, model), *_integration_events(context, job)]
+        events.insert_events(tx, told + [message(context, job.id, text) for text in request.notes])
     logger.info("job created id=%s resource=%s base=%s", job.id, resource_id, job.base_model)
     return job
 

@@ -15,6 +15,7 @@ from luthier.catalog import BaseModelEntry, Catalog
 from luthier.core import hyperparameters, ids
 from luthier.core.errors import Conflict, ErrorDetail, InvalidRequest, NoSpace
 from luthier.core.hyperparameters import Hyperparameters
+from luthier.core.states import Method
 from luthier.data import validate
 from luthier.data.problem import Severity
 from luthier.rates import Rate
@@ -35,6 +36,7 @@ class LocalRequest:
     training_file: Path
     validation_file: Path | None
     hyperparameters: Hyperparameters
+    method: Method
     seed: int | None
     early_stop_patience: int | None = None
 
@@ -80,16 +82,17 @@ def prepare(
     _check_numbers(request)
     _check_early_stopping(request)
     base = _base(catalog, models_folder, request.model)
-    n_examples = _check_data(request.training_file, "--data", validate.MIN_TRAINING_EXAMPLES, base)
+    n_examples = _check_data(request.training_file, "--data", validate.MIN_TRAINING_EXAMPLES, base, request.method)
     if request.validation_file is not None:
-        _check_data(request.validation_file, "--validation", validate.MIN_VALIDATION_EXAMPLES, base)
+        least = validate.MIN_VALIDATION_EXAMPLES
+        _check_data(request.validation_file, "--validation", least, base, request.method)
     run = RunDirectory(out.absolute())
     kept = _kept_spec(run)
     asked_seed = request.seed if kept is None or request.seed is not None else kept.seed
     spec = specs.make(
         base,
         models_folder / base.name,
-        hyperparameters.resolve(request.hyperparameters, n_examples),
+        hyperparameters.resolve(request.hyperparameters, n_examples, request.method),
         job_id="",
         seed=new_seed() if asked_seed is None else asked_seed,
         has_validation=request.validation_file is not None,
@@ -181,11 +184,11 @@ def _base(catalog: Catalog, models_folder: Path, name: str) -> BaseModelEntry:
     return entry
 
 
-def _check_data(path: Path, option: str, min_examples: int, base: BaseModelEntry) -> int:
+def _check_data(path: Path, option: str, min_examples: int, base: BaseModelEntry, method: Method) -> int:
     """How many examples a file holds. Raises InvalidRequest with every problem of it as a detail."""
     if not path.is_file():
         raise InvalidRequest("file_not_found", f"{option}: there is no file {path}.")
-    report = validate.check_file(_chunks(path), base.abilities, min_examples)
+    report = validate.check_file(_chunks(path), base.abilities, min_examples, method)
     if not report.valid:
         listed = [problem for problem in report.problems if problem.severity is Severity.ERROR]
         first = f", the first {len(listed)} of them" if report.n_errors > len(listed) else ""

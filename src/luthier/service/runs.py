@@ -38,7 +38,7 @@ def validate_files(context: Context, job: Job) -> None:
             continue
         with context.database.reading() as tx:
             file = file_rows.get(tx, job.resource_id, file_id, context.now())
-        rules = Rules(base=base, base_folder=folder, counts_all=file is not None and file.bytes <= COUNTED_BYTES)
+        rules = Rules(job.method, base, folder, counts_all=file is not None and file.bytes <= COUNTED_BYTES)
         try:
             content = context.blobs.open(files.blob_key(file_id))
             checked = (
@@ -57,7 +57,7 @@ def validate_files(context: Context, job: Job) -> None:
         training = training or checked
     assert training is not None
     n_examples = training.report.n_examples
-    resolved = hyperparameters.resolve(job.hyperparameters, n_examples)
+    resolved = hyperparameters.resolve(job.hyperparameters, n_examples, job.method)
     run = estimates.estimate(training, rules, job.hyperparameters, context.data_folder, context.price)
     if run is not None:
         told.append(message(context, job.id, estimates.in_words(run)))
@@ -191,7 +191,7 @@ def _spec(context: Context, job: Job, threads: int | None, save_interval_s: floa
     return specs.make(
         base,
         context.base_folder(job.base_model),
-        ResolvedHyperparameters(asked.n_epochs, asked.batch_size, asked.learning_rate_multiplier),
+        ResolvedHyperparameters(asked.n_epochs, asked.batch_size, asked.learning_rate_multiplier, asked.beta),
         job_id=job.id,
         seed=job.seed,
         has_validation=job.validation_file is not None,

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from luthier.catalog import BaseModelEntry, HubSource, Tuning
+from luthier.core import hyperparameters
 from luthier.core.hyperparameters import ResolvedHyperparameters
+from luthier.core.states import Method
 from luthier.run_directory import TrainSpec
 
 FULL_SHARE_OF_RATE = 0.1
@@ -34,8 +36,10 @@ def make(
         seed=seed,
         n_epochs=chosen.n_epochs,
         batch_size=chosen.batch_size,
-        learning_rate=base.learning_rate * chosen.learning_rate_multiplier * (FULL_SHARE_OF_RATE if full else 1.0),
+        learning_rate=hyperparameters.peak_rate(base.learning_rate, chosen) * (FULL_SHARE_OF_RATE if full else 1.0),
         lora=None if full else base.lora,
+        method=Method.SUPERVISED if chosen.beta is None else Method.DPO,
+        beta=chosen.beta,
         has_validation=has_validation,
         threads=threads,
         parent_model=parent_model,

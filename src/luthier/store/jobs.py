@@ -9,7 +9,7 @@ from sqlalchemy import Connection, TableValuedAlias, bindparam, func, insert, se
 
 from luthier.core.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from luthier.core.models import Job, JobError
-from luthier.core.states import TERMINAL_JOB_STATUSES, JobStatus
+from luthier.core.states import TERMINAL_JOB_STATUSES, JobStatus, Method
 from luthier.store import rows, schema
 
 _jobs = schema.jobs
@@ -25,7 +25,7 @@ _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
 def _job(*values: Any) -> Job:
     """The columns stand in the order of Job's fields, those of its hyperparameters in their place."""
     id, resource_id, status, *rest = values
-    row = [id, resource_id, _STATUSES[status], *rest[:5], Hyperparameters(*rest[5:8]), *rest[8:]]
+    row = [id, resource_id, _STATUSES[status], *rest[:5], Hyperparameters(*rest[5:9]), Method(rest[9]), *rest[10:]]
     row[_ERROR] = rows.error_from_json(row[_ERROR])
     return Job(*row)
 

@@ -155,6 +155,8 @@ jobs = Table(
     Column("n_epochs", Integer),
     Column("batch_size", Integer),
     Column("learning_rate_multiplier", Float),
+    Column("beta", Float),
+    Column("method", String(16), nullable=False, server_default="supervised"),
     Column("method_sent", Boolean(create_constraint=False), nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("suffix", String(64)),

@@ -31,11 +31,13 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
                 training_file=body.training_file,
                 validation_file=body.validation_file or None,
                 hyperparameters=body.asked(),
+                method=body.learns_by(),
                 method_sent=body.method is not None,
                 seed=body.seed,
                 suffix=body.suffix,
                 max_suffix=dialect.max_suffix,
                 extras=body.extras(),
+                notes=body.notes(),
             ),
         )
         services.wake()

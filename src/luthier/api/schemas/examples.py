@@ -8,7 +8,7 @@ from luthier.api.dialects import Dialect
 from luthier.core.errors import InvalidRequest
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Attempt, Checkpoint, Event, File, Job
-from luthier.core.states import AttemptEnd, EventLevel, EventType, FilePurpose, FileStatus, JobStatus
+from luthier.core.states import AttemptEnd, EventLevel, EventType, FilePurpose, FileStatus, JobStatus, Method
 
 _START = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 _END = _START + timedelta(minutes=4)
@@ -37,6 +37,7 @@ JOB = Job(
     training_file=_FILE.id,
     validation_file=None,
     hyperparameters=Hyperparameters(n_epochs=2, batch_size=1, learning_rate_multiplier=1.0),
+    method=Method.SUPERVISED,
     method_sent=False,
     seed=105,
     suffix=None,

@@ -2,7 +2,7 @@
 
 from luthier.api.dialects import Dialect
 from luthier.api.schemas import json_schema as js
-from luthier.core.states import AttemptEnd, EventType
+from luthier.core.states import AttemptEnd, EventType, Method
 
 _METRICS = js.mapped(js.NUMBER) | {"description": "Figures by name: train_loss, full_valid_loss and the like."}
 
@@ -10,6 +10,11 @@ _METRICS = js.mapped(js.NUMBER) | {"description": "Figures by name: train_loss, 
 def job(dialect: Dialect) -> js.Schema:
     hyperparameters = _hyperparameters(dialect)
     supervised = js.thing({"hyperparameters": hyperparameters})
+    dpo = js.thing({"hyperparameters": _hyperparameters(dialect, Method.DPO)})
+    methods = (
+        js.thing({"type": js.const("supervised"), "supervised": supervised}),
+        js.thing({"type": js.const("dpo"), "dpo": dpo}),
+    )
     fields: dict[str, js.Schema | js.Maybe | js.Optional] = {
         "id": js.TEXT,
         "object": js.const("fine_tuning.job"),
@@ -25,7 +30,7 @@ def job(dialect: Dialect) -> js.Schema:
         "error": js.Maybe(js.thing({"code": js.TEXT, "message": js.TEXT, "param": js.or_null(js.TEXT)})),
         "estimated_finish": js.Maybe(js.UNIX),
         "hyperparameters": hyperparameters,
-        "method": js.Maybe(js.thing({"type": js.const("supervised"), "supervised": supervised})),
+        "method": js.Maybe(js.either(*methods)),
         "seed": js.WHOLE,
         "suffix": js.Maybe(js.TEXT),
         "trainingType": js.Optional(js.TEXT),
@@ -43,7 +48,7 @@ def job(dialect: Dialect) -> js.Schema:
     return js.thing(fields, dialect.keeps_null, "A request for a fine-tuned model, and what became of it.")
 
 
-def _hyperparameters(dialect: Dialect) -> js.Schema:
+def _hyperparameters(dialect: Dialect, method: Method = Method.SUPERVISED) -> js.Schema:
     """A number, or the dialect's word for what the service is still to choose (-1 is a number already)."""
     auto = [] if isinstance(dialect.auto, int) else [js.const(dialect.auto)]
     return js.thing(
@@ -52,6 +57,7 @@ def _hyperparameters(dialect: Dialect) -> js.Schema:
             "batch_size": js.either(js.WHOLE, *auto),
             "learning_rate_multiplier": js.either(js.NUMBER, *auto),
         }
+        | ({"beta": js.either(js.NUMBER, *auto)} if method is Method.DPO else {})
     )
 
 
