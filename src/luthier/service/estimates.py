@@ -53,7 +53,7 @@ def estimate(
     if tokens is None or rules.base is None or rules.base_folder is None or not checked.report.valid:
         return None
     n_examples = checked.report.n_examples
-    chosen = hyperparameters.resolve(asked, n_examples)
+    chosen = hyperparameters.resolve(asked, n_examples, rules.method)
     trained = tokens.tokens.total * chosen.n_epochs
     known = rates.read(data_folder).get(rules.base.name)
     shape = _shape(rules.base_folder)
