@@ -50,17 +50,12 @@ def best(epochs: Sequence[Epoch]) -> Epoch:
 
 
 def kept(epochs: Sequence[Epoch], keep: int) -> list[Epoch]:
-    """Those whose checkpoints stay: the newest, at most `keep`, the best so far always among them if `keep` allows two.
+    """Those whose checkpoints stay: the `keep` newest, as the guide has it, and the best beside them if it is older.
 
-    A function of what was told alone, so a resumed run drops what an undisturbed one does.
+    A function of what was told alone, so a resumed run drops what an undisturbed one does. An epoch that was dropped is
+    never the best again.
     """
-    found: list[Epoch] = []
-    for epoch in epochs:
-        found.append(epoch)
-        if len(found) > keep:
-            champion = best(found)
-            found.remove(next(one for one in found if one is not champion or keep == 1))
-    return found
+    return [epoch for epoch in epochs if epoch in epochs[-keep:] or epoch is best(epochs)]
 
 
 def dropped(epochs: Sequence[Epoch], keep: int) -> list[Epoch]:
