@@ -33,6 +33,8 @@ def main() -> None:
     base = catalog.load().find(MODEL)
     assert base is not None
     folder = options.models / MODEL
+    bare = tokenizers.Tokenizer.from_file(str(folder / "hf" / "tokenizer.json"))
+    checks.load_tokenizer(folder)  # what a service or a command does once
     rules = checks.Rules(base=base, base_folder=folder)
     print("| rows | characters a row | tokens | check, tokens/s | encode_batch | share | encode_batch_fast | share |")
     print("|---|---|---|---|---|---|---|---|")
@@ -41,8 +43,8 @@ def main() -> None:
         texts = _texts(folder, content)
         counts: dict[str, Callable[[], int]] = {
             "check": lambda content=content: _check(content, rules),  # type: ignore[misc]
-            "plain": lambda texts=texts: _bare(folder, texts, fast=False),  # type: ignore[misc]
-            "fast": lambda texts=texts: _bare(folder, texts, fast=True),  # type: ignore[misc]
+            "plain": lambda texts=texts: _bare(bare.encode_batch, texts),  # type: ignore[misc]
+            "fast": lambda texts=texts: _bare(bare.encode_batch_fast, texts),  # type: ignore[misc]
         }
         rates: dict[str, list[float]] = {way: [] for way in counts}
         tokens: dict[str, int] = {}
@@ -68,9 +70,7 @@ def _check(content: bytes, rules: checks.Rules) -> int:
     return checked.tokens.tokens.total
 
 
-def _bare(folder: Path, texts: list[str], fast: bool) -> int:
-    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "hf" / "tokenizer.json"))
-    encode = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch
+def _bare(encode: Callable[..., list[tokenizers.Encoding]], texts: list[str]) -> int:
     batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
     return sum(len(found) for batch in batches for found in encode(batch, add_special_tokens=False))
 

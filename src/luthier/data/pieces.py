@@ -78,14 +78,21 @@ class Pieces:
             return [quick]
         if len(learned) == 1:
             exact = self._exact_answer(example, learned[0])
-            agree = [quick] == exact
-        else:
-            rendered = self._renderer.render(example)
-            exact = [_counted(sequence) for sequence in rendered]
-            agree = quick is None or self._ids(quick) == [list(sequence.token_ids) for sequence in rendered]
-        if quick is not None and not agree:
+            if quick is not None and [quick] != exact:
+                order.opening = None
+            return exact
+        if quick is not None and order.opening is not None and self._holds(example, learned, order.opening):
+            return [quick]
+        if quick is not None:
             order.opening = None
-        return exact
+        return self._exact(example)
+
+    def _holds(self, example: Example, learned: list[int], opening: str) -> bool:
+        """Whether the renderer gives the same tokens, up to the second answer: the others follow in the same way."""
+        short = Example(example.messages[: learned[1] + 1], example.tools)
+        quick = self._quick(short, learned[:2], opening)
+        rendered = self._renderer.render(short)
+        return quick is not None and self._ids(quick) == [list(sequence.token_ids) for sequence in rendered]
 
     def _order(self, example: Example, learned: list[int]) -> _Order:
         name = " ".join([message.role + "+" * bool(message.weight) for message in example.messages])

@@ -58,7 +58,7 @@ def main_script(text: str) -> str | None:
     """The script of most of a text's first letters, None for a text with hardly any: `LATIN`, `CYRILLIC`, `CJK`, ..."""
     if text.isascii():  # a flag of the string, so that nearly all rows cost nothing
         first = text[:_READ_CHARACTERS]
-        return "LATIN" if first.lower() != first.upper() else None
+        return "LATIN" if first[:1].isalpha() or first.lower() != first.upper() else None
     counts: dict[str, int] = {}
     for character in text[:_READ_CHARACTERS]:
         script = _script(character)
