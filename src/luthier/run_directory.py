@@ -46,13 +46,20 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Quantization = Literal["8bit", "4bit"]
+
+
 class LoraRecipe(_Value):
-    """Shape of the adapter. `targets` are names of linear modules, as PEFT takes them."""
+    """Shape of the adapter. `targets` are names of linear modules, as PEFT takes them.
+
+    With `quantization` the base's linear weights are held in so few bits; it is prepared for that when it is pulled.
+    """
 
     rank: int = Field(ge=1)
     alpha: float = Field(gt=0)
     dropout: float = Field(ge=0, lt=1, default=0.0)
     targets: tuple[str, ...]
+    quantization: Quantization | None = None
 
 
 class TrainSpec(_Value):

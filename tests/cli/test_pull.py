@@ -6,6 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 import tiny
 from luthier import catalog
@@ -15,6 +17,7 @@ from luthier.core.ports import ServedModel
 from luthier.engines import export
 from luthier.engines.llamacpp import LlamaCppEngine
 from luthier.engines.parity import check_parity
+from luthier.trainer import quantized
 
 
 def entry(source: FolderSource | WheelSource) -> BaseModelEntry:
@@ -81,7 +84,7 @@ def test_gguf_without_a_chat_template_is_refused_with_advice_and_ready_once_one_
     assert 'chat_template = "chatml"' in capfd.readouterr().err
 
     own = tmp_path / "catalog.toml"
-    lora = 'lora = { rank = 2, alpha = 4, targets = ["q_proj"] }'
+    lora = 'lora = { rank = 2, alpha = 4, targets = ["q_proj"], quantization = "8bit" }'
     for named in ("chatml", "templates/own.jinja"):
         (tmp_path / "templates").mkdir(exist_ok=True)
         (tmp_path / "templates" / "own.jinja").write_text(tiny.TEMPLATE)
@@ -101,6 +104,9 @@ source = {{ kind = "folder", path = "{source}" }}
         )
         folder = pull(catalog.load(own).entries["tiny"], tmp_path / named.replace("/", "-"))
         assert "<|im_start|>" in (folder / "hf" / "chat_template.jinja").read_text()
+        weights = safetensors.torch.load_file(folder / "hf" / "model.safetensors")
+        up = weights["model.layers.0.mlp.up_proj.weight"]
+        assert torch.equal(quantized.rounded(up, "8bit"), up), "the entry's quantization is in what was brought"
         with closing(LlamaCppEngine(tmp_path / "engines", context_tokens=512, slots=1, threads=1)) as engine:
             report = check_parity(engine.ensure(ServedModel("tiny", "tiny", folder, None)), folder)
         assert report.agrees, report.reason

@@ -45,7 +45,7 @@ def engine(tmp_path: Path) -> Iterator[LlamaCppEngine]:
 
 
 @pytest.mark.parametrize(
-    ("name", "tuning"), [*((name, "lora") for name in FAMILIES), ("qwen2", "full"), ("gemma", "full")]
+    ("name", "tuning"), [*((name, "lora") for name in FAMILIES), ("qwen2", "full"), ("gemma", "full"), ("phi", "4bit")]
 )
 def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
     name: str, tuning: str, context: Context, engine: LlamaCppEngine, switch: tuple[Any, str], tmp_path: Path
@@ -53,7 +53,7 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
     source = make_source(tmp_path / "source", name)
     entry = entry_of(name, tuning, source)
     base = context.base_folder(name)
-    prepare.prepare(source, base, name)
+    prepare.prepare(source, base, name, None, entry.lora.quantization if entry.lora else None)
     export.export_base(base)
     (base / "prepared.json").touch()
     there = replace(context, catalog=catalog.Catalog({name: entry}, {}))
@@ -101,8 +101,13 @@ def entry_of(name: str, tuning: str, source: Path) -> catalog.BaseModelEntry:
             "released": 0,
             "context_tokens": 512,
             "learning_rate": 1e-3,
-            "tuning": tuning,
-            "lora": {"rank": 4, "alpha": 8, "targets": FAMILIES[name].targets},
+            "tuning": "full" if tuning == "full" else "lora",
+            "lora": {
+                "rank": 4,
+                "alpha": 8,
+                "targets": FAMILIES[name].targets,
+                "quantization": "4bit" if tuning == "4bit" else None,
+            },
             "source": {"kind": "folder", "path": source},
         }
     )

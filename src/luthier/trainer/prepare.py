@@ -1,6 +1,7 @@
 """`python -m luthier.trainer.prepare SOURCE FOLDER --name NAME`: weights from elsewhere -> a base model folder.
 
-`--chat-template FILE` is a template in place of the model's own.
+`--chat-template FILE` is a template in place of the model's own; `--quantization` rounds the weights for training on
+few bits (trainer/quantized.py).
 
 SOURCE is a GGUF file or a folder in Hugging Face layout with safetensors. FOLDER gets hf/ (bf16, what is trained is
 what is served) and probes.json. Nothing that could run code is read: no pickle, no code from the model's folder.
@@ -16,6 +17,7 @@ from typing import Any
 
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.durable import write_durably
+from luthier.run_directory import Quantization
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _DIGITS_THEN_BYTES = ("smollm",)
@@ -31,22 +33,29 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--name", required=True, help="the base model's public name")
     parser.add_argument("--chat-template", type=Path, help="a .jinja file in place of the model's own template")
+    parser.add_argument("--quantization", choices=["8bit", "4bit"], help="round linear weights to so few bits")
     given = parser.parse_args(arguments)
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TQDM_DISABLE": "1"})
     try:
-        prepare(given.source.resolve(), given.folder.resolve(), given.name, given.chat_template)
+        prepare(given.source.resolve(), given.folder.resolve(), given.name, given.chat_template, given.quantization)
     except LuthierError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1
     return 0
 
 
-def prepare(source: Path, folder: Path, name: str, chat_template: Path | None = None) -> None:
+def prepare(
+    source: Path,
+    folder: Path,
+    name: str,
+    chat_template: Path | None = None,
+    quantization: Quantization | None = None,
+) -> None:
     """Writes `folder`/hf and `folder`/probes.json from `source`; the same source gives the same bytes."""
     # Imported here so that main can set the environment that these libraries read on import.
     from luthier.data.render import Renderer
     from luthier.trainer import chat_template as chat_templates
-    from luthier.trainer import device, model, probes
+    from luthier.trainer import device, model, probes, quantized
     from luthier.trainer.tokenizer import FolderTokenizer
 
     model.settle(None, 0)
@@ -61,6 +70,9 @@ def prepare(source: Path, folder: Path, name: str, chat_template: Path | None = 
         raise InvalidRequest("unknown_source", f"{source} is neither a .gguf file nor a folder with safetensors.")
     named = None if chat_template is None else chat_template.read_text("utf-8")
     chat_templates.settle(causal, tokenizer, named)
+    if quantization is not None:
+        causal.requires_grad_(False)
+        quantized.round_base(causal, quantization)
     causal.config.name_or_path = name
     causal.save_pretrained(fresh, max_shard_size="1TB")
     tokenizer.save_pretrained(fresh)
