@@ -176,3 +176,12 @@ def test_train_by_preferences_learns_them_and_beta_alone_is_refused(alone: Comma
     assert (spec.method, spec.beta) == ("dpo", 0.2)
     other = alone(*command, "--method", "dpo", "--beta", "0.3", "--seed", "4")
     assert "beta is 0.2 there and 0.3 here" in other.stderr
+
+
+def test_row_too_long_for_the_model_is_told_before_anything_is_written(alone: Command, tmp_path: Path) -> None:
+    long = {"messages": [{"role": "user", "content": "1 " * 600}, {"role": "assistant", "content": "Yes."}]}
+    (tmp_path / "rows.jsonl").write_bytes(rows.good() + json.dumps(long).encode())
+    done = alone(*TRAIN, "--out", "out")
+    assert done.exit_code == 1
+    assert "Line 11, messages: the example has" in done.stderr
+    assert not (tmp_path / "out").exists()

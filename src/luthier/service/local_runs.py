@@ -16,11 +16,12 @@ from luthier.core import hyperparameters, ids
 from luthier.core.errors import Conflict, ErrorDetail, InvalidRequest, NoSpace
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.states import Method
-from luthier.data import validate
 from luthier.data.problem import Severity
+from luthier.data.validate import Report
 from luthier.rates import Rate
 from luthier.run_directory import CheckpointSaved, Metrics, RunDirectory, Succeeded, TrainSpec
-from luthier.service import specs
+from luthier.service import checks, specs
+from luthier.service.checks import Rules
 from luthier.service.context import is_prepared
 from luthier.service.jobs import MAX_SEED
 
@@ -82,17 +83,20 @@ def prepare(
     _check_numbers(request)
     _check_early_stopping(request)
     base = _base(catalog, models_folder, request.model)
-    n_examples = _check_data(request.training_file, "--data", validate.MIN_TRAINING_EXAMPLES, base, request.method)
+    # Rows that may be too long are tokenized now: a trainer takes seconds to come to them.
+    rules = Rules(request.method, base, models_folder / base.name, counts_all=False)
+    training = checks.check_training(_opened(request.training_file, "--data"), rules)
+    _refuse_errors(training.report, request.training_file, "--data")
     if request.validation_file is not None:
-        least = validate.MIN_VALIDATION_EXAMPLES
-        _check_data(request.validation_file, "--validation", least, base, request.method)
+        held_out = checks.check_validation(_opened(request.validation_file, "--validation"), rules, training)
+        _refuse_errors(held_out.report, request.validation_file, "--validation")
     run = RunDirectory(out.absolute())
     kept = _kept_spec(run)
     asked_seed = request.seed if kept is None or request.seed is not None else kept.seed
     spec = specs.make(
         base,
         models_folder / base.name,
-        hyperparameters.resolve(request.hyperparameters, n_examples, request.method),
+        hyperparameters.resolve(request.hyperparameters, training.report.n_examples, request.method),
         job_id="",
         seed=new_seed() if asked_seed is None else asked_seed,
         has_validation=request.validation_file is not None,
@@ -184,20 +188,23 @@ def _base(catalog: Catalog, models_folder: Path, name: str) -> BaseModelEntry:
     return entry
 
 
-def _check_data(path: Path, option: str, min_examples: int, base: BaseModelEntry, method: Method) -> int:
-    """How many examples a file holds. Raises InvalidRequest with every problem of it as a detail."""
+def _opened(path: Path, option: str) -> Iterator[bytes]:
     if not path.is_file():
         raise InvalidRequest("file_not_found", f"{option}: there is no file {path}.")
-    report = validate.check_file(_chunks(path), base.abilities, min_examples, method)
-    if not report.valid:
-        listed = [problem for problem in report.problems if problem.severity is Severity.ERROR]
-        first = f", the first {len(listed)} of them" if report.n_errors > len(listed) else ""
-        raise InvalidRequest(
-            "invalid_file",
-            f"{option} {path} cannot be used: {report.n_errors} problem(s){first}:",
-            details=[ErrorDetail(problem.code, problem.sentence(), problem.path) for problem in listed],
-        )
-    return report.n_examples
+    return _chunks(path)
+
+
+def _refuse_errors(report: Report, path: Path, option: str) -> None:
+    """Raises InvalidRequest with every problem of the file as a detail."""
+    if report.valid:
+        return
+    listed = [problem for problem in report.problems if problem.severity is Severity.ERROR]
+    first = f", the first {len(listed)} of them" if report.n_errors > len(listed) else ""
+    raise InvalidRequest(
+        "invalid_file",
+        f"{option} {path} cannot be used: {report.n_errors} problem(s){first}:",
+        details=[ErrorDetail(problem.code, problem.sentence(), problem.path) for problem in listed],
+    )
 
 
 def _kept_spec(run: RunDirectory) -> TrainSpec | None:
