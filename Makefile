@@ -6,11 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLD_SDK := .cache/openai-0.28.1
 TRL := .cache/trl-1.16.0/site-packages
+ATHERIS := .cache/atheris-3.0.0/site-packages
 BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-check bench-kills clean
+.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-kills bench-check fuzz-reader clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,13 +60,22 @@ bench: setup ## what the control plane costs beside bare routes (BENCH='--reques
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)
 
-bench-check: model ## a check with token counts beside the bare tokenizer on the same texts
+bench-check: model ## the data doctor beside bare orjson on 512 MB of chat rows, then with token counts beside the bare tokenizer
+	@$(BIN)/python -m bench.check
 	@$(BIN)/python -m bench.check_tokens $(BENCH)
 
 # What TRL needs beyond constraints.txt, and never another torch. dill wants the folder to be called site-packages.
 $(TRL)/trl: | setup
 	@echo "== bringing TRL 1.16.0 for the benchmark"
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --no-deps --target $(TRL) 'trl==1.16.0' 'datasets==5.2.0' 'dill==0.4.1' 'multiprocess==0.70.19' 'pandas==3.1.1' 'pyarrow==26.0.1' 'xxhash==4.1.0'
+
+FUZZ_SECONDS ?= 300
+fuzz-reader: setup $(ATHERIS)/atheris ## coverage-guided fuzzing of the data reader (FUZZ_SECONDS=300 for each of four targets)
+	@for target in text rows pairs image; do PYTHONPATH=$(ATHERIS) $(BIN)/python -m bench.fuzz_reader $$target --seconds $(FUZZ_SECONDS) || exit 1; done
+
+$(ATHERIS)/atheris: | setup
+	@echo "== bringing atheris 3.0.0 for the fuzzer"
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target $(ATHERIS) 'atheris==3.0.0'
 
 KILLS ?= 100
 SEED ?= 1

@@ -56,9 +56,14 @@ class Splitter:
         self._blanks = 0
 
     @property
-    def is_between_lines(self) -> bool:
-        """Whether no line has begun, and no blank one stands before the next."""
-        return not self._pending and self._whole and not self._blanks
+    def is_inside_a_line(self) -> bool:
+        """Whether a line has begun."""
+        return bool(self._pending) or not self._whole
+
+    @property
+    def n_blanks(self) -> int:
+        """How many blank lines stand before the next line."""
+        return self._blanks
 
     def pass_over(self, n_lines: int) -> int:
         """Counts lines that another has read, between two lines; returns the number of the first of them."""

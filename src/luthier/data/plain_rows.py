@@ -1,8 +1,8 @@
 """The rows of a file that are plainly right, found at the speed of a decoder in C; others are left to careful reading.
 
-Whole lines go to msgspec a block at a time, held to the plainest form that a good row has. What it lets pass is ruled
-out by counting: a key that stands twice by the quotes of the block, two rows on a line and blank ones by its line ends.
-A row that is accepted has no problem at all, and careful reading would give the same Example: tests hold both to it.
+msgspec decodes each line, held to the plainest form that a good row has. It lets a key pass that stands twice; that is
+ruled out by counting the quotes of the line. A row that is accepted has no problem at all, and careful reading would
+give the same Example: tests hold both to it.
 """
 
 import functools
@@ -19,7 +19,8 @@ from luthier.data.finder import Finder
 from luthier.data.messages import Example, Message, Role
 from luthier.data.toolcalls import ToolCall
 
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 16
+"""So many bytes of lines are taken at once, which bounds the memory."""
 _KEPT_TOOLS = 256
 _MAX_KEPT_BYTES = 1 << 16
 """Files repeat the same few tools: so many different arrays of them are kept as read, none larger than this."""
@@ -68,34 +69,33 @@ class _Row(Struct, forbid_unknown_fields=True, gc=False):
     parallel_tool_calls: bool | UnsetType = UNSET
 
 
-_ROWS = msgspec.json.Decoder(_Row)
+_ROW = msgspec.json.Decoder(_Row)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tools:
-    """An array of tools without a fault. `n_strings` are the keys and strings of its JSON."""
+    """An array of tools without a fault. `n_quotes` are those of its JSON."""
 
     tools: tuple[Mapping[str, object], ...]
     schemas: Mapping[str, tool_schemas.Schema | None]
-    n_strings: int
+    n_quotes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plain:
     """Rows without a problem that follow one another, each on a line of its own from line `first` on."""
 
     first: int
-    content: bytes
-    rows: Sequence[_Row]
+    lines: list[bytes]
+    rows: list[_Row]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def examples(self) -> Iterator[tuple[int, bytes, Example]]:
         """Line number, line and example of each row."""
-        lines = self.content.split(b"\n")
         for index, row in enumerate(self.rows):
-            yield self.first + index, lines[index].removesuffix(b"\r"), _example(row)
+            yield self.first + index, self.lines[index].removesuffix(b"\r"), _example(row)
 
 
 def sift(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[Plain | jsonl.Line]:
@@ -107,7 +107,7 @@ def sift(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[Pl
 
 
 class _Sieve:
-    """Takes chunks as they come; the splitter holds the line that is not yet whole."""
+    """Takes chunks as they come; the splitter counts lines, and holds the one that is not yet whole."""
 
     def __init__(self, takes_tools: bool) -> None:
         self.splitter = jsonl.Splitter()
@@ -117,98 +117,133 @@ class _Sieve:
         start = 0
         while start < len(chunk):
             end = chunk.rfind(b"\n", start, start + _BLOCK_BYTES) + 1
-            if end and self.splitter.is_between_lines:
-                block = chunk[start:end]
-                rows = self._rows(block)
-                if rows is not None:
-                    yield Plain(self.splitter.pass_over(len(rows)), block, rows)
-                else:
-                    yield from self.one_by_one(self.splitter.add(block))
+            if end and not self.splitter.is_inside_a_line:
+                yield from self._block(chunk[start : end - 1].split(b"\n"))
             else:
-                # A line that began in an earlier chunk or is longer than a block, or one behind a blank line.
+                # A line that began in an earlier chunk, or is longer than a block.
                 end = chunk.find(b"\n", start) + 1 or len(chunk)
                 yield from self.one_by_one(self.splitter.add(chunk[start:end]))
             start = end
 
     def one_by_one(self, lines: Iterable[jsonl.Line]) -> Iterator[Plain | jsonl.Line]:
         for line in lines:
-            rows = None if line.blanks_before or not line.whole else self._rows(line.content + b"\n")
-            yield line if rows is None else Plain(line.number, line.content, rows)
+            row = self._plain(line.content) if line.whole and not line.blanks_before else None
+            yield line if row is None else Plain(line.number, [line.content], [row])
 
-    def _rows(self, block: bytes) -> list[_Row] | None:
-        """The rows of whole lines, or None if not all of them are plain."""
-        if b"\r" in block:
-            block = block.replace(b"\r\n", b"\n")
+    def _block(self, lines: list[bytes]) -> Iterator[Plain | jsonl.Line]:
+        """The same for lines that are whole."""
+        began = 0
+        rows: list[_Row] = []
+        for index, line in enumerate(lines):
+            row = self._plain(line) if rows or not self.splitter.n_blanks else None
+            if row is not None:
+                rows.append(row)
+                continue
+            if rows:
+                yield Plain(self.splitter.pass_over(len(rows)), lines[began:index], rows)
+                rows = []
+            yield from self.splitter.add(line + b"\n")
+            began = index + 1
+        if rows:
+            yield Plain(self.splitter.pass_over(len(rows)), lines[began:], rows)
+
+    def _plain(self, line: bytes) -> _Row | None:
+        """The row of a line; None if it is to be read with care."""
         try:
-            rows = _ROWS.decode_lines(block)
+            row = _ROW.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        n_ends = block.count(b"\n")
-        # Each line end but the last stands between two objects, and there are as many objects as line ends: one a line.
-        if n_ends != len(rows) or block.count(b"}\n{") != n_ends - 1 or b"\r" in block:
-            return None
-        n_strings = 0
-        for row in rows:
-            n_of_row = self._strings(row)
-            if not n_of_row:
-                return None
-            n_strings += n_of_row
-        return rows if _quotes(block) == 2 * n_strings else None
-
-    def _strings(self, row: _Row) -> int:
-        """How many keys and strings the row has if no key stands twice in it; 0 if it is to be read with care."""
         tools = None
-        n_strings = 1
+        n_quotes = 2
         if isinstance(row.tools, Raw):
             tools = _known_tools(row.tools) if self._takes_tools else None
             if tools is None:
-                return 0
-            n_strings += 1 + tools.n_strings
+                return None
+            n_quotes += 2 + tools.n_quotes
         if row.parallel_tool_calls is not UNSET:
-            n_strings += 1
-        learned = False
-        last: type | None = None
-        waiting: set[str] = set()
-        for turn in row.messages:
-            if isinstance(turn, _Assistant):
-                n_of_turn = 0 if waiting or last is _Assistant else _strings_of_answer(turn, tools, waiting)
-                if not n_of_turn:
+            n_quotes += 2
+        of_messages = _quotes_around(row.messages, tools)
+        if not of_messages:
+            return None
+        others = line.count(b'"') - n_quotes - of_messages
+        if not others:
+            return row
+        # A quote inside a string that is spelled otherwise would make room for a key that stands twice.
+        return row if others == _quotes_inside(row.messages) and b"\\u0022" not in line else None
+
+
+def _quotes_around(messages: Sequence[_Turn], tools: _Tools | None) -> int:
+    """How many quotes begin and end the keys and strings of these messages; 0 if they are not plain.
+
+    8 are those of {"role": "user", "content": "..."}, 18 those of a call.
+    """
+    n_quotes = 0
+    learned = False
+    last: type | None = None
+    waiting: set[str] = set()
+    for turn in messages:
+        kind = type(turn)
+        if kind is _User:
+            if waiting:
+                return 0
+            n_quotes += 8
+        elif kind is _Assistant:
+            assert isinstance(turn, _Assistant)
+            if waiting or last is _Assistant:
+                return 0
+            content = turn.content
+            if turn.tool_calls is UNSET:
+                if not content or content.isspace():
                     return 0
-                n_strings += n_of_turn
-                learned = learned or turn.weight != 0
-            elif isinstance(turn, _Result):
-                if turn.tool_call_id not in waiting:
-                    return 0
-                waiting.remove(turn.tool_call_id)
-                n_strings += 6
+                n_quotes += 8
             else:
-                if waiting or (last not in _BEGINNINGS and not isinstance(turn, _User)):
+                if not _are_sound(turn.tool_calls, tools, waiting):
                     return 0
-                n_strings += 4
-            last = type(turn)
-        return n_strings if learned and last is _Assistant else 0
+                n_quotes += 6 + 18 * len(waiting) + (0 if content is UNSET else 2 if content is None else 4)
+            if turn.weight is UNSET:
+                learned = True
+            else:
+                n_quotes += 2
+                learned = learned or turn.weight == 1
+        elif kind is _Result:
+            assert isinstance(turn, _Result)
+            if turn.tool_call_id not in waiting:
+                return 0
+            waiting.remove(turn.tool_call_id)
+            n_quotes += 12
+        elif waiting or last not in _BEGINNINGS:
+            return 0
+        else:
+            n_quotes += 8
+        last = kind
+    return n_quotes if learned and last is _Assistant else 0
 
 
 _BEGINNINGS = (None, _System, _Developer)
 
 
-def _strings_of_answer(turn: _Assistant, tools: _Tools | None, waiting: set[str]) -> int:
-    """The same for an assistant's message; the ids of its calls are added to `waiting`."""
-    content = turn.content
-    n_strings = 2
-    if content is not UNSET:
-        n_strings += 1 if content is None else 2
-    if turn.weight is not UNSET:
-        n_strings += 1
-    if isinstance(turn.tool_calls, UnsetType):
-        return n_strings if isinstance(content, str) and content and not content.isspace() else 0
-    if tools is None:
-        return 0
-    for call in turn.tool_calls:
+def _quotes_inside(messages: Sequence[_Turn]) -> int:
+    """How many quotes stand inside the strings of these messages."""
+    n_quotes = 0
+    for turn in messages:
+        if turn.content and '"' in turn.content:
+            n_quotes += turn.content.count('"')
+        if isinstance(turn, _Result):
+            n_quotes += turn.tool_call_id.count('"')
+        elif isinstance(turn, _Assistant) and not isinstance(turn.tool_calls, UnsetType):
+            n_quotes += sum(call.id.count('"') + call.function.arguments.count('"') for call in turn.tool_calls)
+    return n_quotes
+
+
+def _are_sound(calls: Sequence[_Call] | UnsetType, tools: _Tools | None, waiting: set[str]) -> bool:
+    """Whether nothing is wrong with these calls, whose ids are added to `waiting`."""
+    if tools is None or isinstance(calls, UnsetType):
+        return False
+    for call in calls:
         if call.id in waiting or not _is_sound(call.function, tools):
-            return 0
+            return False
         waiting.add(call.id)
-    return n_strings + 1 + 9 * len(turn.tool_calls)
+    return True
 
 
 def _is_sound(called: _Called, tools: _Tools) -> bool:
@@ -220,13 +255,6 @@ def _is_sound(called: _Called, tools: _Tools) -> bool:
         return False
     schema = tools.schemas[called.name]
     return schema is None or schema.validator.is_valid(arguments.value)
-
-
-def _quotes(block: bytes) -> int:
-    """How many quotes of a block open or close a string: those that no backslash makes part of one."""
-    if b"\\\\" in block:
-        block = block.replace(b"\\\\", b"")
-    return block.count(b'"') - block.count(b'\\"')
 
 
 def _known_tools(raw: Raw) -> _Tools | None:
@@ -255,7 +283,7 @@ def _read_tools(content: bytes) -> _Tools | None:
         schema = tool_schemas.read(parameters) if isinstance(parameters, dict) else None
         assert not isinstance(schema, tool_schemas.Finding)
         schemas[function["name"]] = schema
-    return _Tools(tuple(tools), schemas, _quotes(content) // 2)
+    return _Tools(tuple(tools), schemas, content.count(b'"'))
 
 
 def _example(row: _Row) -> Example:
