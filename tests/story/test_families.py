@@ -21,6 +21,9 @@ from luthier.api import server
 from luthier.api.services import Services
 from luthier.core.ports import ServedModel
 from luthier.data import render
+from luthier.data.jsonl import Row
+from luthier.data.messages import Example, parse
+from luthier.data.render import Renderer
 from luthier.engines import export
 from luthier.engines.llamacpp import LlamaCppEngine
 from luthier.engines.parity import check_parity
@@ -35,6 +38,16 @@ from luthier.trainer.tokenizer import FolderTokenizer
 
 pytestmark = pytest.mark.story
 EPOCHS = 6
+PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+FUNCTION = {"name": "add_one", "description": "Adds one to a", "parameters": PARAMETERS}
+ROW: dict[str, Any] = {
+    "messages": [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "What is 3 plus one?"}],
+    "tools": [{"type": "function", "function": {**FUNCTION, "strict": False}}],
+}
+ANSWERED = {**ROW, "messages": [*ROW["messages"], {"role": "assistant", "content": "4"}]}
+PARSED = parse(Row(1, ANSWERED), frozenset(catalog.Ability)).example
+assert PARSED is not None
+CHAT = Example(PARSED.messages[:2], PARSED.tools)
 
 
 @pytest.fixture
@@ -87,8 +100,17 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
         messages = [{"role": "user", "content": "What is 3 plus one?"}]
         answer = client.chat.completions.create(model=str(job.fine_tuned_model), messages=messages, max_tokens=4)
         assert answer.usage.completion_tokens >= 1
+        assert prompt_tokens(client, str(job.fine_tuned_model)) == len(
+            Renderer(FolderTokenizer(base / "hf"), 2048).chat_prompt(CHAT.messages, CHAT.tools)
+        )
         served = engine.ensure(ServedModel(name, name, base, None))
         assert served.renders_tools == render.renders_tools(FolderTokenizer(base / "hf"))
+
+
+def prompt_tokens(client: OpenAI, model: str) -> int:
+    """What a served chat with a function is, in tokens: as a row of it is trained."""
+    answer = client.chat.completions.create(model=model, max_tokens=1, **ROW)
+    return int(answer.usage.prompt_tokens)
 
 
 def entry_of(name: str, tuning: str, source: Path) -> catalog.BaseModelEntry:

@@ -64,6 +64,20 @@ def test_prepare_with_a_template_that_is_named_makes_its_turns_end_and_its_date_
     assert {tokenizer.token_ids(text)[0] for text in ("<|im_end|>", "<|endoftext|>")} <= tokenizer.end_ids
 
 
+def test_prepare_has_no_special_token_swallow_the_spaces_beside_it(source: Path, tmp_path: Path) -> None:
+    path = source / "tokenizer.json"
+    content = json.loads(path.read_bytes())
+    for token in content["added_tokens"]:
+        token["lstrip"] = token["rstrip"] = True
+    path.write_text(json.dumps(content))
+    text = "a  <|im_end|>\n b"
+    greedy = FolderTokenizer(source).token_ids(text)
+    assert prepare.main([str(source), str(tmp_path / "base"), "--name", tiny.NAME]) == 0
+    kept = FolderTokenizer(tmp_path / "base" / "hf").token_ids(text)
+    assert len(kept) > len(greedy)
+    assert kept == [id for part in ("a  ", "<|im_end|>", "\n b") for id in FolderTokenizer(source).token_ids(part)]
+
+
 @pytest.mark.parametrize(
     ("template", "words"),
     [

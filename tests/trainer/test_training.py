@@ -171,6 +171,8 @@ def test_train_missing_base_or_wrong_targets_say_what_to_do(make_run: MakeRun, t
     with pytest.raises(LuthierError, match="c_attn") as caught:
         train(make_run("targets", lora={"rank": 2, "alpha": 2, "targets": ["c_attn"]}))
     assert caught.value.code == "lora_targets_not_found"
+    with pytest.raises(LuthierError, match=r"named qkv_proj;.*It has: down_proj, gate_proj.*v_proj"):
+        train(make_run("one", lora={"rank": 2, "alpha": 2, "targets": ["down_proj", "qkv_proj"]}))
 
 
 def test_train_that_diverges_fails_in_words_and_leaves_a_readable_log(make_run: MakeRun) -> None:

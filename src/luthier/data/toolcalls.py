@@ -9,6 +9,7 @@ from luthier.data.finder import Finder
 from luthier.data.jsonl import json_type
 
 MAX_TOOLS = 128
+_TOLD = ("name", "description", "parameters")
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """What OpenAI takes as the name of a function."""
 
@@ -50,7 +51,9 @@ def read_tools(key: str, value: object, path: str, finder: Finder) -> list[Mappi
             finder.error(place, "invalid_tools", message, _TOOL_SHAPE)
             continue
         _check_function(function, place, names, finder)
-        tools.append({"type": "function", "function": function})
+        # What a served model is told of a function, and nothing else (api/chat_tools.py): the prompts must be equal.
+        told = {name: function[name] for name in _TOLD if function.get(name) is not None}
+        tools.append({"type": "function", "function": told})
     return tools
 
 

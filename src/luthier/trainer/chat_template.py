@@ -1,7 +1,9 @@
 """A base model's chat template as it is stored: its own or one that the catalog names, with a date that never moves."""
 
+import json
 import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -41,6 +43,19 @@ def settle(causal: Any, tokenizer: Any, named: str | None) -> None:
     ends = [] if known is None else known if isinstance(known, list) else [known]
     if end not in ends:
         generation.eos_token_id = [*ends, end]
+
+
+def keep_spaces(path: Path) -> None:
+    """Has no special token of a tokenizer.json swallow the spaces beside it (Phi's do): engines know no such rule.
+
+    What is stored is then trained and served alike; a template that writes a space there has it as a token.
+    """
+    content = json.loads(path.read_bytes())
+    greedy = [token for token in content["added_tokens"] if token["lstrip"] or token["rstrip"]]
+    for token in greedy:
+        token["lstrip"] = token["rstrip"] = False
+    if greedy:
+        path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
 
 
 def pinned(template: str) -> str:

@@ -164,6 +164,7 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, comp
     With `compiled` kernels a model of a known shape takes the fused path, and the loss takes them too.
     """
     if parent is None:
+        _refuse_missing(causal, recipe.targets)
         config = peft.LoraConfig(
             r=recipe.rank,
             lora_alpha=recipe.alpha,
@@ -177,16 +178,10 @@ def attach(causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, comp
         config.inference_mode = False
         config.base_model_name_or_path = None
     torch.manual_seed(seed)
-    try:
-        with warnings.catch_warnings():
-            # PEFT still asks the model by a name that transformers is retiring.
-            warnings.simplefilter("ignore", FutureWarning)
-            adapted = peft.get_peft_model(causal, config)
-    except ValueError as error:
-        raise InvalidRequest(
-            "lora_targets_not_found",
-            f"The base model has no modules named {', '.join(recipe.targets)}; mend `lora.targets` in the catalog.",
-        ) from error
+    with warnings.catch_warnings():
+        # PEFT still asks the model by a name that transformers is retiring.
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = peft.get_peft_model(causal, config)
     parameters = _saved_names(adapted)
     if parent is not None:
         _load(parameters, parent / manifest.ADAPTER_FILE)
@@ -272,6 +267,19 @@ def _load(parameters: dict[str, Tensor], path: Path) -> None:
         raise InvalidRequest("parent_does_not_fit", "The model to go on from was tuned on another base model or shape.")
     for name, parameter in parameters.items():
         parameter.copy_(tensors[name])
+
+
+def _refuse_missing(causal: Any, targets: tuple[str, ...]) -> None:
+    """PEFT is content with one target that is there, and says nothing of the others."""
+    names = [name for name, module in causal.named_modules() if isinstance(module, torch.nn.Linear)]
+    missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
+    if missing:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in names} - {"lm_head"}))
+        raise InvalidRequest(
+            "lora_targets_not_found",
+            f"The base model has no linear modules named {', '.join(missing)}; mend `lora.targets` in the catalog. "
+            f"It has: {known}.",
+        )
 
 
 def _refuse_other_kind(path: Path) -> None:

@@ -76,6 +76,7 @@ def prepare(
     causal.config.name_or_path = name
     causal.save_pretrained(fresh, max_shard_size="1TB")
     tokenizer.save_pretrained(fresh)
+    chat_templates.keep_spaces(fresh / "tokenizer.json")
     del causal
     shutil.rmtree(folder / "hf", ignore_errors=True)
     fresh.rename(folder / "hf")
