@@ -196,3 +196,9 @@ def test_fix_overwrites_nothing(alone: Command, tmp_path: Path, out: str) -> Non
     assert alone("check", "rows.jsonl", "--fix", out).exit_code == 2
     assert {path.name for path in tmp_path.glob("*.jsonl")} == {"rows.jsonl", "other.jsonl"}
     assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "other.jsonl").read_bytes() == rows.good()
+
+
+def test_file_of_another_kind_is_one_error(alone: Command, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b"PK\x03\x04" + bytes(2000))
+    done = alone("check", "rows.jsonl")
+    assert (done.exit_code, "error not_jsonl the file" in done.stdout) == (1, True)

@@ -8,6 +8,7 @@ import pytest
 from luthier.catalog import Ability
 from luthier.core.states import Method
 from luthier.data import secrets, system_prompts, validate
+from luthier.data.problem import Severity
 from luthier.data.repeats import Prompts
 from luthier.data.whole_set import WholeSet
 
@@ -289,3 +290,16 @@ def test_same_question_about_another_image_is_another_prompt() -> None:
     report = validate.check_file([content], None, 1, watchers=[WholeSet()])
     told = [(one.line, one.code) for one in report.problems if one.code != "image_not_supported"]
     assert told == [(3, "duplicate_example")]
+
+
+def test_some_of_each_code_are_listed_however_many_others_come_first() -> None:
+    bad = [b'{"messages": 1}'] * 1500 + [b"{"] * 30 + [b'{"prompt": "", "completion": ""}']
+    report = validate.check_file([b"\n".join(bad)], frozenset(), 1)
+    listed = [problem.code for problem in report.problems]
+    counts = {"invalid_messages": 1500, "truncated_json": 30, "prompt_completion_row": 1}
+    assert report.by_kind == {(Severity.ERROR, code): count for code, count in counts.items()}
+    assert {code: listed.count(code) for code in counts} == {
+        "invalid_messages": validate.MAX_LISTED,
+        "truncated_json": validate.LISTED_OF_EACH,
+        "prompt_completion_row": 1,
+    }

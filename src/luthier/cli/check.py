@@ -146,7 +146,7 @@ def _show(path: Path, checked: "Checked", run: "RunEstimate | None") -> None:
     if run is not None:
         screen.print(estimates.in_words(run), highlight=False, markup=False)
     for group in grouping.groups(report.problems):
-        _show_group(group)
+        _show_group(group, report.by_kind.get((group.first.severity, group.first.code), group.count))
     hidden = report.n_errors + report.n_warnings - len(report.problems)
     if hidden > 0:
         screen.print(f"\n{hidden:,} more problems are not listed.", highlight=False)
@@ -170,13 +170,13 @@ def _figures(checked: "Checked") -> Iterator[str]:
         )
 
 
-def _show_group(group: "Group") -> None:
+def _show_group(group: "Group", count: int) -> None:
     from luthier.data.problem import Severity
 
     first = group.first
     colour, word = ("red", "error") if first.severity is Severity.ERROR else ("yellow", "warning")
     screen.print(f"\n[{colour}]{word}[/] [bold]{first.code}[/] ", end="")
-    screen.print(f"{group.where}" + (f" ({group.count:,} in all)" if group.count > 1 else ""), highlight=False)
+    screen.print(f"{group.where}" + (f" ({count:,} in all)" if count > 1 else ""), highlight=False)
     screen.print(f"  {first.sentence()}", highlight=False, markup=False)
 
 

@@ -1,7 +1,7 @@
 """A whole training or validation file -> Report: every problem in it at once, and how many examples it holds."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, assert_never
 
 from luthier.catalog import Ability
@@ -13,11 +13,14 @@ from luthier.data.preferences import Preference
 from luthier.data.problem import Problem, Severity
 
 T = TypeVar("T")
+Kind = tuple[Severity, str]
 
 MIN_TRAINING_EXAMPLES = 10
 MIN_VALIDATION_EXAMPLES = 1
 MAX_LISTED = 1000
 """So many errors are listed, and so many warnings: those of one kind never crowd out the others."""
+LISTED_OF_EACH = 10
+"""So many of each code are listed even behind MAX_LISTED others."""
 _ROWLESS_LINES = 100
 """After so many lines without one JSON object the file is taken to be of another kind and not read on."""
 
@@ -27,7 +30,7 @@ class Report:
     """What was found. `problems` lists the first MAX_LISTED of either severity; `n_errors` and `n_warnings` count all.
 
     `n_rows` are the lines that are not blank, `bad_rows` those of them with an error, `warned_rows` those with warnings
-    alone.
+    alone. `by_kind` counts the problems of each severity and code.
     """
 
     problems: tuple[Problem, ...]
@@ -37,6 +40,7 @@ class Report:
     n_rows: int = 0
     bad_rows: int = 0
     warned_rows: int = 0
+    by_kind: Mapping[Kind, int] = field(default_factory=dict)
 
     @property
     def valid(self) -> bool:
@@ -173,13 +177,16 @@ class _Tally:
         self.n_rows = 0
         self._kept: dict[Severity, list[Problem]] = {severity: [] for severity in Severity}
         self._counts = dict.fromkeys(Severity, 0)
+        self._by_kind: dict[Kind, int] = {}
         self._lines: dict[Severity, set[int]] = {severity: set() for severity in Severity}
 
     def add(self, problem: Problem) -> None:
         self._counts[problem.severity] += 1
+        kind = problem.severity, problem.code
+        of_kind = self._by_kind[kind] = self._by_kind.get(kind, 0) + 1
         if problem.line is not None:
             self._lines[problem.severity].add(problem.line)
-        if len(self._kept[problem.severity]) < MAX_LISTED:
+        if len(self._kept[problem.severity]) < MAX_LISTED or of_kind <= LISTED_OF_EACH:
             self._kept[problem.severity].append(problem)
 
     def add_all(self, problems: Iterable[Problem]) -> None:
@@ -198,6 +205,7 @@ class _Tally:
             self.n_rows,
             len(bad),
             len(warned - bad),
+            self._by_kind,
         )
 
 
