@@ -11,7 +11,7 @@ BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-kills bench-check fuzz-reader clean
+.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,6 +76,12 @@ fuzz-reader: setup $(ATHERIS)/atheris ## coverage-guided fuzzing of the data rea
 $(ATHERIS)/atheris: | setup
 	@echo "== bringing atheris 3.0.0 for the fuzzer"
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target $(ATHERIS) 'atheris==3.0.0'
+
+bench-auto: model ## held-out loss over sizes of a set and settings, which "auto" rests on (hours; stop it, it goes on)
+	@$(BIN)/python -m bench.auto_rule $(BENCH)
+
+bench-tools: model ## how often base and tuned model call the right function, through a real service
+	@$(BIN)/python -m bench.tool_calls $(BENCH)
 
 KILLS ?= 100
 SEED ?= 1

@@ -37,6 +37,12 @@ def plain_chat(row: Row) -> Row:
     return {"messages": messages}
 
 
+def split(name: str, folder: Path) -> tuple[list[Row], list[Row]]:
+    """The rows of a real file to train on, and those held out: as they are, tools and all."""
+    training, held_out = SPLITS[name]
+    return _read(folder / training), _read(folder / held_out)
+
+
 def _gsm8k(folder: Path) -> list[Row]:
     return _read(folder / "gsm8k-chat.train.jsonl")
 
@@ -64,4 +70,9 @@ SETS = {
     ),
     "long": Set(4, 2, "made: several turns, 1,000 to 3,500 tokens a row", _long),
     "shared": Set(8, 4, "made: short rows behind one system prompt of about 350 tokens", _shared),
+}
+
+SPLITS = {
+    "gsm8k": ("gsm8k-chat.train.jsonl", "gsm8k-chat.valid.jsonl"),
+    "stock": ("stock-toolcall.train.jsonl", "stock-toolcall.valid.jsonl"),
 }

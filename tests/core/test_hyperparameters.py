@@ -15,7 +15,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
 
 def test_document_shows_what_the_rule_gives() -> None:
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d,]+) \|$", DOCUMENT.read_text(), re.M)
-    assert len(rows) == 7
+    assert len(rows) == 8
     for row in rows:
         examples, batch_size, n_epochs, steps = (int(cell.replace(",", "")) for cell in row)
         resolved = resolve(Hyperparameters(), examples)

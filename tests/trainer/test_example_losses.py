@@ -15,6 +15,7 @@ from luthier.data.render import Rendered
 from luthier.run_directory import RunDirectory
 from luthier.trainer import evaluate, loop, model, supervised
 from luthier.trainer.dataset import Dataset
+from luthier.trainer.model import Tuned
 from luthier.trainer.supervised import Supervised
 
 SEQUENCES = [
@@ -27,6 +28,12 @@ SEQUENCES = [
 def table(run: RunDirectory) -> list[dict[str, float]]:
     lines = run.example_losses.read_text().splitlines()
     return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def adapted(base: Path) -> Tuned:
+    model.settle(1, 0)
+    recipe = model.LoraRecipe(rank=4, alpha=8, targets=("q_proj", "v_proj"))
+    return randomise(model.attach(model.load_base(base, torch.float32), recipe, 1, None))
 
 
 def test_example_losses_are_those_that_the_untrained_model_has(make_run: MakeRun, base: Path) -> None:
@@ -78,18 +85,14 @@ def test_example_losses_fall_where_rows_were_learned(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize("budget", [10_000, 30, 1])
 def test_losses_of_sequences_are_the_same_however_they_are_grouped(base: Path, budget: int) -> None:
-    causal = model.load_base(base, torch.float32)
-    recipe = {"rank": 4, "alpha": 8, "targets": ("q_proj", "v_proj")}
-    tuned = randomise(model.attach(causal, model.LoraRecipe.model_validate(recipe), 1, None))
+    tuned = adapted(base)
     together = supervised.gradients(tuned, SEQUENCES, budget).on_host()
     alone = [evaluate.evaluate(tuned, [sequence]) for sequence in SEQUENCES]
     assert together.each == pytest.approx([sums.nats for sums in alone], rel=1e-4)
 
 
 def test_an_examples_loss_is_over_all_of_its_sequences(base: Path) -> None:
-    causal = model.load_base(base, torch.float32)
-    recipe = {"rank": 4, "alpha": 8, "targets": ("q_proj", "v_proj")}
-    tuned = randomise(model.attach(causal, model.LoraRecipe.model_validate(recipe), 1, None))
+    tuned = adapted(base)
     first, second, third = SEQUENCES[:3]
     examples: tuple[tuple[Rendered, ...], ...] = ((first,), (second, third))
     found = Supervised(Dataset(examples)).gradients(tuned, [1, 0], 10_000).on_host().example_losses

@@ -13,9 +13,10 @@ MAX_EPOCHS = 50
 MAX_BATCH_SIZE = 256
 DEFAULT_PATIENCE = 2
 """Epochs that early stopping waits for a better validation loss: one that stands still is often followed by a fall."""
-AUTO_STEPS = 40
-AUTO_MIN_EPOCHS = 3
-AUTO_MAX_EPOCHS = 10
+FEW_EXAMPLES = 20
+FEW_EXAMPLES_STEPS = 40
+FEW_EXAMPLES_MAX_EPOCHS = 10
+AUTO_EPOCHS = 3
 MAX_BETA = 2.0
 DEFAULT_BETA = 0.1
 """What "auto" becomes: the value of OpenAI's own example of a DPO job."""
@@ -80,13 +81,15 @@ def auto_batch_size(n_examples: int) -> int:
 
 
 def auto_epochs(n_examples: int, batch_size: int) -> int:
-    """Enough epochs for about forty steps, from 3 to 10; fewer for sets that give thousands of steps anyway."""
-    steps_per_epoch = math.ceil(n_examples / batch_size)
+    """Three; fewer for sets that give thousands of steps anyway; of few examples as many as learn them by heart."""
     if n_examples > 100_000:
         return 1
     if n_examples > 10_000:
         return 2
-    return min(max(math.ceil(AUTO_STEPS / steps_per_epoch), AUTO_MIN_EPOCHS), AUTO_MAX_EPOCHS)
+    if n_examples >= FEW_EXAMPLES:
+        return AUTO_EPOCHS
+    steps_per_epoch = math.ceil(n_examples / batch_size)
+    return min(math.ceil(FEW_EXAMPLES_STEPS / steps_per_epoch), FEW_EXAMPLES_MAX_EPOCHS)
 
 
 def _out_of_range(name: str, value: float, wanted: str) -> InvalidRequest:
