@@ -64,6 +64,9 @@ bench-check: model ## the data doctor beside bare orjson on 512 MB of chat rows,
 	@$(BIN)/python -m bench.check
 	@$(BIN)/python -m bench.check_tokens $(BENCH)
 
+bench-dpo: model $(TRL)/trl ## preference pairs: Luthier beside TRL's DPOTrainer (BENCH='--steps 4' for speed alone)
+	@$(BIN)/python -m bench.dpo $(BENCH)
+
 # What TRL needs beyond constraints.txt, and never another torch. dill wants the folder to be called site-packages.
 $(TRL)/trl: | setup
 	@echo "== bringing TRL 1.16.0 for the benchmark"

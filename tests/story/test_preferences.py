@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,7 @@ def test_model_of_chats_is_taught_preferences_deployed_and_proven(
             wait(supervisor, lambda: client.fine_tuning.jobs.retrieve(job.id).status in {"succeeded", "failed"})
             job = client.fine_tuning.jobs.retrieve(job.id)
             assert job.status == "succeeded", job.error
+            wait(supervisor, lambda: not any(there.runs_folder.iterdir()))
             return job
 
         chats, pairs, held = (
@@ -59,7 +61,7 @@ def test_model_of_chats_is_taught_preferences_deployed_and_proven(
             for name, content in (("chats", rows.good()), ("pairs", rows.pairs(12)), ("held", rows.pairs(5)))
         )
         first = ended(model=tiny.NAME, training_file=chats, hyperparameters={"n_epochs": 3})
-        dpo = {"hyperparameters": {"beta": 0.2, "n_epochs": 4, "learning_rate_multiplier": 10}}
+        dpo = {"hyperparameters": {"beta": 0.2, "n_epochs": 6, "learning_rate_multiplier": 20}}
         job = ended(
             model=str(first.fine_tuned_model),
             training_file=pairs,
@@ -79,7 +81,7 @@ def test_model_of_chats_is_taught_preferences_deployed_and_proven(
         assert newest.metrics.model_dump()["full_valid_reward_margin"] > 0
 
         properties = deployed(supervisor, switch[1], str(job.fine_tuned_model))
-        assert properties["provisioningState"] == "Succeeded", properties
+        assert properties["provisioningState"] == "Succeeded", json.dumps(properties)
         messages = [{"role": "user", "content": "What is 3 plus one?"}]
         answer = client.chat.completions.create(model=str(job.fine_tuned_model), messages=messages, max_tokens=4)
         assert answer.usage.completion_tokens >= 1
@@ -96,8 +98,12 @@ def with_tiny_base(context: Context, tmp_path: Path) -> Context:
             "licence": "MIT",
             "released": 0,
             "context_tokens": 512,
-            "learning_rate": 1e-2,
-            "lora": {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "down_proj"]},
+            "learning_rate": 1e-3,
+            "lora": {
+                "rank": 4,
+                "alpha": 8,
+                "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+            },
             "source": {"kind": "folder", "path": source},
         }
     )
