@@ -171,7 +171,8 @@ def _arrange(tuned: Tuned, training: Objective, spec: TrainSpec, journal: Journa
     """Fits the model's layers to the memory that is free; returns how many tokens go through them together."""
     config, dtype, place = tuned.causal.config, tuned.head_VH.dtype, tuned.place
     longest, in_all = training.longest, training.examples.n_tokens
-    free = device.free_bytes(place)
+    # AdamW's two moments come with the first step: eight bytes a number, and of all weights that is much.
+    free = device.free_bytes(place) - 8 * sum(tensor.numel() for tensor in tuned.parameters.values())
     if place.type == "cpu":
         plan = memory.on_cpu(config, dtype, tuned.fused is not None, longest, in_all, free)
     else:
