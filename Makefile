@@ -11,7 +11,7 @@ BASE_MODEL := smollm2-135m-instruct
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader clean
+.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,6 +71,21 @@ bench-dpo: model $(TRL)/trl ## preference pairs: Luthier beside TRL's DPOTrainer
 $(TRL)/trl: | setup
 	@echo "== bringing TRL 1.16.0 for the benchmark"
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --no-deps --target $(TRL) 'trl==1.16.0' 'datasets==5.2.0' 'dill==0.4.1' 'multiprocess==0.70.19' 'pandas==3.1.1' 'pyarrow==26.0.1' 'xxhash==4.1.0'
+
+# Each validator in a folder of its own, with only what it imports.
+PEERS := .cache/together-3.1.1 .cache/together-1.6.0 .cache/openai-1.109.1
+peers-check: setup $(PEERS) ## what published validators say of our corpus of faulty files, as a table
+	@$(BIN)/python -m bench.peers_check
+
+BRING = $(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target $@/site-packages
+.cache/together-3.1.1: | setup
+	@$(BRING) 'together==3.1.1' 'detect-agent==0.6.0' 'distro==1.9.0' 'httpx==0.28.1' 'httpcore==1.0.9' 'h11==0.16.0'
+
+.cache/together-1.6.0: | setup
+	@$(BRING) 'together==1.6.0' 'aiohttp==3.14.5' 'aiosignal==1.4.0' 'aiohappyeyeballs==2.7.1' 'attrs==26.1.0' 'frozenlist==1.8.0' 'multidict==7.2.1' 'propcache==0.5.4' 'yarl==1.25.1'
+
+.cache/openai-1.109.1: | setup
+	@$(BRING) 'openai==1.109.1' 'pandas==3.1.1'
 
 FUZZ_SECONDS ?= 300
 fuzz-reader: setup $(ATHERIS)/atheris ## coverage-guided fuzzing of the data reader (FUZZ_SECONDS=300 for each of four targets)

@@ -1,6 +1,7 @@
 """The corpus of faulty files: all that is wrong is found, at its line and place, and nothing else."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from luthier.data import validate
 from luthier.data.problem import Severity
 
 SOURCES = Path(validate.__file__).parent
-REAL = Path(__file__).parents[3] / "shared" / "data"
+ROOT = Path(__file__).parents[2]
+REAL = ROOT.parent / "shared" / "data"
 OF_OTHERS = {
     "repeats.py",
     "system_prompts.py",
@@ -79,6 +81,13 @@ def test_corpus_has_every_code_of_the_reader() -> None:
     of_corpus = {code for case in CASES for code, *_ in case.expected}
     assert len(codes_of_the_code()) > 60
     assert codes_of_the_code() - of_corpus == set()
+
+
+def test_doctor_page_has_every_code_of_the_reader_and_no_other() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    table = page[page.index("## What the reader knows") : page.index("## Others on the same files")]
+    rows = [row for row in table.splitlines() if row.startswith("| `")]
+    assert {code for row in rows for code in re.findall(r"`([a-z0-9_]+)`", row.split("|")[1])} == codes_of_the_code()
 
 
 def test_corpus_messages_name_no_text_of_a_row() -> None:
