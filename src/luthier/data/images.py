@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from luthier.data import image_header
-from luthier.data.finder import Finder, nearest
+from luthier.data.finder import Finder
 from luthier.data.jsonl import json_type
 
 MAX_IMAGES = 64
@@ -39,7 +39,7 @@ def check(part: Mapping[str, object], path: str, finder: Finder) -> None:
     finder.check_keys(image, _KEYS, place)
     detail = image.get("detail")
     if detail is not None and detail not in _DETAILS:
-        near = nearest(detail, _DETAILS) if isinstance(detail, str) else None
+        near = finder.nearest(detail, _DETAILS) if isinstance(detail, str) else None
         hint = f" Did you mean {near}?" if near else ""
         message = f"detail is none of the words that exist.{hint}"
         finder.error(f"{place}.detail", "invalid_image_detail", message, f"Use one of: {', '.join(_DETAILS)}.")

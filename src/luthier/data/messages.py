@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from luthier.catalog import Ability
 from luthier.data import images, toolcalls, turn_order, turns
-from luthier.data.finder import Finder, nearest
+from luthier.data.finder import Finder
 from luthier.data.jsonl import Row, json_type
 from luthier.data.problem import Problem
 from luthier.data.turns import Message, Role
@@ -129,7 +129,7 @@ def _explain_missing_messages(value: Mapping[str, object], finder: Finder) -> No
             "Make the job with method dpo, or give rows with messages.",
         )
     else:
-        near = any(nearest(key, ("messages",)) for key in value)
+        near = any(finder.nearest(key, ("messages",)) for key in value)
         hint = " One of its keys is close to it: a typing slip?" if near else ""
         fix = 'Write {"messages": [...]} on each line.'
         finder.error("messages", "missing_messages", f"the row has no messages.{hint}", fix)

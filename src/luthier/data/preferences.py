@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from luthier.catalog import Ability
 from luthier.data import messages
-from luthier.data.finder import Finder, nearest
+from luthier.data.finder import Finder
 from luthier.data.jsonl import Row, json_type
 from luthier.data.messages import Example, Message, Parsed, Role
 from luthier.data.problem import Severity
@@ -77,7 +77,7 @@ def _explain_other_row(value: Mapping[str, object], finder: Finder) -> None:
         fix = "Write prompt as input.messages, chosen as preferred_output, rejected as non_preferred_output."
         finder.error("", "chosen_rejected_row", message, fix)
     else:
-        near = any(nearest(key, _ROW_KEYS) for key in value)
+        near = any(finder.nearest(key, _ROW_KEYS) for key in value)
         hint = " One of its keys is close to one of them: a typing slip?" if near else ""
         message = f"the row has neither an input nor outputs.{hint}"
         finder.error("", "missing_preference", message, f"Write {_SHAPE} on each line.")

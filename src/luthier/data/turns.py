@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from luthier.catalog import Ability
 from luthier.data import content, toolcalls
-from luthier.data.finder import Finder, nearest
+from luthier.data.finder import Finder
 from luthier.data.jsonl import json_type
 
 _KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "audio")
@@ -93,7 +93,7 @@ def _role(item: Mapping[str, object], path: str, finder: Finder) -> Role | None:
     if isinstance(role, str) and role in set(Role):
         return Role(role)
     wanted = ", ".join(Role)
-    near = (_OTHERS_WORDS.get(role.lower()) or nearest(role, tuple(Role))) if isinstance(role, str) else None
+    near = (_OTHERS_WORDS.get(role.lower()) or finder.nearest(role, tuple(Role))) if isinstance(role, str) else None
     hint = f" Did you mean {near}?" if near else ""
     problem = "the message has no role." if role is None else "the role is none of those that exist."
     finder.error(f"{path}.role", "invalid_role", f"{problem}{hint}", f"Use one of: {wanted}.")
