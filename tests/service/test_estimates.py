@@ -10,6 +10,7 @@ import rows
 import tiny
 from fakes import BASE
 from luthier import catalog, rates
+from luthier.core import hyperparameters
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.rates import Rate
 from luthier.service import checks, estimates
@@ -43,9 +44,11 @@ def test_steps_and_tokens_follow_from_the_hyperparameters(rules: Rules, tmp_path
     found = estimate(rules, tmp_path)
     tokens = checks.check_training([rows.good(20)], rules).tokens
     assert tokens is not None
-    assert (found.batch_size, found.n_epochs, found.n_steps) == (2, 4, 40)
-    assert found.trained_tokens == 4 * tokens.tokens.total
-    assert found.supervised_tokens == 4 * tokens.supervised.total
+    chosen = hyperparameters.resolve(Hyperparameters(), 20)
+    assert (found.batch_size, found.n_epochs) == (chosen.batch_size, chosen.n_epochs)
+    assert found.n_steps == chosen.n_epochs * 20 // chosen.batch_size
+    assert found.trained_tokens == chosen.n_epochs * tokens.tokens.total
+    assert found.supervised_tokens == chosen.n_epochs * tokens.supervised.total
     assert estimate(rules, tmp_path, n_epochs=7).n_steps == 70
 
 

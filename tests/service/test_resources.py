@@ -11,7 +11,7 @@ from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Checkpoint, Job, Principal, Resource
 from luthier.core.quotas import Quota
 from luthier.core.roles import Role
-from luthier.core.states import FilePurpose, JobStatus
+from luthier.core.states import FilePurpose, JobStatus, Method
 from luthier.service import copies, deployments, files, imports, keys, models, permissions, quotas, resources, uploads
 from luthier.service import jobs as job_service
 from luthier.service.context import Context
@@ -27,7 +27,7 @@ def other(context: Context) -> tuple[Resource, list[str]]:
 def fill(context: Context, resource_id: str) -> Job:
     file = files.create(context, resource_id, "rows.jsonl", "fine-tune", files.receive(context, [rows.good()]))
     asked = Hyperparameters(n_epochs=2, batch_size=5)
-    request = job_service.JobRequest(BASE, file.id, None, asked, False, 1, None, 64, {})
+    request = job_service.JobRequest(BASE, file.id, None, asked, Method.SUPERVISED, False, 1, None, 64, {})
     return job_service.create(context, resource_id, request)
 
 
