@@ -32,6 +32,7 @@ WELL_SHAPED = {
     "deployment_model_not_found",
     "deployment_model_not_supported",
     "destination_not_found",
+    "early_stopping_needs_validation",
     "file_not_found",
     "file_not_supported",
     "file_too_large",
@@ -52,6 +53,7 @@ WELL_SHAPED = {
     "invalid_training_type",
     "invalid_url",
     "keys_not_readable",
+    "method_mismatch",
     "method_not_supported",
     "missing_content",
     "missing_model",
@@ -63,6 +65,7 @@ WELL_SHAPED = {
     "prompt_loss_weight_not_supported",
     "range_not_satisfiable",
     "suffix_too_long",
+    "two_values",
     "url_not_allowed",
 }
 """Why a request of the right shape is refused all the same, in words that a schema has none for."""
