@@ -21,8 +21,8 @@ _PROCESS_BYTES = 650_000_000
 """A trainer's libraries, its machine code, its logits and its batches, measured with the embedded model."""
 _BYTES_OF_ADAPTER = 16
 """Of each parameter of an adapter: itself, its gradient and two moments, four bytes each."""
-_FLOPS_OF_A_CORE = (("amx_bf16", 330e9), ("avx512_bf16", 120e9), ("avx512f", 40e9), ("avx2", 25e9), ("", 10e9))
-"""What training makes of a core by what its processor can, from runs of ours; the last for all others."""
+_FLOPS_OF_A_CORE = (("amx_bf16", 290e9), ("avx512_bf16", 110e9), ("avx512f", 40e9), ("avx2", 25e9), ("", 10e9))
+"""What training makes of a core by what its processor can: two measured (docs/benchmarks.md), the others guessed."""
 
 
 @dataclass(frozen=True, slots=True)
