@@ -25,6 +25,7 @@ _ONLY = {"tool_call_id": Role.TOOL, "refusal": Role.ASSISTANT, "audio": Role.ASS
 """Keys that one role alone has, and that say nothing on another; weight and calls there are errors of their own."""
 
 
+_ROLES = {role.value: role for role in Role}
 _OTHERS_WORDS = {"human": Role.USER, **dict.fromkeys(("gpt", "bot", "model", "ai"), Role.ASSISTANT)}
 """What other formats call the roles."""
 
@@ -90,8 +91,8 @@ def read(item: object, path: str, abilities: Set[Ability] | None, finder: Finder
 
 def _role(item: Mapping[str, object], path: str, finder: Finder) -> Role | None:
     role = item.get("role")
-    if isinstance(role, str) and role in set(Role):
-        return Role(role)
+    if isinstance(role, str) and role in _ROLES:
+        return _ROLES[role]
     wanted = ", ".join(Role)
     near = (_OTHERS_WORDS.get(role.lower()) or finder.nearest(role, tuple(Role))) if isinstance(role, str) else None
     hint = f" Did you mean {near}?" if near else ""
