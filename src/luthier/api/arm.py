@@ -5,6 +5,7 @@ header: azure-mgmt and the REST guide then ask for the resource itself until it 
 delete are done when they answer.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -89,6 +90,19 @@ def build_router(services: Services) -> APIRouter:
             page["nextLink"] = str(request.url.include_query_params(**{"$skipToken": found[_PAGE - 1].name}))
         return page
 
+    @router.delete(_DEPLOYMENTS + "/{name}")
+    def delete_deployment(name: str, caller: Caller) -> Response:
+        return Response(status_code=200 if deployments.delete(context, services.serving, caller.id, name) else 204)
+
+    _add_skus(router, services, caller_of_path)
+    return router
+
+
+def _add_skus(router: APIRouter, services: Services, caller_of_path: Callable[..., Resource]) -> None:
+    """The sizes that a deployment and an account may have."""
+    context = services.context
+    Caller = Annotated[Resource, Depends(caller_of_path)]
+
     @router.get(_DEPLOYMENTS + "/{name}/skus")
     def list_skus_of_deployment(name: str, caller: Caller) -> Shape:
         deployments.get(context, caller.id, name)
@@ -102,12 +116,6 @@ def build_router(services: Services) -> APIRouter:
     def list_skus_of_account(caller: Caller) -> Shape:
         sku = {"name": "S0", "tier": "Standard"}  # the one that Azure OpenAI accounts have
         return {"value": [{"resourceType": "Microsoft.CognitiveServices/accounts", "sku": sku}]}
-
-    @router.delete(_DEPLOYMENTS + "/{name}")
-    def delete_deployment(name: str, caller: Caller) -> Response:
-        return Response(status_code=200 if deployments.delete(context, services.serving, caller.id, name) else 204)
-
-    return router
 
 
 def require_own(request: Request, own: Resource) -> None:

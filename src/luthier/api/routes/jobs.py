@@ -54,6 +54,15 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
     def get_job(job_id: str, caller: Caller) -> dict[str, Any]:
         return dialect.job(jobs.get(context, caller.resource.id, job_id))
 
+    _add_changes(router, dialect, services)
+    _add_parts(router, dialect, services)
+
+
+def _add_changes(router: APIRouter, dialect: Dialect, services: Services) -> None:
+    """What is done to a job that is there."""
+    context = services.context
+    Caller = Annotated[Principal, Depends(auth.require_key(context))]
+
     @router.post("/fine_tuning/jobs/{job_id}/cancel")
     def cancel_job(job_id: str, caller: Caller) -> dict[str, Any]:
         job = jobs.cancel(context, caller.resource.id, job_id)
@@ -77,6 +86,12 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
         for checkpoint in jobs.delete(context, caller.resource.id, job_id):
             services.serving.discard(checkpoint)
         return Response(status_code=204)
+
+
+def _add_parts(router: APIRouter, dialect: Dialect, services: Services) -> None:
+    """Lists of what belongs to a job."""
+    context = services.context
+    Caller = Annotated[Principal, Depends(auth.require_key(context))]
 
     # Documents show POST for events and checkpoints where GET is meant (contract section 9).
     @router.get("/fine_tuning/jobs/{job_id}/events", response_model=None)
