@@ -94,14 +94,17 @@ def test_report_has_every_problem_with_line_and_place(client: OpenAI, dialect: s
 def test_report_is_made_anew_for_a_model_and_counts_its_tokens(
     client: OpenAI, dialect: str, url: str, context: Context
 ) -> None:
-    tiny.tokenizer_folder(context.base_folder(BASE) / "hf")
     file_id = upload(client, rows.good())
     assert report(url, dialect, file_id).json()["model"] is None
+    assert report(url, dialect, file_id, model=BASE).json()["statistics"]["tokens"] is None, "it is not here yet"
+    tiny.tokenizer_folder(context.base_folder(BASE) / "hf")
     told = report(url, dialect, file_id, model="gpt-4o-mini").json()
     assert told["model"] == BASE
     assert told["statistics"]["tokens"]["tokens"]["total"] > told["statistics"]["tokens"]["supervised"]["total"] > 0
     other = report(url, dialect, file_id, method="dpo").json()
     assert (other["method"], {one["code"] for one in other["problems"]}) == ("dpo", {"supervised_row"})
+    assert details(client, file_id) is None, "what was only asked for does not stay"
+    assert report(url, dialect, file_id).json()["method"] == "supervised"
 
 
 def test_pairs_are_checked_as_pairs_unasked(client: OpenAI, dialect: str, url: str) -> None:

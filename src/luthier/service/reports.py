@@ -37,33 +37,22 @@ def check_next(context: Context) -> bool:
         return False
     try:
         content = context.blobs.open(files.blob_key(file.id))
-        make(context, file.id, content, None)
+        make(context, file.id, content)
     except FileNotFoundError:  # deleted meanwhile, or its bytes are lost: a job will say so
         _set_details(context, file.id, NOTHING_FOUND)
     return True
 
 
-def make(context: Context, file_id: str, content: Iterable[bytes], rules: Rules | None) -> dict[str, object]:
-    """Checks a file and keeps what was found; without rules, by those of the rows that it begins with."""
-    if rules is None:
-        method, content = _likely_method(content)
-        rules = Rules(method)
+def make(context: Context, file_id: str, content: Iterable[bytes]) -> dict[str, object]:
+    """Checks a file by the rules of the rows that it begins with, and keeps what was found."""
+    method, content = _likely_method(content)
+    rules = Rules(method)
     return keep(context, file_id, checks.check_alone(content, rules), rules)
 
 
 def keep(context: Context, file_id: str, checked: Checked, rules: Rules) -> dict[str, object]:
     """Writes a report down: as JSON beside the file, and in short as its details."""
-    report = checked.report
-    run = estimates.estimate(checked, rules, Hyperparameters(), context.data_folder, context.price)
-    told: dict[str, object] = {
-        "object": "file.report",
-        "file_id": file_id,
-        "created_at": int(context.now().timestamp()),
-        "method": str(rules.method),
-        "model": None if rules.base is None else rules.base.name,
-        "valid": report.valid,
-        **checks.as_dict(checked, None if run is None else asdict(run)),
-    }
+    told, report = _told(context, file_id, checked, rules), checked.report
     context.blobs.put(files.report_key(file_id), [json.dumps(told, ensure_ascii=False).encode()])
     _set_details(context, file_id, details(report))
     logger.info("file checked id=%s errors=%d warnings=%d", file_id, report.n_errors, report.n_warnings)
@@ -71,7 +60,7 @@ def keep(context: Context, file_id: str, checked: Checked, rules: Rules) -> dict
 
 
 def get(context: Context, file: File, model: str | None, method: Method | None) -> dict[str, object]:
-    """The report of a file: the kept one, or for a model or method that it was not made for, a new one.
+    """The report of a file: the kept one; for a model or method that it was not made for a new one, which is not kept.
 
     Raises InvalidRequest for a file that is no training data or has no content, and for a model that there is not;
     TooLarge where a new report would take too long to wait for.
@@ -79,7 +68,7 @@ def get(context: Context, file: File, model: str | None, method: Method | None) 
     files.check_trainable(file, "file_id")
     base = None if model is None else _base(context, model)
     kept = _kept(context, file.id)
-    if kept is not None and (base is None or kept["model"] == base.name) and method in (None, kept["method"]):
+    if kept is not None and (base is None or _is_for(kept, base)) and method in (None, kept["method"]):
         return kept
     if file.bytes > MAX_ASKED_BYTES:
         raise TooLarge(
@@ -89,10 +78,13 @@ def get(context: Context, file: File, model: str | None, method: Method | None) 
             "file_id",
         )
     content: Iterable[bytes] = context.blobs.open(files.blob_key(file.id))
+    if base is None and method is None:
+        return make(context, file.id, content)
     if method is None:
         method, content = _likely_method(content)
     folder = None if base is None or not is_prepared(context.base_folder(base.name)) else context.base_folder(base.name)
-    return make(context, file.id, content, Rules(method, base, folder))
+    rules = Rules(method, base, folder)
+    return _told(context, file.id, checks.check_alone(content, rules), rules)
 
 
 def details(report: Report) -> str:
@@ -102,6 +94,20 @@ def details(report: Report) -> str:
     verdict = "can be trained on" if report.valid else "cannot be trained on"
     counts = f"{report.n_errors:,} error(s), {report.n_warnings:,} warning(s)"
     return "\n".join([f"The file {verdict}: {counts}.", *checks.few_words(report, SHOWN_PROBLEMS)])
+
+
+def _told(context: Context, file_id: str, checked: Checked, rules: Rules) -> dict[str, object]:
+    """The report as the wire tells it."""
+    run = estimates.estimate(checked, rules, Hyperparameters(), context.data_folder, context.price)
+    return {
+        "object": "file.report",
+        "file_id": file_id,
+        "created_at": int(context.now().timestamp()),
+        "method": str(rules.method),
+        "model": None if rules.base is None else rules.base.name,
+        "valid": checked.report.valid,
+        **checks.as_dict(checked, None if run is None else asdict(run)),
+    }
 
 
 def _set_details(context: Context, file_id: str, text: str) -> None:
@@ -115,6 +121,12 @@ def _kept(context: Context, file_id: str) -> dict[str, object] | None:
     except FileNotFoundError:
         return None
     return kept
+
+
+def _is_for(kept: dict[str, object], base: BaseModelEntry) -> bool:
+    """Whether a report was made for a base model, and its tokens counted: it may have come here since."""
+    statistics = kept["statistics"]
+    return kept["model"] == base.name and isinstance(statistics, dict) and statistics["tokens"] is not None
 
 
 def _base(context: Context, model: str) -> BaseModelEntry:
