@@ -59,7 +59,7 @@ def _image(part: Mapping[str, object], role: str, path: str, abilities: Set[Abil
     images.check(part, path, finder)
     fix = "Remove the image parts, or choose a base model with vision (`luthier models list` shows abilities)."
     if abilities is None:
-        message = "training on images is not possible yet."
+        message = "no base model can be trained on images yet, so a job with this row will fail."
         finder.warning(path, "image_not_supported", message, "Keep the row for later, or remove its image parts.")
     elif Ability.VISION in abilities:
         message = "training on images is not possible yet, even where the base model can see."
