@@ -64,7 +64,7 @@ bench-check: model ## the data doctor beside bare orjson on 512 MB of chat rows,
 	@$(BIN)/python -m bench.check
 	@$(BIN)/python -m bench.check_tokens $(BENCH)
 
-bench-dpo: model $(TRL)/trl ## preference pairs: Luthier beside TRL's DPOTrainer (BENCH='--steps 4' for speed alone)
+bench-dpo: model $(TRL)/trl ## preference pairs: Luthier beside TRL's DPOTrainer (BENCH='--pairs 16 --held 20' for less)
 	@$(BIN)/python -m bench.dpo $(BENCH)
 
 # What TRL needs beyond constraints.txt, and never another torch. dill wants the folder to be called site-packages.

@@ -1,12 +1,14 @@
 """`make bench-dpo`: Luthier and TRL's DPOTrainer on the same preference pairs, adapter, order, rate and steps.
 
-Each is a process of its own, timed from its start to its end, reference included wherever it computes it. With --steps
-a few steps for speed and memory; without, whole epochs, and then rewards of held-out pairs by plain transformers.
+Each is a process of its own, measured from its start to its end, reference included wherever it computes it: time by
+the clock, and the time that the processor gave it, which says more on a machine that others use too. Then rewards of
+held-out pairs by plain transformers and PEFT.
 """
 
 import argparse
 import itertools
 import json
+import resource
 import shutil
 import tempfile
 import time
@@ -14,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import luthier_run, process
+from bench import process
 from bench.job import MODEL
 from luthier import catalog
 from luthier.core.hyperparameters import DPO_RATE
@@ -41,13 +43,11 @@ def main() -> None:
         print(
             f"{job['n_train']} pairs to train on, {job['n_held']} held out; {job['tokens']:,} tokens a pass", flush=True
         )
-        if options.steps is None:
-            print(_rewards(job, None, "before"), flush=True)
+        print(_rewards(job, None, "before"), flush=True)
         for name in options.trainers:
             result = _luthier(job) if name == LUTHIER else _trl(job, name)
             print(_line(name, result, job), flush=True)
-            if options.steps is None:
-                print(_rewards(job, Path(result["adapter"]), name), flush=True)
+            print(_rewards(job, Path(result["adapter"]), name), flush=True)
 
 
 def _prepare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -62,7 +62,8 @@ def _prepare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "context_tokens": entry.context_tokens,
         "batch_size": options.batch_size,
         "epochs": options.epochs,
-        "steps": options.steps,
+        "pairs": options.pairs,
+        "held": options.held,
         "seed": options.seed,
         "beta": options.beta,
         "learning_rate": entry.learning_rate * DPO_RATE * options.multiplier,
@@ -87,15 +88,10 @@ def _luthier(job: Mapping[str, Any]) -> dict[str, Any]:
             | {"n_epochs": job["epochs"], "learning_rate": job["learning_rate"]}
         )
     )
-    began = time.monotonic()
     env = process.environment(allocator=local.allocator())
-    watch = None if job["steps"] is None else lambda child: luthier_run.watch(run, child, job["steps"])
-    peak = process.run(["luthier.trainer", str(run.path)], env, run.path / "process.log", watch)
-    seconds = time.monotonic() - began
-    steps = [event for event, _ in run.tail() if isinstance(event, Metrics)][: job["steps"]]
-    return {
-        "whole": seconds,
-        "peak": peak,
+    cost = _measured(["luthier.trainer", str(run.path)], env, run.path / "process.log")
+    steps = [event for event, _ in run.tail() if isinstance(event, Metrics)]
+    return cost | {
         "losses": [step.train_loss for step in steps],
         "seconds": [step.seconds for step in steps],
         "adapter": str(max(run.checkpoints.glob("step-*"), default="")),
@@ -106,18 +102,24 @@ def _trl(job: Mapping[str, Any], name: str) -> dict[str, Any]:
     folder = Path(job["folder"])
     path = folder / f"{name}.json"
     path.write_text(json.dumps(TRL_OPTIONS[name]))
-    began = time.monotonic()
     arguments = ["bench.dpo_work", "trl", str(folder / "job.json"), str(path), str(folder / name)]
-    peak = process.run(arguments, process.environment(), folder / f"{name}.log")
+    cost = _measured(arguments, process.environment(), folder / f"{name}.log")
     told = json.loads(path.read_text())
     times = [end - start for start, end in itertools.pairwise(told["times"])]
-    return {
-        "whole": time.monotonic() - began,
-        "peak": peak,
+    return cost | {
         "losses": told["losses"],
         "seconds": times,
         "adapter": str(folder / name),
     }
+
+
+def _measured(arguments: list[str], env: Mapping[str, str], log: Path) -> dict[str, Any]:
+    """What a process took: seconds by the clock, seconds of processor, peak bytes."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    peak = process.run(arguments, env, log)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"whole": time.monotonic() - began, "processor": processor, "peak": peak}
 
 
 def _rewards(job: Mapping[str, Any], adapter: Path | None, name: str) -> str:
@@ -135,7 +137,8 @@ def _rewards(job: Mapping[str, Any], adapter: Path | None, name: str) -> str:
 def _line(name: str, result: Mapping[str, Any], job: Mapping[str, Any]) -> str:
     losses = " ".join(f"{loss:.4f}" for loss in result["losses"][:4] + result["losses"][-2:])
     return (
-        f"  {name:12} whole {result['whole']:6.1f} s, steps {sum(result['seconds']):6.1f} s, "
+        f"  {name:12} whole {result['whole']:6.1f} s, processor {result['processor']:6.1f} s, "
+        f"steps {sum(result['seconds']):6.1f} s, "
         f"peak {result['peak'] / 1e9:.2f} GB | {len(result['losses'])} losses {losses}"
     )
 
@@ -144,7 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.dpo", description=__doc__)
     names = [*TRL_OPTIONS, LUTHIER]
     parser.add_argument("--trainers", nargs="+", choices=names, default=names, metavar="TRAINER")
-    parser.add_argument("--steps", type=int, help="leave after so many; by default whole epochs, and rewards")
+    parser.add_argument("--pairs", type=int, help="train on so many; by default on four fifths of the file")
+    parser.add_argument("--held", type=int, help="hold out so many of the last fifth; by default all")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=300, help="longer pairs are left out, by their longer side")

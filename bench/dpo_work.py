@@ -45,7 +45,8 @@ def _prepare(job: Job) -> Job:
         if max(len(side.token_ids) for side in sides) <= job["max_tokens"]:
             kept.append((lines[number - 1], _tokens(*sides)))
     n_train = int(len(kept) * job["train_share"])
-    train, held = kept[:n_train], kept[n_train:]
+    train, held = kept[:n_train][: job["pairs"]], kept[n_train:][: job["held"]]
+    n_train = len(train)
     (folder / "train.jsonl").write_bytes(b"".join(line for line, _ in train))
     order = [
         index
@@ -54,12 +55,11 @@ def _prepare(job: Job) -> Job:
         for index in batch
     ]
     n_steps = -(-n_train // job["batch_size"]) * job["epochs"]
-    taken = order[: job["steps"] * job["batch_size"]] if job["steps"] else order
-    (folder / "taken.json").write_text(json.dumps([train[index][1] for index in taken]))
+    (folder / "taken.json").write_text(json.dumps([train[index][1] for index in order]))
     (folder / "held.json").write_text(json.dumps([tokens for _, tokens in held]))
     torch.manual_seed(job["seed"])
     _adapted(_base(job, torch.float32), job).save_pretrained(folder / "adapter")
-    tokens = sum(len(side) for index in taken for side in train[index][1].values())
+    tokens = sum(len(side) for index in order for side in train[index][1].values())
     return {"n_train": n_train, "n_held": len(held), "n_steps": n_steps, "tokens": tokens}
 
 

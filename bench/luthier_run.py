@@ -20,7 +20,7 @@ def measure(job: Job, folder: Path) -> tuple[dict[str, list[float]], int]:
     run = write(job, folder)
     log = folder / "process.log"
     env = process.environment(allocator=local.allocator())
-    peak_bytes = process.run(["luthier.trainer", str(folder)], env, log, lambda child: watch(run, child, job.steps))
+    peak_bytes = process.run(["luthier.trainer", str(folder)], env, log, lambda child: _watch(run, child, job.steps))
     times, losses = [], []
     for event, _ in run.tail():
         match event:
@@ -60,7 +60,7 @@ def write(job: Job, folder: Path) -> RunDirectory:
     return run
 
 
-def watch(run: RunDirectory, child: subprocess.Popen[bytes], steps: int) -> None:
+def _watch(run: RunDirectory, child: subprocess.Popen[bytes], steps: int) -> None:
     """Waits for the last step's event, then asks the trainer to leave."""
     offset = 0
     while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
