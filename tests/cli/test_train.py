@@ -140,10 +140,11 @@ def steps(run: RunDirectory) -> list[int]:
 
 
 def test_train_shows_the_trainers_own_verdict(alone: Command, tmp_path: Path) -> None:
-    (tmp_path / "long.jsonl").write_bytes(rows.good().replace(b"You are brief", b"You are brief " * 600))
-    failed = alone("train", "--model", tiny.NAME, "--data", "long.jsonl", "--out", "out")
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace('"v_proj"', '"nowhere_proj"'))  # what only the trainer can find
+    failed = alone(*TRAIN, "--out", "out")
     assert failed.exit_code == 1
-    assert "Line 10" in failed.stderr
+    assert "nowhere_proj" in failed.stderr
     assert "give another --out or remove" in failed.stderr
 
 
