@@ -191,6 +191,9 @@ def test_run_learns_to_prefer_and_writes_its_rewards(make_run: MakeRun) -> None:
     assert float(told[-1]["full_valid_reward_margin"]) > 1
     last = [event for event in events(run) if event["kind"] == "checkpoint"][-1]
     assert last["metrics"]["full_valid_reward_margin"] == float(told[-1]["full_valid_reward_margin"])
+    card = (run.checkpoints / last["folder"] / "README.md").read_text()
+    for words in ("- dpo", "fine-tuned on preference pairs", "with beta 0.1", "validation reward margin"):
+        assert words in card
     say = [event["message"] for event in events(run) if event["kind"] == "message"]
     assert any("beta 0.1" in text for text in say)
 

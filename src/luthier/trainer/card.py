@@ -26,6 +26,8 @@ _FIGURES = {
     "valid_mean_token_accuracy": "validation token accuracy, last batch",
     "full_valid_loss": "validation loss, whole file",
     "full_valid_mean_token_accuracy": "validation token accuracy, whole file",
+    "full_valid_reward_accuracy": "validation reward accuracy, whole file",
+    "full_valid_reward_margin": "validation reward margin, whole file",
 }
 
 
@@ -40,7 +42,7 @@ def _front_matter(made: Manifest, metrics: Mapping[str, float]) -> ModelCardData
         EvalResult(
             task_type="text-generation",
             dataset_type="private",
-            dataset_name="held-out chats of the fine-tuning job",
+            dataset_name=f"held-out {_learning(made)[1]} of the fine-tuning job",
             dataset_split="validation",
             metric_type=kind,
             metric_name=_FIGURES[name],
@@ -56,7 +58,7 @@ def _front_matter(made: Manifest, metrics: Mapping[str, float]) -> ModelCardData
         license_name=licence_name,
         library_name="peft" if made.spec["lora"] else "transformers",
         pipeline_tag="text-generation",
-        tags=["lora" if made.spec["lora"] else "full-fine-tuning", "sft", "luthier"],
+        tags=["lora" if made.spec["lora"] else "full-fine-tuning", _learning(made)[0], "luthier"],
         model_name=_name(made),
         eval_results=results or None,
     )
@@ -71,7 +73,7 @@ def _body(made: Manifest, metrics: Mapping[str, float]) -> str:
     return f"""\
 # {_name(made)}
 
-{kind} {_base(made)}, fine-tuned on chats by job `{made.lineage.job_id}` with
+{kind} {_base(made)}, fine-tuned on {_learning(made)[1]} by job `{made.lineage.job_id}` with
 Luthier. This is its state after step {made.step}, the end of epoch {made.epoch} of {spec["n_epochs"]}.
 
 ## Figures
@@ -80,14 +82,14 @@ Luthier. This is its state after step {made.step}, the end of epoch {made.epoch}
 |---|---|
 {figures}
 
-Losses are nats per learned token.
+{_learning(made)[2]}
 
 ## How it was trained
 
 {_recipe(made)}
 AdamW without weight decay, gradients clipped to norm 1, peak learning rate {spec["learning_rate"]:g} with a short
 warm-up and a linear decay; {spec["n_epochs"]} epochs, {spec["batch_size"]} examples a step, seed {spec["seed"]}.
-The loss stands on the learned assistant messages alone.
+{_learning(made)[3]}
 
 Computed on {hardware.gpu or hardware.cpu} with {made.threads} threads by
 {versions}.
@@ -137,6 +139,24 @@ def _whose_base(made: Manifest) -> str:
     return (
         f"\nThe base weights must be those whose sha256 stands above: `luthier models pull {name}` leaves them in\n"
         f"the folder `{name}/hf` of the models folder.\n"
+    )
+
+
+def _learning(made: Manifest) -> tuple[str, str, str, str]:
+    """The hub's tag of the method, what its rows are, what its losses count, and what they stand on."""
+    beta = made.spec.get("beta")
+    if beta is None:
+        return (
+            "sft",
+            "chats",
+            "Losses are nats per learned token.",
+            "The loss stands on the learned assistant messages.",
+        )
+    return (
+        "dpo",
+        "preference pairs",
+        "Losses are nats per pair; token accuracies are those of the preferred outputs.",
+        f"The loss is DPO's sigmoid loss with beta {beta:g}, against the model as it was before the first step.",
     )
 
 
