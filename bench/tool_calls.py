@@ -49,8 +49,8 @@ def main() -> None:
         tuned = _ended(client, job.id)
         counts = {
             "tuned": _count(client, tuned, held_out, {"parallel_tool_calls": False}),
-            "base": _count(client, MODEL, held_out, {"parallel_tool_calls": False}),
             "tuned, as many calls as it likes": _count(client, tuned, held_out, {}),
+            "base": _count(client, MODEL, held_out, {"parallel_tool_calls": False}),
         }
     calls = sum(1 for row in held_out if _expected(row))
     silent = len(held_out) - calls
