@@ -22,7 +22,7 @@ from luthier import catalog
 from luthier.core.hyperparameters import DPO_RATE
 from luthier.core.states import Method
 from luthier.executors import local
-from luthier.run_directory import Metrics, RunDirectory, TrainSpec
+from luthier.run_directory import Failed, Metrics, RunDirectory, TrainSpec
 
 LUTHIER = "luthier"
 TRAIN_SHARE = 0.8
@@ -90,11 +90,14 @@ def _luthier(job: Mapping[str, Any]) -> dict[str, Any]:
     )
     env = process.environment(allocator=local.allocator())
     cost = _measured(["luthier.trainer", str(run.path)], env, run.path / "process.log")
-    steps = [event for event, _ in run.tail() if isinstance(event, Metrics)]
+    told = [event for event, _ in run.tail()]
+    if isinstance(told[-1], Failed):
+        raise SystemExit(f"the run failed: {told[-1].message}")
+    steps = [event for event in told if isinstance(event, Metrics)]
     return cost | {
         "losses": [step.train_loss for step in steps],
         "seconds": [step.seconds for step in steps],
-        "adapter": str(max(run.checkpoints.glob("step-*"), default="")),
+        "adapter": str(max(run.checkpoints.glob("step-*"))),
     }
 
 
