@@ -100,6 +100,15 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
         messages = [{"role": "user", "content": "What is 3 plus one?"}]
         answer = client.chat.completions.create(model=str(job.fine_tuned_model), messages=messages, max_tokens=4)
         assert answer.usage.completion_tokens >= 1
+        if tuning == "full":
+            further = client.fine_tuning.jobs.create(
+                training_file=file.id, model=str(job.fine_tuned_model), seed=3, hyperparameters={"n_epochs": 1}
+            )
+            wait(supervisor, lambda: client.fine_tuning.jobs.retrieve(further.id).status in {"succeeded", "failed"})
+            wait(supervisor, lambda: not any(there.runs_folder.iterdir()))
+            assert client.fine_tuning.jobs.retrieve(further.id).status == "succeeded"
+            told = client.fine_tuning.jobs.list_events(further.id, limit=100).data
+            assert any("all weights of" in event.message and "earlier job" in event.message for event in told)
         assert prompt_tokens(client, str(job.fine_tuned_model)) == len(
             Renderer(FolderTokenizer(base / "hf"), 2048).chat_prompt(CHAT.messages, CHAT.tools)
         )
