@@ -67,7 +67,7 @@ def test_what_cannot_be_reproduced_is_refused_before_any_training(
     (tmp_path / "empty").mkdir()
     assert "is no run directory" in alone("reproduce", "empty").stderr
     assert "is not the data folder of a service" in alone("reproduce", "ftjob-1").stderr
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data").mkdir(exist_ok=True)  # a run's speed is noted there
     sqlite3.connect(tmp_path / "data" / "luthier.db").close()
     assert "is of another version of Luthier" in alone("reproduce", "ftjob-1").stderr
     finished.training.write_bytes(rows.good(11))
