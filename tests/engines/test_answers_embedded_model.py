@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
 import openai
 import pytest
 from openai import OpenAI
@@ -235,3 +236,12 @@ def test_completions_of_the_base_have_no_part_of_an_adapter(
     assert after.text == before.text
     assert after.logprobs.token_logprobs == pytest.approx(before.logprobs.token_logprobs, abs=0.02)
     engine.release("tuned")
+
+
+def test_constrained_answer_may_end_by_the_token_that_the_model_was_taught(client: OpenAI, base_folder: Path):
+    end = gguf.GGUFReader(base_folder / "base-f16.gguf").fields["tokenizer.ggml.eot_token_id"].contents()
+    shape = {"type": "json_schema", "json_schema": {"name": "digits", "schema": {"type": "integer"}}}
+    asked = {"model": BASE, "messages": QUESTION, "response_format": shape, "max_tokens": 20, "temperature": 0}
+    answer = client.chat.completions.create(**asked, logit_bias={str(end): 100}).choices[0]
+    assert (answer.finish_reason, len(answer.message.content.strip())) == ("stop", 1)
+    assert end == json.loads((base_folder / "hf" / "generation_config.json").read_text())["eos_token_id"]

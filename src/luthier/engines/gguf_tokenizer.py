@@ -180,9 +180,11 @@ def _add_special_ids(
     if eos is None:
         raise _unsupported("has no end-of-sequence token")
     writer.add_eos_token_id(eos)
-    further = [id for id in _generation_ends(hf_folder) if id != eos]
-    for add, id in zip((writer.add_eot_token_id, writer.add_eom_token_id), further, strict=False):
-        add(id)
+    turn_end, *others = _generation_ends(hf_folder) or [eos]
+    # Left out, llama.cpp takes any token that looks like one; and by this one alone a grammar lets an answer end.
+    writer.add_eot_token_id(turn_end)
+    if further := [id for id in others if id != eos]:
+        writer.add_eom_token_id(further[0])
 
 
 def _generation_ends(hf_folder: Path) -> list[int]:

@@ -41,8 +41,9 @@ def settle(causal: Any, tokenizer: Any, named: str | None) -> None:
     generation = causal.generation_config
     known = generation.eos_token_id
     ends = [] if known is None else known if isinstance(known, list) else [known]
-    if end not in ends:
-        generation.eos_token_id = [*ends, end]
+    others = [one for one in ends if one != end]
+    # The turn's own end first: it is the one that an engine takes where it may know but one (gguf_tokenizer).
+    generation.eos_token_id = [end, *others] if others else end
 
 
 def keep_spaces(path: Path) -> None:
