@@ -136,7 +136,7 @@ def test_source_that_asks_to_wait_again_and_again_ends_the_run_and_the_next_goes
         move(account.url, fake.KEY)
     account.before = lambda method, path: None
     made, outcome = move(account.url, fake.KEY)
-    assert (outcome.files, sorted(outcome.archived)) == ({}, ["ftjob-done", "ftjob-rft", "ftjob-gone"])
+    assert (outcome.files, sorted(outcome.archived)) == ({}, ["ftjob-done", "ftjob-gone", "ftjob-rft"])
     assert [plan.here for plan in made.files if plan.file.id == "file-train"] != [None]
 
 
