@@ -62,6 +62,7 @@ class Target:
         self._models = models
         self._tiny_source = tiny_source
         self._service: subprocess.Popen[str] | None = None
+        self._files: dict[bytes, str] = {}
         self._log: IO[str] = (folder / "service.log").open("a")
         self._environment = os.environ | {
             "LUTHIER_API_KEY": _KEY,
@@ -106,10 +107,7 @@ class Target:
         return found
 
     def create(self, kind: Kind) -> str:
-        training, validation = (
-            self._client.files.create(file=(name, content), purpose="fine-tune").id
-            for name, content in (("train.jsonl", kind.rows), ("valid.jsonl", _VALIDATION))
-        )
+        training, validation = self._upload("train.jsonl", kind.rows), self._upload("valid.jsonl", _VALIDATION)
         return self._client.fine_tuning.jobs.create(
             model=kind.model,
             seed=kind.seed,
@@ -117,6 +115,12 @@ class Target:
             training_file=training,
             validation_file=validation,
         ).id
+
+    def _upload(self, name: str, content: bytes) -> str:
+        """The id of a file; each is sent once, for a resource holds a hundred and every job adds its results."""
+        if content not in self._files:
+            self._files[content] = self._client.files.create(file=(name, content), purpose="fine-tune").id
+        return self._files[content]
 
     def open_jobs(self) -> list[str]:
         return [job.id for job in self._client.fine_tuning.jobs.list() if job.status not in TERMINAL_JOB_STATUSES]
