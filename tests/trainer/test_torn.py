@@ -9,6 +9,7 @@ from runs import MakeRun, contents, events
 
 from disk import full_disk
 from luthier.core.errors import Conflict, LuthierError, NoSpace
+from luthier.core.states import Method
 from luthier.run_directory import Message, Metrics, RunDirectory
 from luthier.trainer import __main__ as trainer
 from luthier.trainer import loop, results
@@ -176,7 +177,7 @@ def test_results_of_a_log_that_lacks_a_step_are_refused(make_run: MakeRun) -> No
     lines = run.events.read_bytes().splitlines(keepends=True)
     run.events.write_bytes(b"".join(line for line in lines if json.loads(line).get("step") != 2))
     with pytest.raises(Conflict, match="lacks a step"):
-        results.rebuild(run, 6)
+        results.rebuild(run, 6, Method.SUPERVISED)
 
 
 def test_adapter_that_the_last_update_broke_is_no_checkpoint_and_no_model(make_run: MakeRun) -> None:
@@ -194,5 +195,6 @@ def test_line_that_a_limit_cuts_short_is_not_there_at_all(make_run: MakeRun) -> 
     with full_disk(len(before[0]) + 10), pytest.raises(NoSpace, match="needs"):
         run.append(Message(at=1.0, message="does not fit"))
     with full_disk(len(before[1]) + 5), pytest.raises(NoSpace, match="needs"):
-        results.append(run.results, Metrics(at=1, step=7, n_steps=9, train_loss=1, train_mean_token_accuracy=0))
+        metrics = Metrics(at=1, step=7, n_steps=9, train_loss=1, train_mean_token_accuracy=0)
+        results.append(run.results, metrics, Method.SUPERVISED)
     assert (run.events.read_bytes(), run.results.read_bytes()) == before
