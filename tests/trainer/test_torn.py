@@ -194,7 +194,7 @@ def test_line_that_a_limit_cuts_short_is_not_there_at_all(make_run: MakeRun) -> 
     before = run.events.read_bytes(), run.results.read_bytes()
     with full_disk(len(before[0]) + 10), pytest.raises(NoSpace, match="needs"):
         run.append(Message(at=1.0, message="does not fit"))
+    metrics = Metrics(at=1, step=7, n_steps=9, train_loss=1, train_mean_token_accuracy=0)
     with full_disk(len(before[1]) + 5), pytest.raises(NoSpace, match="needs"):
-        metrics = Metrics(at=1, step=7, n_steps=9, train_loss=1, train_mean_token_accuracy=0)
         results.append(run.results, metrics, Method.SUPERVISED)
     assert (run.events.read_bytes(), run.results.read_bytes()) == before
