@@ -94,8 +94,17 @@ FAMILIES = {
     "phi": Family("phi3", _PHI, (*small.SPECIAL, "<|im_sep|>"), small.FUSED_TARGETS),
 }
 
+ENDLESS = """\
+{%- for message in messages %}
+{{- message['role'] + ': ' + message['content'] + '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- 'assistant: ' }}{% endif %}"""
+"""Writes no end-of-turn token behind an answer."""
+
+ALL = FAMILIES | {"qwen2-endless": Family("qwen2", ENDLESS, small.SPECIAL)}
+
 
 def make_source(folder: Path, name: str) -> Path:
     """A folder in Hugging Face layout with the family's tiny model, as a base model comes from elsewhere."""
-    family = FAMILIES[name]
+    family = ALL[name]
     return small.make_base(folder, family.kind, template=family.template, special=family.special) / "hf"

@@ -34,12 +34,18 @@ class QuickTokenizer:
         self._template = _environment().from_string(_chat_template(folder, config))
         # One plain dictionary: jinja2's chain of two costs half of a short chat's rendering.
         self._template.globals = dict(self._template.globals) | named
-        self._end_ids = self._find_ends(folder, named.get("eos_token"))
+        eos = named.get("eos_token")
+        self._eos_id = None if eos is None else self._tokenizer.token_to_id(eos)
+        self._end_ids = self._find_ends(folder)
         self._worker = ThreadPoolExecutor(1, "tokens")
 
     @property
     def end_ids(self) -> frozenset[int]:
         return self._end_ids
+
+    @property
+    def eos_id(self) -> int | None:
+        return self._eos_id
 
     @property
     def end_texts(self) -> tuple[str, ...]:
@@ -94,9 +100,9 @@ class QuickTokenizer:
     def _count(self, texts: list[str]) -> list[int]:
         return [len(found) for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
-    def _find_ends(self, folder: Path, eos: str | None) -> frozenset[int]:
+    def _find_ends(self, folder: Path) -> frozenset[int]:
         """The tokenizer's end token, and those of generation_config.json: some families end a turn by another one."""
-        ends = {None if eos is None else self._tokenizer.token_to_id(eos)}
+        ends = {self._eos_id}
         path = folder / "generation_config.json"
         if path.exists():
             named = json.loads(path.read_bytes()).get("eos_token_id")

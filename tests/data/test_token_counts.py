@@ -95,8 +95,16 @@ def test_row_over_the_context_is_an_error_that_says_how_much_is_lost(chatml: Qui
         assert f"{tokens - 512:,} would be lost" in problem.message
 
 
-def test_template_that_writes_no_end_is_told_at_its_rows(tmp_path: Path) -> None:
+def test_template_that_writes_no_end_counts_the_tokenizers_own(tmp_path: Path) -> None:
     endless = QuickTokenizer(tiny.tokenizer_folder(tmp_path, "{% for m in messages %}{{ m['content'] }}{% endfor %}"))
+    told, report = count(endless, conversation([("Hi", "Yes", 1)]))
+    assert not report.problems
+    assert told.supervised.total == len(endless.token_ids("Yes")) + 1
+
+
+def test_template_that_ends_a_turn_too_early_is_told_at_its_rows(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m['content'] }}<|im_end|> So.{% endfor %}"
+    endless = QuickTokenizer(tiny.tokenizer_folder(tmp_path, template))
     told, report = count(endless, conversation([("Hi", "Yes", 1)]))
     assert [problem.code for problem in report.problems] == ["template_without_end"]
     assert told.tokens.total == 0

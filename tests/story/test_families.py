@@ -15,7 +15,7 @@ from openai import OpenAI
 
 import rows
 from fakes import KEY
-from families import FAMILIES, make_source
+from families import ALL, make_source
 from luthier import catalog
 from luthier.api import server
 from luthier.api.services import Services
@@ -58,7 +58,7 @@ def engine(tmp_path: Path) -> Iterator[LlamaCppEngine]:
 
 
 @pytest.mark.parametrize(
-    ("name", "tuning"), [*((name, "lora") for name in FAMILIES), ("qwen2", "full"), ("gemma", "full"), ("phi", "4bit")]
+    ("name", "tuning"), [*((name, "lora") for name in ALL), ("qwen2", "full"), ("gemma", "full"), ("phi", "4bit")]
 )
 def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
     name: str, tuning: str, context: Context, engine: LlamaCppEngine, switch: tuple[Any, str], tmp_path: Path
@@ -136,7 +136,7 @@ def entry_of(name: str, tuning: str, source: Path) -> catalog.BaseModelEntry:
             "lora": {
                 "rank": 4,
                 "alpha": 8,
-                "targets": FAMILIES[name].targets,
+                "targets": ALL[name].targets,
                 "quantization": "4bit" if tuning == "4bit" else None,
             },
             "source": {"kind": "folder", "path": source},

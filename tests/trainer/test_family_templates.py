@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines import small
-from families import FAMILIES
+from families import ENDLESS, FAMILIES
 from luthier.catalog import Ability
 from luthier.core.errors import InvalidRequest
 from luthier.data import messages, render, template_check
@@ -203,12 +203,31 @@ def test_template_that_breaks_the_prefix_is_told_and_rendered_apart(
     assert tokenizer.decode(sequences[1].token_ids).startswith("Who are you?<|im_end|>And then?<|im_end|>")
 
 
-def test_template_that_rewrites_the_prompt_or_never_ends_a_turn_is_refused_with_advice(tmp_path: Path) -> None:
+def test_template_without_an_end_is_told_and_the_tokenizers_own_end_is_learned(tmp_path: Path) -> None:
+    small.make_tokenizer(tmp_path, "qwen2", ENDLESS)
+    tokenizer = Reader(tmp_path / "hf")
+    assert tokenizer.eos_id is not None
+    end = tokenizer.decode([tokenizer.eos_id])
+    renderer = Renderer(tokenizer, 512)
+    (sentence,) = (words for words in template_check.findings(renderer) if "end-of-turn" in words)
+    assert "the tokenizer's own end token is learned there" in sentence
+    assert learned(tokenizer, renderer.render(example(TURNS))) == [
+        f"A hat.{end}",
+        f"I sit on\n\na head.{end}",
+    ]
+
+
+def test_template_that_writes_words_behind_an_answer_and_no_end_is_refused(tmp_path: Path) -> None:
+    small.make_tokenizer(tmp_path, "qwen2", ENDLESS.replace("'\n' }}", "' So it ends.' }}"))
+    with pytest.raises(Unrenderable) as caught:
+        Renderer(Reader(tmp_path / "hf"), 512).render(example(TURNS))
+    assert caught.value.code == "template_without_end"
+
+
+def test_template_that_rewrites_the_prompt_or_ends_a_turn_too_early_is_refused_with_advice(tmp_path: Path) -> None:
     rewriting = "{{ messages | length }}{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
-    endless = "{% for m in messages %}{{ m['content'] + '<|im_end|>' if not loop.last else m['content'] }}{% endfor %}"
-    for place, (template, code) in enumerate(
-        ((rewriting, "template_breaks_prefix"), (endless, "template_without_end"))
-    ):
+    early = "{% for m in messages %}{{ m['content'] + '<|im_end|> So it ends.' }}{% endfor %}"
+    for place, (template, code) in enumerate(((rewriting, "template_breaks_prefix"), (early, "template_without_end"))):
         small.make_tokenizer(tmp_path / str(place), "qwen2", template)
         with pytest.raises(InvalidRequest, match="chatml") as caught:
             chat_template.findings(Renderer(Reader(tmp_path / str(place) / "hf"), 512))

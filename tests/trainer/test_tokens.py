@@ -93,7 +93,7 @@ def test_render_too_long_is_refused_never_cut(tokenizer: FolderTokenizer) -> Non
     ("template", "code"),
     [
         ("{{ messages|length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}", "template_breaks_prefix"),
-        ("{% for m in messages %}{{ m.content }}\n{% endfor %}", "template_without_end"),
+        ("{% for m in messages %}{{ m.content }} So.\n{% endfor %}", "template_without_end"),
         (
             "{% if messages[-1].role == 'assistant' %}{{ raise_exception('no') }}{% endif %}",
             "template_refuses_messages",

@@ -134,7 +134,9 @@ class Pieces:
         """The renderer's pieces of an example with one learned answer."""
         prompt, answer = self._renderer.turn(example, index)
         end = max(answer.rfind(end) + len(end) if end in answer else 0 for end in (*self._end_texts, "\0"))
-        return [[Piece(False, prompt), Piece(True, answer[:end])]] if end else self._exact(example)
+        if not end or answer[end:].strip():  # the renderer ends it by a token of its own, or refuses it
+            return self._exact(example)
+        return [[Piece(False, prompt), Piece(True, answer[:end])]]
 
     def _exact(self, example: Example) -> list[Sequence]:
         return [_counted(sequence) for sequence in self._renderer.render(example)]

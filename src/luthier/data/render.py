@@ -9,10 +9,13 @@ from luthier.data.messages import Example, Message, Role
 
 
 class ChatTokenizer(Protocol):
-    """A model's tokenizer and chat template. `end_ids` are the tokens that end a turn."""
+    """A model's tokenizer and chat template. `end_ids` are the tokens that end a turn, `eos_id` the tokenizer's own."""
 
     @property
     def end_ids(self) -> frozenset[int]: ...
+
+    @property
+    def eos_id(self) -> int | None: ...
 
     def text(
         self,
@@ -117,16 +120,27 @@ class Renderer:
             )
         return prompt, whole[len(prompt) :]
 
+    def writes_end(self, example: Example, index: int) -> bool:
+        """Whether the template itself writes an end-of-turn token behind message `index`. Raises Unrenderable."""
+        _, answer = self.turn(example, index)
+        return not self._tokenizer.end_ids.isdisjoint(self._tokenizer.token_ids(answer))
+
     def _turn_ids(self, example: Example, index: int) -> tuple[list[int], list[int]]:
-        """The prompt of message `index` and what the model has to write there, its end-of-turn token included."""
+        """The prompt of message `index` and what the model has to write there, its end-of-turn token included.
+
+        Where the template writes no such token, the tokenizer's own end stands right behind the answer: what never
+        learns to stop cannot be served. The next prompt does not have it, so later answers are learned apart.
+        """
         prompt, answer = self.turn(example, index)
         prompt_ids = self._tokenizer.token_ids(prompt)
         answer_ids = self._answer_ids(prompt, prompt_ids, answer)
         ends = [place for place, token in enumerate(answer_ids) if token in self._tokenizer.end_ids]
+        if not ends and self._tokenizer.eos_id is not None and _is_last(example.messages[index], answer):
+            return prompt_ids, [*self._answer_ids(prompt, prompt_ids, answer.rstrip()), self._tokenizer.eos_id]
         if not ends or not self._is_blank(answer, answer_ids[ends[-1] + 1 :]):
             raise Unrenderable(
                 "template_without_end",
-                "the base model's chat template writes no end-of-turn token after an answer.",
+                "the base model's chat template writes no end-of-turn token right after this answer.",
                 "Choose another base model: a model that never learns to stop cannot be served.",
             )
         # What the template writes behind the end token (a newline in ChatML) is never the model's to write.
@@ -169,6 +183,11 @@ class Renderer:
     def _check_length(self, n_tokens: int) -> None:
         if n_tokens > self._context_tokens:
             raise too_many_tokens(n_tokens, self._context_tokens)
+
+
+def _is_last(message: Message, answer: str) -> bool:
+    """Whether the template writes nothing but space behind what the message says."""
+    return bool(message.tool_calls) or answer.rstrip().endswith(message.content.strip())
 
 
 def _is_of_tools(message: Message) -> bool:

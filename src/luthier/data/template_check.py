@@ -18,6 +18,11 @@ def findings(renderer: Renderer) -> list[str]:
     """
     renderer.render(Example((_USER, _ANSWER)))
     found = []
+    if not renderer.writes_end(Example((_USER, _ANSWER)), 1):
+        found.append(
+            "it writes no end-of-turn token behind an answer, so the tokenizer's own end token is learned there: "
+            "without one the model would never stop"
+        )
     if _apart(renderer, (_USER, _ANSWER, *_AGAIN)):
         found.append("it writes earlier turns otherwise once the chat goes on, so each answer is learned on its own")
     elif _apart(renderer, (_USER, _REASONED, *_AGAIN)):

@@ -78,7 +78,7 @@ def findings(renderer: Renderer) -> list[str]:
 
 
 def _turn_end(tokenizer: Any) -> int:
-    """The special token that the template writes behind an answer."""
+    """The special token that the template writes behind an answer; where it writes none, the tokenizer's own end."""
     messages = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
     try:
         text = str(tokenizer.apply_chat_template(messages, tokenize=False))
@@ -88,12 +88,12 @@ def _turn_end(tokenizer: Any) -> int:
         ) from error
     behind = tokenizer(text.rpartition(_ANSWER)[2], add_special_tokens=False)["input_ids"]
     special = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
-    end = next((int(token) for token in behind if token in special), None)
+    end = next((int(token) for token in behind if token in special), tokenizer.eos_token_id)
     if end is None:
         words = ", ".join(tokenizer.all_special_tokens) or "none"
         raise InvalidRequest(
             "template_without_end",
-            "The chat template writes no special token of this tokenizer behind an answer, so that the model could "
-            f"never learn to stop (special tokens: {words}). {ADVICE}",
+            "The chat template writes no special token of this tokenizer behind an answer, and the tokenizer has no "
+            f"end of its own, so that the model could never learn to stop (special tokens: {words}). {ADVICE}",
         )
-    return end
+    return int(end)

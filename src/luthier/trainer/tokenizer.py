@@ -30,6 +30,11 @@ class FolderTokenizer:
     def end_ids(self) -> frozenset[int]:
         return self._end_ids
 
+    @property
+    def eos_id(self) -> int | None:
+        id: int | None = self._tokenizer.eos_token_id
+        return id
+
     def text(
         self,
         messages: Sequence[Mapping[str, object]],
