@@ -15,7 +15,12 @@ from luthier.service.context import Context
 
 @pytest.fixture
 def create(context: Context, caller: Principal) -> Callable[..., Job]:
-    def made(model: str = BASE, validation: bool = False, extras: Mapping[str, object] | None = None) -> Job:
+    def made(
+        model: str = BASE,
+        validation: bool = False,
+        extras: Mapping[str, object] | None = None,
+        method: Method = Method.SUPERVISED,
+    ) -> Job:
         blob = files.receive(context, [rows.good()])
         file = files.create(context, caller.resource.id, "rows.jsonl", "fine-tune", blob)
         request = jobs.JobRequest(
@@ -23,7 +28,7 @@ def create(context: Context, caller: Principal) -> Callable[..., Job]:
             training_file=file.id,
             validation_file=file.id if validation else None,
             hyperparameters=Hyperparameters(n_epochs=2, batch_size=5),
-            method=Method.SUPERVISED,
+            method=method,
             method_sent=False,
             seed=1,
             suffix=None,

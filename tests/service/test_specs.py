@@ -1,13 +1,20 @@
 """What a trainer is told about a base model, from its entry in the catalog."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fakes import BASE
 from luthier import catalog
+from luthier.core.errors import InvalidRequest
 from luthier.core.hyperparameters import ResolvedHyperparameters
+from luthier.core.models import Job
+from luthier.core.states import Method
 from luthier.run_directory import TrainSpec
 from luthier.service import specs
+from luthier.service.context import Context
 
 
 def made(name: str, parent: str | None = None) -> TrainSpec:
@@ -42,3 +49,14 @@ def test_spec_names_a_hub_repository_only_where_the_weights_come_from_there() ->
     spec = made("smollm2-135m-instruct", parent="smollm2-135m-instruct.ft-1")
     assert spec.base_repository is None
     assert (spec.continued, spec.parent_model) == (True, "smollm2-135m-instruct.ft-1")
+
+
+def test_preferences_are_refused_at_once_where_all_weights_are_tuned(
+    context: Context, create: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries: Any = context.catalog.entries
+    monkeypatch.setitem(entries, BASE, entries[BASE].model_copy(update={"tuning": catalog.Tuning.FULL}))
+    create(method=Method.SUPERVISED)
+    with pytest.raises(InvalidRequest, match='tuning = "lora"') as caught:
+        create(method=Method.DPO)
+    assert (caught.value.code, caught.value.param) == ("method_not_supported", "method")

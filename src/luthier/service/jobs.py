@@ -11,7 +11,7 @@ from luthier.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.models import Attempt, Checkpoint, Event, Job
 from luthier.core.states import TERMINAL_JOB_STATUSES, AttemptEnd, EventLevel, EventType, JobStatus, Method
-from luthier.service import files, models, quotas
+from luthier.service import files, models, quotas, specs
 from luthier.service.context import Context
 from luthier.store import attempts, checkpoints, events, jobs
 from luthier.store import files as file_rows
@@ -58,6 +58,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
         )
     with context.database.writing() as tx:
         model = _tunable(context, tx, resource_id, request.model)
+        specs.check_method(model.base, request.method)
         _check_file(context, tx, resource_id, request.training_file, "training_file")
         _check_file(context, tx, resource_id, request.validation_file, "validation_file")
         job = Job(

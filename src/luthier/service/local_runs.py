@@ -83,6 +83,7 @@ def prepare(
     _check_numbers(request)
     _check_early_stopping(request)
     base = _base(catalog, models_folder, request.model)
+    specs.check_method(base, request.method)
     # Rows that may be too long are tokenized now: a trainer takes seconds to come to them.
     rules = Rules(request.method, base, models_folder / base.name, counts_all=False)
     training = checks.check_training(_opened(request.training_file, "--data"), rules)

@@ -4,12 +4,24 @@ from pathlib import Path
 
 from luthier.catalog import BaseModelEntry, HubSource, Tuning
 from luthier.core import hyperparameters
+from luthier.core.errors import InvalidRequest
 from luthier.core.hyperparameters import ResolvedHyperparameters
 from luthier.core.states import Method
 from luthier.run_directory import TrainSpec
 
 FULL_SHARE_OF_RATE = 0.1
 """All weights want about a tenth of the rate of an adapter ("LoRA Without Regret", Thinking Machines, 2025)."""
+
+
+def check_method(base: BaseModelEntry, method: Method) -> None:
+    """Raises InvalidRequest for a method that this base model's tuning does not know."""
+    if method is Method.DPO and base.tuning is Tuning.FULL:
+        raise InvalidRequest(
+            "method_not_supported",
+            f"Method dpo trains an adapter, and all weights of {base.name} are tuned. Take a base model whose entry in "
+            'the catalog has tuning = "lora", or method supervised.',
+            "method",
+        )
 
 
 def make(
