@@ -27,7 +27,7 @@ from luthier.run_directory import Failed, Metrics, RunDirectory, Succeeded
 from luthier.service import specs
 
 MODEL = "smollm2-135m-instruct"
-HELD_OUT = 16
+HELD_OUT = 32
 WATCH_S = 0.1
 LEFT = 2
 """Exit status where --units ended the campaign before its last setting."""
@@ -126,10 +126,10 @@ def _mean(steps: list[Metrics]) -> float:
 def _write(run: RunDirectory, setting: Setting, options: argparse.Namespace) -> None:
     shutil.rmtree(run.path, ignore_errors=True)
     run.path.mkdir(parents=True)
-    training, held_out = sets.split(setting.data, options.data_folder)
+    training, held_out = sets.apart(setting.data, options.data_folder, HELD_OUT)
     if len(training) < setting.rows:
         raise SystemExit(f"{setting.name}: the set has {len(training)} rows.")
-    for path, rows in ((run.training, training[: setting.rows]), (run.validation, held_out[:HELD_OUT])):
+    for path, rows in ((run.training, training[: setting.rows]), (run.validation, held_out)):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     entry = catalog.load().entries[MODEL]
     chosen = ResolvedHyperparameters(setting.n_epochs, setting.batch_size, setting.multiplier)

@@ -9,6 +9,8 @@ from typing import Any
 from bench import made
 
 Row = dict[str, Any]
+LONGEST = 3_000
+"""Characters of a row of set orca: about 750 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,21 @@ def split(name: str, folder: Path) -> tuple[list[Row], list[Row]]:
     """The rows of a real file to train on, and those held out: as they are, tools and all."""
     training, held_out = SPLITS[name]
     return _read(folder / training), _read(folder / held_out)
+
+
+def apart(name: str, folder: Path, n_held_out: int) -> tuple[list[Row], list[Row]]:
+    """Rows to train on and `n_held_out` others: where a file holds out fewer, the last of the training rows too."""
+    training, held_out = (_preferred(folder), []) if name == "orca" else split(name, folder)
+    missing = max(n_held_out - len(held_out), 0)
+    kept = len(training) - missing
+    return training[:kept], [*held_out, *training[kept:]][:n_held_out]
+
+
+def _preferred(folder: Path) -> list[Row]:
+    """The preferred outputs of preference pairs as chat rows, without the longest ones."""
+    pairs = _read(folder / "orca-dpo.valid.jsonl")
+    rows = [{"messages": pair["input"]["messages"] + pair["preferred_output"]} for pair in pairs]
+    return [row for row in rows if sum(len(message["content"]) for message in row["messages"]) <= LONGEST]
 
 
 def _gsm8k(folder: Path) -> list[Row]:
