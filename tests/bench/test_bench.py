@@ -100,3 +100,27 @@ def test_job_and_facts_come_back_from_their_files(tmp_path: Path) -> None:
     assert job.load(written.save()) == written
     FACTS.save(written.facts)
     assert flops.load(written.facts) == FACTS
+
+
+def test_rows_held_out_are_never_trained_on_and_as_many_as_asked(tmp_path: Path) -> None:
+    for name, n_rows in (("train", 9), ("valid", 3)):
+        rows = [{"messages": [{"role": "user", "content": f"{name} {number}"}]} for number in range(n_rows)]
+        (tmp_path / f"gsm8k-chat.{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    few, some = sets.apart("gsm8k", tmp_path, 2), sets.apart("gsm8k", tmp_path, 5)
+    assert (len(few[0]), len(few[1]), len(some[0]), len(some[1])) == (9, 2, 7, 5)
+    assert all(row not in some[0] for row in some[1])
+
+
+def test_preferred_outputs_become_chats_without_the_longest(tmp_path: Path) -> None:
+    pairs = [
+        {
+            "input": {"messages": [{"role": "user", "content": "Tea?"}]},
+            "preferred_output": [{"role": "assistant", "content": "y" * length}],
+            "non_preferred_output": [{"role": "assistant", "content": "No."}],
+        }
+        for length in (3, sets.LONGEST)
+    ]
+    (tmp_path / "orca-dpo.valid.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    training, held_out = sets.apart("orca", tmp_path, 1)
+    assert not training
+    assert [message["content"] for message in held_out[0]["messages"]] == ["Tea?", "yyy"]
