@@ -82,7 +82,7 @@ def test_prepare_has_no_special_token_swallow_the_spaces_beside_it(source: Path,
     ("template", "words"),
     [
         ("{{ raise_exception('no') }}", "does not take a question"),
-        ("{% for m in messages %}{{ m['content'] }} ### {% endfor %}", "special tokens: .*<.im_end.>.*chatml"),
+        ("{% for m in messages %}{{ m['content'] }} ### {% endfor %}", "no end-of-turn token.*chatml"),
     ],
 )
 def test_prepare_with_a_template_that_cannot_be_learned_from_is_refused_with_advice(
@@ -91,6 +91,20 @@ def test_prepare_with_a_template_that_cannot_be_learned_from_is_refused_with_adv
     (source / "chat_template.jinja").write_text(template)
     assert prepare.main([str(source), str(tmp_path / "base"), "--name", tiny.NAME]) == 1
     assert re.search(words, capsys.readouterr().err)
+
+
+def test_prepare_with_a_template_that_leaves_turns_open_warns_and_needs_an_end_of_the_tokenizer(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] + '\n' }}{% endfor %}")
+    asked = [str(source), str(tmp_path / "base"), "--name", tiny.NAME]
+    assert prepare.main(asked) == 0
+    assert "the tokenizer's own end token is learned there" in capsys.readouterr().err
+    config = json.loads((source / "tokenizer_config.json").read_bytes())
+    del config["eos_token"]
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    assert prepare.main(asked) == 1
+    assert re.search("special tokens: .*chatml", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
