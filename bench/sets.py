@@ -39,15 +39,15 @@ def plain_chat(row: Row) -> Row:
     return {"messages": messages}
 
 
-def split(name: str, folder: Path) -> tuple[list[Row], list[Row]]:
-    """The rows of a real file to train on, and those held out: as they are, tools and all."""
-    training, held_out = SPLITS[name]
-    return _read(folder / training), _read(folder / held_out)
-
-
 def apart(name: str, folder: Path, n_held_out: int) -> tuple[list[Row], list[Row]]:
-    """Rows to train on and `n_held_out` others: where a file holds out fewer, the last of the training rows too."""
-    training, held_out = (_preferred(folder), []) if name == "orca" else split(name, folder)
+    """Rows to train on, as they are, tools and all, and `n_held_out` others.
+
+    Where a file holds out fewer, the last of the training rows go with them.
+    """
+    if name == "orca":
+        training, held_out = _preferred(folder), []
+    else:
+        training, held_out = (_read(folder / file) for file in SPLITS[name])
     missing = max(n_held_out - len(held_out), 0)
     kept = len(training) - missing
     return training[:kept], [*held_out, *training[kept:]][:n_held_out]

@@ -22,7 +22,7 @@ from openai import OpenAI
 from bench import process, sets
 
 MODEL = "smollm2-135m-instruct"
-HELD_OUT = 20
+HELD_OUT = 30
 ASPECTS = (
     "calls where it should",
     "calls nothing where it should not",
@@ -35,8 +35,7 @@ ASPECTS = (
 
 def main() -> None:
     options = _parser().parse_args()
-    training, held_out = sets.split("stock", options.data_folder)
-    training, held_out = training[:-HELD_OUT], training[-HELD_OUT:] + held_out
+    training, held_out = sets.apart("stock", options.data_folder, HELD_OUT)
     with tempfile.TemporaryDirectory(prefix="bench-tools-") as folder, _service(Path(folder), options) as client:
         files = [
             _upload(client, Path(folder) / name, rows)

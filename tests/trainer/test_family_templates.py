@@ -217,10 +217,12 @@ def test_template_without_an_end_is_told_and_the_tokenizers_own_end_is_learned(t
     ]
 
 
-def test_template_that_writes_words_behind_an_answer_and_no_end_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("answer", ["A hat.", ""])
+def test_template_that_writes_words_behind_an_answer_and_no_end_is_refused(answer: str, tmp_path: Path) -> None:
     small.make_tokenizer(tmp_path, "qwen2", ENDLESS.replace("'\n' }}", "' So it ends.' }}"))
+    turns = (messages.Message(messages.Role.USER, "Who?", 0.0), messages.Message(messages.Role.ASSISTANT, answer, 1.0))
     with pytest.raises(Unrenderable) as caught:
-        Renderer(Reader(tmp_path / "hf"), 512).render(example(TURNS))
+        Renderer(Reader(tmp_path / "hf"), 512).render(Example(turns))
     assert caught.value.code == "template_without_end"
 
 

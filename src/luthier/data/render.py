@@ -187,7 +187,8 @@ class Renderer:
 
 def _is_last(message: Message, answer: str) -> bool:
     """Whether the template writes nothing but space behind what the message says."""
-    return bool(message.tool_calls) or answer.rstrip().endswith(message.content.strip())
+    said = message.content.strip()
+    return bool(message.tool_calls) or (said != "" and answer.rstrip().endswith(said))
 
 
 def _is_of_tools(message: Message) -> bool:
