@@ -8,10 +8,12 @@ OLD_SDK := .cache/openai-0.28.1
 TRL := .cache/trl-1.16.0/site-packages
 ATHERIS := .cache/atheris-3.0.0/site-packages
 BASE_MODEL := smollm2-135m-instruct
+# Processes that run tests side by side: one a core, four at most.
+WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-fast test-clients check fix bench bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check clean
+.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients coverage check fix bench bench-load bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,10 +32,10 @@ model: setup ## bring the embedded base model (92 MB, once)
 	@$(BIN)/luthier models pull $(BASE_MODEL)
 
 demo: model ## the guide's workflow on its ten Clippy rows, against a real service with a real model
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/luthier demo
 
-test: model old-sdk ## every test, the guide's story with the real model included
-	@$(BIN)/python -m pytest
+test: model old-sdk ## every test, the guide's story with the real model included (WORKERS=1 for one after the other)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
 old-sdk: $(OLD_SDK)/openai
 
@@ -42,8 +44,15 @@ $(OLD_SDK)/openai: | setup
 	@echo "== bringing openai 0.28.1 for the guide's last block"
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-warn-conflicts --target $(OLD_SDK) 'openai==0.28.1' 'aiohttp==3.14.5' 'requests==2.34.2' 'tqdm==4.70.1'
 
-test-fast: setup ## the tests that need no model: under 90 seconds
-	@$(BIN)/python -m pytest -m 'not story and not model and not fuzz and not clients'
+test-unit: setup ## tests/unit: no process, no model; under 90 seconds
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 tests/unit
+
+coverage: setup ## what tests/unit and tests/wire run of src, branches included: the total, and the ten least covered modules
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --cov --cov-report= tests/unit tests/wire
+	@$(BIN)/python -m coverage report --sort=cover | awk 'NR <= 12 || /^TOTAL/'
+
+test-nightly: model ## the long forms of the tests of faults: kills, stops, full disks, for half an hour
+	@$(BIN)/python -m pytest -m nightly
 
 test-clients: setup ## every client of docs/clients.md in an environment of its own (1.4 GB, once), then that page anew
 	@$(BIN)/python -m pytest -m clients tests/clients && $(BIN)/python tests/clients/table.py
@@ -56,6 +65,9 @@ fix: setup ## let ruff repair and format what it can
 
 bench: setup ## what the control plane costs beside bare routes (BENCH='--requests 400 --rounds 2 --upload-mib 32' for less)
 	@$(BIN)/python -m bench.control_plane $(BENCH)
+
+bench-load: model ## a real service under too much of everything (BENCH='--before REV' for a commit beside it, '--divide 10' for less)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.load $(BENCH)
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)
@@ -75,7 +87,7 @@ $(TRL)/trl: | setup
 # Each validator in a folder of its own, with only what it imports.
 PEERS := .cache/together-3.1.1 .cache/together-1.6.0 .cache/openai-1.109.1
 peers-check: setup $(PEERS) ## what published validators say of our corpus of faulty files, as a table
-	@$(BIN)/python -m bench.peers_check
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.peers_check
 
 BRING = $(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target $@/site-packages
 .cache/together-3.1.1: | setup
@@ -89,7 +101,7 @@ BRING = $(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --
 
 FUZZ_SECONDS ?= 300
 fuzz-reader: setup $(ATHERIS)/atheris ## coverage-guided fuzzing of the data reader (FUZZ_SECONDS=300 for each of four targets)
-	@for target in text rows pairs image; do PYTHONPATH=$(ATHERIS) $(BIN)/python -m bench.fuzz_reader $$target --seconds $(FUZZ_SECONDS) || exit 1; done
+	@for target in text rows pairs image; do PYTHONPATH=$(ATHERIS):tests/support $(BIN)/python -m bench.fuzz_reader $$target --seconds $(FUZZ_SECONDS) || exit 1; done
 
 $(ATHERIS)/atheris: | setup
 	@echo "== bringing atheris 3.0.0 for the fuzzer"
@@ -104,7 +116,10 @@ bench-tools: model ## how often base and tuned model call the right function, th
 KILLS ?= 100
 SEED ?= 1
 bench-kills: model ## kill -9 of trainer and service at random moments (KILLS=100 SEED=1): equal bytes at the end?
-	@PYTHONPATH=tests $(BIN)/python bench/kills.py --kills $(KILLS) --seed $(SEED)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.kills --kills $(KILLS) --seed $(SEED)
+
+wheel: setup ## build dist/luthier-*.whl, which installs anywhere with its extras (README, Install)
+	@rm -rf dist && $(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist . && ls dist/*.whl
 
 clean: ## remove the virtual environment, caches and the demo's data
-	@rm -rf $(VENV) .luthier .cache .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) .luthier .cache .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

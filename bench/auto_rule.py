@@ -21,10 +21,11 @@ from typing import Any
 
 from bench import auto_table, process, sets
 from luthier import catalog
-from luthier.core.hyperparameters import ResolvedHyperparameters
+from luthier.core.training.hyperparameters import ResolvedHyperparameters
 from luthier.executors import local
-from luthier.run_directory import Failed, Metrics, RunDirectory, Succeeded
-from luthier.service import specs
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Failed, Metrics, Succeeded
+from luthier.service.jobs import train_specs
 
 MODEL = "smollm2-135m-instruct"
 HELD_OUT = 32
@@ -73,7 +74,8 @@ def _settings(path: Path) -> Iterator[Setting]:
     for line in path.read_text().splitlines():
         words = line.partition("#")[0].split()
         if words:
-            yield Setting(words[0], *map(int, words[1:4]), float(words[4]), *map(int, words[5:]))
+            data, rows, batch_size, n_epochs, multiplier, *seed = words
+            yield Setting(data, int(rows), int(batch_size), int(n_epochs), float(multiplier), *map(int, seed))
 
 
 def _unit(setting: Setting, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -135,7 +137,7 @@ def _write(run: RunDirectory, setting: Setting, options: argparse.Namespace) -> 
     chosen = ResolvedHyperparameters(setting.n_epochs, setting.batch_size, setting.multiplier)
     folder = options.models_folder / MODEL
     run.write_spec(
-        specs.make(
+        train_specs.make_spec(
             entry, folder, chosen, job_id="bench", seed=setting.seed, has_validation=True, threads=options.threads
         )
     )

@@ -15,7 +15,7 @@ import orjson
 
 from bench import process
 from bench.check_rows import KINDS, write
-from luthier.data import validate
+from luthier.data.checks import validate
 
 _CHUNK_BYTES = 1 << 20
 

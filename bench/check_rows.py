@@ -54,9 +54,18 @@ def _with_strays() -> Iterator[bytes]:
 
 
 def _all_warned() -> Iterator[bytes]:
-    """The same, and every row has such a key: nothing is plain."""
+    """The same, and every row has such a key."""
     for line in _chats():
         yield line[:-2] + b', "source": "web"}\n'
+
+
+def _all_warned_inside() -> Iterator[bytes]:
+    """The same, and every message has a key of one's own, and the row one that is another in each."""
+    for number, line in enumerate(_chats()):
+        value = json.loads(line)
+        for message in value["messages"]:
+            message["timestamp"] = f"2026-11-25 10:{number % 60:02}"
+        yield json.dumps({"id": number, **value}, ensure_ascii=number % 2 == 0).encode() + b"\n"
 
 
 def _talk(chance: random.Random, n_answers: int) -> dict[str, Any]:
@@ -112,4 +121,5 @@ KINDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "chats": _chats,
     "chats-with-strays": _with_strays,
     "chats-all-warned": _all_warned,
+    "chats-all-warned-inside": _all_warned_inside,
 }

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,9 +20,9 @@ import tokenizers
 from bench import made
 from bench.process import ROOT
 from luthier import catalog
-from luthier.data import validate
-from luthier.quick_tokenizer import QuickTokenizer
-from luthier.service import checks
+from luthier.data.checks import validate
+from luthier.service.files import data_check
+from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
 MODEL = "smollm2-135m-instruct"
 BATCH = 256
@@ -35,8 +36,8 @@ def main() -> None:
     assert base is not None
     folder = options.models / MODEL
     bare = tokenizers.Tokenizer.from_file(str(folder / "hf" / "tokenizer.json"))
-    checks.load_tokenizer(folder)  # what a service or a command does once
-    rules = checks.Rules(base=base, base_folder=folder)
+    data_check.load_tokenizer(folder)  # what a service or a command does once
+    rules = data_check.Rules(base=base, base_folder=folder)
     heads = ("rows", "characters a row", "tokens", "check, tokens/s")
     bare_heads = (head for way in ("encode_batch", "encode_batch_fast") for head in (way, "share", "by processor time"))
     print(f"| {' | '.join([*heads, *bare_heads])} |")
@@ -45,9 +46,9 @@ def main() -> None:
         content = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
         texts = _texts(folder, content)
         counts: dict[str, Callable[[], int]] = {
-            "check": lambda content=content: _check(content, rules),  # type: ignore[misc]
-            "plain": lambda texts=texts: _bare(bare.encode_batch, texts),  # type: ignore[misc]
-            "fast": lambda texts=texts: _bare(bare.encode_batch_fast, texts),  # type: ignore[misc]
+            "check": partial(_check, content, rules),
+            "plain": partial(_bare, bare.encode_batch, texts),
+            "fast": partial(_bare, bare.encode_batch_fast, texts),
         }
         rates: dict[str, list[float]] = {way: [] for way in counts}
         costs: dict[str, list[float]] = {way: [] for way in counts}
@@ -69,9 +70,9 @@ def main() -> None:
         )
 
 
-def _check(content: bytes, rules: checks.Rules) -> int:
+def _check(content: bytes, rules: data_check.Rules) -> int:
     chunks = (content[start : start + CHUNK_BYTES] for start in range(0, len(content), CHUNK_BYTES))
-    checked = checks.check_training(chunks, rules)
+    checked = data_check.check_training(chunks, rules)
     assert checked.report.valid
     assert checked.tokens is not None
     return checked.tokens.tokens.total
@@ -84,10 +85,10 @@ def _bare(encode: Callable[..., list[tokenizers.Encoding]], texts: list[str]) ->
 
 def _texts(folder: Path, content: bytes) -> list[str]:
     """What the template makes of each row, up to the end of its last answer."""
-    tokenizer = QuickTokenizer(folder / "hf")
+    tokenizer = TorchFreeTokenizer(folder / "hf")
     whole = (
         tokenizer.text([{"role": m.role.value, "content": m.content} for m in example.messages], (), False)
-        for _, example in validate.examples([content], frozenset())
+        for _, example in validate.read_examples([content], frozenset())
     )
     return [text.rstrip("\n") for text in whole]
 

@@ -137,7 +137,7 @@ def _upload(url: str, path: str, mib: int) -> float:
 @contextmanager
 def _service(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     port = _free_port()
-    env = {"LUTHIER_DATA_DIR": str(folder / "data"), "LUTHIER_PORT": str(port), "LUTHIER_API_KEY": wire_data.KEY}
+    env = {"LUTHIER_DATA_DIR": str(folder / "data"), "LUTHIER_PORT": str(port), "LUTHIER_SERVER_KEY": wire_data.KEY}
     with _running(["luthier", "serve"], env, port, folder / "serve.log") as found:
         yield found
 

@@ -19,10 +19,12 @@ from typing import Any
 from bench import process
 from bench.job import MODEL
 from luthier import catalog
-from luthier.core.hyperparameters import DPO_RATE
 from luthier.core.states import Method
+from luthier.core.training.hyperparameters import DPO_RATE
 from luthier.executors import local
-from luthier.run_directory import Failed, Metrics, RunDirectory, TrainSpec
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Failed, Metrics
+from luthier.run_directory.train_spec import TrainSpec
 
 LUTHIER = "luthier"
 TRAIN_SHARE = 0.8
@@ -53,6 +55,7 @@ def main() -> None:
 def _prepare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Writes what every trainer is given alike, and gives its description."""
     entry = catalog.load().entries[MODEL]
+    assert entry.lora is not None, f"{MODEL} is tuned by an adapter"
     job: dict[str, Any] = {
         "folder": str(folder),
         "rows": str(options.data_folder / "orca-dpo.valid.jsonl"),

@@ -12,11 +12,12 @@ import torch
 import transformers
 from torch.nn import functional
 
-from luthier.data import validate
-from luthier.data.render import Rendered, Renderer
-from luthier.run_directory import LoraRecipe
-from luthier.trainer import batches, loop
-from luthier.trainer.tokenizer import FolderTokenizer
+from bench import schedule
+from luthier.data.checks import validate
+from luthier.data.rendering.renderer import Rendered, Renderer
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer.dataset import packing
+from luthier.trainer.dataset.tokenizer import FolderTokenizer
 
 Job = dict[str, Any]
 
@@ -40,7 +41,7 @@ def _prepare(job: Job) -> Job:
     lines = content.splitlines(keepends=True)
     renderer = Renderer(FolderTokenizer(Path(job["base_folder"]) / "hf"), job["context_tokens"])
     kept = []
-    for number, pair in validate.pairs([content], frozenset()):
+    for number, pair in validate.read_pairs([content], frozenset()):
         sides = [renderer.render(example)[0] for example in pair.examples()]
         if max(len(side.token_ids) for side in sides) <= job["max_tokens"]:
             kept.append((lines[number - 1], _tokens(*sides)))
@@ -51,7 +52,7 @@ def _prepare(job: Job) -> Job:
     order = [
         index
         for epoch in range(job["epochs"])
-        for batch in batches.order(n_train, job["batch_size"], job["seed"], epoch)
+        for batch in packing.epoch_batches(n_train, job["batch_size"], job["seed"], epoch)
         for index in batch
     ]
     n_steps = -(-n_train // job["batch_size"]) * job["epochs"]
@@ -84,7 +85,7 @@ def _trl(job: Job, told: Path, saved: Path) -> None:
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             n_steps = job["n_steps"]
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                self.optimizer, lambda done: loop.rate(min(done + 1, n_steps), n_steps, 1.0)
+                self.optimizer, lambda done: schedule.factor(done + 1, n_steps)
             )
             return self.lr_scheduler
 

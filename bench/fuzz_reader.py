@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the data reader: `make fuzz-reader`. What it finds becomes a test of tests/data.
+"""Coverage-guided fuzzing of the data reader: `make fuzz-reader`. What it finds becomes a test of tests/unit/data.
 
 A target is what an input is taken for: a file of supervised rows or of preference pairs, a JSON text, an image. An
 input fails if the reader raises, takes longer than a second, needs more memory than the cap, or tells something else
@@ -15,10 +15,11 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["luthier.data"]):
-    from luthier.catalog import Ability
-    from luthier.core.states import Method
-    from luthier.data import image_header, json_reader, jsonl, messages, plain_rows, validate
-    from luthier.data.problem import Problem
+    from luthier.core.states import Ability, Method
+    from luthier.data.checks import validate
+    from luthier.data.jsonl import json_reader, line_reader
+    from luthier.data.problems.problem import Problem
+    from luthier.data.rows import fast_path, image_header, supervised
 
 MAX_SECONDS = 1.0
 MAX_MEMORY_MB = 300
@@ -72,15 +73,18 @@ def _read_rows(content: bytes) -> None:
     """Each file is also read with care throughout, and has to tell the same."""
     abilities = _ABILITIES[len(content) % 3]
     report = validate.check_file([content], abilities, 0)
-    carefully = {line.number: jsonl.parse(line) for line in jsonl.lines([content])}
+    carefully = {line.number: line_reader.parse_line(line) for line in line_reader.read_lines([content])}
     parsed = {
-        number: messages.parse(row, abilities) for number, row in carefully.items() if not isinstance(row, Problem)
+        number: supervised.parse_supervised(row, abilities)
+        for number, row in carefully.items()
+        if not isinstance(row, Problem)
     }
-    for part in plain_rows.sift([content[: len(content) // 2], content[len(content) // 2 :]], abilities):
-        if isinstance(part, plain_rows.Plain):
+    for part in fast_path.scan([content[: len(content) // 2], content[len(content) // 2 :]], abilities):
+        if isinstance(part, fast_path.PlainRows):
+            warned = {part.first + index: warnings for index, warnings in part.warned}
             for number, _, example in part.examples():
                 assert parsed[number].example == example
-                assert not parsed[number].problems
+                assert parsed[number].problems == tuple(one.at(number) for one in warned.get(number, ()))
     assert report.n_examples in (0, sum(one.example is not None for one in parsed.values()))
 
 
@@ -91,7 +95,7 @@ def _read_pairs(content: bytes) -> None:
 def _read_text(content: bytes) -> None:
     text = content.decode("utf-8", "ignore")
     reading = json_reader.read(text)
-    assert reading.whole or reading.faults
+    assert reading.complete or reading.faults
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -102,8 +106,8 @@ def _read_text(content: bytes) -> None:
 
 def _read_image(content: bytes) -> None:
     try:
-        image_header.read(content)
-    except image_header.Broken:
+        image_header.read_header(content)
+    except image_header.BrokenImage:
         return
 
 

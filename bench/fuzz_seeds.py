@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from tests.data.corpus import CASES, CLEAN, of_images
-
+from corpus import CASES, CLEAN, image_cases
 from luthier.core.states import Method
 
 MAX_BYTES = 256
@@ -18,7 +17,7 @@ def main(target: str, folder: Path) -> None:
 
 def _seeds(target: str) -> list[bytes]:
     if target == "image":
-        return [of_images.png(), of_images.jpeg(), of_images.LOSSY, of_images.LOSSLESS, of_images.extended(2)]
+        return [image_cases.png(), image_cases.jpeg(), image_cases.LOSSY, image_cases.LOSSLESS, image_cases.extended(2)]
     method = Method.DPO if target == "pairs" else Method.SUPERVISED
     cases = [case for case in (*CASES, *CLEAN) if case.method is method]
     lines = [line for case in cases for line in case.content.split(b"\n")[1:2] if line]

@@ -13,7 +13,8 @@ from bench import luthier_run, process, train
 from bench.job import Job
 from bench.sets import SETS
 from luthier.executors import local
-from luthier.run_directory import RunDirectory, Succeeded
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Succeeded
 
 NAME = "gsm8k"
 VALIDATION = "gsm8k-chat.valid.jsonl"

@@ -1,7 +1,7 @@
 """kill -9 of trainers and services at random moments; every job must end in the bytes of an undisturbed run.
 
     make bench-kills                          100 kills; KILLS=20 SEED=7 for others
-    PYTHONPATH=tests python bench/kills.py --kills 100 --seed 1 [--json OUT]
+    PYTHONPATH=tests/support python -m bench.kills --kills 100 --seed 1 [--json OUT]
 
 Real processes throughout: `luthier serve`, its trainers, its data folder. First each kind of job runs undisturbed;
 then jobs of all kinds are trained while a schedule that follows from the seed kills the trainer, the service or both.
@@ -25,12 +25,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-from kills_outcome import Outcome, outcome_of, same
-from kills_target import EMBEDDED, KINDS, Target
 
 import tiny
+from bench.kills_outcome import Outcome, outcome_of, same
+from bench.kills_target import EMBEDDED, KINDS, Target
 from luthier.core.states import JobStatus
-from luthier.run_directory import Failed, Metrics, RunDirectory, Succeeded
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Failed, Metrics, Succeeded
 
 PAUSE_S = 7.0
 AIM_S = 8.0
@@ -173,7 +174,8 @@ def _phase(run: RunDirectory, step: int, trainer: psutil.Process) -> str:
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        is_alive: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return is_alive
     except psutil.NoSuchProcess:
         return False
 

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kills_target import Target
-
+from bench.kills_target import Target
 from luthier.core.states import JobStatus
 
 

@@ -14,7 +14,8 @@ from openai import OpenAI
 
 import rows
 from luthier.core.states import TERMINAL_JOB_STATUSES
-from luthier.run_directory import RunDirectory
+from luthier.run_directory.run_directory import RunDirectory
+from repository import CLIPPY
 
 EMBEDDED = "smollm2-135m-instruct"
 TINY = "tiny-random"
@@ -47,7 +48,7 @@ class Kind:
 
 KINDS = {
     "tiny, epochs": Kind(TINY, rows.good(60), n_epochs=12, batch_size=10, seed=11),
-    "embedded": Kind(EMBEDDED, rows.CLIPPY.read_bytes(), n_epochs=2, batch_size=5, seed=105),
+    "embedded": Kind(EMBEDDED, CLIPPY.read_bytes(), n_epochs=2, batch_size=5, seed=105),
     "tiny, long": Kind(TINY, rows.good(600), n_epochs=2, batch_size=3, seed=12),
 }
 _VALIDATION = rows.good(4)
@@ -65,7 +66,7 @@ class Target:
         self._files: dict[bytes, str] = {}
         self._log: IO[str] = (folder / "service.log").open("a")
         self._environment = os.environ | {
-            "LUTHIER_API_KEY": _KEY,
+            "LUTHIER_SERVER_KEY": _KEY,
             "LUTHIER_MODELS_DIR": str(folder / "models"),
             "LUTHIER_CATALOG": str(folder / "catalog.toml"),
             "LUTHIER_SAVE_INTERVAL_S": _SAVE_INTERVAL_S,

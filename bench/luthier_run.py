@@ -6,16 +6,19 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from bench import flops, process
 from bench.job import Job
 from luthier.executors import local
-from luthier.run_directory import Failed, LoraRecipe, Metrics, RunDirectory, Started, TrainSpec
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Failed, Metrics, Started
+from luthier.run_directory.train_spec import LoraRecipe, TrainSpec
 
 WATCH_S = 0.02
 
 
-def measure(job: Job, folder: Path) -> tuple[dict[str, list[float]], int]:
+def measure(job: Job, folder: Path) -> tuple[dict[str, Any], int]:
     """Figures as `trl_run` writes them, and peak memory. The run is told to leave once its last step is written."""
     run = write(job, folder)
     log = folder / "process.log"

@@ -6,6 +6,7 @@ on preparing data for chat models) are no package: they stand here in our words.
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -32,13 +33,13 @@ class Said:
 
 
 def _together_3(path: Path) -> Said:
-    from together.lib.utils.files import check_file  # type: ignore[import-not-found]
+    from together.lib.utils.files import check_file
 
     return _of_together(check_file(path))
 
 
 def _together_1(path: Path) -> Said:
-    from together.utils.files import check_file  # type: ignore[import-not-found]
+    from together.utils.files import check_file
 
     return _of_together(check_file(path))
 
@@ -51,7 +52,7 @@ def _of_together(told: dict[str, Any]) -> Said:
 
 def _prepare_data(path: Path) -> Said:
     """What `openai tools fine_tunes.prepare_data` does before it asks anything; it ends the process at an error."""
-    from openai.lib import _validators  # type: ignore[import-not-found,attr-defined,unused-ignore]
+    _validators = importlib.import_module("openai.lib._validators")  # openai 1.x has it, later versions do not
 
     printed = io.StringIO()
     try:
@@ -89,8 +90,8 @@ def _cookbook_refuses(row: Any) -> bool:
 
 def _luthier(path: Path) -> Said:
     from luthier.core.states import Method
-    from luthier.data import validate
-    from luthier.data.problem import Severity
+    from luthier.data.checks import validate
+    from luthier.data.problems.problem import Severity
 
     method = Method.DPO if path.stem.endswith("-dpo") else Method.SUPERVISED
     report = validate.check_file([path.read_bytes()], None, 1, method)

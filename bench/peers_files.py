@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.data.corpus import of_bytes, of_images, of_json, of_pairs, of_rows, of_tools
-from tests.data.corpus.case import Case
-
+from corpus import encoding_cases, image_cases, json_cases, preference_cases, row_cases, tool_cases
+from corpus.case import Case
+from luthier.core.quotas import MAX_FILE_BYTES
 from luthier.core.states import Method
-from luthier.data import whole_file
-from luthier.data.problem import Severity
+from luthier.data.problems.problem import Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +26,13 @@ def _file(part: str, case: Case) -> File:
 
 def _is_plain(case: Case) -> bool:
     """Whether a file needs no base model's abilities and no other bound than the usual ones to be judged."""
-    return case.abilities is None and case.min_examples == 1 and case.max_bytes == whole_file.MAX_FILE_BYTES
+    return case.abilities is None and case.min_examples == 1 and case.max_bytes == MAX_FILE_BYTES
 
 
 PARTS = ("bytes", "JSON", "rows", "tools", "images", "pairs")
-_OF_PARTS = dict(zip(PARTS, (of_bytes, of_json, of_rows, of_tools, of_images, of_pairs), strict=True))
+_OF_PARTS = dict(
+    zip(PARTS, (encoding_cases, json_cases, row_cases, tool_cases, image_cases, preference_cases), strict=True)
+)
 FAULTY = tuple(
     _file(part, case)
     for part, module in _OF_PARTS.items()

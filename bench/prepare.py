@@ -15,11 +15,11 @@ import transformers
 from bench import job as jobs
 from bench.flops import Facts, Shape
 from bench.job import Job
-from luthier.data import validate
-from luthier.data.render import Rendered, Renderer
-from luthier.run_directory import LoraRecipe
-from luthier.trainer import batches
-from luthier.trainer.tokenizer import FolderTokenizer
+from luthier.data.checks import validate
+from luthier.data.rendering.renderer import Rendered, Renderer
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer.dataset import packing
+from luthier.trainer.dataset.tokenizer import FolderTokenizer
 
 UP_SPREAD = 0.01
 """The adapter's B matrices are drawn, not zero: from zero the first step would not show if A's gradient is right."""
@@ -28,7 +28,7 @@ UP_SPREAD = 0.01
 def main(arguments: list[str]) -> None:
     job = jobs.load(Path(arguments[0]))
     rendered = _render(job)
-    order = batches.order(len(rendered), job.batch_size, job.seed, 0)[: job.steps]
+    order = packing.epoch_batches(len(rendered), job.batch_size, job.seed, 0)[: job.steps]
     lines = job.rows.read_text().splitlines()
     with job.taken.open("w") as stream:
         for index in (index for batch in order for index in batch):
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     _write_adapter(job)
     Facts(
         tokens=[sum(len(row.token_ids) for row in step) for step in steps],
-        learned_tokens=[batches.supervised_tokens(step) for step in steps],
+        learned_tokens=[packing.supervised_tokens(step) for step in steps],
         squares=[sum(len(row.token_ids) ** 2 for row in step) for step in steps],
         longest=max(len(row.token_ids) for step in steps for row in step),
         shape=_shape(job),
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
 def _render(job: Job) -> list[Rendered]:
     renderer = Renderer(FolderTokenizer(job.base_folder / "hf"), job.context_tokens)
     rendered = []
-    for line, example in validate.examples([job.rows.read_bytes()], frozenset()):
+    for line, example in validate.read_examples([job.rows.read_bytes()], frozenset()):
         sequences = renderer.render(example)
         if len(sequences) > 1:
             raise SystemExit(f"{job.rows}: line {line} becomes {len(sequences)} sequences; TRL knows one a row.")

@@ -18,6 +18,7 @@ from typing import Any
 
 import jsonschema_rs
 from openai import OpenAI
+from openai.types.fine_tuning.job_create_params import Hyperparameters
 
 from bench import process, sets
 
@@ -41,7 +42,7 @@ def main() -> None:
             _upload(client, Path(folder) / name, rows)
             for name, rows in (("train.jsonl", training), ("valid.jsonl", held_out))
         ]
-        asked = {"n_epochs": options.epochs} if options.epochs else {}
+        asked: Hyperparameters = {"n_epochs": options.epochs} if options.epochs else {}
         job = client.fine_tuning.jobs.create(
             model=MODEL, training_file=files[0], validation_file=files[1], seed=1, hyperparameters=asked
         )
@@ -63,7 +64,7 @@ def main() -> None:
 @contextmanager
 def _service(folder: Path, options: argparse.Namespace) -> Iterator[OpenAI]:
     command = [sys.executable, "-m", "luthier", "serve", "--port", "0", "--data-dir", str(folder / "data")]
-    env = process.environment() | {"LUTHIER_API_KEY": "bench-key", "LUTHIER_MODELS_DIR": str(options.models_folder)}
+    env = process.environment() | {"LUTHIER_SERVER_KEY": "bench-key", "LUTHIER_MODELS_DIR": str(options.models_folder)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as service:
         try:
             assert service.stdout is not None

@@ -17,12 +17,11 @@ import transformers
 import trl
 from datasets import Dataset
 
-from bench import flops
+from bench import flops, schedule
 from bench import job as jobs
 from bench.job import Job
 from bench.trl_options import OPTIONS, TrlOptions
-from luthier.run_directory import LoraRecipe
-from luthier.trainer import loop
+from luthier.run_directory.train_spec import LoraRecipe
 
 DEFAULT_MAX_LENGTH = 1024
 
@@ -53,7 +52,7 @@ class Trainer(trl.SFTTrainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         job = self.job
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda done: loop.rate(min(done + 1, job.n_steps), job.n_steps, 1.0)
+            self.optimizer, lambda done: schedule.factor(done + 1, job.n_steps)
         )
         return self.lr_scheduler
 

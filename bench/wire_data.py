@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from luthier.api.schemas import examples
+from luthier.api.openapi import example_answers
 from luthier.core.models import Event, Job
-from luthier.service import keys
-from luthier.store import db, events, jobs
-from luthier.store import resources as resource_rows
+from luthier.service.tenants import keys
+from luthier.store import db
+from luthier.store.queries import events, jobs
+from luthier.store.queries import resources as resource_rows
 
 KEY = "bench-key-0123456789abcdef0123456789abcdef"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -17,7 +18,7 @@ BATCH = 5000
 
 def fill(path: Path, n_jobs: int, n_events: int) -> str:
     """Writes the database and gives the id of the job that has the events."""
-    database = db.make(path)
+    database = db.open_database(path)
     with database.writing() as tx:
         resource_rows.insert_resource(tx, keys.DEFAULT_RESOURCE, START)
         for number in range(n_jobs):
@@ -40,9 +41,9 @@ def event_id(number: int) -> str:
 
 def _job(number: int) -> Job:
     created = START + timedelta(seconds=number)
-    return replace(examples.JOB, id=job_id(number), resource_id=keys.DEFAULT_RESOURCE.id, created_at=created)
+    return replace(example_answers.JOB, id=job_id(number), resource_id=keys.DEFAULT_RESOURCE.id, created_at=created)
 
 
 def _event(job_id: str, number: int) -> Event:
     created = START + timedelta(seconds=number)
-    return replace(examples.EVENT, id=event_id(number), job_id=job_id, created_at=created)
+    return replace(example_answers.EVENT, id=event_id(number), job_id=job_id, created_at=created)

@@ -17,18 +17,29 @@ from openai import AzureOpenAI, OpenAI
 
 from answers import Witness
 from asgi_switch import Switch
-from fakes import BASE, KEY, EchoEngine, ScriptedExecutor, agreeing_parity, train_well
+from fakes import BASE, KEY, EchoEngine, ScriptedExecutor, agreeing_parity, engine_calls, train_well
 from luthier import blobs, catalog
-from luthier.api import openapi, server
+from luthier.api import server
+from luthier.api.http import connection_limits, listening
+from luthier.api.http.connection_limits import ConnectionGate
+from luthier.api.openapi import openapi_document
 from luthier.api.services import Services
 from luthier.core.models import Principal
-from luthier.fetching.addresses import Allowed
-from luthier.fetching.guarded import GuardedFetcher
-from luthier.service import keys
+from luthier.grammars.grammars import GrammarChecker
+from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
-from luthier.service.serving import Serving
-from luthier.service.supervisor import Supervisor
+from luthier.service.models.serving import Serving
+from luthier.service.tenants import keys
 from luthier.store import db
+from luthier.url_fetch.address_policy import Allowed
+from luthier.url_fetch.fetcher import GuardedFetcher
+from repository import SPEC_FOLDER
+
+
+def pytest_report_header() -> str:
+    if SPEC_FOLDER.is_dir():
+        return f"published schemas: {SPEC_FOLDER}"
+    return "published schemas: absent, so answers are checked against our own description only (LUTHIER_SPEC_DIR)"
 
 
 @dataclass
@@ -42,6 +53,15 @@ class Clock:
         return self.time
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """A command that runs in the tests' process sets its umask: the next test begins with the one before."""
+    before = os.umask(0o077)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
     numbers = itertools.count(1)
@@ -49,7 +69,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
     (folder / "models" / BASE).mkdir(parents=True)
     (folder / "models" / BASE / "prepared.json").write_text("{}")
     made = Context(
-        database=db.make(folder / "luthier.db"),
+        database=db.open_database(folder / "luthier.db"),
         blobs=blobs.local(folder / "blobs"),
         catalog=catalog.load(),
         data_folder=folder,
@@ -96,7 +116,7 @@ def supervisor(context: Context, executor: ScriptedExecutor, serving: Serving) -
 @pytest.fixture(scope="session")
 def switch() -> Iterator[tuple[Switch, str]]:
     made = Switch()
-    running = uvicorn.Server(uvicorn.Config(made, port=0, log_config=None, lifespan="off"))
+    running = uvicorn.Server(listening.config(made, ConnectionGate(connection_limits.Limits()), port=0, lifespan="off"))
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     while not running.started:
@@ -112,18 +132,30 @@ def described() -> dict[str, dict[str, Any]]:
     return {}
 
 
+@pytest.fixture(scope="session")
+def grammars() -> Iterator[GrammarChecker]:
+    """One process for all tests: what it keeps of a grammar is the same for each."""
+    made = GrammarChecker()
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def url(
-    switch: tuple[Switch, str], context: Context, serving: Serving, described: dict[str, dict[str, Any]]
+    switch: tuple[Switch, str],
+    context: Context,
+    serving: Serving,
+    grammars: GrammarChecker,
+    described: dict[str, dict[str, Any]],
 ) -> Iterator[str]:
     """A real server on a port of the system's choice; its supervisor is the test's own hand.
 
     Each of its answers must be as our own description and the published schemas say.
     """
     made, address = switch
-    app = server.build(Services(context, serving, lambda: None), None)
+    app = server.build(Services(context, serving, lambda: None, grammars=grammars, calls=engine_calls()), None)
     if not described:
-        described |= openapi.document(app)
+        described |= openapi_document.document(app)
     made.app = witness = Witness(app, described)
     yield address
     assert not witness.findings, "\n".join(dict.fromkeys(witness.findings))

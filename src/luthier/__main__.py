@@ -1,5 +1,18 @@
-"""python -m luthier: the same as the command `luthier`."""
+"""python -m luthier, and the command `luthier`: Ctrl-C ends it quietly, also while it is still being loaded."""
 
-from luthier.cli.main import app
+import signal
 
-app()
+
+def run() -> None:
+    """Loads the command line and runs it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # nohup has it ignored, and so it stays
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from luthier.cli.main import app
+
+    signal.signal(signal.SIGINT, before)
+    app()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,119 +1,177 @@
-"""The composition root: Settings to a running service. The only file that knows which implementations exist."""
+"""The composition root: Settings to a running service. With `data_folder.py` it knows which implementations exist."""
 
-import secrets
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from luthier import blobs, catalog
+from luthier import data_folder
 from luthier.api import server
+from luthier.api.intake import body_memory
+from luthier.api.intake.body_memory import Intake
 from luthier.api.services import Services
-from luthier.core.errors import Conflict, NotFound
+from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
-from luthier.core.ports import Executor
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.engine_client import HttpEngineClient
+from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
-from luthier.fetching.addresses import Allowed
-from luthier.fetching.guarded import GuardedFetcher
-from luthier.service import keys
+from luthier.grammars.grammars import GrammarChecker
+from luthier.process import private_folder
+from luthier.process.folder_lock import FolderLock
+from luthier.service.background import installation
+from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
-from luthier.service.jobs import MAX_SEED
-from luthier.service.rate_limits import RateLimits
-from luthier.service.retirement import Lifetimes
-from luthier.service.serving import Serving
-from luthier.service.supervisor import Supervisor
-from luthier.service.tokens import TokenVerifier
+from luthier.service.models.deployment_expiry import Lifetimes
+from luthier.service.models.serving import Serving
+from luthier.service.scheduling.admission import QueueLimits
+from luthier.service.scheduling.engine_calls import EngineCalls
+from luthier.service.steady_clock import SettledClock
+from luthier.service.tenants import keys
+from luthier.service.tenants.rate_limits import RateLimits
 from luthier.settings import Settings
 from luthier.store import db
 from luthier.store.db import Database
 
-SHUTDOWN_GRACE_S = 10
-PATIENT_STOP_S = 600.0
-DATABASE = "luthier.db"
-HEADER_BUFFER_BYTES = 256 * 1024
-"""Beyond it the HTTP parser ends the connection by itself; below, too many headers get an answer in words."""
+logger = logging.getLogger(__name__)
+
+CLIENTS_KEY_VARIABLE = "LUTHIER_API_KEY"
+"""The key that clients send. The service never uses it as its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Everything that `luthier serve` runs, put together and not yet started."""
+    """Everything that `luthier serve` runs, assembled and not yet started."""
 
     api: FastAPI
     supervisor: Supervisor
     resource: Resource
-    key: str
+    new_key: str | None
+    """Key1 of the default resource if this start has created it."""
+    event_feed: EventFeed
+    lock: FolderLock
+    base_models: tuple[str, ...]
+    """Those that are pulled, at the start."""
+
+    def begin_stop(self) -> None:
+        """Ends what would keep connections open: event streams and running requests."""
+        self.supervisor.begin_stop()
+        self.event_feed.close()
 
 
-def build(settings: Settings) -> Service:
-    """Opens the data folder and builds the service. Raises ValueError for a wrong catalog, OSError for a bad folder."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    context = _context(settings, db.make(settings.data_dir / DATABASE))
-    key = keys.prepare_default(
-        context, settings.key_file, settings.api_key.get_secret_value() if settings.api_key else None
-    )
-    engine = LlamaCppEngine(
-        settings.data_dir.absolute() / "engines",
-        context_tokens=settings.serve_context_tokens,
-        slots=settings.serve_slots,
-        threads=settings.serve_threads,
-    )
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The wall clock, and a monotonic one: seconds since boot."""
+
+    now: Callable[[], datetime]
+    steady_s: Callable[[], float]
+
+
+def build(settings: Settings, clocks: Clocks | None = None) -> Service:
+    """Locks the data folder and builds the service; `clocks` default to the machine's.
+
+    Raises ValueError for an invalid catalog, OSError for a folder without access, and LuthierError for a folder in use,
+    a database of a newer version, and a blob store that is not this database's.
+    """
+    address = f"{settings.scheme}://{settings.host}:{settings.port}" if settings.port else None
+    with ExitStack() as undone:
+        lock = data_folder.lock(settings, "luthier serve", address)
+        undone.callback(lock.release)
+        for words in private_folder.restrict(settings.data_dir):
+            logger.warning("%s", words)
+        database = db.open_database(settings.data_dir / data_folder.DATABASE)
+        undone.callback(database.close)
+        service = _build(settings, lock, database, clocks or Clocks(data_folder.utc_now, _steady_s))
+        undone.pop_all()
+    return service
+
+
+def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clocks) -> Service:
+    context = _server_context(settings, database, clocks)
+    new_key = _prepare_key(context, settings)
+    engine = _build_engine(settings)
     serving = Serving(context, engine, check_parity)
-    executor = LocalExecutor(device=settings.train_device)
+    grammars = GrammarChecker()
     supervisor = Supervisor(
         context,
-        executor,
+        LocalExecutor(device=settings.train_device),
         serving,
         settings.tick_s,
         settings.train_threads,
         settings.save_interval_s,
         _lifetimes(settings),
+        timedelta(days=settings.lost_and_found_days),
     )
+
+    calls = EngineCalls(HttpEngineClient(), QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        supervisor.start()
-        yield
-        await run_in_threadpool(supervisor.stop)
-        engine.close()
-        context.database.close()
+        try:
+            supervisor.start()
+            grammars.start()
+            yield
+            await calls.close()
+            await run_in_threadpool(supervisor.stop)
+            for close in (engine.close, grammars.close, context.database.close, lock.release):
+                close()
+        except Exception:
+            # The server would log the traceback as text, which the log redacts; here it is an exception.
+            logger.exception("start or stop failed")
+            raise
 
-    rate_limits = RateLimits(settings.capacity_tokens, settings.model_tokens)
-    api = server.build(Services(context, serving, supervisor.wake, rate_limits), lifespan)
-    return Service(api, supervisor, keys.DEFAULT_RESOURCE, key)
-
-
-@contextmanager
-def open_data(settings: Settings) -> Iterator[Context]:
-    """The data folder of a service as it is, to read from, also while it runs. Raises NotFound where there is none."""
-    path = settings.data_dir / DATABASE
-    if not path.exists():
-        raise NotFound(
-            "no_data_folder",
-            f"{settings.data_dir} is not the data folder of a service. LUTHIER_DATA_DIR or --data-dir names it.",
-        )
-    context = _context(settings, db.Database(path), alone=False)
-    try:
-        if not context.database.is_newest():
-            raise Conflict(
-                "other_version",
-                f"{path} is of another version of Luthier. Start `luthier serve` of this version on it once.",
-            )
-        yield context
-    finally:
-        context.database.close()
+    services = Services(
+        context,
+        serving,
+        supervisor.wake,
+        RateLimits(settings.capacity_tokens, settings.model_tokens),
+        intake=_intake(settings),
+        grammars=grammars,
+        results_as=settings.openai_results,
+        calls=calls,
+        train_device=settings.train_device,
+    )
+    api = server.build(services, lifespan)
+    return Service(
+        api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))
+    )
 
 
-def patient_executor() -> Executor:
-    """For commands that wait for a run themselves: whoever stops one can wait for the end of a long step."""
-    return LocalExecutor(stop_grace_s=PATIENT_STOP_S, device=Settings().train_device)
+def _server_context(settings: Settings, database: Database, clocks: Clocks) -> Context:
+    """The context for the process that serves: the blob store checked and cleaned, the clock for deletions running."""
+    store = data_folder.make_store(settings)
+    own = data_folder.claim(database, data_folder.store_location(settings, store), clocks.now())
+    context = data_folder.make_context(settings, database, store, own, clocks.now)
+    if context.blobs_are_own:
+        store.within(own.blob_prefix or "").delete_partial_puts(installation.FOLDERS)
+    settled = SettledClock(clocks.now, clocks.steady_s, own.settled_at, own.unsettled_s)
+    return replace(context, settled=settled, steady_s=clocks.steady_s)
+
+
+def _build_engine(settings: Settings) -> LlamaCppEngine:
+    return LlamaCppEngine(
+        settings.data_dir.absolute() / "engines",
+        context_tokens=settings.serve_context_tokens,
+        slots=settings.serve_slots,
+        threads=settings.serve_threads,
+    )
+
+
+def _prepare_key(context: Context, settings: Settings) -> str | None:
+    """Prepares key1 of the default resource; returns it if it was created now. Raises as the use cases do."""
+    configured = settings.server_key.get_secret_value() if settings.server_key else None
+    if configured is None and (clients := os.environ.get(CLIENTS_KEY_VARIABLE)):
+        keys.refuse_clients_key(context, clients)
+    is_first = configured is None and not settings.key_file.exists()
+    key = keys.prepare_default(context, settings.key_file, configured)
+    return key if is_first else None
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:
@@ -122,71 +180,23 @@ def _lifetimes(settings: Settings) -> Lifetimes:
     )
 
 
-def _context(settings: Settings, database: Database, *, alone: bool = True) -> Context:
-    folder = settings.data_dir / "blobs"
-    return Context(
-        database=database,
-        blobs=blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(folder, alone=alone),
-        catalog=catalog.load(settings.catalog),
-        data_folder=settings.data_dir.absolute(),
-        models_folder=settings.models_folder.absolute(),
-        runs_folder=settings.data_dir.absolute() / "runs",
-        served_folder=settings.data_dir.absolute() / "served",
-        now=_now,
-        new_hex=lambda: secrets.token_hex(16),
-        new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
-        fetcher=GuardedFetcher(_allowed(settings.import_allow), allow_http=settings.import_http),
-        upload_expiry_s=settings.upload_expiry_s,
-        price=settings.price,
-        tokens=_tokens(settings),
-    )
+def _pulled_base_models(context: Context) -> list[str]:
+    return [name for name in context.catalog.entries if context.is_ready(name)]
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _steady_s() -> float:
+    """Seconds since boot, with time in suspend if the system counts it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
-def _tokens(settings: Settings) -> TokenVerifier | None:
-    if settings.oidc_issuer is None or settings.oidc_audience is None:
-        return None
-    return TokenVerifier(
-        settings.oidc_issuer, settings.oidc_audience, settings.oidc_role_claim, settings.oidc_resource_claim, _now
-    )
-
-
-def _allowed(text: str) -> Allowed:
-    try:
-        return Allowed.parse(text)
-    except ValueError as error:
-        raise ValueError(f"LUTHIER_IMPORT_ALLOW: {error}") from error
-
-
-class Server(uvicorn.Server):
-    """uvicorn that tells when it answers, and at which port, and that ends with status 0 on SIGTERM and SIGINT."""
-
-    def __init__(self, service: Service, settings: Settings, on_started: Callable[[int], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                service.api,
-                host=settings.host,
-                port=settings.port,
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
-                server_header=False,
-                h11_max_incomplete_event_size=HEADER_BUFFER_BYTES,
-            )
+def _intake(settings: Settings) -> Intake:
+    return Intake(
+        body_memory.Limits(
+            idle_s=settings.body_timeout_s,
+            grace_s=settings.body_grace_s,
+            min_bytes_per_s=settings.body_min_rate,
+            uploads=settings.uploads,
+            uploads_per_key=settings.uploads_per_key,
+            held_bytes=settings.held_body_mib * body_memory.MIB,
         )
-        self._on_started = on_started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if not self.should_exit:
-            # With port 0 the system chose one: the socket knows it, the settings do not.
-            self._on_started(self.servers[0].sockets[0].getsockname()[1])
-
-    def serve_until_stopped(self) -> None:
-        # uvicorn raises the signal again once it has shut down; by then it has nothing left to say.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        self.run()
+    )

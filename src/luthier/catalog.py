@@ -1,25 +1,37 @@
-"""Base models: what a name on the wire stands for. Reads catalog.toml, and an operator's own file beside it."""
+"""Base models: what a name on the wire refers to.
 
+Reads catalog.toml, an operator's own file beside it, and what was pulled without an entry in either of them.
+"""
+
+import logging
 import tomllib
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from luthier.run_directory import LoraRecipe
+from luthier import validation_messages
+from luthier.core.states import Ability, Tuning
+from luthier.model_folder import CATALOG_ENTRY
+from luthier.run_directory.train_spec import LoraRecipe
 
+logger = logging.getLogger(__name__)
+
+_SHOWN = 60
+"""Characters of a value that a message quotes."""
 EMBEDDED_CATALOG = Path(__file__).with_name("catalog.toml")
 CHAT_TEMPLATES = Path(__file__).with_name("chat_templates")
 """Templates that an entry may name by their file's name without its ending."""
+"""In the folder of a model that was pulled from a hub id, a folder or a file: its entry, as the pull found it."""
+
+FEW_BITS = ("8bit", "4bit")
+"""The ends of names, and `quantization` in an entry's lora."""
 
 
-class Ability(StrEnum):
-    """What rows and requests a base model can take beyond plain text turns."""
-
-    VISION = "vision"
-    TOOLS = "tools"
+class CatalogError(ValueError):
+    """A catalog that cannot be used: the message names the file, the place in it, and what is wrong there."""
 
 
 class _Value(BaseModel):
@@ -37,35 +49,29 @@ class WheelSource(_Value):
 
 
 class FolderSource(_Value):
-    """A local folder with safetensors weights in Hugging Face layout, or with one GGUF file."""
+    """A local folder with safetensors weights in Hugging Face layout, or with one GGUF file; or that file itself."""
 
     kind: Literal["folder"]
     path: Path
 
 
 class HubSource(_Value):
-    """A Hugging Face hub repository; needs huggingface.co at the time of the pull."""
+    """A Hugging Face hub repository, or one GGUF `file` in it; needs the hub (HF_ENDPOINT) at the time of the pull."""
 
     kind: Literal["hub"]
     repository: str
     revision: str = "main"
+    file: str | None = None
 
 
 Source = Annotated[WheelSource | FolderSource | HubSource, Field(discriminator="kind")]
 
 
-class Tuning(StrEnum):
-    """What a job on a base model trains: an adapter, or all weights."""
-
-    LORA = "lora"
-    FULL = "full"
-
-
 class BaseModelEntry(_Value):
     """One base model.
 
-    `learning_rate` is the peak rate of an adapter that a learning_rate_multiplier of 1.0 stands for; all weights take a
-    tenth of it (service.specs). `lora` says the adapter's shape, where one is tuned.
+    `learning_rate` is the peak rate of an adapter that a learning_rate_multiplier of 1.0 means; all weights take a
+    tenth of it (service.jobs.train_specs). `lora` is the adapter's shape, if one is tuned.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -80,14 +86,24 @@ class BaseModelEntry(_Value):
     tuning: Tuning = Tuning.LORA
     lora: LoraRecipe | None = None
     source: Source
+    repository: str | None = None
+    """The hub id of these weights where the source does not name it: what model cards call the base model."""
     chat_template: Path | None = None
     """A template in place of the model's own: in the file "chatml" or "plain", or a path from the catalog's folder."""
+
+    rounded_from: str | None = None
+    """The base model that this one is quantized from: its weights are taken from there if they are on this machine."""
 
     @model_validator(mode="after")
     def _has_its_recipe(self) -> "BaseModelEntry":
         if self.tuning is Tuning.LORA and self.lora is None:
             raise ValueError('lora = { rank, alpha, targets } is missing (or write tuning = "full")')
         return self
+
+    @property
+    def hub_id(self) -> str | None:
+        """By which the weights are known on the Hugging Face hub."""
+        return self.repository or (self.source.repository if isinstance(self.source, HubSource) else None)
 
 
 class _File(_Value):
@@ -96,25 +112,76 @@ class _File(_Value):
 
 
 class Catalog:
-    """All base models by name, and the aliases that lead to them. Names are compared without regard to case."""
+    """All base models by name, and the aliases that lead to them. Names are compared without regard to case.
 
-    def __init__(self, entries: Mapping[str, BaseModelEntry], aliases: Mapping[str, str]) -> None:
-        self.entries = dict(entries)
+    Models that were pulled into `models_folder` with an entry of their own belong to it as soon as they are there.
+    """
+
+    def __init__(
+        self, entries: Mapping[str, BaseModelEntry], aliases: Mapping[str, str], models_folder: Path | None = None
+    ) -> None:
+        self.listed = dict(entries)
         self.aliases = dict(aliases)
+        self._models_folder = models_folder
+        self._pulled: tuple[int, dict[str, BaseModelEntry]] = (-1, {})
+
+    @property
+    def entries(self) -> dict[str, BaseModelEntry]:
+        """What the catalog files list, and behind it what was pulled without being listed."""
+        return self.listed | {name: entry for name, entry in self._on_disk().items() if name not in self.listed}
+
+    def _on_disk(self) -> dict[str, BaseModelEntry]:
+        if self._models_folder is None or not self._models_folder.is_dir():
+            return {}
+        changed_ns = self._models_folder.stat().st_mtime_ns  # a pull ends with a rename into this folder
+        if changed_ns != self._pulled[0]:
+            self._pulled = changed_ns, dict(_pulled(self._models_folder))
+        return self._pulled[1]
 
     def find(self, name: str) -> BaseModelEntry | None:
-        """The base model that a name or alias stands for."""
+        """The base model that a name or alias refers to; NAME-8bit and NAME-4bit are its quantized variants."""
         wanted = name.lower()
-        return self.entries.get(self.aliases.get(wanted, wanted))
+        entry = self.entries.get(self.aliases.get(wanted, wanted))
+        stem, _, bits = wanted.rpartition("-")
+        if entry is None and stem and bits in FEW_BITS:
+            plain = self.entries.get(self.aliases.get(stem, stem))
+            return None if plain is None else self.in_few_bits(plain, bits)
+        return entry
+
+    def in_few_bits(self, plain: BaseModelEntry, bits: str) -> BaseModelEntry | None:
+        """The entry under a name of its own with its weights in "8bit" or "4bit"; None if there is no such variant.
+
+        Other weights are another base model: what is trained on them is served on them.
+        """
+        own = self.entries.get(f"{plain.name}-{bits}")
+        if own is not None or plain.lora is None or plain.lora.quantization is not None:
+            return own
+        lora = LoraRecipe.model_validate(plain.lora.model_dump() | {"quantization": bits})
+        changes: dict[str, object] = {
+            "name": f"{plain.name}-{bits}",
+            "title": f"{plain.title}, {bits}",
+            "tuning": Tuning.LORA,
+        }
+        changes["rounded_from"] = plain.name
+        return plain.model_copy(update=changes | {"lora": lora})
+
+    def everything(self) -> Iterator[BaseModelEntry]:
+        """Every entry, and behind it what it is in few bits."""
+        for entry in self.entries.values():
+            yield entry
+            for bits in FEW_BITS:
+                variant = self.in_few_bits(entry, bits)
+                if variant is not None and variant.name not in self.entries:
+                    yield variant
 
     def aliases_of(self, name: str) -> list[str]:
         return sorted(alias for alias, target in self.aliases.items() if target == name)
 
 
-def load(own: Path | None = None) -> Catalog:
-    """Reads the embedded catalog and then `own`, whose entries and aliases win.
+def load(own: Path | None = None, models_folder: Path | None = None) -> Catalog:
+    """Reads the embedded catalog and then `own`, whose entries and aliases win; `models_folder` holds what was pulled.
 
-    Raises ValueError that names the file and the field when a file is wrong or an alias leads nowhere.
+    Raises CatalogError that names the file and the field when a file is wrong or an alias leads nowhere.
     """
     entries: dict[str, BaseModelEntry] = {}
     aliases: dict[str, str] = {}
@@ -123,25 +190,47 @@ def load(own: Path | None = None) -> Catalog:
             continue
         try:
             content = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
-            raise ValueError(f"catalog {path}: {error}") from error
+        except OSError as error:
+            raise CatalogError(f"catalog {path}: {error.strerror}. LUTHIER_CATALOG names the file.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise CatalogError(f"catalog {path} is no TOML: {error}.") from error
+        except ValidationError as error:
+            raise CatalogError(f"catalog {path}: {'; '.join(map(_fault, error.errors()))}.") from error
         entries |= {entry.name: _with_template(entry, path) for entry in content.model}
         aliases |= {alias.lower(): target.lower() for alias, target in content.aliases.items()}
         for alias, target in aliases.items():
             if target not in entries:
-                raise ValueError(f"catalog {path}: alias {alias!r} leads to {target!r}, which is no base model")
-    return Catalog(entries, aliases)
+                raise CatalogError(f"catalog {path}: alias {alias!r} leads to {target!r}, which is no base model")
+    return Catalog(entries, aliases, models_folder)
+
+
+def _pulled(models_folder: Path) -> Iterator[tuple[str, BaseModelEntry]]:
+    for path in sorted(models_folder.glob(f"[!.]*/{CATALOG_ENTRY}")):
+        try:
+            entry = BaseModelEntry.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            logger.warning("model left out path=%s: its entry cannot be read (%s)", path, type(error).__name__)
+            continue
+        yield entry.name, entry
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """Where the fault is, the value if it is a short one, and what it must be."""
+    shown = fault["input"]
+    value = f" is {shown!r}: it" if isinstance(shown, str | int | float) and len(str(shown)) <= _SHOWN else ""
+    kind = f" is of kind {fault['ctx']['tag']!r}: it" if fault["type"] == "union_tag_invalid" else value
+    return f"{validation_messages.place(fault)}{kind} {validation_messages.words(fault)}"
 
 
 def _with_template(entry: BaseModelEntry, catalog: Path) -> BaseModelEntry:
-    """The entry with the place of its chat template. Raises ValueError where there is no such template."""
+    """The entry with the place of its chat template. Raises CatalogError where there is no such template."""
     if entry.chat_template is None:
         return entry
     ours = CHAT_TEMPLATES / f"{entry.chat_template}.jinja"
     found = ours if ours.is_file() else (catalog.parent / entry.chat_template).absolute()
     if not found.is_file():
         known = ", ".join(sorted(path.stem for path in CHAT_TEMPLATES.glob("*.jinja")))
-        raise ValueError(
+        raise CatalogError(
             f"catalog {catalog}: chat_template {str(entry.chat_template)!r} of {entry.name} is neither one of {known} "
             f"nor a file beside the catalog"
         )

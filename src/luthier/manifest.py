@@ -7,13 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from luthier.run_directory import TrainSpec
-
-FILE = "manifest.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-MODEL_FILE = "model.safetensors"
-WEIGHTS_FILE = "hf/model.safetensors"
-"""Where a base model's folder holds the weights."""
+from luthier.core.states import Tuning
+from luthier.run_directory.train_spec import TrainSpec, tuning_of
 
 _EXPECTED_TO_DIFFER = ("step", "epoch", "files.adapter", "spec.threads", "spec.keep_checkpoints")
 
@@ -66,6 +61,10 @@ class Manifest(_Value):
     hardware: Hardware
     lineage: Lineage
 
+    @property
+    def tuning(self) -> Tuning:
+        return tuning_of(self.spec)
+
     def to_bytes(self) -> bytes:
         return self.model_dump_json(indent=2).encode() + b"\n"
 
@@ -87,12 +86,6 @@ def differences(kept: Manifest, fresh: Manifest) -> list[tuple[str, str, str]]:
         for place in dict.fromkeys([*before, *after])
         if before.get(place) != after.get(place) and place not in _EXPECTED_TO_DIFFER
     ]
-
-
-def tuned_weights(folder: Path) -> Path:
-    """The file of a tuned model's folder that holds what was trained: an adapter, or all weights."""
-    whole = folder / MODEL_FILE
-    return whole if whole.exists() else folder / ADAPTER_FILE
 
 
 def sha256_of(path: Path) -> str:

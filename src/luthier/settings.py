@@ -1,11 +1,12 @@
 """One frozen Settings: LUTHIER_* variables over luthier.toml over defaults."""
 
+import ipaddress
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -13,23 +14,35 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from luthier.service.pricing import Price
+from luthier.core.errors import InvalidRequest
+from luthier.core.states import ResultsAs
+from luthier.core.training.pricing import Price
 
 FILE = Path("luthier.toml")
 
 
 class Settings(BaseSettings):
-    """How an installation runs. `docs/operating.md` lists every field; a test holds the two equal."""
+    """The settings of an installation. `docs/operating.md` lists every field; a test compares the two."""
 
-    model_config = SettingsConfigDict(env_prefix="LUTHIER_", frozen=True, extra="forbid", toml_file=FILE)
+    model_config = SettingsConfigDict(
+        # A value may be a key, or a URL with one: an error names the setting and shows no value.
+        env_prefix="LUTHIER_",
+        frozen=True,
+        extra="forbid",
+        toml_file=FILE,
+        hide_input_in_errors=True,
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: str = "127.0.0.1,::1"
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("luthier")))
     models_dir: Path | None = None
     catalog: Path | None = None
     blobs_url: str | None = None
-    api_key: SecretStr | None = None
+    server_key: SecretStr | None = None
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_role_claim: str = "roles"
@@ -39,34 +52,80 @@ class Settings(BaseSettings):
     save_interval_s: float = Field(default=60.0, gt=0)
     train_device: Literal["auto", "cpu", "cuda"] = "auto"
     upload_expiry_s: int = Field(default=3600, ge=60)
+    lost_and_found_days: float = Field(default=30.0, ge=0, le=1e6)
+    connections: int = Field(default=4096, ge=16)
+    connections_per_address: int = Field(default=1024, ge=0)
+    header_timeout_s: float = Field(default=10.0, gt=0)
+    idle_timeout_s: float = Field(default=5.0, gt=0)
+    write_timeout_s: float = Field(default=60.0, gt=0)
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    body_grace_s: float = Field(default=60.0, gt=0)
+    body_min_rate: int = Field(default=4096, ge=1)
+    uploads: int = Field(default=64, ge=1)
+    uploads_per_key: int = Field(default=16, ge=1)
+    held_body_mib: int = Field(default=64, ge=16)
+    stop_grace_s: float = Field(default=1.5, ge=0)
     import_allow: str = ""
     import_http: bool = False
     serve_threads: int | None = Field(default=None, ge=1)
     serve_slots: int = Field(default=8, ge=1)
     serve_context_tokens: int = Field(default=16_384, ge=512)
+    serve_queue: int = Field(default=64, ge=1)
+    serve_queue_wait_s: float = Field(default=60.0, gt=0)
     developer_deployment_hours: float = Field(default=24.0, ge=0, le=1e6)
     idle_deployment_days: float = Field(default=15.0, ge=0, le=1e6)
     capacity_tokens: int = Field(default=1_000_000, ge=0)
     model_tokens: int | None = Field(default=None, ge=1)
+    openai_results: ResultsAs = ResultsAs.AUTO
     price_per_million_tokens: float | None = Field(default=None, ge=0)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
     price_currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
 
     @model_validator(mode="after")
-    def _issuer_is_whole(self) -> Self:
+    def _check_issuer(self) -> Self:
         if self.oidc_issuer is None:
             return self
         if not self.oidc_audience:
-            raise ValueError("LUTHIER_OIDC_ISSUER needs LUTHIER_OIDC_AUDIENCE: whom the issuer's tokens are meant for")
+            raise ValueError("LUTHIER_OIDC_ISSUER needs LUTHIER_OIDC_AUDIENCE: the audience of the issuer's tokens")
         parts = urlsplit(self.oidc_issuer)
         if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
             raise ValueError("LUTHIER_OIDC_ISSUER must be an https:// address")
         return self
 
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            has, lacks = ("CERT", "KEY") if self.tls_key is None else ("KEY", "CERT")
+            raise ValueError(f"LUTHIER_TLS_{has} needs LUTHIER_TLS_{lacks}: a certificate and its key, two PEM files")
+        return self
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        for address in filter(None, map(str.strip, value.split(","))):
+            if address != "*":
+                try:
+                    ipaddress.ip_network(address)
+                except ValueError:
+                    raise ValueError("must be addresses or networks separated by commas, or *") from None
+        return value
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the service's own URL."""
+        return "http" if self.tls_cert is None else "https"
+
     @property
     def price(self) -> Price | None:
-        """What trained tokens cost; None where the operator has set nothing."""
+        """The price of trained tokens; None if the operator has set none."""
         amount = self.price_per_million_tokens
         return None if amount is None else Price(amount, self.price_currency)
+
+    @property
+    def blobs_folder(self) -> Path:
+        """The folder of the blob store unless `blobs_url` is set."""
+        return self.data_dir / "blobs"
 
     @property
     def models_folder(self) -> Path:
@@ -85,4 +144,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        if FILE.is_dir():  # which the source below would ignore
+            raise InvalidRequest("settings_file", f"{FILE} in the working directory is a folder: it must be a file.")
+        try:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        except UnicodeDecodeError as error:
+            text = f"{FILE} is not TOML: byte {error.start + 1} is not UTF-8. Save the file as UTF-8."
+            raise InvalidRequest("settings_file", text) from error

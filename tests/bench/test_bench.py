@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from bench import flops, job, made, sets, table
 from bench.flops import Facts, Shape
 from bench.table import Run
-
-from bench import flops, job, made, sets, table
 
 SMALL = Shape(layers=2, hidden=8, intermediate=16, heads=4, key_heads=2, head_size=2, vocabulary=10)
 EMBEDDED = Shape(layers=30, hidden=576, intermediate=1536, heads=9, key_heads=3, head_size=64, vocabulary=49152)

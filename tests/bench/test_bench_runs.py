@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+from bench import flops, job, luthier_run, prepare
 from bench.job import Job
 
 import tiny
-from bench import flops, job, luthier_run, prepare
-from luthier.trainer import batches
+from luthier.trainer.dataset import packing
+from repository import CLIPPY
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-CLIPPY = Path(__file__).parent.parent / "data" / "clippy.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 def test_prepared_rows_stand_in_the_order_of_luthiers_steps(prepared: Job) -> None:
     rows = [json.loads(line)["messages"] for line in prepared.rows.read_text().splitlines()]
-    order = batches.order(len(rows), 3, 7, 0)
+    order = packing.epoch_batches(len(rows), 3, 7, 0)
     taken = job.read_taken(prepared)
     assert [row["messages"] for row in taken] == [rows[index] for batch in order[:2] for index in batch]
 

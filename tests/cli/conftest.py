@@ -1,15 +1,17 @@
 """An installation whose catalog and models folder hold a tiny base model, for commands that need no service."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+import rows
 import tiny
+from fakes import KEY
 from luthier.cli.main import app
+from luthier.service.background.supervisor import Supervisor
 
 Command = Callable[..., Result]
 
@@ -46,3 +48,21 @@ def alone(tiny_models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("LUTHIER_TRAIN_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def luthier(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """`luthier` as typed in an own folder, beside rows.jsonl, with the service of the test."""
+    monkeypatch.setenv("LUTHIER_URL", url)
+    monkeypatch.setenv("LUTHIER_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_bytes(rows.good())
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def working(supervisor: Supervisor) -> Iterator[None]:
+    """The supervisor at work in the background, as `luthier serve` has it."""
+    supervisor.start()
+    yield
+    supervisor.stop()

@@ -1,36 +1,17 @@
 """The commands against a running service: what a person types, and what it prints into a pipe."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import Result
 
 import rows
-from fakes import BASE, KEY, ScriptedExecutor, train_well
-from luthier.cli.main import app
-from luthier.service.supervisor import Supervisor
+from fakes import BASE, EchoEngine, ScriptedExecutor, train_well
+from luthier.service.background.supervisor import Supervisor
 
 Command = Callable[..., Result]
-
-
-@pytest.fixture
-def luthier(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    monkeypatch.setenv("LUTHIER_URL", url)
-    monkeypatch.setenv("LUTHIER_API_KEY", KEY)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "rows.jsonl").write_bytes(rows.good())
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
-
-
-@pytest.fixture
-def working(supervisor: Supervisor) -> Iterator[None]:
-    """The supervisor at work in the background, as `luthier serve` has it."""
-    supervisor.start()
-    yield
-    supervisor.stop()
 
 
 def lines(result: Result) -> list[list[str]]:
@@ -51,9 +32,13 @@ def test_files_go_up_are_listed_come_back_and_are_deleted(luthier: Command, tmp_
 def test_job_is_created_watched_and_looked_at(luthier: Command) -> None:
     created = luthier("jobs", "create", "--model", BASE, "--data", "rows.jsonl", "--seed", "3", "--watch")
     assert created.exit_code == 0, created.output
-    assert "Job succeeded." in created.stdout
-    [[job_id, status, model, tuned]] = lines(luthier("jobs", "list"))
+    assert "Job succeeded." in created.stderr
+    [[job_id, status, model, tuned, created_at, took, loss]] = lines(luthier("jobs", "list"))
     assert (status, model) == ("succeeded", BASE)
+    assert created.stdout.splitlines() == [job_id, tuned]
+    assert created_at.startswith("20")
+    assert took.count(":") == 2
+    assert float(loss) > 0
     assert [line[0] for line in lines(luthier("jobs", "checkpoints", job_id))] == ["4", "2"]
     assert "Training tokens billed: 200" in luthier("jobs", "events", job_id).stdout
     assert tuned in luthier("jobs", "show", job_id).stdout
@@ -70,13 +55,14 @@ def test_job_is_paused_resumed_and_its_attempts_are_shown(
     job_id = lines(luthier("jobs", "create", "--model", BASE, "--data", "rows.jsonl"))[-1][0]
     for _ in range(3):
         supervisor.tick()
-    assert lines(luthier("jobs", "pause", job_id)) == [[f"{job_id} running"]]
+    assert lines(luthier("jobs", "pause", job_id)) == [[f"{job_id} pausing"]]
     assert "only a paused job can be resumed" in luthier("jobs", "resume", job_id).stderr
     executor.alive.clear()
     supervisor.tick()
     watched = luthier("jobs", "watch", job_id)
     assert watched.exit_code == 0
-    assert f"luthier jobs resume {job_id}" in watched.stdout
+    assert f"luthier jobs resume {job_id}" in watched.stderr
+    assert watched.stdout == ""
     executor.trainer = train_well
     assert lines(luthier("jobs", "resume", job_id)) == [[f"{job_id} queued"]]
     for _ in range(3):
@@ -96,21 +82,52 @@ def test_job_is_paused_resumed_and_its_attempts_are_shown(
 @pytest.mark.usefixtures("working")
 def test_failed_job_ends_the_watch_with_status_1(luthier: Command, tmp_path: Path) -> None:
     (tmp_path / "few.jsonl").write_bytes(rows.good(9))
-    failed = luthier("jobs", "create", "--model", BASE, "--data", "few.jsonl", "--watch")
+    file_id = lines(luthier("files", "upload", "few.jsonl"))[-1][0]
+    failed = luthier("jobs", "create", "--model", BASE, "--data", file_id, "--watch")
     assert failed.exit_code == 1
-    assert "10" in failed.stdout
-    assert "failed" in failed.stderr
+    assert len(failed.stdout.splitlines()) == 1, "the id alone"
+    assert "failed: " in failed.stderr.splitlines()[-1]
+    assert "at least 10" in failed.stderr
+
+
+def test_local_file_that_cannot_be_trained_on_is_refused_before_the_upload(luthier: Command, tmp_path: Path) -> None:
+    (tmp_path / "few.jsonl").write_bytes(rows.good(9) + b'{"messages": "none"}\n')
+    create = ("jobs", "create", "--model", BASE)
+    refused = luthier(*create, "--data", "few.jsonl")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    first, *problems, last = refused.stderr.splitlines()
+    assert first == "few.jsonl cannot be trained on; nothing was uploaded and no job was created:"
+    assert problems == ["- Line 10, messages: messages is a JSON string. Give an array of at least one message."]
+    assert last == "With warnings and statistics: luthier check few.jsonl --method supervised"
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    refused = luthier(*create, "--data", "rows.jsonl", "--validation", "empty.jsonl")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("empty.jsonl cannot be trained on;")
+    refused = luthier(*create, "--data", "rows.jsonl", "--method", "dpo")
+    assert refused.exit_code == 1
+    assert lines(luthier("files", "list")) == lines(luthier("jobs", "list")) == []
+
+
+def test_aliases_of_base_models_are_listed_on_request_only(luthier: Command) -> None:
+    listed, with_aliases = luthier("models", "list"), luthier("models", "list", "--aliases")
+    names = [line[0] for line in lines(listed)]
+    aliases = {line[0]: line[3] for line in lines(with_aliases) if line[0] not in names}
+    assert BASE in names
+    assert aliases["gpt-4o-mini-2024-07-18"] in names
+    assert f"{len(aliases)} aliases of base models: luthier models list --aliases" in listed.stderr
+    assert with_aliases.stderr == ""
 
 
 @pytest.mark.usefixtures("working")
-def test_model_is_deployed_asked_and_cleaned_up(luthier: Command) -> None:
+def test_model_is_deployed_asked_and_cleaned_up(luthier: Command, engine: EchoEngine) -> None:
+    engine.says = ["Hello yourself."]
     luthier("jobs", "create", "--model", BASE, "--data", "rows.jsonl", "--watch")
     tuned = lines(luthier("jobs", "list"))[0][3]
     created = luthier("deployments", "create", "clippy", "--model", tuned)
     assert created.exit_code == 0, created.output
     assert "differ by at most 0.0010 nats" in created.stdout
     assert lines(luthier("deployments", "list")) == [["clippy", tuned, "Succeeded"]]
-    assert luthier("chat", "clippy", "Hello?").stdout.strip() == "ab"
+    assert luthier("chat", "clippy", "Hello?").stdout.strip() == "Hello yourself."
     assert "Delete the deployment first" in luthier("models", "delete", tuned).stderr
     assert luthier("deployments", "delete", "clippy").exit_code == 0
     assert luthier("models", "delete", tuned).exit_code == 0
@@ -123,8 +140,12 @@ def test_unknown_things_are_one_readable_line_and_status_1(luthier: Command) -> 
         (("jobs", "show", "ftjob-none"), "There is no job"),
         (("models", "show", "nobody"), "There is no model"),
         (("deployments", "show", "nobody"), "does not exist"),
+        (("deployments", "delete", "nobody"), "does not exist"),
         (("models", "pull", "nobody"), "The catalog has:"),
         (("chat", "nobody", "hi"), "There is no model"),
+        (("models", "show", "nobody"), "`luthier models list` lists"),
+        (("jobs", "show", "ftjob-none"), "`luthier jobs list` lists"),
+        (("files", "show", "file-none"), "`luthier files list` lists"),
     ):
         result = luthier(*arguments)
         assert result.exit_code == 1, arguments

@@ -1,4 +1,4 @@
-"""`luthier import-jobs` as typed: plan, question, JSON, keys and addresses. The move itself: tests/moving."""
+"""`luthier import-jobs` as typed: plan, question, JSON, keys. The import itself: tests/wire/account_import."""
 
 import json
 import subprocess
@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from openai import OpenAI
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import openai_account as fake
 import rows
@@ -48,16 +47,16 @@ def test_plan_is_shown_asked_for_and_done(luthier: Command, openai_client: OpenA
     shown = luthier("--recreate-jobs", "--dry-run")
     assert shown.exit_code == 0, shown.output
     plan = [line.split("\t") for line in shown.stdout.splitlines()]
-    assert ["file", "file-train", "puppy [bold].jsonl", str(len(rows.good(12))), "bring"] in plan
+    assert ["file", "file-train", "puppy [bold].jsonl", str(len(rows.good(12))), "import"] in plan
     assert any(line[:2] == ["job", "ftjob-rft"] and "method reinforcement cannot" in line[-1] for line in plan)
-    assert any(line[:2] == ["job", "ftjob-done"] and f"re-create on {BASE};" in line[-1] for line in plan)
+    assert any(line[:2] == ["job", "ftjob-done"] and f"train again on {BASE};" in line[-1] for line in plan)
     assert list(openai_client.files.list()) == []
     refused = luthier("--recreate-jobs", answer="n\n")
-    assert "Nothing was brought." in refused.stdout
+    assert "Nothing was imported." in refused.stdout
     assert list(openai_client.files.list()) == []
     done = luthier("--recreate-jobs", answer="y\n")
     assert done.exit_code == 0, done.output
-    assert "Brought: 1 files, 3 archives" in done.stdout
+    assert "Imported: 1 files, 3 archives" in done.stdout
     assert len(list(openai_client.fine_tuning.jobs.list())) == 1
     [results] = (tmp_path / "data" / "moving").glob("*/ftjob-done/results.csv")
     assert results.read_bytes() == fake.RESULTS
@@ -81,7 +80,7 @@ def test_what_the_plan_promised_and_could_not_keep_ends_with_status_1(luthier: C
     account.contents["file-train"] += b"{}"
     result = luthier("--yes", "--state", "state.json", "--results-folder", "old-account")
     assert result.exit_code == 1
-    assert "left: file file-train puppy [bold].jsonl: the source sends more than" in result.stdout
+    assert "not imported: file file-train puppy [bold].jsonl: the source sends more than" in result.stdout
     assert Path("old-account/ftjob-done/results.csv").exists()
 
 
@@ -91,12 +90,12 @@ def test_wrong_use_is_one_readable_line_and_status_1(
     (tmp_path / "torn.json").write_text("{")
     for arguments, words in (
         (("--json",), "give --yes or --dry-run"),
-        (("--map", "a", "--yes"), "MODEL-THERE=MODEL-HERE"),
+        (("--map", "a", "--yes"), "SOURCE-MODEL=BASE-MODEL"),
         (("--model", "nobody", "--yes"), "There is no model 'nobody' here"),
         (("--job", "ftjob-x", "--yes"), "The account has no job ftjob-x"),
-        (("--state", "torn.json", "--yes"), "is no state of import-jobs"),
+        (("--state", "torn.json", "--yes"), "is not a state file of import-jobs"),
         (("--api-key", "sk-wrong", "--yes"), "refuses the key"),
-        (("--to", account.url, "--yes"), "is the service that would be moved to"),
+        (("--to", account.url, "--yes"), "is also the service to import into"),
         (("--to", "http://127.0.0.1:9", "--yes"), "Is `luthier serve` running there?"),
         (("--results-folder", "torn.json", "--yes"), "torn.json"),
     ):
@@ -108,7 +107,7 @@ def test_wrong_use_is_one_readable_line_and_status_1(
     monkeypatch.delenv("LUTHIER_SOURCE_API_KEY")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
     result = luthier("--yes")
-    assert "No key for 127.0.0.1" in result.stderr, "a vendor's key is for the vendor's hosts alone"
+    assert "No API key for 127.0.0.1" in result.stderr, "a vendor's key is for the vendor's hosts alone"
 
 
 def test_vendors_endpoint_and_key_are_not_those_of_the_service_here(
@@ -141,7 +140,7 @@ def test_killed_command_lets_go_and_the_next_one_goes_on(
         assert reached.wait(60)
         second = luthier("--yes")
         assert second.exit_code == 1
-        assert "Another import-jobs is at work" in second.stderr
+        assert "Another import-jobs is using" in second.stderr
         killed.kill()
     go_on.set()
     told = json.loads(luthier("--recreate-jobs", "--yes", "--json").stdout)

@@ -6,16 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai import AuthenticationError, OpenAI
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+import received
 import rows
 from fakes import KEY
 from luthier.cli.main import app
+from luthier.core.ports import Blob
+from luthier.core.states import FilePurpose
+from luthier.service.background import installation
+from luthier.service.background.expiry import Housekeeper
+from luthier.service.background.installation import StoreLocation
 from luthier.service.context import Context
+from luthier.service.files import files
+from luthier.store.queries import files as file_rows
 
 Command = Callable[..., Result]
 
@@ -52,7 +59,7 @@ def test_resource_is_made_shown_used_and_deleted_while_the_service_runs(luthier:
     assert "/resourceGroups/research/" in shown["deployments"]
     refused = luthier("resources", "delete", "team-a")
     assert refused.exit_code == 1
-    assert "holds 1 files" in refused.stderr
+    assert "has 1 files" in refused.stderr
     assert opens(url, key2)
     assert "next start" in luthier("resources", "delete", "team-a", "--force").stdout
     assert not opens(url, key1)
@@ -91,19 +98,19 @@ def test_first_key_is_key1_and_its_successor_lies_in_the_key_file(luthier: Comma
 
 
 def test_quotas_are_shown_and_set(luthier: Command) -> None:
-    assert lines(luthier("resources", "quota"))[0][:3] == ["files", "0", "100"]
+    assert lines(luthier("resources", "quota"))[0][:3] == ["files", "0", "1000000"]
     changed = lines(luthier("resources", "quota", "luthier", "--set", "files=7", "--set", "jobs=0"))
     assert [row[1:3] for row in changed if row[0] in {"files", "jobs", "job_tokens"}] == [
         ["0", "7"],
         ["0", "0"],
         ["", "2000000000"],
     ]
-    assert lines(luthier("resources", "quota", "--set", "files=default"))[0][2] == "100"
+    assert lines(luthier("resources", "quota", "--set", "files=default"))[0][2] == "1000000"
     for wrong in ("files", "files=", "files=-1", "files=many", "cats=1", f"files={2**63}", "files=²"):
         refused = luthier("resources", "quota", "luthier", "--set", wrong)
         assert refused.exit_code == 1, wrong
         assert "Traceback" not in refused.output
-    assert lines(luthier("resources", "quota"))[0][2] == "100"
+    assert lines(luthier("resources", "quota"))[0][2] == "1000000"
 
 
 def test_audit_shows_what_operator_and_callers_have_changed(luthier: Command, openai_client: OpenAI) -> None:
@@ -143,3 +150,32 @@ def test_any_name_is_taken_and_listed_or_refused_in_words(luthier: Command, name
         assert isinstance(made.exception, SystemExit)
         assert "resource's name has" in made.stderr or name.lower() in listed
     assert {row[0].lower() for row in lines(luthier("resources", "list"))} == listed
+
+
+def test_storage_shows_lists_restores_and_empties_what_no_row_knows(
+    luthier: Command, context: Context, tmp_path: Path
+) -> None:
+    installation.claim(context.database, StoreLocation(context.blobs, "The folder", is_shared=False), context.now())
+    lost = [received.blob(context, [b"abc"]).key for _ in range(2)]
+    housekeeper = Housekeeper(context)
+    housekeeper.sweep()
+    housekeeper.sweep()
+    shown = json.loads(luthier("storage", "show").stdout)
+    assert (shown["prefix"], shown["swept"], shown["lost_and_found"]) == ("", True, {"count": 2, "bytes": 6})
+    [[first, n_bytes, day], _] = lines(luthier("storage", "list"))
+    assert (first in lost, n_bytes) == (True, "3")
+
+    assert luthier("storage", "restore", "--to", str(tmp_path / "out")).exit_code == 0
+    assert (tmp_path / "out" / day / first).read_bytes() == b"abc"
+    again = luthier("storage", "restore", "--to", str(tmp_path / "out"))
+    assert (again.exit_code, "File exists" in again.stderr) == (1, True)
+    file = files.make_file(context, "default", "a.txt", FilePurpose.USER_DATA, Blob(first, 3, ""), None)
+    with context.database.writing() as tx:
+        file_rows.insert_file(tx, file)
+    assert luthier("storage", "restore").stdout == "restored 1\n"
+    assert b"".join(files.content(context, file)) == b"abc"
+
+    assert luthier("storage", "empty", "--before", day, "--yes").stdout == "deleted 0 (0 bytes)\n"
+    assert luthier("storage", "empty").exit_code == 1, "unasked nothing is deleted"
+    assert luthier("storage", "empty", "--yes").stdout == "deleted 1 (3 bytes)\n"
+    assert lines(luthier("storage", "list")) == []

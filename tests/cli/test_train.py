@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from typer.testing import Result
 
 import rows
 import tiny
-from luthier.cli import follow
-from luthier.core import hyperparameters
-from luthier.run_directory import Metrics, RunDirectory, Succeeded
+from luthier.cli.training import follow
+from luthier.core.training import hyperparameters
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Metrics, Succeeded
 
 Command = Callable[..., Result]
 
@@ -76,7 +77,7 @@ def test_other_parameters_on_a_folder_that_holds_a_run_are_refused_with_what_dif
     assert RunDirectory(tmp_path / "out").read_spec().seed == 5
     (tmp_path / "busy").mkdir()
     (tmp_path / "busy" / "letter.txt").write_text("mine")
-    assert "holds no run" in alone(*TRAIN, "--out", "busy").stderr
+    assert "is not a run" in alone(*TRAIN, "--out", "busy").stderr
 
 
 def test_train_says_what_is_wrong_before_anything_is_loaded(alone: Command, tmp_path: Path) -> None:
@@ -89,16 +90,21 @@ def test_train_says_what_is_wrong_before_anything_is_loaded(alone: Command, tmp_
         (("--model", tiny.NAME, "--data", "nothing.jsonl", "--out", "out"), "--data: there is no file nothing.jsonl"),
         (("--model", tiny.NAME, *options, "--batch-size", "0"), "batch_size is 0"),
         (("--model", tiny.NAME, *options, "--seed", "-1"), "seed is -1"),
-        (("--model", tiny.NAME, *options, "--early-stop", "2"), "give --validation as well"),
-        (("--model", tiny.NAME, *options, "--early-stop", "0", "--validation", "rows.jsonl"), "--early-stop is 0"),
+        (("--model", tiny.NAME, *options, "--early-stop", "2"), "there is no validation_file"),
+        (("--model", tiny.NAME, *options, "--early-stop", "0", "--validation", "rows.jsonl"), "early stopping is 0"),
         (("--model", tiny.NAME, *options, "--validation", "bad.jsonl"), "--validation bad.jsonl cannot be used"),
     ):
         refused = alone("train", *arguments)
         assert refused.exit_code == 1, arguments
         assert words in refused.stderr
         assert "Traceback" not in refused.output
-    assert len(refused.stderr.splitlines()) > 40, "every problem of the file, not the first ones"
-    assert "Line 42" in refused.stderr
+    told = refused.stderr.splitlines()
+    assert len(told) == 4, "each kind of the file's problems, once"
+    assert [line.partition(":")[0] for line in told[1:]] == [
+        "- Line 1, messages",
+        "- Line 2",
+        "- Lines 3-42 (40 in all)",
+    ]
     assert not (tmp_path / "out").exists()
 
 
@@ -117,12 +123,12 @@ def test_interrupt_saves_and_says_how_to_go_on_and_the_same_command_goes_on(alon
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == 1
-    assert "The same command again goes on from the last save" in said
+    assert "The same command resumes from the last save" in said
     assert not run.is_held()
     with run.lock.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         held = alone(*command)
-    assert (held.exit_code, "A trainer is at work" in held.stderr) == (1, True)
+    assert (held.exit_code, "A trainer is already running" in held.stderr) == (1, True)
     assert 0 < len(steps(run)) < 500
     done = alone(*command, "--json")
     assert done.exit_code == 0, done.output

@@ -7,15 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from drive import HELD_EPOCHS
 
-from clients.drive import HELD_EPOCHS
 from fakes import ScriptedExecutor, train_well
 from luthier.core.states import RunState
-from luthier.run_directory import RESULT_COLUMNS, RunDirectory, Started, Succeeded
-from luthier.service import resources
+from luthier.run_directory.run_directory import RESULT_COLUMNS, RunDirectory
+from luthier.run_directory.run_events import Started, Succeeded
+from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
-from luthier.service.serving import Serving
-from luthier.service.supervisor import Supervisor
+from luthier.service.models.serving import Serving
+from luthier.service.tenants import resources
 
 OTHER = "proj_other"
 """A resource that checkpoints are shared with."""

@@ -89,3 +89,23 @@ def surprises(client: str, outcomes: dict[str, dict[str, str]]) -> list[str]:
                 case (_, Known(outcome=piece)) if piece not in outcome:
                     found.append(f"{scope}: {operation}: not as expected.py says: {outcome}")
     return found
+
+
+PROGRAMS = {
+    "openai-0.28.1": "drive_legacy.py",
+    "openai-1.3.9": "drive_openai.py",
+    "openai-1.40.0": "drive_openai.py",
+    "openai-1.109.1": "drive_openai.py",
+    "openai-1.109.1 command line": "drive_command_line.py",
+    "openai-2.54.0": "drive_openai.py",
+    "openai-3.54.0": "drive_openai.py",
+    "openai-node": "drive_openai.mjs",
+    "azure-mgmt": "drive_azure_mgmt.py",
+    "langchain": "drive_langchain.py",
+    "llama-index": "drive_llama_index.py",
+    "litellm": "drive_litellm.py",
+    "dspy": "drive_dspy.py",
+    "instructor": "drive_instructor.py",
+    "wandb": "drive_wandb.py",
+}
+"""The program that drives each client."""

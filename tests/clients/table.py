@@ -5,9 +5,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import expected
 from environments import CACHE
+
+Answer = dict[str, Any]
+"""What a client's run has left: its `version`, and `outcomes` by scope and operation."""
 
 OUTCOMES = CACHE / "outcomes"
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
@@ -42,7 +46,7 @@ def main() -> None:
     PAGE.write_text(text[: text.index(BEGIN)] + "\n".join(lines) + "\n")
 
 
-def _wide(clients: list[str], found: dict[str, dict]) -> list[str]:
+def _wide(clients: list[str], found: dict[str, Answer]) -> list[str]:
     operations: dict[str, None] = {}
     most = sorted(clients, key=lambda client: -sum(map(len, found[client]["outcomes"].values())))
     for client in most:  # who does the most gives the order of the work
@@ -54,7 +58,7 @@ def _wide(clients: list[str], found: dict[str, dict]) -> list[str]:
     return lines + [_row(name, *(_sign(client, name, found[client]) for client in clients)) for name in operations]
 
 
-def _narrow(client: str, answer: dict) -> list[str]:
+def _narrow(client: str, answer: Answer) -> list[str]:
     lines = []
     for scope, operations in answer["outcomes"].items():
         signs = " · ".join(f"{name} {_sign(client, name, {'outcomes': {scope: operations}})}" for name in operations)
@@ -62,7 +66,7 @@ def _narrow(client: str, answer: dict) -> list[str]:
     return lines
 
 
-def _sign(client: str, operation: str, answer: dict) -> str:
+def _sign(client: str, operation: str, answer: Answer) -> str:
     """One sign for all scopes that try the operation: the worst."""
     signs = set()
     for scope, operations in answer["outcomes"].items():

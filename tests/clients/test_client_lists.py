@@ -4,10 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import environments
+import expected
 import pytest
-
-from clients import environments, expected
-from clients.test_clients import PROGRAMS
+from expected import PROGRAMS
 
 GIGABYTES = {"torch", "transformers", "sentence-transformers", "scipy"}
 

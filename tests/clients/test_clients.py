@@ -8,32 +8,17 @@ import os
 import subprocess
 from pathlib import Path
 
+import environments
+import expected
 import pytest
+from expected import PROGRAMS
 
-from clients import environments, expected
 from fakes import BASE, KEY
-from luthier.api import arm
-from luthier.service.keys import DEFAULT_RESOURCE
+from luthier.api.arm import arm_names
+from luthier.service.tenants.keys import DEFAULT_RESOURCE
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 
-PROGRAMS = {
-    "openai-0.28.1": "drive_legacy.py",
-    "openai-1.3.9": "drive_openai.py",
-    "openai-1.40.0": "drive_openai.py",
-    "openai-1.109.1": "drive_openai.py",
-    "openai-1.109.1 command line": "drive_command_line.py",
-    "openai-2.54.0": "drive_openai.py",
-    "openai-3.54.0": "drive_openai.py",
-    "openai-node": "drive_openai.mjs",
-    "azure-mgmt": "drive_azure_mgmt.py",
-    "langchain": "drive_langchain.py",
-    "llama-index": "drive_llama_index.py",
-    "litellm": "drive_litellm.py",
-    "dspy": "drive_dspy.py",
-    "instructor": "drive_instructor.py",
-    "wandb": "drive_wandb.py",
-}
 HERE = Path(__file__).parent
 OUTCOMES = environments.CACHE / "outcomes"
 
@@ -46,7 +31,7 @@ def test_client_does_all_that_it_can(client: str, running_url: str, tmp_path: Pa
         "LUTHIER_URL": running_url,
         "LUTHIER_KEY": KEY,
         "LUTHIER_MODEL": BASE,
-        "LUTHIER_ARM_PATH": arm.path_of(DEFAULT_RESOURCE),
+        "LUTHIER_ARM_PATH": arm_names.path_of(DEFAULT_RESOURCE),
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "PYTHONPATH": str(HERE),

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from engines import small
+import small_models
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, Engine, ServedModel
-from luthier.engines import export
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.gguf import export
+from luthier.engines.llamacpp.engine import LlamaCppEngine
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def llamacpp(folder: Path) -> Engine:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")
-    base = small.make_base(folder / "base", "llama")
+    base = small_models.make_base(folder / "base", "llama")
     export.export_base(base)
-    first, second = (small.make_adapter(folder / f"adapter{seed}", base, seed) for seed in (1, 2))
+    first, second = (small_models.make_adapter(folder / f"adapter{seed}", base, seed) for seed in (1, 2))
     return Models(
         ServedModel("base", "base", base, None),
         ServedModel("base.ft-1", "base", base, first),
@@ -43,7 +43,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 @pytest.fixture(params=[llamacpp])
 def make(request: pytest.FixtureRequest) -> Callable[[Path], Engine]:
-    return request.param
+    open_engine: Callable[[Path], Engine] = request.param
+    return open_engine
 
 
 @pytest.fixture
@@ -53,15 +54,15 @@ def engine(make: Callable[[Path], Engine], tmp_path: Path) -> Iterator[Engine]:
     engine.close()
 
 
-def test_ensure_gives_an_address_that_answers_chats(engine: Engine, models: Models):
+def test_ensure_gives_an_address_that_answers_chats(engine: Engine, models: Models) -> None:
     assert len(answer(engine.ensure(models.base))) == 8
 
 
-def test_ensure_of_a_loaded_model_gives_the_same_address(engine: Engine, models: Models):
+def test_ensure_of_a_loaded_model_gives_the_same_address(engine: Engine, models: Models) -> None:
     assert engine.ensure(models.first) == engine.ensure(models.first)
 
 
-def test_each_model_answers_as_itself_whatever_was_asked_before(engine: Engine, models: Models):
+def test_each_model_answers_as_itself_whatever_was_asked_before(engine: Engine, models: Models) -> None:
     """Interleaved requests over one prompt: neither adapters nor cached prompts may leak from one to another."""
     alone = {}
     for model in (models.base, models.first, models.second):
@@ -77,13 +78,13 @@ def test_each_model_answers_as_itself_whatever_was_asked_before(engine: Engine, 
         answer(engine.ensure(models.base), prompt="And a question to the base. " * (step + 1))
 
 
-def test_a_model_answers_as_before_when_another_is_added(engine: Engine, models: Models):
+def test_a_model_answers_as_before_when_another_is_added(engine: Engine, models: Models) -> None:
     before = answer(engine.ensure(models.first))
     engine.ensure(models.second)
     assert answer(engine.ensure(models.first)) == before
 
 
-def test_ensure_from_many_threads_serves_all(engine: Engine, models: Models):
+def test_ensure_from_many_threads_serves_all(engine: Engine, models: Models) -> None:
     def ask(model: ServedModel) -> tuple[int, ...]:
         engine.ensure(model)
         return tuple(answer(engine.ensure(model)))
@@ -95,11 +96,11 @@ def test_ensure_from_many_threads_serves_all(engine: Engine, models: Models):
     assert len(set(answers)) == 3
 
 
-def test_release_of_an_unknown_model_is_no_error(engine: Engine):
+def test_release_of_an_unknown_model_is_no_error(engine: Engine) -> None:
     engine.release("nobody")
 
 
-def test_a_released_model_can_be_loaded_again_and_the_others_stay(engine: Engine, models: Models):
+def test_a_released_model_can_be_loaded_again_and_the_others_stay(engine: Engine, models: Models) -> None:
     first = answer(engine.ensure(models.first))
     engine.ensure(models.second)
     engine.release(models.first.id)
@@ -109,12 +110,12 @@ def test_a_released_model_can_be_loaded_again_and_the_others_stay(engine: Engine
     assert answer(engine.ensure(models.first)) == first
 
 
-def test_ensure_of_a_model_without_files_says_what_to_do(engine: Engine, tmp_path: Path):
+def test_ensure_of_a_model_without_files_says_what_to_do(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="luthier models pull absent-model"):
         engine.ensure(ServedModel("absent", "absent-model", tmp_path / "absent", None))
 
 
-def test_ensure_after_close_is_refused_and_close_twice_is_no_error(engine: Engine, models: Models):
+def test_ensure_after_close_is_refused_and_close_twice_is_no_error(engine: Engine, models: Models) -> None:
     address = engine.ensure(models.base)
     engine.close()
     engine.close()
@@ -124,13 +125,13 @@ def test_ensure_after_close_is_refused_and_close_twice_is_no_error(engine: Engin
         engine.ensure(models.base)
 
 
-def test_same_seed_samples_the_same_answer_and_another_seed_another(engine: Engine, models: Models):
+def test_same_seed_samples_the_same_answer_and_another_seed_another(engine: Engine, models: Models) -> None:
     address = engine.ensure(models.first)
     first, again, other = (answer(address, temperature=1.0, seed=seed) for seed in (5, 5, 6))
     assert first == again != other
 
 
-def test_sampling_is_from_the_whole_distribution(engine: Engine, models: Models):
+def test_sampling_is_from_the_whole_distribution(engine: Engine, models: Models) -> None:
     """Hot enough, an answer now and then leaves the forty likeliest tokens, where llama.cpp would cut by itself."""
     address = engine.ensure(models.base)
     body = {

@@ -1,4 +1,4 @@
-"""What every Executor promises, over every implementation. The trainer is the real one on an empty directory."""
+"""The contract of core.ports.Executor, over every implementation. The trainer is the real one on an empty directory."""
 
 import os
 import signal
@@ -6,12 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from luthier.core.ports import Ending, Executor
 from luthier.core.states import RunState
-from luthier.executors.local import LOOKS_TO_DIE, LocalExecutor
-from luthier.run_directory import DEVICE_VARIABLE, RunDirectory
+from luthier.executors.local import EXIT_LOOKS, LocalExecutor
+from luthier.run_directory.run_directory import DEVICE_VARIABLE, RunDirectory
 
 SLEEPER = "#!/bin/sh\nexec sleep 60\n"
 STUBBORN = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n"
@@ -36,6 +37,16 @@ def program(folder: Path, text: str) -> Path:
     return path
 
 
+def test_run_that_is_asked_to_stop_exits_by_itself(executor: Executor, run: Path) -> None:
+    handle = executor.start(run)
+    executor.ask_to_stop(handle)
+    deadline = time.monotonic() + 30
+    while executor.look(handle) is RunState.ALIVE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    executor.ask_to_stop(handle)
+
+
 def test_started_run_is_alive_until_it_is_stopped(executor: Executor, run: Path) -> None:
     handle = executor.start(run)
     assert executor.look(handle) is RunState.ALIVE
@@ -49,6 +60,25 @@ def test_killed_run_is_gone(executor: Executor, run: Path) -> None:
     pid = int(handle.removeprefix("pid:").partition("@")[0])
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert executor.look(handle) is RunState.GONE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the system tells the start of a process by the clock")
+def test_run_is_found_again_after_the_clock_was_set(
+    tmp_path: Path, run: Path, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells since when the machine is up by the clock as it is now: a day more after a step of a day."""
+    handle = executor.start(run)
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / str(pid_of(handle))).symlink_to(f"/proc/{pid_of(handle)}")
+    stat = Path("/proc/stat").read_text()
+    up_since = int(stat.partition("btime ")[2].split()[0])
+    (proc / "stat").write_text(stat.replace(f"btime {up_since}", f"btime {up_since + 86400}"))
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(proc))
+    for collector in (executor, LocalExecutor()):
+        assert collector.look(handle) is RunState.ALIVE
+    executor.stop(handle)
     assert executor.look(handle) is RunState.GONE
 
 
@@ -75,14 +105,14 @@ def test_end_of_a_child_is_known_by_its_status_or_signal(tmp_path: Path, run: Pa
 
 
 @pytest.mark.parametrize(("rises", "number"), [(True, signal.SIGKILL), (False, signal.SIGKILL), (True, signal.SIGSEGV)])
-def test_want_of_memory_is_named_only_where_the_kernel_counted_a_kill_just_then(
+def test_out_of_memory_is_reported_only_with_an_oom_kill_at_that_time(
     tmp_path: Path, run: Path, rises: bool, number: int
 ) -> None:
     kills = [7]
     executor = LocalExecutor(program(tmp_path, SLEEPER), memory_kills=lambda: kills[0])
     handle = executor.start(run)
     kills[0] = 8  # another process, long before
-    for _ in range(LOOKS_TO_DIE):
+    for _ in range(EXIT_LOOKS):
         assert executor.look(handle) is RunState.ALIVE
     os.kill(pid_of(handle), number)
     kills[0] += rises
@@ -91,7 +121,7 @@ def test_want_of_memory_is_named_only_where_the_kernel_counted_a_kill_just_then(
     assert executor.ending(handle) == Ending(signal=number, out_of_memory=rises and number == signal.SIGKILL)
 
 
-def test_process_that_aborts_for_want_of_memory_says_so_itself(tmp_path: Path, run: Path) -> None:
+def test_process_that_aborts_on_bad_alloc_is_out_of_memory(tmp_path: Path, run: Path) -> None:
     RunDirectory(run).log.write_text("terminate called after throwing an instance of 'std::bad_alloc' (last time)\n")
     for words, out_of_memory in (("std::bad_alloc", True), ("assertion failed", False)):
         executor = LocalExecutor(program(tmp_path, f"#!/bin/sh\necho {words}\nkill -ABRT $$\n"))
@@ -120,9 +150,9 @@ def test_stopped_process_counts_as_alive_and_can_be_killed(executor: Executor, r
     assert executor.look(handle) is RunState.GONE
 
 
-def test_trainer_at_a_run_is_found_by_its_lock_and_no_other_process_is(tmp_path: Path, run: Path) -> None:
+def test_trainer_is_found_by_the_lock_of_its_run_and_no_other_process_is(tmp_path: Path, run: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from luthier.trainer.lock import Lock\n"
+        "import sys, time; from pathlib import Path; from luthier.trainer.run.run_lock import Lock\n"
         "lock = Lock(Path(sys.argv[3]) / 'lock'); Path(sys.argv[3], 'held').touch(); time.sleep(60)"
     )
     holder = tmp_path / "holder.py"
@@ -169,9 +199,7 @@ def test_run_writes_into_its_own_log(tmp_path: Path, run: Path) -> None:
     assert executor.look(handle) is RunState.GONE
 
 
-def test_run_is_told_the_device_and_nothing_where_none_is_named(
-    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_gets_the_device_only_if_one_is_set(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DEVICE_VARIABLE, raising=False)
     teller = program(tmp_path, f'#!/bin/sh\necho "device: ${DEVICE_VARIABLE}"\n')
     for device in ("cpu", None):

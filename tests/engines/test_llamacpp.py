@@ -14,25 +14,26 @@ import httpx2
 import psutil
 import pytest
 
-from engines import small
+import small_models
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, ServedModel
-from luthier.engines import export
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.gguf import export
+from luthier.engines.llamacpp.engine import LlamaCppEngine
+from waiting import until
 
 SECRET = "zebramark"
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
-    folder = small.make_base(tmp_path_factory.mktemp("base"), "llama")
+    folder = small_models.make_base(tmp_path_factory.mktemp("base"), "llama")
     export.export_base(folder)
     return ServedModel("base", "base", folder, None)
 
 
 @pytest.fixture(scope="module")
 def tuned(base: ServedModel, tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
-    adapter = small.make_adapter(tmp_path_factory.mktemp("adapter"), base.base_folder)
+    adapter = small_models.make_adapter(tmp_path_factory.mktemp("adapter"), base.base_folder)
     return ServedModel("base.ft", "base", base.base_folder, adapter)
 
 
@@ -43,7 +44,9 @@ def engine(tmp_path: Path) -> Iterator[LlamaCppEngine]:
     engine.close()
 
 
-def test_ensure_after_the_process_was_killed_starts_another(engine: LlamaCppEngine, base: ServedModel, tmp_path: Path):
+def test_ensure_after_the_process_was_killed_starts_another(
+    engine: LlamaCppEngine, base: ServedModel, tmp_path: Path
+) -> None:
     before = engine.ensure(base)
     (process,) = processes(tmp_path)
     process.kill()
@@ -55,7 +58,7 @@ def test_ensure_after_the_process_was_killed_starts_another(engine: LlamaCppEngi
 
 def test_an_answer_under_way_outlives_the_arrival_of_an_adapter(
     engine: LlamaCppEngine, base: ServedModel, tuned: ServedModel, tmp_path: Path
-):
+) -> None:
     old = engine.ensure(base)
     (process,) = processes(tmp_path)
     body = {"stream": True, "max_tokens": 900, "ignore_eos": True}
@@ -70,7 +73,9 @@ def test_an_answer_under_way_outlives_the_arrival_of_an_adapter(
     process.wait(10)  # retired once idle
 
 
-def test_an_address_of_a_retired_process_opens_no_other(engine: LlamaCppEngine, base: ServedModel, tuned: ServedModel):
+def test_an_address_of_a_retired_process_opens_no_other(
+    engine: LlamaCppEngine, base: ServedModel, tuned: ServedModel
+) -> None:
     """Ports are given out again: without its own key, an old list of scales could pick another adapter."""
     old = engine.ensure(base)
     new = engine.ensure(tuned)
@@ -80,7 +85,7 @@ def test_an_address_of_a_retired_process_opens_no_other(engine: LlamaCppEngine, 
 
 def test_a_base_of_which_nothing_is_wanted_loses_its_process(
     engine: LlamaCppEngine, base: ServedModel, tuned: ServedModel, tmp_path: Path
-):
+) -> None:
     engine.ensure(tuned)
     engine.ensure(base)
     (process,) = processes(tmp_path)
@@ -92,27 +97,30 @@ def test_a_base_of_which_nothing_is_wanted_loses_its_process(
 
 def test_a_broken_adapter_is_refused_and_the_others_go_on(
     engine: LlamaCppEngine, base: ServedModel, tuned: ServedModel, tmp_path: Path
-):
+) -> None:
     good = engine.ensure(tuned)
     dora = tmp_path / "dora"
-    small.lora_config(use_dora=True).save_pretrained(dora)
+    small_models.lora_config(use_dora=True).save_pretrained(dora)
     with pytest.raises(Unavailable, match="use_dora"):
         engine.ensure(ServedModel("broken", "base", base.base_folder, dora))
     assert engine.ensure(tuned) == good
 
 
-def test_an_unreadable_base_is_refused_with_the_place_of_the_log(engine: LlamaCppEngine, tmp_path: Path):
+def test_an_unreadable_base_is_refused_and_the_operator_told_where_its_log_is(
+    engine: LlamaCppEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "torn"
     folder.mkdir()
     (folder / "base-f16.gguf").write_bytes(b"GGUF, torn off")
     with pytest.raises(Unavailable) as refusal:
         engine.ensure(ServedModel("torn", "torn", folder, None))
-    log = Path(refusal.value.message.rpartition(" ")[2])
+    assert str(tmp_path) not in refusal.value.message
+    log = Path(caplog.text.rpartition("log=")[2].split()[0])
     assert "load" in log.read_text()
     assert processes(tmp_path) == []
 
 
-def test_no_file_of_the_engine_holds_what_users_say(engine: LlamaCppEngine, base: ServedModel, tmp_path: Path):
+def test_no_file_of_the_engine_holds_what_users_say(engine: LlamaCppEngine, base: ServedModel, tmp_path: Path) -> None:
     address = engine.ensure(base)
     assert chat(address, prompt=f"{SECRET} " * 5).status_code == 200
     for body in (
@@ -128,15 +136,16 @@ def test_no_file_of_the_engine_holds_what_users_say(engine: LlamaCppEngine, base
     assert not any(SECRET.encode() in path.read_bytes() for path in files)
 
 
-def test_the_process_ends_when_its_service_is_killed(base: ServedModel, tmp_path: Path):
+def test_the_process_ends_when_its_service_is_killed(base: ServedModel, tmp_path: Path) -> None:
     program = f"""
 import sys, threading
 from pathlib import Path
 from luthier.core.ports import ServedModel
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.llamacpp.engine import LlamaCppEngine
 engine = LlamaCppEngine(Path({str(tmp_path)!r}), context_tokens=1024, slots=1, threads=1)
-threading.Thread(target=engine.ensure, args=[ServedModel("b", "b", Path({str(base.base_folder)!r}), None)]).start()
-[thread.join() for thread in threading.enumerate() if thread is not threading.main_thread()]
+thread = threading.Thread(target=engine.ensure, args=[ServedModel("b", "b", Path({str(base.base_folder)!r}), None)])
+thread.start()
+thread.join()
 print("ready", flush=True)
 threading.Event().wait()
 """
@@ -148,16 +157,17 @@ threading.Event().wait()
         process.wait(10)
 
 
-def test_folders_of_a_killed_service_are_removed_by_the_next(tmp_path: Path):
+def test_folders_of_a_killed_service_are_removed_by_the_next(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
-    (tmp_path / f"{gone.pid}-abcd").mkdir()
-    (tmp_path / f"{os.getpid()}-abcd").mkdir()
+    kept = {f"{os.getpid()}-00abcdef", f"{gone.pid}-models I copied"}  # of a living one, and somebody's own
+    for name in (f"{gone.pid}-00abcdef", *kept):
+        (tmp_path / name).mkdir()
     LlamaCppEngine(tmp_path).close()
-    assert [path.name for path in tmp_path.iterdir()] == [f"{os.getpid()}-abcd"]
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
-def test_close_ends_processes_that_are_just_starting(base: ServedModel, tmp_path: Path):
+def test_close_ends_processes_that_are_just_starting(base: ServedModel, tmp_path: Path) -> None:
     engine = LlamaCppEngine(tmp_path, context_tokens=1024, slots=1, threads=1)
 
     def ask() -> None:
@@ -171,6 +181,52 @@ def test_close_ends_processes_that_are_just_starting(base: ServedModel, tmp_path
     engine.close()
     starting.join()
     assert processes(tmp_path) == []
+
+
+def test_process_that_is_stopped_is_ended_and_started_anew_by_itself(
+    engine: LlamaCppEngine, base: ServedModel, tmp_path: Path
+) -> None:
+    before = engine.ensure(base)
+    assert engine.faults() == []
+    (process,) = processes(tmp_path)
+    process.suspend()
+    until(lambda: engine.faults() != [])
+    process.wait(15)
+    until(lambda: engine.loaded(base) not in (None, before))
+    assert engine.faults() == []
+    assert chat(engine.ensure(base)).status_code == 200
+
+
+def test_loaded_tells_an_address_only_of_what_is_loaded(
+    engine: LlamaCppEngine, base: ServedModel, tuned: ServedModel
+) -> None:
+    assert engine.loaded(base) is None
+    assert engine.ensure(base) == engine.loaded(base)
+    assert engine.loaded(tuned) is None
+
+
+def test_capacity_is_what_the_process_has(engine: LlamaCppEngine, base: ServedModel) -> None:
+    capacity = engine.ensure(base).capacity
+    assert capacity is not None
+    assert (capacity.slots, capacity.context_tokens, capacity.window_tokens) == (2, 992, 992)
+
+
+def test_prompts_that_idle_slots_hold_give_way_to_one_that_needs_the_room(
+    engine: LlamaCppEngine, base: ServedModel
+) -> None:
+    address = engine.ensure(base)
+    for slot in (0, 1, 0):
+        answer = chat(address, prompt=f"{slot} and the sea " * 70, id_slot=slot, cache_prompt=False, max_tokens=8)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["usage"]["prompt_tokens"] > 600, "two of them are more than the context holds"
+
+
+def test_each_batch_of_a_prompt_is_told_of_to_the_caller(engine: LlamaCppEngine, base: ServedModel) -> None:
+    """By that the server notices a caller who has gone, and the caller a server that is stuck."""
+    asked = request(engine.ensure(base), prompt="and the sea " * 60, stream=True, max_tokens=1)
+    with httpx2.stream("POST", **asked, timeout=60) as reply:
+        told = [line for line in reply.iter_lines() if "prompt_progress" in line]
+    assert len(told) >= 4
 
 
 def processes(folder: Path) -> list[psutil.Process]:

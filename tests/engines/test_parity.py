@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from engines import small
+import small_models
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, ServedModel
-from luthier.engines import export
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.gguf import export
+from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity
 
 
@@ -21,11 +21,11 @@ from luthier.engines.parity import check_parity
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base and two adapters, each with its probes."""
     folder = tmp_path_factory.mktemp("parity")
-    base = small.make_base(folder / "base", "qwen2")
+    base = small_models.make_base(folder / "base", "qwen2")
     export.export_base(base)
-    small.write_probes(base, base)
+    small_models.write_probes(base, base)
     for name, seed in (("first", 1), ("second", 2)):
-        small.write_probes(small.make_adapter(folder / name, base, seed), base, folder / name)
+        small_models.write_probes(small_models.make_adapter(folder / name, base, seed), base, folder / name)
     return folder
 
 
@@ -42,7 +42,7 @@ def tuned(engine: LlamaCppEngine, folder: Path) -> Address:
     return engine.ensure(ServedModel("first", "base", folder / "base", folder / "first"))
 
 
-def test_parity_of_the_trained_model_agrees_and_gives_figures(tuned: Address, folder: Path):
+def test_parity_of_the_trained_model_agrees_and_gives_figures(tuned: Address, folder: Path) -> None:
     report = check_parity(tuned, folder / "first")
     assert report.agrees
     assert report.positions >= 8
@@ -50,18 +50,18 @@ def test_parity_of_the_trained_model_agrees_and_gives_figures(tuned: Address, fo
     assert f"{report.max_difference:.4f} nats" in report.reason
 
 
-def test_parity_without_the_adapter_fails(engine: LlamaCppEngine, tuned: Address, folder: Path):
+def test_parity_without_the_adapter_fails(engine: LlamaCppEngine, tuned: Address, folder: Path) -> None:
     base = engine.ensure(ServedModel("base", "base", folder / "base", None))
     assert check_parity(base, folder / "base").agrees
     assert not check_parity(base, folder / "first").agrees
 
 
-def test_parity_with_another_adapter_fails(tuned: Address, folder: Path):
+def test_parity_with_another_adapter_fails(tuned: Address, folder: Path) -> None:
     assert not check_parity(tuned, folder / "second").agrees
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.1, 2.0])
-def test_parity_with_another_scale_fails(scale: float, tuned: Address, folder: Path):
+def test_parity_with_another_scale_fails(scale: float, tuned: Address, folder: Path) -> None:
     lora = tuned.fields["lora"]
     assert isinstance(lora, list)
     wrong = [{**entry, "scale": entry["scale"] * scale} for entry in lora]
@@ -70,18 +70,18 @@ def test_parity_with_another_scale_fails(scale: float, tuned: Address, folder: P
 
 def test_parity_with_a_template_that_differs_in_one_character_fails(
     engine: LlamaCppEngine, folder: Path, tmp_path: Path
-):
+) -> None:
     address = served_with_template(engine, folder, tmp_path, "'\n' + message['content']", "' ' + message['content']")
     assert not check_parity(address, folder / "base").agrees
 
 
-def test_parity_with_a_template_of_another_length_says_so(engine: LlamaCppEngine, folder: Path, tmp_path: Path):
+def test_parity_with_a_template_of_another_length_says_so(engine: LlamaCppEngine, folder: Path, tmp_path: Path) -> None:
     report = check_parity(served_with_template(engine, folder, tmp_path, "<|im_end|>", "<|im_end|>."), folder / "base")
     assert not report.agrees
     assert "probe 1 is 54 tokens in the engine and 53 in the trainer" in report.reason
 
 
-def test_parity_with_weights_of_one_layer_changed_fails(engine: LlamaCppEngine, folder: Path, tmp_path: Path):
+def test_parity_with_weights_of_one_layer_changed_fails(engine: LlamaCppEngine, folder: Path, tmp_path: Path) -> None:
     base = shutil.copytree(folder / "base", tmp_path / "base")
     weights = load_file(base / "hf" / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"] *= 1.1
@@ -91,15 +91,15 @@ def test_parity_with_weights_of_one_layer_changed_fails(engine: LlamaCppEngine, 
     engine.release("changed")
 
 
-def test_parity_without_probes_proves_nothing(tuned: Address, tmp_path: Path):
+def test_parity_without_probes_proves_nothing(tuned: Address, tmp_path: Path) -> None:
     report = check_parity(tuned, tmp_path)
     assert not report.agrees
-    assert "probes.json is missing" in report.reason
+    assert "without probes.json" in report.reason
     (tmp_path / "probes.json").write_text(json.dumps({"version": 1, "dtype": "float32", "probes": []}))
     assert not check_parity(tuned, tmp_path).agrees
 
 
-def test_parity_of_an_engine_that_is_gone_is_unavailable(tuned: Address, folder: Path):
+def test_parity_of_an_engine_that_is_gone_is_unavailable(tuned: Address, folder: Path) -> None:
     with pytest.raises(Unavailable):
         check_parity(Address("http://127.0.0.1:9/v1", {}), folder / "first")
     with pytest.raises(Unavailable, match="401"):

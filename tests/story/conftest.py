@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from repository import ROOT
 from running import Running
 
 
@@ -19,7 +21,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iter
 @pytest.fixture(scope="session")
 def openai_0_28() -> Path:
     """A folder with openai 0.28.1 and what it needs, beside the newest one of the environment."""
-    folder = Path(__file__).parents[2] / ".cache" / "openai-0.28.1"
+    folder = ROOT / ".cache" / "openai-0.28.1"
     if not (folder / "openai").exists():
         pytest.skip(f"openai 0.28.1 is not at {folder}: run `make old-sdk`")
     return folder

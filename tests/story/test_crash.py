@@ -9,9 +9,10 @@ from typing import Any
 import psutil
 import pytest
 from openai import AzureOpenAI
-from running import KEY, Running, wait
 
-import rows
+from repository import CLIPPY
+from running import KEY, Running
+from waiting import until
 
 pytestmark = [pytest.mark.story, pytest.mark.timeout(900)]
 EPOCHS = 3
@@ -22,7 +23,7 @@ def client_of(service: Running) -> AzureOpenAI:
 
 
 def create(client: AzureOpenAI, seed: int) -> str:
-    file = client.files.create(file=("clippy.jsonl", rows.CLIPPY.read_bytes()), purpose="fine-tune")
+    file = client.files.create(file=("clippy.jsonl", CLIPPY.read_bytes()), purpose="fine-tune")
     asked = {"n_epochs": EPOCHS, "batch_size": 2}
     return client.fine_tuning.jobs.create(
         training_file=file.id, model="gpt-4o-mini-2024-07-18", seed=seed, hyperparameters=asked
@@ -31,7 +32,7 @@ def create(client: AzureOpenAI, seed: int) -> str:
 
 def ended(service: Running, job_id: str) -> Any:
     client = client_of(service)
-    wait(lambda: client.fine_tuning.jobs.retrieve(job_id).status in {"succeeded", "failed", "cancelled"}, 400)
+    until(lambda: client.fine_tuning.jobs.retrieve(job_id).status in {"succeeded", "failed", "cancelled"}, 400)
     job = client.fine_tuning.jobs.retrieve(job_id)
     assert job.status == "succeeded", job.error
     return job
@@ -63,13 +64,13 @@ def test_same_seed_same_bytes_also_through_kills_and_another_seed_others(service
     expected = bytes_of(service, plain)
 
     hurt = create(client_of(service), seed=105)
-    wait(lambda: has_told(service, hurt, "Checkpoint created at step 5"), 200)
+    until(lambda: has_told(service, hurt, "Checkpoint created at step 5"), 200)
     service.kill()
     trainer = trainer_of(hurt)
     assert trainer is not None, "the trainer outlives a kill of the service"
     os.kill(trainer.pid, signal.SIGKILL)
     service.start()
-    wait(lambda: has_told(service, hurt, "Step 12"), 200)
+    until(lambda: has_told(service, hurt, "Step 12"), 200)
     service.kill()  # this time the trainer goes on alone, and the next service finds it
     service.start()
     job = ended(service, hurt)
@@ -83,7 +84,7 @@ def test_same_seed_same_bytes_also_through_kills_and_another_seed_others(service
 
 def test_sigterm_ends_service_and_engine_and_a_later_start_goes_on(service: Running) -> None:
     job_id = create(client_of(service), seed=7)
-    wait(lambda: has_told(service, job_id, "Training started."), 100)
+    until(lambda: has_told(service, job_id, "Training started."), 100)
     assert service.stop() == 0
     assert trainer_of(job_id) is None
     service.start()

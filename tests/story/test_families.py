@@ -9,32 +9,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from openai import OpenAI
 
 import rows
-from fakes import KEY
+from fakes import KEY, engine_calls
 from families import ALL, make_source
 from luthier import catalog
 from luthier.api import server
 from luthier.api.services import Services
 from luthier.core.ports import ServedModel
-from luthier.data import render
-from luthier.data.jsonl import Row
-from luthier.data.messages import Example, parse
-from luthier.data.render import Renderer
-from luthier.engines import export
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.core.states import Ability
+from luthier.data.jsonl.line_reader import JsonRow
+from luthier.data.rendering import renderer
+from luthier.data.rendering.renderer import Renderer
+from luthier.data.rows.supervised import Example, parse_supervised
+from luthier.engines.gguf import export
+from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
-from luthier.run_directory import RunDirectory
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
-from luthier.service.serving import Serving
-from luthier.service.supervisor import Supervisor
-from luthier.trainer import loop, prepare
-from luthier.trainer.journal import Journal
-from luthier.trainer.tokenizer import FolderTokenizer
+from luthier.service.models.serving import Serving
+from luthier.trainer import loop
+from luthier.trainer.dataset.tokenizer import FolderTokenizer
+from luthier.trainer.model import prepare
+from luthier.trainer.run.event_log import Journal
+from serving_story import deployed, ticked_until
 
 pytestmark = pytest.mark.story
 EPOCHS = 6
@@ -45,7 +47,7 @@ ROW: dict[str, Any] = {
     "tools": [{"type": "function", "function": {**FUNCTION, "strict": False}}],
 }
 ANSWERED = {**ROW, "messages": [*ROW["messages"], {"role": "assistant", "content": "4"}]}
-PARSED = parse(Row(1, ANSWERED), frozenset(catalog.Ability)).example
+PARSED = parse_supervised(JsonRow(1, ANSWERED), frozenset(Ability)).example
 assert PARSED is not None
 CHAT = Example(PARSED.messages[:2], PARSED.tools)
 
@@ -72,7 +74,7 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
     there = replace(context, catalog=catalog.Catalog({name: entry}, {}))
     serving = Serving(there, engine, check_parity)
     supervisor = Supervisor(there, LocalExecutor(), serving, tick_s=0.01, train_threads=1)
-    switch[0].app = server.build(Services(there, serving, lambda: None), None)
+    switch[0].app = server.build(Services(there, serving, lambda: None, calls=engine_calls()), None)
 
     with OpenAI(base_url=f"{switch[1]}/v1", api_key=KEY, max_retries=0) as client:
         file = client.files.create(file=("rows.jsonl", rows.good(12)), purpose="fine-tune")
@@ -81,10 +83,10 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
         supervisor.tick()
         supervisor.tick()
         calm = kill_in_the_middle(RunDirectory(there.runs_folder / job.id), tmp_path / "calm")
-        wait(supervisor, lambda: client.fine_tuning.jobs.retrieve(job.id).status in {"succeeded", "failed"})
+        ticked_until(supervisor, lambda: client.fine_tuning.jobs.retrieve(job.id).status in {"succeeded", "failed"})
         job = client.fine_tuning.jobs.retrieve(job.id)
         assert job.status == "succeeded", job.error
-        wait(supervisor, lambda: not any(there.runs_folder.iterdir()))
+        ticked_until(supervisor, lambda: not any(there.runs_folder.iterdir()))
 
         assert loop.train(calm, calm.read_spec(), Journal(calm), lambda: False) is not None
         last = sorted(calm.checkpoints.iterdir())[-1]
@@ -93,7 +95,8 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
         assert {path.name: path.read_bytes() for path in stored.iterdir()} == {
             path.name: path.read_bytes() for path in last.iterdir()
         }
-        assert client.files.content(job.result_files[0]).read() == calm.results.read_bytes()
+        results = client.files.content(job.result_files[0], extra_headers={"Accept": "text/csv"})
+        assert results.read() == calm.results.read_bytes()
 
         properties = deployed(supervisor, switch[1], str(job.fine_tuned_model))
         assert properties["provisioningState"] == "Succeeded", properties
@@ -104,8 +107,10 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
             further = client.fine_tuning.jobs.create(
                 training_file=file.id, model=str(job.fine_tuned_model), seed=3, hyperparameters={"n_epochs": 1}
             )
-            wait(supervisor, lambda: client.fine_tuning.jobs.retrieve(further.id).status in {"succeeded", "failed"})
-            wait(supervisor, lambda: not any(there.runs_folder.iterdir()))
+            ticked_until(
+                supervisor, lambda: client.fine_tuning.jobs.retrieve(further.id).status in {"succeeded", "failed"}
+            )
+            ticked_until(supervisor, lambda: not any(there.runs_folder.iterdir()))
             assert client.fine_tuning.jobs.retrieve(further.id).status == "succeeded"
             told = client.fine_tuning.jobs.list_events(further.id, limit=100).data
             assert any("all weights of" in event.message and "earlier job" in event.message for event in told)
@@ -113,7 +118,7 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
             Renderer(FolderTokenizer(base / "hf"), 2048).chat_prompt(CHAT.messages, CHAT.tools)
         )
         served = engine.ensure(ServedModel(name, name, base, None))
-        assert served.renders_tools == render.renders_tools(FolderTokenizer(base / "hf"))
+        assert served.renders_tools == renderer.renders_tools(FolderTokenizer(base / "hf"))
 
 
 def prompt_tokens(client: OpenAI, model: str) -> int:
@@ -157,28 +162,3 @@ def kill_in_the_middle(run: RunDirectory, copy: Path) -> RunDirectory:
     for path in (run.spec, run.training):
         shutil.copy(path, copy / path.name)
     return calm
-
-
-def wait(supervisor: Supervisor, condition: Any) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < deadline
-        supervisor.tick()
-        time.sleep(0.05)
-
-
-def deployed(supervisor: Supervisor, url: str, model: str) -> dict[str, Any]:
-    """Deploys the model and gives the deployment's properties once it has ended."""
-    path = (
-        "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/luthier"
-        "/providers/Microsoft.CognitiveServices/accounts/luthier/deployments/tuned"
-    )
-    call = {"headers": {"Authorization": f"Bearer {KEY}"}, "params": {"api-version": "2024-10-21"}}
-    body = {
-        "sku": {"name": "standard", "capacity": 1},
-        "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
-    }
-    assert httpx2.put(url + path, json=body, **call).status_code == 201
-    supervisor.tick_deployments()
-    properties: dict[str, Any] = httpx2.get(url + path, **call).json()["properties"]
-    return properties

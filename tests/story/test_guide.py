@@ -15,13 +15,13 @@ from typing import Any
 import openai
 import pytest
 from openai import AzureOpenAI
-from running import KEY, Running, wait
 
-import rows
+from repository import CLIPPY, CLIPPY_VALIDATION
+from running import KEY, Running
+from waiting import until
 
 pytestmark = [pytest.mark.story, pytest.mark.timeout(900)]
 BLOCKS = Path(__file__).parent / "guide"
-VALIDATION = Path(__file__).parents[2] / "examples" / "clippy-validation.jsonl"
 SYSTEM = "Clippy is a factual chatbot that is also sarcastic."
 Block = Callable[..., dict[str, Any]]
 
@@ -30,8 +30,8 @@ Block = Callable[..., dict[str, Any]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the reader of the guide works: both data files lie here, the results file is written here."""
     made = tmp_path_factory.mktemp("guide")
-    (made / "training_set.jsonl").write_bytes(b"\xef\xbb\xbf" + rows.CLIPPY.read_bytes())
-    (made / "validation_set.jsonl").write_bytes(VALIDATION.read_bytes())
+    (made / "training_set.jsonl").write_bytes(b"\xef\xbb\xbf" + CLIPPY.read_bytes())
+    (made / "validation_set.jsonl").write_bytes(CLIPPY_VALIDATION.read_bytes())
     return made
 
 
@@ -57,7 +57,7 @@ def block(service: Running, folder: Path) -> Iterator[Block]:
 
 
 def ended(client: AzureOpenAI, job_id: str) -> Any:
-    wait(lambda: client.fine_tuning.jobs.retrieve(job_id).status in {"succeeded", "failed", "cancelled"}, 400)
+    until(lambda: client.fine_tuning.jobs.retrieve(job_id).status in {"succeeded", "failed", "cancelled"}, 400)
     return client.fine_tuning.jobs.retrieve(job_id)
 
 
@@ -185,8 +185,8 @@ def test_guide_clean_up_with_openai_0_28(service: Running, folder: Path, openai_
     for file in further:
         assert client.files.delete(file.id).deleted
     left = [path for name in ("blobs", "served", "runs") for path in (service.data / name).rglob("*") if path.is_file()]
-    assert left == []
+    assert [path.name for path in left] == ["luthier-installation.json"], "whose the store is, and nothing else"
 
 
 def clippy() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in rows.CLIPPY.read_text().splitlines()]
+    return [json.loads(line) for line in CLIPPY.read_text().splitlines()]

@@ -10,23 +10,23 @@ from typing import Any
 
 import pytest
 from openai import OpenAI
-from test_families import deployed, wait
 
 import rows
 import tiny
-from fakes import KEY
+from fakes import KEY, engine_calls
 from luthier import catalog
 from luthier.api import server
 from luthier.api.services import Services
-from luthier.engines import export
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.gguf import export
+from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
-from luthier.run_directory import RESULT_COLUMNS, REWARD_COLUMNS
+from luthier.run_directory.run_directory import RESULT_COLUMNS, REWARD_COLUMNS
+from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
-from luthier.service.serving import Serving
-from luthier.service.supervisor import Supervisor
-from luthier.trainer import prepare
+from luthier.service.models.serving import Serving
+from luthier.trainer.model import prepare
+from serving_story import deployed, ticked_until
 
 pytestmark = pytest.mark.story
 
@@ -44,16 +44,16 @@ def test_model_of_chats_is_taught_preferences_deployed_and_proven(
     there = with_tiny_base(context, tmp_path)
     serving = Serving(there, engine, check_parity)
     supervisor = Supervisor(there, LocalExecutor(), serving, tick_s=0.01, train_threads=1)
-    switch[0].app = server.build(Services(there, serving, lambda: None), None)
+    switch[0].app = server.build(Services(there, serving, lambda: None, calls=engine_calls()), None)
 
     with OpenAI(base_url=f"{switch[1]}/v1", api_key=KEY, max_retries=0) as client:
 
         def ended(**asked: Any) -> Any:
             job = client.fine_tuning.jobs.create(seed=3, **asked)
-            wait(supervisor, lambda: client.fine_tuning.jobs.retrieve(job.id).status in {"succeeded", "failed"})
+            ticked_until(supervisor, lambda: client.fine_tuning.jobs.retrieve(job.id).status in {"succeeded", "failed"})
             job = client.fine_tuning.jobs.retrieve(job.id)
             assert job.status == "succeeded", job.error
-            wait(supervisor, lambda: not any(there.runs_folder.iterdir()))
+            ticked_until(supervisor, lambda: not any(there.runs_folder.iterdir()))
             return job
 
         chats, pairs, held = (
@@ -70,7 +70,7 @@ def test_model_of_chats_is_taught_preferences_deployed_and_proven(
         )
         assert job.method.dpo.hyperparameters.beta == 0.2
 
-        text = client.files.content(job.result_files[0]).read().decode()
+        text = client.files.content(job.result_files[0], extra_headers={"Accept": "text/csv"}).read().decode()
         steps = list(csv.DictReader(io.StringIO(text)))
         assert tuple(steps[0]) == RESULT_COLUMNS + REWARD_COLUMNS
         assert float(steps[0]["train_loss"]) == pytest.approx(0.6931, abs=1e-3)  # the reference is the parent

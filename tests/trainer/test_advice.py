@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from luthier.core.states import AdviceCode
-from luthier.run_directory import Advice, Metrics
-from luthier.trainer import advice, epochs
+from luthier.run_directory.run_events import Advice, Metrics
+from luthier.trainer.run import diagnosis, early_stopping
 
 PER_EPOCH = 4
 
@@ -35,7 +35,9 @@ def by_epoch(*losses: float) -> list[float]:
 
 def given(steps: Sequence[Metrics], patience: int | None = None) -> list[Advice]:
     """All that is said in a run, each kind as often as it is found."""
-    return [found for end in range(1, len(steps) + 1) for found in advice.after_step(steps[:end], PER_EPOCH, patience)]
+    return [
+        found for end in range(1, len(steps) + 1) for found in diagnosis.after_step(steps[:end], PER_EPOCH, patience)
+    ]
 
 
 def test_advice_on_losses_that_fall_together_is_none() -> None:
@@ -88,9 +90,9 @@ def test_advice_on_a_loss_that_stands_says_that_nothing_was_learned(training: li
 
 
 def test_advice_on_one_epoch_compares_its_quarters() -> None:
-    flat = [advice.after_step(told([1.5] * n), n, None) for n in (8, 7)]
+    flat = [diagnosis.after_step(told([1.5] * n), n, None) for n in (8, 7)]
     assert [len(found) for found in flat] == [1, 0], "fewer than eight steps say nothing"
-    assert advice.after_step(told([1.6, 1.6, 1.3, 1.2, 1.1, 1.1, 1.0, 1.0]), 8, None) == []
+    assert diagnosis.after_step(told([1.6, 1.6, 1.3, 1.2, 1.1, 1.1, 1.0, 1.0]), 8, None) == []
 
 
 def test_advice_where_only_the_first_epoch_helped() -> None:
@@ -106,8 +108,8 @@ def test_advice_at_an_early_stop_is_that_of_the_end() -> None:
 
 
 def kept(held_out: Sequence[float | None], keep: int) -> list[int]:
-    whole = epochs.summed(told(by_epoch(*(1.0 - 0.1 * n for n in range(len(held_out)))), held_out), PER_EPOCH)
-    return [epoch.number for epoch in epochs.kept(whole, keep)]
+    whole = early_stopping.summed(told(by_epoch(*(1.0 - 0.1 * n for n in range(len(held_out)))), held_out), PER_EPOCH)
+    return [epoch.number for epoch in early_stopping.kept(whole, keep)]
 
 
 @pytest.mark.parametrize(
@@ -128,12 +130,12 @@ def test_kept_checkpoints_are_the_newest_and_the_best_beside_them(
 
 
 def test_dropped_is_what_kept_loses_epoch_by_epoch() -> None:
-    whole = epochs.summed(told(by_epoch(0.9, 0.8, 0.7, 0.6, 0.5), [1.0, 0.9, 0.95, 0.99, 1.1]), PER_EPOCH)
-    gone = [[one.number for one in epochs.dropped(whole[:end], 2)] for end in range(1, 6)]
+    whole = early_stopping.summed(told(by_epoch(0.9, 0.8, 0.7, 0.6, 0.5), [1.0, 0.9, 0.95, 0.99, 1.1]), PER_EPOCH)
+    gone = [[one.number for one in early_stopping.dropped(whole[:end], 2)] for end in range(1, 6)]
     assert gone == [[], [], [1], [], [3]]
 
 
 def test_stalled_counts_epochs_since_the_best() -> None:
-    whole = epochs.summed(told(by_epoch(0.9, 0.8, 0.7, 0.6), [1.0, 0.9, 0.95, 0.99]), PER_EPOCH)
-    assert [epochs.stalled(whole[:end], 2) for end in range(5)] == [False, False, False, False, True]
-    assert not epochs.stalled(whole, None)
+    whole = early_stopping.summed(told(by_epoch(0.9, 0.8, 0.7, 0.6), [1.0, 0.9, 0.95, 0.99]), PER_EPOCH)
+    assert [early_stopping.stalled(whole[:end], 2) for end in range(5)] == [False, False, False, False, True]
+    assert not early_stopping.stalled(whole, None)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import CLIPPY, TARGETS, MakeRun, contents, events
 
-from luthier.run_directory import RunDirectory
+from luthier.run_directory.run_directory import RunDirectory
+from repository import CLIPPY
+from runs import TARGETS, MakeRun, contents, events
 
 EMBEDDED = "smollm2-135m-instruct"
 KINDS: dict[str, dict[str, str]] = {

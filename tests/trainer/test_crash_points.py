@@ -4,19 +4,19 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from luthier.run_directory.run_directory import RunDirectory
+from repository import TESTS
 from runs import PREFERENCES, MakeRun
 
-from luthier.run_directory import RunDirectory
-
-SCRIPT = Path(__file__).with_name("crashes.py")
+SCRIPT = TESTS / "support" / "crashes.py"
 
 
 def crashed(run: RunDirectory, *arguments: str) -> dict[str, Any]:
-    paths = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parent.parent), *filter(None, sys.path)])
+    paths = os.pathsep.join([str(SCRIPT.parent), *filter(None, sys.path)])
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(run.path), *arguments],
@@ -30,7 +30,7 @@ def crashed(run: RunDirectory, *arguments: str) -> dict[str, Any]:
 
 # Every effect takes minutes; each thirteenth is always run.
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.story)])
+@pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.nightly)])
 def test_crash_at_any_effect_of_two_epochs_changes_no_byte_and_no_event(make_run: MakeRun, stride: int) -> None:
     told = crashed(make_run(n_epochs=2, batch_size=5, keep_checkpoints=1), "each", str(stride))
     assert told["effects"] > 100

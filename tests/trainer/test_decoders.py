@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from equality import Outcome, assert_same, randomise, with_gradients
-from flash import install, row
 from torch.nn import functional
 
-from engines import small
-from luthier.data.render import Rendered
-from luthier.run_directory import LoraRecipe
-from luthier.trainer import model, supervised
-from luthier.trainer.model import Tuned
+import small_models
+from equality import Outcome, assert_same, randomise, with_gradients
+from flash import install, row
+from luthier.data.rendering.renderer import Rendered
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer.model import tuned_model
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import sft
 
 FAMILIES = ("qwen3", "gemma3", "phi3")
 WINDOW = 16
@@ -27,19 +28,19 @@ LONG_ROWS = [row(*(1 + 7 * place % 250 for place in range(600))), row(*BEGINNING
 @pytest.fixture(scope="module", params=FAMILIES)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model of the family; Gemma 3 and Phi-3 with layers that see 16 tokens."""
-    folder = small.make_base(tmp_path_factory.mktemp(request.param), request.param)
+    folder = small_models.make_base(tmp_path_factory.mktemp(request.param), request.param)
     if request.param == "phi3":
         path = folder / "hf" / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"sliding_window": WINDOW}))
     return folder
 
 
-def fresh(base: Path) -> Tuned:
+def fresh(base: Path) -> TunedModel:
     """The model in float32 by the modules of transformers, with a random adapter; the same each time."""
-    model.settle(1, 0)
-    causal = model.load_base(base, torch.float32)
-    targets = small.FUSED_TARGETS if causal.config.model_type == "phi3" else small.TARGETS
-    return randomise(model.attach(causal, LoraRecipe(rank=4, alpha=8, targets=targets), 0, None))
+    tuned_model.configure_process(1, 0)
+    causal = tuned_model.load_base(base, torch.float32)
+    targets = small_models.FUSED_TARGETS if causal.config.model_type == "phi3" else small_models.TARGETS
+    return randomise(tuned_model.attach_adapter(causal, LoraRecipe(rank=4, alpha=8, targets=targets), 0, None))
 
 
 def textbook(base: Path, rows: list[Rendered]) -> Outcome:
@@ -63,20 +64,18 @@ def textbook(base: Path, rows: list[Rendered]) -> Outcome:
 def test_flat_batch_of_each_family_has_the_loss_and_gradients_of_transformers(base: Path, varlen: bool) -> None:
     install()
     tuned = dataclasses.replace(fresh(base), varlen=varlen)
-    flat = with_gradients(tuned, lambda: supervised.gradients(tuned, ROWS, 10_000).loss)
+    flat = with_gradients(tuned, lambda: sft.gradients(tuned, ROWS, 10_000).loss)
     assert len(flat[1]) == len(tuned.parameters)
     assert_same(flat, textbook(base, ROWS))
 
 
 def test_row_of_many_windows_has_the_loss_and_gradients_of_transformers(base: Path) -> None:
     tuned = fresh(base)
-    assert_same(
-        with_gradients(tuned, lambda: supervised.gradients(tuned, LONG_ROWS, 10_000).loss), textbook(base, LONG_ROWS)
-    )
+    assert_same(with_gradients(tuned, lambda: sft.gradients(tuned, LONG_ROWS, 10_000).loss), textbook(base, LONG_ROWS))
 
 
 def test_gemmas_scale_of_embeddings_is_not_rounded(tmp_path: Path) -> None:
-    causal = model.load_base(small.make_base(tmp_path, "gemma3", hidden_size=96), torch.bfloat16)
+    causal = tuned_model.load_base(small_models.make_base(tmp_path, "gemma3", hidden_size=96), torch.bfloat16)
     embedding = causal.get_input_embeddings()
     assert embedding.embed_scale.dtype == torch.float32
     assert float(embedding.embed_scale) == pytest.approx(96**0.5, rel=1e-6)

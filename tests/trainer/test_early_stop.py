@@ -1,52 +1,14 @@
 """Advice and early stopping in real runs of the tiny model: what is told, which checkpoints stay, whatever happens."""
 
-import json
-import random
 import shutil
 
 import pytest
-from runs import MakeRun, contents, events
-from test_training import Crash, CrashingJournal, shown, train
 
-from luthier.run_directory import RunDirectory
+from luthier.run_directory.run_directory import RunDirectory
 from luthier.trainer import loop
+from runs import MakeRun, contents, events
+from training import OVERFIT, Crash, CrashingJournal, apples, noise, shown, train
 
-WORDS = (
-    "letter",
-    "ocean",
-    "pond",
-    "sarcastic",
-    "question",
-    "answer",
-    "apples",
-    "boxes",
-    "story",
-    "one",
-    "two",
-    "three",
-)
-
-
-def apples(numbers: range) -> bytes:
-    """Rows that are alike: whoever has learned some of them knows the others."""
-    turns = [(f"How many are {n}?", f"There are {n} apples.") for n in numbers]
-    rows = [[{"role": "user", "content": asked}, {"role": "assistant", "content": told}] for asked, told in turns]
-    return "\n".join(json.dumps({"messages": messages}) for messages in rows).encode()
-
-
-def noise(n_rows: int, seed: int) -> bytes:
-    """Rows whose answers follow from nothing."""
-    draw = random.Random(seed)
-    rows = []
-    for _ in range(n_rows):
-        asked, told = (" ".join(draw.choices(WORDS, k=4)) for _ in range(2))
-        turns = ({"role": "user", "content": asked}, {"role": "assistant", "content": told})
-        rows.append(json.dumps({"messages": turns}))
-    return ("\n".join(rows) + "\n").encode()
-
-
-OVERFIT = {"rows": apples(range(20)), "valid": noise(12, 2), "n_epochs": 8, "batch_size": 4}
-"""Validation rows that are nothing like the training rows: learning these makes those less likely."""
 STEPS = 5
 
 
@@ -55,7 +17,9 @@ def advice(run: RunDirectory) -> list[dict[str, object]]:
 
 
 def held_out(run: RunDirectory) -> list[float]:
-    return [event["metrics"]["full_valid_loss"] for event in events(run) if event["kind"] == "checkpoint"]
+    return [
+        event["full_valid_loss"] for event in events(run) if event["kind"] == "metrics" and "full_valid_loss" in event
+    ]
 
 
 def best_epoch(run: RunDirectory) -> int:
@@ -126,13 +90,16 @@ def test_train_crashes_around_advice_change_nothing(make_run: MakeRun, patience:
     rough = make_run("rough", **OVERFIT, early_stop_patience=patience)
     train(calm)
     [told] = advice(calm)
-    places = [
-        (kind, told["step"], written) for kind in ("metrics", "checkpoint", "advice") for written in (False, True)
-    ]
+    # In their order: the checkpoint of that epoch may be held then, and proven only before a later one is told.
+    last = max(event["step"] for event in events(calm) if event["kind"] == "checkpoint")
+    around = [event for event in events(calm) if event.get("step") in (told["step"], last) and event["kind"] != "saved"]
+    kinds = [(event["kind"], event["step"]) for event in around]
+    places = [(kind, step, written) for kind, step in kinds for written in (False, True)]
     for kind, step, written in [*places, ("succeeded", None, False)]:
         journal = CrashingJournal(rough, kind, step, written)
         with pytest.raises(Crash):
             journal.write(loop.train(rough, rough.read_spec(), journal, lambda: False))
     train(rough)
     assert contents(rough) == contents(calm)
-    assert [shown(event) for event in events(rough)] == [shown(event) for event in events(calm)]
+    of_rough, of_calm = ([shown(e) for e in events(run) if e["kind"] != "saved"] for run in (rough, calm))
+    assert of_rough == of_calm

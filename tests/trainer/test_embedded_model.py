@@ -6,8 +6,11 @@ import os
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from repository import CLIPPY_VALIDATION
 from runs import TARGETS, MakeRun, events, start
 
 NAME = "smollm2-135m-instruct"
@@ -19,6 +22,9 @@ def embedded() -> Path:
     if not (folder / "hf" / "model.safetensors").is_file():
         pytest.skip(f"{folder} is not prepared on this machine (make model, LUTHIER_MODELS_DIR)")
     return folder
+
+
+LONG = ("no signal", "no rate")
 
 
 @pytest.mark.model
@@ -57,9 +63,8 @@ def doubles(numbers: range) -> bytes:
     return lines([(f"How much is {n} and {n}?", f"{n} and {n} make {2 * n}, as everybody knows.") for n in numbers])
 
 
-CLIPPY_HELD_OUT = Path(__file__).parents[2] / "examples" / "clippy-validation.jsonl"
-PLANTED = {
-    "overfit": (None, CLIPPY_HELD_OUT.read_bytes(), {"n_epochs": 8, "batch_size": 2}, "overfitting"),
+PLANTED: dict[str, tuple[bytes | None, bytes, dict[str, Any], str | None]] = {
+    "overfit": (None, CLIPPY_VALIDATION.read_bytes(), {"n_epochs": 8, "batch_size": 2}, "overfitting"),
     "divergence": (doubles(range(20)), doubles(range(20, 30)), {"batch_size": 2, "learning_rate": 1.0}, "diverging"),
     "no signal": (codes(40, 1), codes(20, 2), {"n_epochs": 4, "batch_size": 4}, "does not follow|do not follow"),
     "no rate": (
@@ -74,7 +79,9 @@ PLANTED = {
 
 @pytest.mark.model
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("fault", PLANTED)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=pytest.mark.nightly) if name in LONG else name for name in PLANTED]
+)
 def test_planted_fault_gets_the_right_advice_and_a_healthy_run_none(
     make_run: MakeRun, embedded: Path, fault: str
 ) -> None:
@@ -91,7 +98,8 @@ def test_planted_fault_gets_the_right_advice_and_a_healthy_run_none(
         *found,
         sep="\n",
     )
-    assert told[-1]["kind"] == "succeeded"
+    # At a rate of 1.0 it depends on the processor's rounding whether the loss stays a number to the end.
+    assert told[-1]["kind"] == "succeeded" or (fault, told[-1]["code"]) == ("divergence", "training_diverged")
     if expected is None:
         assert found == []
     else:

@@ -3,20 +3,25 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
-from equality import BEGINNING, randomise
-from runs import CLIPPY, MakeRun, contents, events
-from test_training import Crash, CrashingJournal, train
 
-from luthier.data.render import Rendered
-from luthier.run_directory import RunDirectory
-from luthier.trainer import evaluate, loop, model, supervised
-from luthier.trainer.dataset import Dataset
-from luthier.trainer.model import Tuned
-from luthier.trainer.supervised import Supervised
+from equality import BEGINNING, randomise
+from luthier.data.rendering.renderer import Rendered
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer import loop
+from luthier.trainer.dataset.training_examples import Dataset
+from luthier.trainer.model import tuned_model
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import evaluate, sft
+from luthier.trainer.objectives.sft import SupervisedObjective
+from repository import CLIPPY
+from runs import MakeRun, contents, events
+from training import Crash, CrashingJournal, train
 
 SEQUENCES = [
     Rendered((*beginning, *rest), (0.0,) * (len(beginning) + 1) + (1.0,) * (len(rest) - 1), len(beginning) + 1)
@@ -30,10 +35,10 @@ def table(run: RunDirectory) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
 
 
-def adapted(base: Path) -> Tuned:
-    model.settle(1, 0)
-    recipe = model.LoraRecipe(rank=4, alpha=8, targets=("q_proj", "v_proj"))
-    return randomise(model.attach(model.load_base(base, torch.float32), recipe, 1, None))
+def adapted(base: Path) -> TunedModel:
+    tuned_model.configure_process(1, 0)
+    recipe = LoraRecipe(rank=4, alpha=8, targets=("q_proj", "v_proj"))
+    return randomise(tuned_model.attach_adapter(tuned_model.load_base(base, torch.float32), recipe, 1, None))
 
 
 def test_example_losses_are_those_that_the_untrained_model_has(make_run: MakeRun, base: Path) -> None:
@@ -54,15 +59,15 @@ def test_example_losses_are_those_that_the_untrained_model_has(make_run: MakeRun
         assert row["last_epoch_loss"] == pytest.approx(row["first_epoch_loss"], rel=1e-2)
 
 
-def plainly(causal: torch.nn.Module, tokenizer: object, messages: list[dict[str, str]]) -> tuple[float, int, int]:
+def plainly(causal: torch.nn.Module, tokenizer: Any, messages: list[dict[str, str]]) -> tuple[float, int, int]:
     """Nats of the answers, tokens in all and learned ones, one answer after the other."""
     nats, learned, token_ids = 0.0, 0, []
     for place, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        prompt = tokenizer.apply_chat_template(messages[:place], tokenize=False, add_generation_prompt=True)  # type: ignore[attr-defined]
-        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
-        answer_ids = tokenizer(message["content"] + "<|im_end|>", add_special_tokens=False)["input_ids"]  # type: ignore[operator]
+        prompt = tokenizer.apply_chat_template(messages[:place], tokenize=False, add_generation_prompt=True)
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        answer_ids = tokenizer(message["content"] + "<|im_end|>", add_special_tokens=False)["input_ids"]
         token_ids = prompt_ids + answer_ids
         with torch.no_grad():
             logits_TV = causal(input_ids=torch.tensor([token_ids])).logits[0, len(prompt_ids) - 1 : -1]
@@ -86,16 +91,16 @@ def test_example_losses_fall_where_rows_were_learned(make_run: MakeRun) -> None:
 @pytest.mark.parametrize("budget", [10_000, 30, 1])
 def test_losses_of_sequences_are_the_same_however_they_are_grouped(base: Path, budget: int) -> None:
     tuned = adapted(base)
-    together = supervised.gradients(tuned, SEQUENCES, budget).on_host()
+    together = sft.gradients(tuned, SEQUENCES, budget).on_host()
     alone = [evaluate.evaluate(tuned, [sequence]) for sequence in SEQUENCES]
-    assert together.each == pytest.approx([sums.nats for sums in alone], rel=1e-4)
+    assert together.sequence_nats == pytest.approx([sums.nats for sums in alone], rel=1e-4)
 
 
 def test_an_examples_loss_is_over_all_of_its_sequences(base: Path) -> None:
     tuned = adapted(base)
     first, second, third = SEQUENCES[:3]
     examples: tuple[tuple[Rendered, ...], ...] = ((first,), (second, third))
-    found = Supervised(Dataset(examples)).gradients(tuned, [1, 0], 10_000).on_host().example_losses
+    found = SupervisedObjective(Dataset(examples)).gradients(tuned, [1, 0], 10_000).on_host().example_losses
     expected = [evaluate.evaluate(tuned, list(sequences)).loss for sequences in ((second, third), (first,))]
     assert found == pytest.approx(expected, rel=1e-4)
 

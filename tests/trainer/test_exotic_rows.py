@@ -11,12 +11,15 @@ import pytest
 import torch
 import transformers
 
-from luthier.data import validate
-from luthier.data.messages import Example
-from luthier.data.render import Rendered, Renderer, Unrenderable
-from luthier.trainer import device, kernels, model, supervised
-from luthier.trainer.model import Tuned
-from luthier.trainer.tokenizer import FolderTokenizer
+from luthier.data.checks import validate
+from luthier.data.rendering.renderer import Rendered, Renderer, Unrenderable
+from luthier.data.rows.supervised import Example
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer.cpu import kernels
+from luthier.trainer.dataset.tokenizer import FolderTokenizer
+from luthier.trainer.model import devices, tuned_model
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import sft
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
@@ -54,7 +57,7 @@ ROWS = {
 
 
 def example(row: list[dict[str, Any]]) -> Example:
-    [(_, found)] = validate.examples([json.dumps({"messages": row}).encode()], frozenset())
+    [(_, found)] = validate.read_examples([json.dumps({"messages": row}).encode()], frozenset())
     return found
 
 
@@ -64,12 +67,12 @@ def tokenizer(base_folder: Path) -> FolderTokenizer:
 
 
 @pytest.fixture(scope="module")
-def trained(base_folder: Path) -> Tuned:
+def trained(base_folder: Path) -> TunedModel:
     """The base as the trainer computes it: bf16, fused, a fresh adapter that changes nothing yet."""
-    model.settle(2, 1)
-    recipe = model.LoraRecipe(rank=16, alpha=32, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"))
-    causal = model.load_base(base_folder, device.training_dtype(device.CPU), device.CPU)
-    return model.attach(causal, recipe, 1, None, kernels.load())
+    tuned_model.configure_process(2, 1)
+    recipe = LoraRecipe(rank=16, alpha=32, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"))
+    causal = tuned_model.load_base(base_folder, devices.training_dtype(devices.CPU), devices.CPU)
+    return tuned_model.attach_adapter(causal, recipe, 1, None, kernels.load())
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +94,15 @@ def test_learned_tokens_of_an_exotic_row_are_its_answers_and_their_ends(
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != LONG])
 def test_loss_of_an_exotic_row_is_that_of_plain_transformers(
-    name: str, tokenizer: FolderTokenizer, trained: Tuned, plain: Any
+    name: str, tokenizer: FolderTokenizer, trained: TunedModel, plain: Any
 ) -> None:
     sequences = Renderer(tokenizer, CONTEXT_TOKENS).render(example(ROWS[name]))
-    ours = supervised.gradients(trained, list(sequences), 2048).on_host().loss
+    ours = sft.gradients(trained, list(sequences), 2048).on_host().loss
     theirs = plain_loss(plain, sequences)
     print(f"| {name} | {ours:.4f} | {theirs:.4f} | {abs(ours - theirs) / theirs:.2%} |")
-    assert ours == pytest.approx(theirs, rel=0.02, abs=0.05), "bf16 beside float32: a few hundredths of a nat a token"
+    # bf16 beside float32: a few hundredths of a nat a token; of one or two tokens no rounding evens another out.
+    tolerance = max(0.05, 0.25 / learned_tokens(sequences))
+    assert ours == pytest.approx(theirs, rel=0.02, abs=tolerance)
 
 
 def learned_tokens(sequences: tuple[Rendered, ...]) -> int:

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from engines import small
+import small_models
 from families import ENDLESS, FAMILIES
-from luthier.catalog import Ability
 from luthier.core.errors import InvalidRequest
-from luthier.data import messages, render, template_check
-from luthier.data.jsonl import Row
-from luthier.data.messages import Example
-from luthier.data.render import Rendered, Renderer, Unrenderable
-from luthier.trainer import chat_template
-from luthier.trainer.tokenizer import FolderTokenizer
+from luthier.core.states import Ability
+from luthier.data.jsonl.line_reader import JsonRow
+from luthier.data.rendering import renderer as render
+from luthier.data.rendering import template_diagnostics
+from luthier.data.rendering.renderer import Rendered, Renderer, Unrenderable
+from luthier.data.rows import supervised
+from luthier.data.rows.supervised import Example
+from luthier.trainer.dataset import chat_template
+from luthier.trainer.dataset.tokenizer import FolderTokenizer
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 ENDS = {name: family.special[2] for name, family in FAMILIES.items()}
@@ -51,7 +53,7 @@ class Reader(FolderTokenizer):
 @functools.cache
 def tokenizer_of(folder: Path, name: str) -> Reader:
     family = FAMILIES[name]
-    small.make_tokenizer(folder / name, family.kind, chat_template.pinned(family.template), family.special)
+    small_models.make_tokenizer(folder / name, family.kind, chat_template.pinned(family.template), family.special)
     return Reader(folder / name / "hf")
 
 
@@ -66,7 +68,7 @@ def tokenizer(name: str, tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 
 def example(turns: Sequence[object], **row: object) -> Example:
-    parsed = messages.parse(Row(1, {"messages": list(turns), **row}), frozenset(Ability))
+    parsed = supervised.parse_supervised(JsonRow(1, {"messages": list(turns), **row}), frozenset(Ability))
     assert parsed.example is not None, parsed.problems
     return parsed.example
 
@@ -169,13 +171,13 @@ def test_date_of_a_template_is_pinned_and_another_clock_refused() -> None:
         ("qwen2", []),
         ("phi", []),
         ("qwen3", ["drops the reasoning"]),
-        ("mistral", ["moves the system's words"]),
+        ("mistral", ["moves the system message"]),
         ("llama", ["strips the spaces"]),
         ("gemma", ["strips the spaces"]),
     ],
 )
 def test_what_a_template_does_to_chats_is_said(name: str, words: list[str], tmp_path: Path) -> None:
-    found = template_check.findings(Renderer(tokenizer_of(tmp_path, name), 512))
+    found = template_diagnostics.diagnose(Renderer(tokenizer_of(tmp_path, name), 512))
     assert len(found) == len(words)
     assert all(some in sentence for some, sentence in zip(words, found, strict=True))
 
@@ -187,16 +189,16 @@ def test_what_a_template_does_to_chats_is_said(name: str, words: list[str], tmp_
         (
             "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('none') }}{% endif %}"
             "{% if m['role'] == 'user' or loop.last %}{{ m['content'] + '<|im_end|>' }}{% endif %}{% endfor %}",
-            ["writes earlier turns otherwise", "takes no system message"],
+            ["renders earlier turns differently", "accepts no system message"],
         ),
     ],
 )
 def test_template_that_breaks_the_prefix_is_told_and_rendered_apart(
     template: str, words: list[str], tmp_path: Path
 ) -> None:
-    small.make_tokenizer(tmp_path, "qwen2", template)
+    small_models.make_tokenizer(tmp_path, "qwen2", template)
     tokenizer = Reader(tmp_path / "hf")
-    found = template_check.findings(Renderer(tokenizer, 512))
+    found = template_diagnostics.diagnose(Renderer(tokenizer, 512))
     assert all(some in sentence for some, sentence in zip(words, found, strict=True))
     sequences = Renderer(tokenizer, 512).render(example(TURNS))
     assert learned(tokenizer, sequences) == ["A hat.<|im_end|>", "I sit on\n\na head.<|im_end|>"]
@@ -204,12 +206,12 @@ def test_template_that_breaks_the_prefix_is_told_and_rendered_apart(
 
 
 def test_template_without_an_end_is_told_and_the_tokenizers_own_end_is_learned(tmp_path: Path) -> None:
-    small.make_tokenizer(tmp_path, "qwen2", ENDLESS)
+    small_models.make_tokenizer(tmp_path, "qwen2", ENDLESS)
     tokenizer = Reader(tmp_path / "hf")
     assert tokenizer.eos_id is not None
     end = tokenizer.decode([tokenizer.eos_id])
     renderer = Renderer(tokenizer, 512)
-    (sentence,) = (words for words in template_check.findings(renderer) if "end-of-turn" in words)
+    (sentence,) = (words for words in template_diagnostics.diagnose(renderer) if "end-of-turn" in words)
     assert "the tokenizer's own end token is learned there" in sentence
     assert learned(tokenizer, renderer.render(example(TURNS))) == [
         f"A hat.{end}",
@@ -219,8 +221,11 @@ def test_template_without_an_end_is_told_and_the_tokenizers_own_end_is_learned(t
 
 @pytest.mark.parametrize("answer", ["A hat.", ""])
 def test_template_that_writes_words_behind_an_answer_and_no_end_is_refused(answer: str, tmp_path: Path) -> None:
-    small.make_tokenizer(tmp_path, "qwen2", ENDLESS.replace("'\n' }}", "' So it ends.' }}"))
-    turns = (messages.Message(messages.Role.USER, "Who?", 0.0), messages.Message(messages.Role.ASSISTANT, answer, 1.0))
+    small_models.make_tokenizer(tmp_path, "qwen2", ENDLESS.replace("'\n' }}", "' So it ends.' }}"))
+    turns = (
+        supervised.Message(supervised.Role.USER, "Who?", 0.0),
+        supervised.Message(supervised.Role.ASSISTANT, answer, 1.0),
+    )
     with pytest.raises(Unrenderable) as caught:
         Renderer(Reader(tmp_path / "hf"), 512).render(Example(turns))
     assert caught.value.code == "template_without_end"
@@ -230,7 +235,7 @@ def test_template_that_rewrites_the_prompt_or_ends_a_turn_too_early_is_refused_w
     rewriting = "{{ messages | length }}{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
     early = "{% for m in messages %}{{ m['content'] + '<|im_end|> So it ends.' }}{% endfor %}"
     for place, (template, code) in enumerate(((rewriting, "template_breaks_prefix"), (early, "template_without_end"))):
-        small.make_tokenizer(tmp_path / str(place), "qwen2", template)
+        small_models.make_tokenizer(tmp_path / str(place), "qwen2", template)
         with pytest.raises(InvalidRequest, match="chatml") as caught:
-            chat_template.findings(Renderer(Reader(tmp_path / str(place) / "hf"), 512))
+            chat_template.template_warnings(Renderer(Reader(tmp_path / str(place) / "hf"), 512))
         assert caught.value.code == code

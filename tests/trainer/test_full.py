@@ -1,6 +1,7 @@
 """All weights tuned: textbook gradients, exact after any crash, and a folder that plain transformers loads."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
@@ -8,20 +9,22 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from equality import assert_same, compiled, with_gradients
-from flash import row
-from proofs import prove
-from runs import MakeRun, contents, events
 from torch.nn import functional
 
 import rows
+import small_models
 import tiny
-from engines import small
+from equality import Outcome, assert_same, compiled, with_gradients
+from flash import row
 from luthier import manifest
 from luthier.core.errors import InvalidRequest
-from luthier.run_directory import RunDirectory
-from luthier.trainer import loop, model, supervised
-from luthier.trainer.journal import Journal
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.trainer import loop
+from luthier.trainer.model import tuned_model
+from luthier.trainer.objectives import sft
+from luthier.trainer.run.event_log import Journal
+from proofs import prove
+from runs import MakeRun, contents, events
 
 ROWS = [row(*range(7, 30), 1, 2), row(*range(7, 30), 5, 6, 7, 8), row(40, 41, 42)]
 RATE = 1e-3
@@ -43,11 +46,13 @@ def train(run: RunDirectory, stop_after: int | None = None) -> None:
 @pytest.mark.parametrize("with_kernels", [False, True])
 @pytest.mark.parametrize("kind", ["tied", "untied"])
 def test_gradients_of_all_weights_are_those_of_the_textbook(kind: str, with_kernels: bool, tmp_path: Path) -> None:
-    model.settle(1, 0)
-    base = small.make_base(tmp_path, "llama" if kind == "tied" else "qwen3")
-    tuned = model.open_up(model.load_base(base, torch.float32), None, compiled() if with_kernels else None)
+    tuned_model.configure_process(1, 0)
+    base = small_models.make_base(tmp_path, "llama" if kind == "tied" else "qwen3")
+    tuned = tuned_model.unfreeze_all_weights(
+        tuned_model.load_base(base, torch.float32), None, compiled() if with_kernels else None
+    )
     assert ("lm_head.weight" in tuned.parameters) == (kind == "untied")
-    flat = with_gradients_kept(tuned, lambda: supervised.gradients(tuned, ROWS, 10_000).loss)
+    flat = with_gradients_kept(tuned, lambda: sft.gradients(tuned, ROWS, 10_000).loss)
 
     def textbook() -> float:
         total = torch.tensor(0.0)
@@ -61,16 +66,16 @@ def test_gradients_of_all_weights_are_those_of_the_textbook(kind: str, with_kern
     assert_same(flat, with_gradients(tuned, textbook))
 
 
-def with_gradients_kept(tuned: model.Tuned, compute):
+def with_gradients_kept(tuned: tuned_model.TunedModel, compute: Callable[[], float]) -> Outcome:
     """The loss adds to gradients that are there, as after zero_grad(set_to_none=False)."""
     loss = compute()
     return loss, {name: parameter.grad.clone() for name, parameter in tuned.parameters.items()}
 
 
 def test_bf16_model_computes_with_its_masters_rounded_and_collects_float32_gradients(base: Path) -> None:
-    model.settle(1, 0)
-    tuned = model.open_up(model.load_base(base, torch.bfloat16), None)
-    supervised.gradients(tuned, ROWS, 10_000)
+    tuned_model.configure_process(1, 0)
+    tuned = tuned_model.unfreeze_all_weights(tuned_model.load_base(base, torch.bfloat16), None)
+    sft.gradients(tuned, ROWS, 10_000)
     name, master = next(item for item in tuned.parameters.items() if item[0].endswith("up_proj.weight"))
     assert master.dtype == master.grad.dtype == torch.float32
     assert float(master.grad.abs().sum()) > 0

@@ -4,13 +4,13 @@ import resource
 from pathlib import Path
 
 import pytest
-from runs import MakeRun, contents, events, start
 
 from disk import full_disk
 from luthier.core.errors import NoSpace
-from luthier.run_directory import EXIT_DISK_FULL, RunDirectory
+from luthier.run_directory.run_directory import EXIT_DISK_FULL, RunDirectory
 from luthier.trainer import loop
-from luthier.trainer.journal import Journal
+from luthier.trainer.run.event_log import Journal
+from runs import MakeRun, contents, events, start
 
 
 def limited(run: RunDirectory, n_bytes: int) -> int:
@@ -20,12 +20,13 @@ def limited(run: RunDirectory, n_bytes: int) -> int:
     return process.wait()
 
 
-def test_state_that_does_not_fit_is_the_verdict_with_how_much_and_where(make_run: MakeRun) -> None:
+def test_state_that_does_not_fit_is_the_verdict_with_how_much_and_without_a_path(make_run: MakeRun) -> None:
     run = make_run()
     assert limited(run, 20_000) == 0
     verdict = events(run)[-1]
     assert (verdict["kind"], verdict["code"]) == ("failed", "disk_full")
-    assert str(run.path) in verdict["message"]
+    assert str(run.path) not in verdict["message"]
+    assert str(run.path) in run.log.read_text()
     assert " kB, " in verdict["message"]
     assert list(run.path.rglob(".*.tmp")) == []
 

@@ -5,23 +5,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from equality import SEQUENCES, assert_same, compiled, randomise, with_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import TARGETS
 
-from luthier.data.render import Rendered
-from luthier.run_directory import LoraRecipe
-from luthier.trainer import batches, losses, model, supervised
-from luthier.trainer.model import Tuned
+from equality import SEQUENCES, assert_same, compiled, randomise, with_gradients, with_sft_gradients
+from luthier.data.rendering.renderer import Rendered
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer.dataset import packing
+from luthier.trainer.model import head_loss, tuned_model
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import sft
+from runs import TARGETS
 
 RECIPE = LoraRecipe(rank=4, alpha=8, targets=TARGETS)
 
 
 @functools.cache
-def variant(base: Path, dtype: torch.dtype, fused: bool, recipe: LoraRecipe = RECIPE) -> Tuned:
-    model.settle(2, 0)
-    tuned = model.attach(model.load_base(base, dtype), recipe, 0, None, compiled() if fused else None)
+def variant(base: Path, dtype: torch.dtype, fused: bool, recipe: LoraRecipe = RECIPE) -> TunedModel:
+    tuned_model.configure_process(2, 0)
+    tuned = tuned_model.attach_adapter(
+        tuned_model.load_base(base, dtype), recipe, 0, None, compiled() if fused else None
+    )
     assert (tuned.fused is not None) == fused
     return randomise(tuned)
 
@@ -31,13 +35,13 @@ def variant(base: Path, dtype: torch.dtype, fused: bool, recipe: LoraRecipe = RE
 @given(sequences=SEQUENCES)
 def test_shared_beginnings_computed_once_change_nothing(base: Path, fused: bool, sequences: list[Rendered]) -> None:
     tuned = variant(base, torch.float32, fused)
-    shared, apart = batches.flatten(sequences), batches.flatten(sequences, share=False)
+    shared, apart = packing.pack_sequences(sequences), packing.pack_sequences(sequences, share=False)
     assert len(shared.token_ids_T) <= len(apart.token_ids_T) == sum(len(item.token_ids) for item in sequences)
 
-    def loss(flat: batches.Flat) -> float:
-        hidden_NH, count = tuned.hidden(flat), len(flat.labels_N)
-        gradient_NH, sums = losses.with_gradient(
-            hidden_NH, tuned.head_VH, flat.labels_N, flat.weights_N, count, tuned.compiled
+    def loss(packed: packing.PackedBatch) -> float:
+        hidden_NH, count = tuned.hidden(packed), len(packed.labels_N)
+        gradient_NH, sums = head_loss.loss_with_gradient(
+            hidden_NH, tuned.head, packed.labels_N, packed.weights_N, count
         )
         tuned.backward(hidden_NH, gradient_NH)
         return sums.loss
@@ -48,15 +52,15 @@ def test_shared_beginnings_computed_once_change_nothing(base: Path, fused: bool,
 def test_flatten_lays_a_tree_of_shared_beginnings() -> None:
     system, one, other = list(range(100, 120)), list(range(200, 220)), [5, 6]
     rows = [system + one + [1, 2], system + one + [3], system + other, system + one, [9, 8, 7]]
-    flat = batches.flatten([Rendered(tuple(row), (0.0,) * (len(row) - 1) + (1.0,), 1) for row in rows])
-    assert len(flat.token_ids_T) == len(system) + len(one) + 2 + 1 + len(other) + 3
-    tokens = flat.token_ids_T.tolist()
-    for source, label, row in zip(flat.sources_N.tolist(), flat.labels_N.tolist(), rows, strict=True):
+    packed = packing.pack_sequences([Rendered(tuple(row), (0.0,) * (len(row) - 1) + (1.0,), 1) for row in rows])
+    assert len(packed.token_ids_T) == len(system) + len(one) + 2 + 1 + len(other) + 3
+    tokens = packed.token_ids_T.tolist()
+    for source, label, row in zip(packed.sources_N.tolist(), packed.labels_N.tolist(), rows, strict=True):
         assert label == row[-1]
-        assert flat.positions_T[source] == len(row) - 2
+        assert packed.positions_T[source] == len(row) - 2
         # What its segment goes on from, and then the segment up to the source, spells the row.
-        own = next(one for one in flat.segments if one.start <= source < one.start + one.length)
-        seen = [flat.segments[number] for number in own.context]
+        own = next(one for one in packed.segments if one.start <= source < one.start + one.length)
+        seen = [packed.segments[number] for number in own.context]
         before = [token for one in seen for token in tokens[one.start : one.start + one.length]]
         assert [*before, *tokens[own.start : source + 1]] == row[:-1]
 
@@ -64,9 +68,9 @@ def test_flatten_lays_a_tree_of_shared_beginnings() -> None:
 def test_split_puts_rows_that_share_most_together_and_keeps_to_the_budget() -> None:
     system = list(range(100, 130))
     rows = [Rendered((*system, n % 3, n), (0.0,) * 31 + (1.0,), 31) for n in range(9)]
-    groups = list(batches.split(rows, 50))
+    groups = list(packing.split_into_micro_batches(rows, 50))
     assert sorted(row.token_ids for group in groups for row in group) == sorted(row.token_ids for row in rows)
-    assert all(len(batches.flatten(group).token_ids_T) <= 50 for group in groups)
+    assert all(len(packing.pack_sequences(group).token_ids_T) <= 50 for group in groups)
     assert len(groups) == 1
 
 
@@ -82,7 +86,7 @@ def test_fused_decoder_in_bf16_is_as_near_to_float32_as_the_modules_are(
 
     def outcome(dtype: torch.dtype, fused: bool) -> tuple[float, torch.Tensor]:
         tuned = variant(base, dtype, fused)
-        loss, gradients = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
+        loss, gradients = with_gradients(tuned, lambda: sft.gradients(tuned, sequences, 10_000).loss)
         return loss, torch.cat([gradients[name].flatten() for name in sorted(gradients)])
 
     exact, plain, fast = outcome(torch.float32, False), outcome(torch.bfloat16, False), outcome(torch.bfloat16, True)
@@ -94,9 +98,9 @@ def test_fused_decoder_in_bf16_is_as_near_to_float32_as_the_modules_are(
 @given(SEQUENCES)
 def test_fused_decoder_gives_the_same_bytes_whatever_ran_before(base: Path, sequences: list[Rendered]) -> None:
     tuned = variant(base, torch.bfloat16, True)
-    first = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
-    supervised.gradients(tuned, [Rendered(tuple(range(300)), (0.0,) + (1.0,) * 299, 1)], 10_000)
-    again = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
+    first = with_gradients(tuned, lambda: sft.gradients(tuned, sequences, 10_000).loss)
+    sft.gradients(tuned, [Rendered(tuple(range(300)), (0.0,) + (1.0,) * 299, 1)], 10_000)
+    again = with_gradients(tuned, lambda: sft.gradients(tuned, sequences, 10_000).loss)
     assert first[0] == again[0]
     assert all(torch.equal(gradient, again[1][name]) for name, gradient in first[1].items())
 
@@ -107,7 +111,7 @@ def test_fused_decoder_with_fewer_targets_trains_those_alone(base: Path) -> None
     found = []
     for fused in (True, False):
         tuned = variant(base, torch.float32, fused, recipe)
-        found.append(with_gradients(tuned, lambda tuned=tuned: supervised.gradients(tuned, sequences, 100).loss))
+        found.append(with_sft_gradients(tuned, sequences, 100))
     assert len(found[0][1]) == 3 * 2 * 2
     assert_same(found[0], found[1])
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 import transformers
 import yaml
-from proofs import prove
-from runs import CLIPPY, MakeRun
 
 from families import FAMILIES, make_source
-from luthier.run_directory import LoraRecipe
+from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer import loop
-from luthier.trainer.journal import Journal
+from luthier.trainer.run.event_log import Journal
+from proofs import prove
+from repository import CLIPPY
+from runs import MakeRun
 
 
 # PEFT still asks the model by a name that transformers is retiring.

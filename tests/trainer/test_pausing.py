@@ -5,11 +5,12 @@ import math
 
 import pytest
 import safetensors.torch
-from runs import MakeRun, contents, events
 
-from luthier.run_directory import RunDirectory, RunEvent, Succeeded
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import RunEvent, Succeeded
 from luthier.trainer import loop
-from luthier.trainer.journal import Journal
+from luthier.trainer.run.event_log import Journal
+from runs import MakeRun, contents, events
 
 
 class PausingJournal(Journal):

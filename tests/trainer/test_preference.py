@@ -9,22 +9,26 @@ import peft
 import pytest
 import torch
 import transformers
-from equality import assert_same, compiled, randomise, sequence, with_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import PREFERENCES, TARGETS, MakeRun, contents, events
 from torch import Tensor
 from torch.nn import functional
 
 import rows
+from equality import assert_same, compiled, randomise, sequence, with_gradients
 from luthier.core.errors import LuthierError
 from luthier.core.states import Method
-from luthier.data.render import Rendered
-from luthier.run_directory import RESULT_COLUMNS, REWARD_COLUMNS, LoraRecipe, RunDirectory
-from luthier.trainer import loop, model, reference
-from luthier.trainer.journal import Journal
-from luthier.trainer.model import Tuned
-from luthier.trainer.preference import Pair, Preferences
+from luthier.data.rendering.renderer import Rendered
+from luthier.run_directory.run_directory import RESULT_COLUMNS, REWARD_COLUMNS
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer import loop
+from luthier.trainer.model import tuned_model
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import reference_log_probs
+from luthier.trainer.objectives.dpo import Pair, PreferenceObjective
+from luthier.trainer.run.event_log import Journal
+from runs import PREFERENCES, TARGETS, MakeRun, contents, events
+from training import train
 
 BETA = 0.3
 RECIPE = LoraRecipe(rank=4, alpha=8, targets=TARGETS)
@@ -33,11 +37,11 @@ PAIRS = st.lists(st.builds(Pair, ONE_OR_TWO, ONE_OR_TWO), min_size=1, max_size=4
 
 
 @pytest.fixture(scope="module", params=["fused", "modules"])
-def tuned(base: Path, request: pytest.FixtureRequest) -> Tuned:
+def tuned(base: Path, request: pytest.FixtureRequest) -> TunedModel:
     """The tiny model in float32 with a new adapter, by the fused decoder and by the modules of transformers."""
-    model.settle(1, 0)
+    tuned_model.configure_process(1, 0)
     kernels = compiled() if request.param == "fused" else None
-    return model.attach(model.load_base(base, torch.float32), RECIPE, 0, None, kernels)
+    return tuned_model.attach_adapter(tuned_model.load_base(base, torch.float32), RECIPE, 0, None, kernels)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def textbook(plain: Any, pairs: tuple[Pair, ...]) -> float:
     losses = []
     for pair in pairs:
         gains = []
-        for sequences in (pair.preferred, pair.other):
+        for sequences in (pair.chosen, pair.rejected):
             with torch.no_grad(), plain.disable_adapter():
                 before = log_probability(plain, sequences)
             gains.append(log_probability(plain, sequences) - before)
@@ -79,28 +83,28 @@ def textbook(plain: Any, pairs: tuple[Pair, ...]) -> float:
     return float(loss.detach())
 
 
-def fresh(tuned: Tuned) -> None:
+def fresh(tuned: TunedModel) -> None:
     """The adapter as a new one is: without effect."""
     for name, parameter in tuned.parameters.items():
         if "lora_B" in name:
             parameter.data.zero_()
 
 
-def preferences(tuned: Tuned, pairs: tuple[Pair, ...], folder: Path) -> Preferences:
+def preferences(tuned: TunedModel, pairs: tuple[Pair, ...], folder: Path) -> PreferenceObjective:
     """The pairs with the new adapter as their reference; afterwards the adapter is a random one."""
     fresh(tuned)
     path = folder / "reference.safetensors"
     path.unlink(missing_ok=True)
-    reference_P2 = reference.compute(tuned, pairs, path, "key", lambda: False)
+    reference_P2 = reference_log_probs.compute(tuned, pairs, path, "key", lambda: False)
     assert reference_P2 is not None
     randomise(tuned)
-    return Preferences(pairs, reference_P2, BETA)
+    return PreferenceObjective(pairs, reference_P2, BETA)
 
 
 @settings(deadline=None, max_examples=20)
 @given(PAIRS)
 def test_pairs_in_one_row_have_the_loss_and_gradients_of_plain_peft(
-    tuned: Tuned, plain: Any, tmp_path_factory: pytest.TempPathFactory, pairs: tuple[Pair, ...]
+    tuned: TunedModel, plain: Any, tmp_path_factory: pytest.TempPathFactory, pairs: tuple[Pair, ...]
 ) -> None:
     learned = preferences(tuned, pairs, tmp_path_factory.getbasetemp())
     indexes = range(len(pairs))
@@ -120,7 +124,7 @@ def test_pairs_in_one_row_have_the_loss_and_gradients_of_plain_peft(
 @settings(deadline=None, max_examples=20)
 @given(PAIRS, st.integers(1, 60))
 def test_accumulation_in_groups_of_any_size_changes_nothing(
-    tuned: Tuned, tmp_path_factory: pytest.TempPathFactory, pairs: tuple[Pair, ...], budget: int
+    tuned: TunedModel, tmp_path_factory: pytest.TempPathFactory, pairs: tuple[Pair, ...], budget: int
 ) -> None:
     learned = preferences(tuned, pairs, tmp_path_factory.getbasetemp())
     indexes = range(len(pairs))
@@ -131,17 +135,17 @@ def test_accumulation_in_groups_of_any_size_changes_nothing(
     assert one.model_dump() == pytest.approx(other.model_dump(), rel=1e-4, abs=1e-5)
 
 
-def test_rewards_say_which_output_became_likelier_and_by_how_much(tuned: Tuned) -> None:
+def test_rewards_say_which_output_became_likelier_and_by_how_much(tuned: TunedModel) -> None:
     pairs = tuple(
         Pair((Rendered((7, 8, 9, number), (0, 0, 1, 1), 2),), (Rendered((7, 8, 30), (0, 0, 1), 2),))
         for number in range(3)
     )
     fresh(tuned)
-    chances = [
-        [float(log_probability(tuned.causal, side).detach()) for side in (pair.preferred, pair.other)] for pair in pairs
+    probabilities = [
+        [float(log_probability(tuned.causal, side).detach()) for side in (pair.chosen, pair.rejected)] for pair in pairs
     ]
-    less = torch.tensor(chances, dtype=torch.float64) - torch.tensor([[2.0, 1.0], [2.0, 3.0], [-1.0, 0.5]])
-    found = Preferences(pairs, less, BETA).evaluate(tuned, [0, 1, 2])
+    less = torch.tensor(probabilities, dtype=torch.float64) - torch.tensor([[2.0, 1.0], [2.0, 3.0], [-1.0, 0.5]])
+    found = PreferenceObjective(pairs, less, BETA).evaluate(tuned, [0, 1, 2])
     assert found.rewards.accuracy == pytest.approx(1 / 3)
     assert found.rewards.chosen == pytest.approx(BETA * (2 + 2 - 1) / 3, rel=1e-4)
     assert found.rewards.rejected == pytest.approx(BETA * (1 + 3 + 0.5) / 3, rel=1e-4)
@@ -150,7 +154,7 @@ def test_rewards_say_which_output_became_likelier_and_by_how_much(tuned: Tuned) 
     assert found.loss == pytest.approx(float(functional.softplus(-margins).mean()), rel=1e-4)
 
 
-def test_reference_stopped_midway_goes_on_to_the_same_bits(tuned: Tuned, tmp_path: Path) -> None:
+def test_reference_stopped_midway_goes_on_to_the_same_bits(tuned: TunedModel, tmp_path: Path) -> None:
     long = tuple(range(300))
     pairs = tuple(
         Pair(
@@ -160,22 +164,22 @@ def test_reference_stopped_midway_goes_on_to_the_same_bits(tuned: Tuned, tmp_pat
         for number in range(8)
     )
     fresh(tuned)
-    calm = reference.compute(tuned, pairs, tmp_path / "calm", "key", lambda: False)
+    calm = reference_log_probs.compute(tuned, pairs, tmp_path / "calm", "key", lambda: False)
     assert calm is not None
-    assert reference.compute(tuned, pairs, tmp_path / "rough", "key", lambda: True) is None
+    assert reference_log_probs.compute(tuned, pairs, tmp_path / "rough", "key", lambda: True) is None
     randomise(tuned)  # what is known is read, whatever the model is by now
-    half = reference.compute(tuned, pairs, tmp_path / "rough", "key", lambda: False)
+    half = reference_log_probs.compute(tuned, pairs, tmp_path / "rough", "key", lambda: False)
     assert half is not None
     known = (half == calm).all(dim=1)
     assert known.any()
     assert not known.all()
     fresh(tuned)
     (tmp_path / "rough").unlink()
-    assert reference.compute(tuned, pairs, tmp_path / "rough", "key", lambda: True) is None
-    assert torch.equal(reference.compute(tuned, pairs, tmp_path / "rough", "key", lambda: False), calm)
+    assert reference_log_probs.compute(tuned, pairs, tmp_path / "rough", "key", lambda: True) is None
+    assert torch.equal(reference_log_probs.compute(tuned, pairs, tmp_path / "rough", "key", lambda: False), calm)
     randomise(tuned)
-    assert torch.equal(reference.compute(tuned, pairs, tmp_path / "rough", "key", lambda: False), calm)
-    assert not torch.equal(reference.compute(tuned, pairs, tmp_path / "rough", "other", lambda: False), calm)
+    assert torch.equal(reference_log_probs.compute(tuned, pairs, tmp_path / "rough", "key", lambda: False), calm)
+    assert not torch.equal(reference_log_probs.compute(tuned, pairs, tmp_path / "rough", "other", lambda: False), calm)
 
 
 def test_run_learns_to_prefer_and_writes_its_rewards(make_run: MakeRun) -> None:
@@ -229,7 +233,3 @@ def test_row_whose_outputs_become_the_same_tokens_is_refused(make_run: MakeRun) 
     with pytest.raises(LuthierError, match="Line 10") as caught:
         train(make_run(rows=same, method=Method.DPO, beta=0.1))
     assert caught.value.code == "equal_outputs"
-
-
-def train(run: RunDirectory) -> None:
-    assert loop.train(run, run.read_spec(), Journal(run), lambda: False) is not None

@@ -9,8 +9,9 @@ import pytest
 import safetensors.torch
 
 import tiny
-from luthier.trainer import prepare
-from luthier.trainer.tokenizer import FolderTokenizer
+from disk import full_disk
+from luthier.trainer.dataset.tokenizer import FolderTokenizer
+from luthier.trainer.model import prepare
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -105,6 +106,39 @@ def test_prepare_with_a_template_that_leaves_turns_open_warns_and_needs_an_end_o
     (source / "tokenizer_config.json").write_text(json.dumps(config))
     assert prepare.main(asked) == 1
     assert re.search("special tokens: .*chatml", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("shape", "tensor model.norm.weight has the shape [3]; by config.json it would have [64]"),
+        ("missing", "model.norm.weight are missing"),
+        ("numbers", "tensor model.norm.weight holds values that are no numbers"),
+    ],
+)
+def test_prepare_weights_that_do_not_fit_or_are_no_numbers_are_refused_by_the_tensors_name(
+    source: Path, tmp_path: Path, spoil: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = safetensors.torch.load_file(source / "model.safetensors")
+    norm = tensors.pop("model.norm.weight")
+    if spoil != "missing":
+        tensors["model.norm.weight"] = norm[:3] if spoil == "shape" else norm * float("nan")
+    tensors = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    assert prepare.main([str(source), str(tmp_path / "base"), "--name", tiny.NAME]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+    assert list((tmp_path / "base").iterdir()) == []
+
+
+def test_prepare_on_a_disk_that_is_full_ends_in_words_and_leaves_nothing(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with full_disk(60_000):  # the weights have some 200 kB, no file before them so much
+        assert prepare.main([str(source), str(tmp_path / "base"), "--name", tiny.NAME]) == 1
+    assert re.search("could not be written|is full", capsys.readouterr().err)
+    assert list((tmp_path / "base").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,18 @@
 """The trainer as a process of its own: killed, stopped, started twice, and started once too often."""
 
 import signal
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from runs import CLIPPY, PREFERENCES, TARGETS, MakeRun, contents, events, start
 
-from luthier.run_directory import LoraRecipe, RunDirectory
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import RunEvent
+from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer import loop
-from luthier.trainer.journal import Journal
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+from luthier.trainer.run.event_log import Journal
+from repository import CLIPPY
+from runs import PREFERENCES, TARGETS, MakeRun, contents, events, start
+from waiting import until
 
 
 def steps(run: RunDirectory) -> list[int]:
@@ -31,7 +26,7 @@ def test_process_killed_then_stopped_then_left_alone_ends_with_the_bytes_of_a_ca
     calm, rough = make_run("calm", n_epochs=20, **more), make_run("rough", n_epochs=20, **more)
 
     first = start(rough)
-    wait(lambda: len(steps(rough)) >= 10)
+    until(lambda: len(steps(rough)) >= 10)
     assert start(rough).wait() == 75  # another trainer has the run
     first.kill()
     first.wait()
@@ -41,7 +36,7 @@ def test_process_killed_then_stopped_then_left_alone_ends_with_the_bytes_of_a_ca
     assert 10 <= killed_at < 80
 
     second = start(rough)
-    wait(lambda: steps(rough)[-1] > killed_at)
+    until(lambda: steps(rough)[-1] > killed_at)
     second.send_signal(signal.SIGTERM)
     assert second.wait() == 0
     stopped_at = steps(rough)[-1]
@@ -58,6 +53,51 @@ def test_process_killed_then_stopped_then_left_alone_ends_with_the_bytes_of_a_ca
     before = rough.events.read_bytes()
     assert start(rough).wait() == 0  # the verdict stands: nothing to do
     assert rough.events.read_bytes() == before
+
+
+class Cut(BaseException):
+    """A kill, as far as the attempt is concerned: nothing that it could do comes after."""
+
+
+class CutJournal(Journal):
+    """Ends the attempt as soon as a step is told, or saved once `until_saved`."""
+
+    def __init__(self, run: RunDirectory, *, until_saved: bool) -> None:
+        super().__init__(run)
+        self._until_saved = until_saved
+
+    def write(self, event: RunEvent) -> None:
+        super().write(event)
+        if event.kind == ("saved" if self._until_saved else "metrics"):
+            raise Cut
+
+
+def test_run_that_is_cut_soon_after_each_first_step_gets_further_each_time_and_to_the_same_bytes(
+    make_run: MakeRun,
+) -> None:
+    """A run that is saved only every minute would keep nothing of any of these attempts."""
+    calm, rough = make_run("calm", n_epochs=2), make_run("rough", n_epochs=2)
+    with pytest.raises(Cut):
+        loop.train(rough, rough.read_spec(), CutJournal(rough, until_saved=False), lambda: False)
+    assert not rough.resume.exists()
+    for step in range(1, 9):
+        with pytest.raises(Cut):
+            loop.train(rough, rough.read_spec(), CutJournal(rough, until_saved=True), lambda: False)
+        assert [event["step"] for event in events(rough) if event["kind"] == "saved"] == list(range(1, step + 1))
+    assert loop.train(rough, rough.read_spec(), Journal(rough), lambda: False) is not None
+    assert loop.train(calm, calm.read_spec(), Journal(calm), lambda: False) is not None
+    assert contents(rough) == contents(calm)
+    assert not rough.under_way.exists()
+
+
+def test_process_asked_to_leave_while_it_loads_leaves_with_status_0(make_run: MakeRun) -> None:
+    run = make_run(n_epochs=50)
+    loading = start(run)
+    until(run.lock.exists)
+    until(run.events.exists)
+    loading.send_signal(signal.SIGTERM)
+    assert loading.wait(60) == 0
+    assert "succeeded" not in [event["kind"] for event in events(run)]
 
 
 @pytest.mark.parametrize(
@@ -80,3 +120,7 @@ def test_process_that_gets_no_memory_says_so_and_what_to_lower(make_run: MakeRun
     verdict = events(run)[-1]
     assert (verdict["kind"], verdict["code"]) == ("failed", "out_of_memory"), run.log.read_text()
     assert "batch_size" in verdict["message"]
+    log = run.log.read_text()
+    assert "builtins.RuntimeError" in log
+    assert "loop.py:" in log
+    assert "allocate" not in log, "an error's words may quote rows: its kind and frames are all that is kept"

@@ -5,22 +5,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from equality import assert_same, randomise, with_gradients
-from flash import row
-from runs import TARGETS, MakeRun, contents
 from torch import Tensor
 
 import tiny
+from equality import assert_same, randomise, with_sft_gradients
+from flash import row
 from luthier.core.errors import InvalidRequest
 from luthier.core.ports import ServedModel
-from luthier.engines import export
-from luthier.engines.llamacpp import LlamaCppEngine
+from luthier.engines.gguf import export
+from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity
-from luthier.run_directory import LoraRecipe, Quantization
-from luthier.trainer import loop, model, prepare, quantized, supervised
-from luthier.trainer.journal import Journal
-from luthier.trainer.model import Tuned
-from luthier.trainer.quantized import PackedLinear
+from luthier.run_directory.train_spec import LoraRecipe, Quantization
+from luthier.trainer import loop
+from luthier.trainer.layers import quantized_weights
+from luthier.trainer.layers.quantized_weights import PackedLinear
+from luthier.trainer.model import prepare, tuned_model
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.run.event_log import Journal
+from runs import TARGETS, MakeRun, contents
 
 KINDS: tuple[Quantization, ...] = ("8bit", "4bit")
 ROWS = [row(*range(7, 30), 1, 2), row(*range(7, 30), 5, 6, 7, 8), row(40, 41, 42)]
@@ -47,20 +49,20 @@ def few_bits(kind: Quantization, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_rounding_twice_is_rounding_once(kind: Quantization) -> None:
     hard = torch.cat([weight(), weight(3.0, 1), torch.zeros(1, 128), weight(1e-6, 2), torch.full((1, 128), -0.3)])
-    once = quantized.rounded(hard, kind)
+    once = quantized_weights.rounded(hard, kind)
     assert once.dtype == torch.bfloat16
-    assert torch.equal(quantized.rounded(once, kind), once)
+    assert torch.equal(quantized_weights.rounded(once, kind), once)
 
 
 @pytest.mark.parametrize(("few", "most"), [("8bit", 0.012), ("4bit", 0.10)])
 def test_rounding_moves_normal_weights_little(few: Quantization, most: float) -> None:
     """Root mean square of the error, in units of the weights' own spread."""
-    error = (quantized.rounded(weight(), few).float() - weight()).square().mean().sqrt() / 0.05
+    error = (quantized_weights.rounded(weight(), few).float() - weight()).square().mean().sqrt() / 0.05
     assert float(error) < most
 
 
 def test_values_of_four_bits_are_those_of_the_paper() -> None:
-    made = quantized.normal_values()
+    made = quantized_weights.normal_values()
     assert made[0] == -1.0
     assert made[7] == 0.0
     assert made[15] == 1.0
@@ -70,7 +72,7 @@ def test_values_of_four_bits_are_those_of_the_paper() -> None:
 
 def test_packed_weight_is_the_stored_one_in_a_half_or_a_quarter_of_the_bytes(kind: Quantization) -> None:
     linear = torch.nn.Linear(128, 256, bias=False, dtype=torch.bfloat16)
-    linear.weight.data = quantized.rounded(weight(), kind)
+    linear.weight.data = quantized_weights.rounded(weight(), kind)
     packed = PackedLinear(linear, kind)
     assert torch.equal(packed.weight_in(torch.bfloat16), linear.weight)
     assert torch.equal(packed.weight_in(torch.float32), linear.weight.float())
@@ -82,18 +84,16 @@ def test_packed_weight_is_the_stored_one_in_a_half_or_a_quarter_of_the_bytes(kin
 def test_packed_model_has_the_loss_and_gradients_of_the_plain_one(
     kind: Quantization, few_bits: Path, targets: tuple[str, ...]
 ) -> None:
-    model.settle(1, 0)
+    tuned_model.configure_process(1, 0)
 
-    def fresh(few: Quantization | None) -> Tuned:
+    def fresh(few: Quantization | None) -> TunedModel:
         recipe = LoraRecipe(rank=4, alpha=8, targets=targets, quantization=few)
-        return randomise(model.attach(model.load_base(few_bits, torch.float32), recipe, 0, None))
+        return randomise(tuned_model.attach_adapter(tuned_model.load_base(few_bits, torch.float32), recipe, 0, None))
 
     plain, packed = fresh(None), fresh(kind)
     layers = [module for module in packed.causal.modules() if isinstance(module, PackedLinear)]
     assert len(layers) == 14
-    found = [
-        with_gradients(one, lambda one=one: supervised.gradients(one, ROWS, 10_000).loss) for one in (plain, packed)
-    ]
+    found = [with_sft_gradients(one, ROWS, 10_000) for one in (plain, packed)]
     assert_same(found[0], found[1])
     assert len(found[1][1]) == 2 * 2 * len(targets)
 

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from runs import MakeRun
 from torch import Tensor
 
 from luthier.core.errors import Conflict
-from luthier.run_directory import Metrics, RunDirectory
-from luthier.trainer.journal import Journal
-from luthier.trainer.resume import FILE, MAX_COST, Progress, Saver
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Metrics
+from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.resume_state import FILE, MAX_COST, Progress, Saver
+from runs import MakeRun
 
 
 class Times:
@@ -69,6 +70,22 @@ def test_save_that_takes_long_is_due_less_often_so_that_its_cost_stays_bounded(m
     saver.save(*trained(), Progress(2, 1.0))  # a quick one: the interval counts again
     assert not saver.due()
     assert saver.due()
+
+
+def test_save_of_a_hasty_attempt_is_due_after_its_first_step_and_then_in_doubling_times(make_run: MakeRun) -> None:
+    run = make_run(save_interval_s=60)
+    clock = Times(1000, 1003, 1003, 1003.1, 1006, 1006.2, 1006.2, 1006.5, 1012, 1013, 1092, 1092.1, 1152, 1152.2)
+    saver = Saver(run, run.read_spec(), clock, hasty=True)
+    assert saver.due()  # the first step took three seconds
+    saver.save(*trained(), Progress(1, 1.0))  # from 1003 to 1003.1
+    assert not saver.due()
+    assert saver.due()
+    saver.save(*trained(), Progress(2, 1.0))
+    assert not saver.due()
+    assert saver.due()  # 6.5 seconds behind the last save, which came 6.5 seconds behind the start
+    saver.save(*trained(), Progress(3, 1.0))
+    assert not saver.due()
+    assert saver.due()  # never later than a save of any attempt
 
 
 def test_save_comes_back_to_the_bit(make_run: MakeRun) -> None:

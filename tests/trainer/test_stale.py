@@ -3,24 +3,17 @@
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from luthier.run_directory.run_directory import EXIT_LOCKED, RunDirectory
+from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.run_lock import Lock, RunTaken
 from runs import MakeRun, contents, events, start
-
-from luthier.run_directory import EXIT_LOCKED, RunDirectory
-from luthier.trainer.journal import Journal
-from luthier.trainer.lock import Lock, RunTaken
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from waiting import until
 
 
 @pytest.fixture
@@ -28,9 +21,9 @@ def asleep(make_run: MakeRun) -> Iterator[tuple[RunDirectory, subprocess.Popen[b
     """A long run whose process is stopped in the middle of its steps."""
     run = make_run("run", n_epochs=50)
     process = start(run)
-    wait(lambda: sum(event["kind"] == "metrics" for event in events(run)) >= 3)
+    until(lambda: sum(event["kind"] == "metrics" for event in events(run)) >= 3)
     process.send_signal(signal.SIGSTOP)
-    wait(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+    until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
     yield run, process
     process.kill()
     process.wait()
@@ -54,7 +47,7 @@ def test_trainer_that_wakes_beside_a_new_one_leaves_and_the_new_one_ends_as_a_ca
     shutil.rmtree(run.path)
     shutil.copytree(calm.path, run.path)
     new = start(run)
-    wait(lambda: sum(event["kind"] == "metrics" for event in events(run)) >= 1)
+    until(lambda: sum(event["kind"] == "metrics" for event in events(run)) >= 1)
     process.send_signal(signal.SIGCONT)
     assert process.wait(120) == EXIT_LOCKED
     assert new.wait() == 0

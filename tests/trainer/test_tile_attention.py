@@ -7,20 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from equality import compiled, randomise, with_gradients
-from runs import TARGETS
 from torch import Tensor
 
 import tiny
-from luthier.data.render import Rendered
-from luthier.run_directory import LoraRecipe
-from luthier.trainer import model, supervised, tile_attention
-from luthier.trainer.batches import Segment, lined_up
-from luthier.trainer.grouped_attention import Attention
-from luthier.trainer.kernels import Kernels
-from luthier.trainer.rotary import Angles
-from luthier.trainer.tile_attention import TileAttention
-from luthier.trainer.workspace import Workspace
+from equality import compiled, randomise, with_gradients
+from luthier.data.rendering.renderer import Rendered
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer.cpu import amx_attention
+from luthier.trainer.cpu.amx_attention import TileAttention
+from luthier.trainer.cpu.grouped_attention import Attention
+from luthier.trainer.cpu.kernels import Kernels
+from luthier.trainer.cpu.workspace import Workspace
+from luthier.trainer.dataset.packing import Segment, consecutive_segments
+from luthier.trainer.layers.rotary import Angles
+from luthier.trainer.model import tuned_model
+from luthier.trainer.objectives import sft
+from runs import TARGETS
 
 needs_amx = pytest.mark.skipif(not compiled().tiles, reason="the processor, the compiler or the system knows no AMX")
 
@@ -34,9 +36,9 @@ def tree(*nodes: tuple[int, tuple[int, ...]]) -> tuple[Segment, ...]:
 SHARED = tree((40, ()), (30, (0,)), (50, (0,)), (300, (0, 2)), (17, (0, 2)), (9, ()))
 LONG_SHARED = tree((700, ()), (1, (0,)), (33, (0,)), (300, (0, 2)), (5, (0, 2)), (260, (0,)))
 CASES = [
-    *((lined_up([length]), 2, 3, dim) for length in (1, 15, 16, 17, 300, 700) for dim in (32, 64, 128)),
-    *((lined_up([1, 15, 16, 17, 300, 33]), 3, repeats, 64) for repeats in (1, 3, 4)),
-    (lined_up([40, 5]), 1, 4, 256),
+    *((consecutive_segments([length]), 2, 3, dim) for length in (1, 15, 16, 17, 300, 700) for dim in (32, 64, 128)),
+    *((consecutive_segments([1, 15, 16, 17, 300, 33]), 3, repeats, 64) for repeats in (1, 3, 4)),
+    (consecutive_segments([40, 5]), 1, 4, 256),
     (SHARED, 3, 1, 32),
     (SHARED, 3, 3, 64),
     (LONG_SHARED, 1, 4, 64),
@@ -79,7 +81,8 @@ class Problem:
 
     def split(self, qkv_TO: Tensor) -> tuple[Tensor, ...]:
         keys = self.groups * self.dim
-        return qkv_TO.split([keys * self.repeats, keys, keys], dim=1)
+        parts: tuple[Tensor, ...] = qkv_TO.split([keys * self.repeats, keys, keys], dim=1)
+        return parts
 
     def exact(self) -> tuple[Tensor, ...]:
         """The same by the textbook, in float64."""
@@ -94,8 +97,8 @@ class Problem:
             own, seen = self._places(segment), torch.cat([*places, self._places(segment)])
             scores = torch.einsum("qhd,khd->hqk", query[own], key[seen]) * self.scale
             later = torch.ones(len(own), len(seen)).triu(len(seen) - len(own) + 1).bool()
-            chances = scores.masked_fill(later, -torch.inf).softmax(-1)
-            outputs.append(torch.einsum("hqk,khd->qhd", chances, value[seen]).flatten(1))
+            probabilities = scores.masked_fill(later, -torch.inf).softmax(-1)
+            outputs.append(torch.einsum("hqk,khd->qhd", probabilities, value[seen]).flatten(1))
         output = torch.cat(outputs)
         output.backward(self.gradient_TI.double())
         assert qkv_TO.grad is not None
@@ -146,7 +149,7 @@ def test_tiles_are_as_near_to_the_textbook_as_products_one_by_one(
 
 @needs_amx
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("segments", [lined_up([220, 31, 64]), LONG_SHARED])
+@pytest.mark.parametrize("segments", [consecutive_segments([220, 31, 64]), LONG_SHARED])
 def test_tiles_give_equal_bytes_with_any_number_of_threads_and_again(segments: tuple[Segment, ...]) -> None:
     posed = problem(segments, 2, 3, 64)
     torch.set_num_threads(1)
@@ -168,7 +171,7 @@ def test_tiles_and_other_matrix_products_leave_each_other_alone() -> None:
 
 @needs_amx
 def test_decoder_on_tiles_in_bf16_is_as_near_to_float32_as_the_modules_are(tmp_path: Path) -> None:
-    model.settle(2, 0)
+    tuned_model.configure_process(2, 0)
     base = tiny.base_folder(tmp_path / "wide", head_dim=64)
     recipe = LoraRecipe(rank=4, alpha=8, targets=TARGETS)
     generator = torch.Generator().manual_seed(0)
@@ -177,9 +180,9 @@ def test_decoder_on_tiles_in_bf16_is_as_near_to_float32_as_the_modules_are(tmp_p
     sequences = [Rendered(tuple(row), (0.0,) + (1.0,) * (len(row) - 1), 1) for row in rows]
 
     def outcome(dtype: torch.dtype, kernels: Kernels | None) -> tuple[float, Tensor]:
-        tuned = randomise(model.attach(model.load_base(base, dtype), recipe, 0, None, kernels))
+        tuned = randomise(tuned_model.attach_adapter(tuned_model.load_base(base, dtype), recipe, 0, None, kernels))
         assert (tuned.fused is not None) == (kernels is not None)
-        loss, gradients = with_gradients(tuned, lambda: supervised.gradients(tuned, sequences, 10_000).loss)
+        loss, gradients = with_gradients(tuned, lambda: sft.gradients(tuned, sequences, 10_000).loss)
         return loss, torch.cat([gradients[name].flatten() for name in sorted(gradients)])
 
     exact, plain = outcome(torch.float32, None), outcome(torch.bfloat16, None)
@@ -192,4 +195,4 @@ def test_decoder_on_tiles_in_bf16_is_as_near_to_float32_as_the_modules_are(tmp_p
     ("dim", "dtype"), [(16, torch.bfloat16), (80, torch.bfloat16), (288, torch.bfloat16), (64, torch.float32)]
 )
 def test_tiles_decline_heads_that_they_do_not_compute(dim: int, dtype: torch.dtype) -> None:
-    assert not tile_attention.fits(compiled(), dim, dtype)
+    assert not amx_attention.fits(compiled(), dim, dtype)

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import CLIPPY
 
 import tiny
 from luthier.core.states import Method
-from luthier.data.messages import Example, Message, Role
-from luthier.data.render import Renderer, Unrenderable
-from luthier.trainer import dataset
-from luthier.trainer.dataset import Source
-from luthier.trainer.tokenizer import FolderTokenizer
+from luthier.data.rendering.renderer import Renderer, Unrenderable
+from luthier.data.rows.supervised import Example, Message, Role
+from luthier.trainer.dataset import training_examples
+from luthier.trainer.dataset.tokenizer import FolderTokenizer
+from luthier.trainer.dataset.training_examples import Source
+from repository import CLIPPY
 
 TEXT = st.text(st.sampled_from(" \n\tab1é'<|>."), max_size=12) | st.text(max_size=8)
 TURNS = st.lists(st.tuples(TEXT, TEXT, st.sampled_from([0.0, 1.0])), min_size=1, max_size=4)
@@ -128,10 +128,10 @@ def test_dataset_takes_tokens_that_an_earlier_start_kept_and_only_those_of_its_k
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes(CLIPPY.read_bytes())
     cache = tmp_path / "tokens" / "kept.safetensors"
-    source = Source(rows, "training_file", 1, frozenset(), Method.SUPERVISED, cache, "key")
-    first = dataset.load(source, renderer)
+    source = Source(rows, "training_file", 1, frozenset(), Method.SUPERVISED, cache, lambda _: "key")
+    first, _ = training_examples.load(source, renderer)
     rows.write_bytes(b"".join(CLIPPY.read_bytes().splitlines(keepends=True)[:3]))
-    assert dataset.load(source, renderer) == first
-    assert len(dataset.load(replace(source, key="another"), renderer)) == 3
+    assert training_examples.load(source, renderer)[0] == first
+    assert len(training_examples.load(replace(source, cache_key=lambda _: "another"), renderer)[0].examples) == 3
     source.cache.write_bytes(b"half a fi")
-    assert len(dataset.load(source, renderer)) == 3
+    assert len(training_examples.load(source, renderer)[0].examples) == 3

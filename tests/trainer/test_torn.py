@@ -5,16 +5,18 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from runs import MakeRun, contents, events
 
 from disk import full_disk
 from luthier.core.errors import Conflict, LuthierError, NoSpace
 from luthier.core.states import Method
-from luthier.run_directory import Message, Metrics, RunDirectory
+from luthier.run_directory.run_directory import EXIT_DAMAGED, RunDirectory
+from luthier.run_directory.run_events import Message, Metrics
 from luthier.trainer import __main__ as trainer
-from luthier.trainer import loop, results
-from luthier.trainer.journal import Journal
-from luthier.trainer.resume import FILE
+from luthier.trainer import loop
+from luthier.trainer.run import results_csv
+from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.resume_state import FILE
+from runs import MakeRun, contents, events
 
 
 def half(run: RunDirectory, steps: int = 6) -> RunDirectory:
@@ -26,7 +28,7 @@ def half(run: RunDirectory, steps: int = 6) -> RunDirectory:
 
 def to_the_end(run: RunDirectory) -> None:
     """Another attempt, as the process makes it."""
-    run.mend()
+    run.repair()
     journal = Journal(run)
     verdict = loop.train(run, run.read_spec(), journal, lambda: False)
     assert verdict is not None
@@ -148,7 +150,7 @@ def test_event_log_cut_at_every_byte_tells_no_step_twice_and_loses_none(make_run
     assert whole.count(b"\n", start) >= 2
     for cut in range(start, len(whole) + 1):
         run.events.write_bytes(whole[:cut])
-        run.mend()
+        run.repair()
         journal = Journal(run)
         assert journal.step in (len(told) - 2, len(told) - 1, len(told))
         for event in told:
@@ -167,7 +169,7 @@ def test_event_log_with_a_damaged_line_ends_the_attempt_in_words_and_is_left_as_
     with pytest.raises(Conflict, match=f"damaged at byte {offset}") as caught:
         events(run)
     assert caught.value.code == "event_log_damaged"
-    assert trainer.main([str(run.path)]) == trainer.EXIT_DAMAGED
+    assert trainer.main([str(run.path)]) == EXIT_DAMAGED
     assert f"damaged at byte {offset}" in capfd.readouterr().err
     assert run.events.read_bytes() == before
 
@@ -177,7 +179,7 @@ def test_results_of_a_log_that_lacks_a_step_are_refused(make_run: MakeRun) -> No
     lines = run.events.read_bytes().splitlines(keepends=True)
     run.events.write_bytes(b"".join(line for line in lines if json.loads(line).get("step") != 2))
     with pytest.raises(Conflict, match="lacks a step"):
-        results.rebuild(run, 6, Method.SUPERVISED)
+        results_csv.rebuild(run, 6, Method.SUPERVISED)
 
 
 def test_adapter_that_the_last_update_broke_is_no_checkpoint_and_no_model(make_run: MakeRun) -> None:
@@ -196,5 +198,5 @@ def test_line_that_a_limit_cuts_short_is_not_there_at_all(make_run: MakeRun) -> 
         run.append(Message(at=1.0, message="does not fit"))
     metrics = Metrics(at=1, step=7, n_steps=9, train_loss=1, train_mean_token_accuracy=0)
     with full_disk(len(before[1]) + 5), pytest.raises(NoSpace, match="needs"):
-        results.append(run.results, metrics, Method.SUPERVISED)
+        results_csv.append(run.results, metrics, Method.SUPERVISED)
     assert (run.events.read_bytes(), run.results.read_bytes()) == before

@@ -1,27 +1,38 @@
-"""The ASGI application: routers of every dialect, health, and the one place where errors become HTTP."""
+"""The ASGI application: the routers of every dialect, and the one place where errors become HTTP answers."""
 
 import logging
 import math
-import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from luthier import __version__
-from luthier.api import arm, arm_accounts, dialects, kinds, middleware, older_paths, openapi, permissions
-from luthier.api.audit_trail import AuditTrail
-from luthier.api.routes import build_router
+from luthier.api.arm import arm_accounts, arm_deployments, arm_models, arm_names, managed_identity
+from luthier.api.arm.arm_answers import ArmError
+from luthier.api.auth.audit_trail import AuditTrail
+from luthier.api.dialects import dialects, unserved_paths
+from luthier.api.http import middleware, path_aliases
+from luthier.api.intake import content_types
+from luthier.api.openapi import openapi_document
+from luthier.api.requests import validation_errors
+from luthier.api.routes import build_router, health, service_status
+from luthier.api.routing import guarded_route
+from luthier.api.routing.json_response import JsonResponse
 from luthier.api.services import Services
 from luthier.core import errors
 from luthier.core.errors import InvalidRequest, LuthierError, NotFound, UpstreamFailed
 
 logger = logging.getLogger(__name__)
+refusals = logging.getLogger(f"{__name__}.refusals")
+"""Peers can cause these lines: `listening.limit_logs` limits them to a few a minute of each kind."""
 
 STATUS: dict[type[LuthierError], int] = {
     errors.InvalidRequest: 400,
@@ -29,6 +40,7 @@ STATUS: dict[type[LuthierError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.TooSlow: 408,
     errors.Conflict: 409,
     errors.TooLarge: 413,
     errors.UnsupportedMediaType: 415,
@@ -40,76 +52,87 @@ STATUS: dict[type[LuthierError], int] = {
     errors.NoSpace: 507,
 }
 
+_LOGGED = (
+    errors.Unauthenticated,
+    errors.Forbidden,
+    errors.QuotaExceeded,
+    errors.RateLimited,
+    errors.UpstreamFailed,
+    errors.Unavailable,
+    errors.NoSpace,
+)
+"""Errors that may need an operator and are logged; the others concern only the caller."""
+
 
 def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None) -> FastAPI:
-    """Puts the application together. Health routes need no key: `/healthz` is alive, `/readyz` can take work."""
+    """Builds the application."""
     app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False, openapi_url=None)
+    app.state.intake = services.intake
     routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
-    for router in (*routers, arm.build_router(services), arm_accounts.build_router(services)):
+    others = (arm_deployments, arm_accounts, arm_models, service_status, health, managed_identity)
+    for router in (*routers, *(part.build_router(services) for part in others)):
         # Not include_router: it would look for the route twice in each request, through two further layers.
         app.router.routes.extend(router.routes)
-
-    @app.get("/healthz", tags=["health"])
-    def healthz() -> dict[str, str]:
-        return {"status": "alive"}
-
-    @app.get("/readyz", tags=["health"])
-    def readyz() -> Response:
-        ready = [name for name in services.context.catalog.entries if services.context.is_ready(name)]
-        with services.context.database.reading():
-            state = "ready" if ready else "no base model here yet; run: luthier models pull smollm2-135m-instruct"
-        return JSONResponse({"status": state, "base_models": ready}, 200 if ready else 503)
-
-    openapi.add(app)
+    openapi_document.add_routes(app)
     app.add_exception_handler(LuthierError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
-    app.add_middleware(middleware.BodyCap, refuse=lambda scope, error: answer(scope, error))
-    app.add_middleware(kinds.HeaderCap, refuse=lambda scope, error: answer(scope, error))
+    app.add_middleware(content_types.HeaderCap, refuse=lambda scope, error: answer(scope, error))
     app.add_middleware(AuditTrail, path=services.context.audit_file, now=services.context.now)
     app.add_middleware(middleware.RequestLog)
-    app.add_middleware(older_paths.OlderPaths)
-    permissions.check_routes(app.routes)
+    app.add_middleware(path_aliases.PathAliases)
+    guarded_route.check_routes(app.routes)
     return app
 
 
-def answer(scope: Scope, error: LuthierError, status: int | None = None) -> JSONResponse:
-    """An error in the words of the dialect that the path belongs to.
+def answer(scope: Scope, error: LuthierError, status: int | None = None) -> Response:
+    """An error in the envelope of the dialect that the path belongs to.
 
-    `x-should-retry: false` keeps SDKs from asking again what cannot change by asking (contract section 2.6).
+    `x-should-retry: false` keeps SDKs from a retry that cannot succeed (wire-contract.md section 2.6).
     """
     path = str(scope["path"])
-    shape = arm.error(error) if path.startswith(arm.PREFIX) else dialects.of_path(path).error(error)
+    envelope = ArmError if path.startswith(arm_names.PREFIX) else dialects.of_path(path).error
     code = status or STATUS[type(error)]
     headers = {} if isinstance(error, errors.RateLimited | errors.Unavailable) else {"x-should-retry": "false"}
-    if isinstance(error, errors.RateLimited):
+    if isinstance(error, errors.RateLimited | errors.Unavailable) and error.retry_after_s is not None:
         headers |= {
             "retry-after": str(math.ceil(error.retry_after_s)),
             "retry-after-ms": str(math.ceil(error.retry_after_s * 1000)),
         }
+    if isinstance(error, errors.RateLimited):
         headers |= scope.get("state", {}).get("rate_headers", {})
     if code == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(shape, code, headers)
-
-
-_BRANCH = re.compile(r"(str|int|float|bool)|[\w-]+\[.*\]|(constrained|function|lax-or-strict|nullable)-.*", re.DOTALL)
-"""How pydantic names the branch of a union in the place of a fault: a word of its own, and no part of the body."""
+    return JsonResponse(envelope.from_error(error), code, headers)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LuthierError)
+    if isinstance(error, _LOGGED):
+        line = f"refused status={STATUS[type(error)]} code={error.code} id=%s"  # a code is a constant of ours
+        level = logging.WARNING if STATUS[type(error)] >= 500 else logging.INFO
+        refusals.log(level, line, request.scope.get("state", {}).get("request_id", "-"))
     return answer(request.scope, error)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
-    """Every fault of the body or query at once: the first as the error itself, all in its message and details."""
+    """Every validation error of the body or query: the first as the error itself, all in its message and details."""
     assert isinstance(error, RequestValidationError)
-    details = [_detail(fault["loc"], fault["msg"], fault["type"]) for fault in error.errors()]
-    text = " ".join(f"{detail.param or 'body'}: {detail.message}." for detail in details[:10])
+    details = validation_errors.details(error.errors(), _body_model(request))
+    messages = (f"{detail.param or 'body'}: {detail.message}" for detail in details[:10])
+    text = " ".join(sentence if sentence.endswith(("?", ".")) else f"{sentence}." for sentence in messages)
     first = details[0]
     return answer(request.scope, InvalidRequest(first.code, text, first.param, details))
+
+
+def _body_model(request: Request) -> type[BaseModel] | None:
+    """The model of the route's body; None if it takes none."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or route.body_field is None:
+        return None
+    annotation = route.body_field.field_info.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -117,51 +140,37 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed = ", ".join(_allowed(request))
         text = f"{request.method} is not allowed here; allowed: {allowed}."
+        if hint := unserved_paths.hint_for_method(request.method, request.url.path):
+            text += f" {hint}"
         refused = answer(request.scope, InvalidRequest("method_not_allowed", text), 405)
         refused.headers["allow"] = allowed
         return refused
     if error.status_code == 404:
-        text = f"Resource not found: there is no route {request.method} {request.url.path}. Check the base URL."
+        text = unserved_paths.not_found_message(request.method, str(request.scope["path"]), request.app.routes)
         return answer(request.scope, NotFound("route_not_found", text))
-    return answer(request.scope, InvalidRequest("invalid_request", str(error.detail)), error.status_code)
+    text = f"The request cannot be read (HTTP {error.status_code}). Check its headers and its body."
+    return answer(request.scope, InvalidRequest("invalid_request", text), error.status_code)
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of the routes that name this path most closely: the first that has it knows only its own."""
-    asked = request.scope
-    shape = {"type": "http", "path": asked["path"], "root_path": asked.get("root_path", ""), "headers": []}
-    found = [
+    """The methods of the most specific routes of this path, each of which has only its own."""
+    requested = request.scope
+    shape = {"type": "http", "path": requested["path"], "root_path": requested.get("root_path", ""), "headers": []}
+    allowed = [
         (method, route.path.count("{"))
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
         for route in request.app.routes
         if isinstance(route, Route) and route.matches(shape | {"method": method})[0] is Match.FULL
     ]
-    least = min((parameters for _, parameters in found), default=0)
-    return list(dict.fromkeys(method for method, parameters in found if parameters == least))
+    fewest = min((parameters for _, parameters in allowed), default=0)
+    return list(dict.fromkeys(method for method, parameters in allowed if parameters == fewest))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    """This answer is made outside of every middleware: it carries the request's id and its log line by itself."""
+    """This answer is built outside of every middleware: it sets the request's id and writes the log line itself."""
     request_id = str(request.scope.get("state", {}).get("request_id", "-"))
     logger.error("bug in request id=%s kind=%s", request_id, type(error).__name__)
-    text = f"Something broke in the service; the log has the reason under request id {request_id}."
+    text = f"Internal error; the service's log has the reason under request id {request_id}."
     response = answer(request.scope, UpstreamFailed("internal_error", text))
     response.headers.update({"x-request-id": request_id, "apim-request-id": request_id})
     return response
-
-
-def _detail(loc: tuple[int | str, ...], message: str, kind: str) -> errors.ErrorDetail:
-    path = ""
-    for part in loc[1:]:
-        if isinstance(part, str) and _BRANCH.fullmatch(part):
-            continue
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    match kind:
-        case "missing":
-            return errors.ErrorDetail("missing_field", "this field is required", path or None)
-        case "extra_forbidden":
-            return errors.ErrorDetail("unknown_field", "this field is not known here, or cannot be honoured", path)
-        case "json_invalid":
-            return errors.ErrorDetail("invalid_json", "the body is no valid JSON", None)
-        case _:
-            return errors.ErrorDetail("invalid_value", message.removeprefix("Value error, "), path or None)

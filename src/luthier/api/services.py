@@ -1,11 +1,18 @@
-"""What routes are given: the use cases' context, the models that answer, and the bell of the supervisor."""
+"""What routes need: the context of the use cases, the served models, the calls to them, the supervisor."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from luthier.api.auth.revocation import Rights
+from luthier.api.intake.body_memory import Intake
+from luthier.api.streaming.event_feed import EventFeed
+from luthier.core.states import ResultsAs
+from luthier.grammars.grammars import GrammarChecker
 from luthier.service.context import Context
-from luthier.service.rate_limits import RateLimits
-from luthier.service.serving import Serving
+from luthier.service.inference.generation import Generation
+from luthier.service.models.serving import Serving
+from luthier.service.scheduling.engine_calls import EngineCalls
+from luthier.service.tenants.rate_limits import RateLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,5 +20,17 @@ class Services:
     context: Context
     serving: Serving
     wake: Callable[[], None]
-    """Tells the supervisor that there is something to do."""
+    """Wakes the supervisor."""
     rate_limits: RateLimits = field(default_factory=RateLimits)
+    event_feed: EventFeed = field(default_factory=EventFeed)
+    rights: Rights = field(default_factory=Rights)
+    intake: Intake = field(default_factory=Intake)
+    grammars: GrammarChecker = field(default_factory=GrammarChecker)
+    results_as: ResultsAs = ResultsAs.AUTO
+    train_device: str = "auto"
+    """Where trainers compute, as the setting says."""
+    calls: EngineCalls = field(kw_only=True)
+
+    @property
+    def generation(self) -> Generation:
+        return Generation(self.context, self.calls, self.grammars)

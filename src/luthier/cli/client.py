@@ -1,49 +1,41 @@
-"""The openai SDK, pointed at a running service; and the control plane through the same client."""
+"""A client of the running service for the commands, and the control plane through the same client.
 
-import os
-from collections.abc import Iterator, Sequence
+The openai SDK takes longer to import than a command's help may: it is imported when a command calls the service.
+"""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-import openai
-from openai import OpenAI
+from luthier.cli import service_address
 
-from luthier.cli.screen import fail
-from luthier.settings import Settings
+if TYPE_CHECKING:  # imported on use: help should not wait for it
+    from openai import OpenAI
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+AS_CSV = {"Accept": "text/csv, */*"}
+"""The header that asks for results.csv as it is; other clients get base64 of it."""
 ARM_VERSION = "2024-10-01"
-_KEY_VARIABLES = ("LUTHIER_API_KEY", "AZURE_OPENAI_API_KEY", "OPENAI_API_KEY")
+STATUS_PATH = "/luthier/status"
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[OpenAI]:
-    """A client of the service at LUTHIER_URL or AZURE_OPENAI_ENDPOINT; the key from the environment or its file.
+def connected(address: str | None = None, max_retries: int = 2) -> "Iterator[OpenAI]":
+    """A client of the service at `address`, or at LUTHIER_URL; the key is LUTHIER_API_KEY or that of the key file.
 
-    What the service or the connection says against the command becomes one readable line and status 1. Where an
-    `address` is given, the vendors' variables are passed over: they may hold the key of another account.
+    Errors of the service and of the connection end the command with one line and exit code 1.
     """
-    at = url() if address is None else address
-    variables = _KEY_VARIABLES if address is None else _KEY_VARIABLES[:1]
-    try:
-        with OpenAI(base_url=f"{at}/v1", api_key=_key(variables), max_retries=2) as api:
-            yield api
-    except openai.APIConnectionError:
-        fail(f"No answer from {at}. Is `luthier serve` running there? LUTHIER_URL names another address.")
-    except openai.APIStatusError as error:
-        fail(str(_message(error)))
+    root = service_address.url() if address is None else service_address.normalized(address)
+    key = service_address.find_key()
+    from luthier.cli import sdk
+
+    with sdk.connected(root, key, max_retries) as client:
+        yield client
 
 
-def url() -> str:
-    return (os.environ.get("LUTHIER_URL") or os.environ.get("AZURE_OPENAI_ENDPOINT") or DEFAULT_URL).rstrip("/")
-
-
-def control(client: OpenAI, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """One call of the control plane for the default resource; `path` follows `.../deployments`."""
-    from luthier.api import arm
-    from luthier.service.keys import DEFAULT_RESOURCE
-
-    address = f"{url()}{arm.path_of(DEFAULT_RESOURCE)}{path}?api-version={ARM_VERSION}"
+def control(client: "OpenAI", method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """One call of the control plane for the resource of the key; `path` follows `.../deployments`."""
+    address = f"{_root(client)}{_deployments(client)}{path}?api-version={ARM_VERSION}"
     match method:
         case "GET":
             answer: Any = client.get(address, cast_to=object)
@@ -56,15 +48,22 @@ def control(client: OpenAI, method: str, path: str, body: dict[str, Any] | None 
     return answer if isinstance(answer, dict) else None
 
 
-def _key(variables: Sequence[str]) -> str:
-    for name in variables:
-        if value := os.environ.get(name):
-            return value
-    key_file = Settings().key_file
-    if not key_file.exists():
-        fail(f"No API key: set LUTHIER_API_KEY, or run `luthier serve` once so that {key_file} is made.")
-    return key_file.read_text("ascii").strip()
+def delete(client: "OpenAI", path: str) -> None:
+    """DELETE of a path below the service's root, for what the SDK has no method for."""
+    client.delete(f"{_root(client)}{path}", cast_to=object)
 
 
-def _message(error: openai.APIStatusError) -> object:
-    return error.body.get("message", error) if isinstance(error.body, dict) else error
+def status(client: "OpenAI") -> dict[str, Any]:
+    """The service's report of itself, with the resource of the key."""
+    report: Any = client.get(f"{_root(client)}{STATUS_PATH}", cast_to=object)
+    return dict(report)
+
+
+@lru_cache(maxsize=1)
+def _deployments(client: "OpenAI") -> str:
+    """The path of the deployments of the resource of the client's key."""
+    return str(status(client)["resource"]["deployments"])
+
+
+def _root(client: "OpenAI") -> str:
+    return service_address.normalized(str(client.base_url))

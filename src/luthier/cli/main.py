@@ -1,41 +1,219 @@
-"""The command `luthier` and its groups."""
+"""The command `luthier`: its commands by section, each loaded when it is called.
+
+`luthier --help` loads none of them; a test compares the summaries here with the commands' own help.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Annotated, Any, TextIO
 
 import typer
 
-from luthier.cli import (
-    audit,
-    chat,
-    check,
-    deployments,
-    files,
-    import_jobs,
-    jobs,
-    keys,
-    models,
-    reproduce,
-    resources,
-    serve,
-    show,
-    train,
-)
+from luthier import __version__
+from luthier.cli import command_line
+
+INTERRUPTED = 128 + 2
+"""Exit code after Ctrl-C, as a shell reports SIGINT."""
+
+SECTIONS = {
+    "Service": {
+        "serve": "Run the service: API, supervisor and engines.",
+        "status": "Show the service: device, memory, disk, queue, models and versions.",
+        "demo": "Run the whole workflow on ten rows: serve, upload, fine-tune, deploy and chat.",
+    },
+    "Models, files, jobs and deployments": {
+        "models": "Pull, list and delete base models and fine-tuned models.",
+        "files": "Upload, list, download and delete files.",
+        "jobs": "Create, watch, list and control fine-tuning jobs.",
+        "deployments": "Create, list and delete deployments: models that answer under a name.",
+        "chat": "Chat with a deployment or model: one question, or a conversation.",
+        "import-jobs": "Import files, jobs and results from an OpenAI or Azure OpenAI account or another Luthier.",
+    },
+    "Data and training without a service": {
+        "check": "Validate a training file: every problem of every row, with its line and the fix.",
+        "show": "Show a row as the model sees it: token by token, with the loss mask.",
+        "train": "Fine-tune without a service.",
+        "reproduce": "Train a finished job again and compare the bytes.",
+    },
+    "Administration of the data folder": {
+        "resources": "Create, list and delete resources (tenants), and set their quotas.",
+        "keys": "Create, list, regenerate and revoke API keys.",
+        "storage": "Inspect the blob store and its orphaned blobs (lost-and-found).",
+        "audit": "Show the audit log, newest entry last.",
+    },
+}
+"""Summary by command, by section of the help."""
+
+
+class Root(command_line.Group):
+    """The top of the command line: loads a command when it is called, and words the errors that a user can fix."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for commands in SECTIONS.values() for name in commands]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        function = _function(cmd_name)
+        if function is not None:
+            return command_line.single_command(cmd_name, function)
+        return command_line.group_of(_group(cmd_name))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, self.list_commands(ctx)))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), summary) for name, summary in commands.items()])
+
+    def invoke(self, ctx: Any) -> Any:
+        with _ErrorsAsLines():
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, so that a full disk is still reported
+            return result
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        if sys.stdout is None:  # closed by the parent process: nobody wants to read it
+            sys.stdout = _null()
+        if sys.stderr is None:
+            sys.stderr = _null()
+        try:
+            try:
+                return super().main(*args, **more)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:  # help is written before any command begins
+            from luthier.cli import faults
+
+            if not faults.is_of_stdout(error):
+                raise
+            sys.exit(faults.stdout_exit_code(error))
+
+
+class _ErrorsAsLines:
+    """Ends a command with one line and an exit code for every error that a user can fix; other errors pass."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        match error:
+            case None | typer.Exit() | typer.Abort() | typer.TyperException():
+                return
+            case KeyboardInterrupt():
+                raise typer.Exit(INTERRUPTED) from None
+        from luthier.cli import faults
+
+        faults.end_command(error)
+
+
+def _null() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
 
 app = typer.Typer(
     name="luthier",
-    help="Fine-tune open-weight models behind the Azure OpenAI and OpenAI wire.",
+    help="Fine-tune open-weight language models behind the Azure OpenAI and OpenAI API.",
+    cls=Root,
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings=command_line.CONTEXT_SETTINGS,
 )
-app.command("serve")(serve.serve)
-app.command("check")(check.check)
-app.command("show")(show.show)
-app.command("train")(train.train)
-app.command("reproduce")(reproduce.reproduce)
-app.command("chat")(chat.chat)
-app.command("import-jobs")(import_jobs.import_jobs)
-app.add_typer(models.app, name="models")
-app.add_typer(files.app, name="files")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(deployments.app, name="deployments")
-app.add_typer(resources.app, name="resources")
-app.add_typer(keys.app, name="keys")
-app.command("audit")(audit.audit)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"luthier {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of `luthier` itself."""
+
+
+def _function(name: str) -> Callable[..., None] | None:
+    """The function of a single command; None for the name of a group."""
+    match name:
+        case "serve":
+            from luthier.cli.serve import serve
+
+            return serve
+        case "status":
+            from luthier.cli.commands.status import status
+
+            return status
+        case "demo":
+            from luthier.cli.demo import demo
+
+            return demo
+        case "chat":
+            from luthier.cli.commands.chat import chat
+
+            return chat
+        case "import-jobs":
+            from luthier.cli.commands.import_jobs import import_jobs
+
+            return import_jobs
+        case "check":
+            from luthier.cli.data.check import check
+
+            return check
+        case "show":
+            from luthier.cli.data.show import show
+
+            return show
+        case "train":
+            from luthier.cli.training.train import train
+
+            return train
+        case "reproduce":
+            from luthier.cli.training.reproduce import reproduce
+
+            return reproduce
+        case "audit":
+            from luthier.cli.admin.audit import audit
+
+            return audit
+        case _:
+            return None
+
+
+def _group(name: str) -> typer.Typer:
+    match name:
+        case "models":
+            from luthier.cli.commands.models import app
+
+            return app
+        case "files":
+            from luthier.cli.commands.files import app
+
+            return app
+        case "jobs":
+            from luthier.cli.commands.jobs import app
+
+            return app
+        case "deployments":
+            from luthier.cli.commands.deployments import app
+
+            return app
+        case "resources":
+            from luthier.cli.admin.resources import app
+
+            return app
+        case "keys":
+            from luthier.cli.admin.keys import app
+
+            return app
+        case "storage":
+            from luthier.cli.admin.storage import app
+
+            return app
+        case _:
+            raise ValueError(name)

@@ -29,7 +29,7 @@ class LuthierError(Exception):
 
 
 class InvalidRequest(LuthierError):
-    """The request can never succeed as it stands."""
+    """The request can never succeed as it is."""
 
 
 class Unauthenticated(LuthierError):
@@ -41,11 +41,11 @@ class Forbidden(LuthierError):
 
 
 class NotFound(LuthierError):
-    """The named thing does not exist, or not for this caller."""
+    """The named object does not exist, or not for this caller."""
 
 
 class Conflict(LuthierError):
-    """The thing is in a state that does not allow this now."""
+    """The object is in a state that does not allow this now."""
 
 
 class TooLarge(LuthierError):
@@ -68,16 +68,24 @@ class RateLimited(LuthierError):
         self.retry_after_s = retry_after_s
 
 
+class TooSlow(LuthierError):
+    """The request's bytes come slower than the limit, or not at all."""
+
+
 class QuotaExceeded(LuthierError):
     """The resource holds as much of something as it may; something must go, or the quota rise."""
 
 
 class Unsupported(LuthierError):
-    """A thing that the caller may rightly ask for and this installation cannot do."""
+    """A valid request that this installation cannot serve."""
 
 
 class Unavailable(LuthierError):
-    """Cannot be done right now; the same request may succeed later."""
+    """Cannot be done right now; the same request may succeed later, after `retry_after_s` if that is known."""
+
+    def __init__(self, code: str, message: str, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(code, message, param)
+        self.retry_after_s = retry_after_s
 
 
 class NoSpace(LuthierError):

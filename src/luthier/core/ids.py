@@ -1,4 +1,4 @@
-"""Ids and names as the wire spells them (contract section 3). Randomness is an argument: 32 hex digits."""
+"""Ids and names as the wire spells them (wire-contract.md section 3). Randomness is an argument: 32 hex digits."""
 
 import re
 from collections.abc import Callable
@@ -9,6 +9,8 @@ HexSource = Callable[[], str]
 _ACCOUNT = re.compile(
     r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/Microsoft\.CognitiveServices/accounts/([^/]+)/?", re.I
 )
+DEFAULT_RESOURCE = "default"
+"""The id of the resource that every installation has: the tenant of one's own machine."""
 CHECKPOINT_MARK = ":ckpt-step-"
 
 
@@ -45,18 +47,18 @@ def permission_id(hex32: str) -> str:
 
 
 def deployment_name(hex32: str) -> str:
-    """The name that the data plane of 2022 gives a deployment (contract section 14)."""
+    """The name that the data plane of 2022 gives a deployment (wire-contract.md section 14)."""
     return f"deployment-{hex32}"
 
 
 def account_parts(id: str) -> tuple[str, str, str] | None:
     """Subscription, resource group and account in the control plane's id of a resource; None if it is no such id."""
-    found = _ACCOUNT.fullmatch(id)
-    return None if found is None else (found[1], found[2], found[3])
+    match = _ACCOUNT.fullmatch(id)
+    return None if match is None else (match[1], match[2], match[3])
 
 
 def fine_tuned_model(base_model: str, job: str, suffix: str | None) -> str:
-    """`{base}.ft-{hex of the job}[-{suffix}]`: Azure's own form, seen live (contract section 3)."""
+    """`{base}.ft-{hex of the job}[-{suffix}]`: Azure's own form, seen live (wire-contract.md section 3)."""
     name = f"{base_model}.ft-{job.removeprefix('ftjob-')}"
     return f"{name}-{suffix}" if suffix else name
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from luthier.core.hyperparameters import Hyperparameters
 from luthier.core.quotas import Quota
 from luthier.core.roles import Role
 from luthier.core.states import (
@@ -18,6 +18,23 @@ from luthier.core.states import (
     Method,
     UploadStatus,
 )
+from luthier.core.training.hyperparameters import Hyperparameters
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The one that a database belongs to. `blob_prefix` is where its bytes are in the blob store, None at first.
+
+    `behind_since` is set once the database was found older than the bytes; `settled_at` and `unsettled_s` are the state
+    of the clock by which things end (service/steady_clock.py).
+    """
+
+    id: str
+    created_at: datetime
+    blob_prefix: str | None
+    behind_since: datetime | None
+    settled_at: datetime | None
+    unsettled_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,23 @@ class Resource:
     subscription: str
     resource_group: str
     account: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceName:
+    """What the control plane's id of a resource names, whether there is such a resource or not."""
+
+    subscription: str
+    resource_group: str
+    account: str
+
+    def is_of(self, resource: Resource) -> bool:
+        """Whether the resource has this name; the control plane compares without regard to case."""
+        own = (resource.subscription, resource.resource_group, resource.account)
+        return all(
+            said.lower() == name.lower()
+            for said, name in zip((self.subscription, self.resource_group, self.account), own, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +187,8 @@ class Job:
     absorbed_bytes: int = 0
     is_deleted: bool = False
     """Whether its user has deleted it, and the supervisor has still to clear away its process or run directory."""
+    early_stop_patience: int | None = None
+    """After how many epochs without a better validation loss the job ends; None: never."""
 
     @property
     def model(self) -> str:
@@ -168,15 +204,17 @@ class Event:
     level: EventLevel
     type: EventType
     message: str
-    data: Mapping[str, float] | None = None
+    data: Mapping[str, Any] | None = None
+    """Of a message its EventCode as `code`, and its values; of metrics the figures by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One start of a trainer at a job's run; `ended_at`, `end` and `detail` are None while it goes on.
+    """One start of a trainer at a job's run; `ended_at` and `end` are None while it runs.
 
-    `last_step` is the last step that the run had told of by then, those of earlier attempts included; `detail` says
-    what became of the trainer, in words that follow "The trainer".
+    `last_step` is the last step that the run had reported by then, those of earlier attempts included, `saved_step` the
+    last one that it can resume from. `signal` and `exit_status` are those of its process, if they are known, and
+    `error_code` that of the job, if it failed. `detail` is the sentence that older versions stored instead.
     """
 
     id: str
@@ -187,6 +225,10 @@ class Attempt:
     ended_at: datetime | None = None
     end: AttemptEnd | None = None
     detail: str | None = None
+    saved_step: int = 0
+    signal: int | None = None
+    exit_status: int | None = None
+    error_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,20 +253,23 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPermission:
-    """One other resource's leave to deploy and call a checkpoint."""
+    """Leave for the resource of a name to deploy and call a checkpoint, whether there is one of that name or not."""
 
     id: str
     checkpoint_id: str
-    resource: Resource
+    account: str
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointCopy:
-    """A checkpoint as it lies in another resource, with files of its own."""
+    """A checkpoint with files of its own for the resource of a name, whether there is one of that name or not.
+
+    The `resource_id` of `checkpoint` is that of the resource that gave it.
+    """
 
     checkpoint: Checkpoint
-    source_resource_id: str
+    destination: ResourceName
     region: str
 
 
@@ -233,7 +278,8 @@ class Deployment:
     """A name under which a model answers.
 
     `model_source` is the control plane's id of the resource that the model was copied from, as the caller wrote it;
-    `last_used_at` the last call to a minute, or the making where there was none.
+    `last_used_at` the last call to a minute, or the making where there was none. `extras` are the control plane's to
+    show again: `model`, `properties` and `sku` as they were asked for.
     """
 
     name: str
@@ -251,3 +297,4 @@ class Deployment:
     model_source: str | None
     sku_changed_at: datetime
     last_used_at: datetime
+    extras: Mapping[str, Any]

@@ -1,35 +1,53 @@
-"""What the service needs from the outside, as protocols. `app.py` alone knows which implementations exist."""
+"""The ports of the service, as protocols. Only `app.py` and `data_folder.py` know which exist."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from luthier.core.generation import EngineDelta, TokenLogProb, Usage
+from luthier.core.roles import Role
 from luthier.core.states import RunState
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What was stored: its key, its length, and the sha256 of its bytes in hex."""
+    """A stored blob: its key, its length, and the sha256 of its bytes in hex."""
 
     key: str
     bytes: int
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """The listing entry of a blob."""
+
+    key: str
+    bytes: int
+    stored_at: datetime
+
+
 class BlobStore(Protocol):
-    """Bytes by key. A key is a relative path of ids; a put is whole or absent, never half."""
+    """Bytes by key. A key is a relative path of ids; a put is atomic."""
 
     def put(self, key: str, chunks: Iterable[bytes]) -> Blob:
-        """Stores the chunks. Raises NoSpace where they do not fit."""
+        """Stores the chunks. Raises NoSpace if they do not fit."""
+        ...
+
+    async def put_as_it_comes(self, key: str, chunks: AsyncIterator[bytes]) -> Blob:
+        """The same for received chunks: occupies no thread while it waits for one.
+
+        After a cancellation or an error of the chunks nothing is stored.
+        """
         ...
 
     def open(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The bytes in chunks, from `start`, all or `length` of them. Raises FileNotFoundError where nothing is stored.
+        """The bytes in chunks, from `start`, all or `length` of them. Raises FileNotFoundError if there is no such key.
 
-        The range must lie inside what is stored.
+        The range must be inside the blob.
         """
         ...
 
@@ -38,31 +56,52 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Deletes; a key without bytes is no error."""
+        """Deletes a blob; a missing key is no error."""
         ...
 
-    def keys(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """Every key below a folder, with the time when its bytes were stored."""
+    def move(self, key: str, to: str) -> None:
+        """Renames a blob to a key that must be free. Raises FileNotFoundError."""
+        ...
+
+    def stored(self, folder: str) -> Iterator[StoredBlob]:
+        """Every blob below a folder."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid token says: who it was issued to, the resource that it opens, and its roles there."""
+
+    subject: str
+    account: str
+    roles: frozenset[Role]
+
+
+class TokenVerifier(Protocol):
+    """Checks bearer tokens of an identity provider."""
+
+    def verify(self, token: str) -> Claims:
+        """Raises Unauthenticated for a token that is not accepted, and Unavailable if it cannot be checked now."""
         ...
 
 
 class Fetcher(Protocol):
-    """Gets what a URL of a caller's names, and is no way into the network behind this machine."""
+    """Fetches a caller's URL with an SSRF guard: nothing in the network behind this machine can be reached."""
 
     def check(self, url: str) -> None:
-        """Raises InvalidRequest for a URL that would be refused whatever its name resolves to."""
+        """Raises InvalidRequest for a URL that is refused whatever its name resolves to."""
         ...
 
     def get(self, url: str, max_bytes: int, max_seconds: float) -> AbstractContextManager[Iterator[bytes]]:
-        """Opens the URL; the chunks of its answer follow. Raises InvalidRequest, TooLarge and Unavailable."""
+        """Opens the URL and yields the chunks of the response. Raises InvalidRequest, TooLarge and Unavailable."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run's process ended, as far as it is known: nothing at all where it was no child of ours.
+    """How a run's process ended, as far as it is known: nothing if it was not a child of this process.
 
-    `out_of_memory` is set on the word of the kernel or of the process alone, never on a guess.
+    `out_of_memory` is set only on evidence of the kernel or of the process, never on a guess.
     """
 
     exit_status: int | None = None
@@ -71,26 +110,30 @@ class Ending:
 
 
 class Executor(Protocol):
-    """Starts the trainer on a run directory and finds it again by a handle that survives a restart of ours."""
+    """Starts the trainer on a run directory and finds it again by a handle that survives a restart of the service."""
 
     def start(self, run: Path) -> str: ...
 
     def find(self, run: Path) -> str | None:
-        """The handle of the trainer that is at the run, should its start have been the last thing before a crash."""
+        """The handle of a trainer on the run, if the service crashed before it stored the handle."""
         ...
 
     def look(self, handle: str) -> RunState: ...
 
     def ending(self, handle: str) -> Ending:
-        """How a process ended that `look` found gone."""
+        """How a process ended for which `look` returned GONE."""
+        ...
+
+    def ask_to_stop(self, handle: str) -> None:
+        """Asks the run to exit after its step; returns at once, `stop` waits. An exited run is no error."""
         ...
 
     def stop(self, handle: str) -> None:
-        """Has the run leave after its step, or ends it when that takes too long; returns when it is gone."""
+        """Asks the run to exit after its step, and kills it if that takes too long; returns when it has exited."""
         ...
 
     def kill(self, handle: str) -> None:
-        """Ends the run's process in the middle of whatever it does; returns when it is gone. A gone one is no error."""
+        """Kills the run's process at once; returns when it has exited. An exited run is no error."""
         ...
 
 
@@ -109,22 +152,48 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much an engine computes at once. `engine` names it across restarts of its process: it has one queue.
+
+    Its `slots` share `context_tokens`; prompt and answer together have at most `window_tokens`, the model's own limit.
+    A request may name its slot (`id_slot`) and whether the slot's KV cache may be reused (`cache_prompt`).
+    """
+
+    engine: str
+    slots: int
+    context_tokens: int
+    window_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """Where a model answers: an OpenAI-compatible base URL, and what every request must carry there.
 
-    `fields` go into the JSON body, `headers` into the head (a key of the engine's own). `renders_tools` is whether the
-    model's own chat template knows tools, and the engine reads its calls; otherwise `data.tool_prompt` writes them out.
-    Ask `ensure` for each request anew: an address is not kept.
+    `fields` go into the JSON body, `headers` into the HTTP header (an API key of the engine's own). `renders_tools` is
+    whether the model's own chat template knows tools, and the engine parses its calls; otherwise
+    `data.tools.prompt_format` renders them. `scores_url` is the base URL of the server of prompt log-probabilities,
+    None if there is none. `capacity` is None for an engine that needs no queue. Ask `ensure` for each request anew: an
+    address is not kept.
     """
 
     url: str
     fields: Mapping[str, object]
     headers: Mapping[str, str] = field(default_factory=dict)
     renders_tools: bool = False
+    capacity: Capacity | None = None
+    scores_url: str | None = None
 
 
 class Engine(Protocol):
-    """Keeps models answering. Chat itself is HTTP to the address. Safe to call from several threads."""
+    """Keeps models loaded; `EngineClient` calls them at their addresses. Safe to call from several threads."""
+
+    def loaded(self, model: ServedModel) -> Address | None:
+        """Where the model answers, None unless it is loaded; never waits for a load."""
+        ...
+
+    def faults(self) -> Sequence[str]:
+        """Why models that should answer do not, a sentence each."""
+        ...
 
     def ensure(self, model: ServedModel) -> Address:
         """Loads the model if it is not loaded and returns where it answers. Raises Unavailable when it cannot."""
@@ -136,6 +205,50 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Ends every process of the engine."""
+        ...
+
+
+EngineRequest = Mapping[str, object]
+"""One answer's request in the fields of an OpenAI-compatible API: `messages` for a chat, `prompt` (a text or token ids)
+for a completion, sampling parameters, `tools`, and the `grammar` that the answer must match."""
+
+
+class EngineClient(Protocol):
+    """Calls a model at its address. Lives on one event loop.
+
+    Every call raises InvalidRequest for what the engine refuses, Unavailable for one that has ended or is stalled, and
+    UpstreamFailed for an error of its own.
+    """
+
+    def generate(self, address: Address, request: EngineRequest) -> AsyncGenerator[EngineDelta | Usage]:
+        """One answer as it is generated, with its usage. Closing the generator ends the generation."""
+        ...
+
+    async def render(self, address: Address, request: EngineRequest) -> str:
+        """The prompt of a chat's `messages` and `tools` by the model's own chat template."""
+        ...
+
+    async def tokenize(self, address: Address, text: str) -> Sequence[int]:
+        """The token ids of a prompt's text, special tokens parsed and those that begin every prompt added."""
+        ...
+
+    async def detokenize(self, address: Address, token_ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        ...
+
+    async def prompt_log_probs(self, address: Address, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:
+        """A prompt's own tokens, each with the `top` likeliest in its position, and last what would come next.
+
+        The first token and the last entry have no log-probability of their own; the last has no token.
+        """
+        ...
+
+    async def busy_slots(self, address: Address) -> set[int] | None:
+        """The slots with an answer in progress, all if the engine is too busy to say; None if it is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Closes the connections."""
         ...
 
 
@@ -156,5 +269,5 @@ class ParityReport:
 
 class ParityCheck(Protocol):
     def __call__(self, address: Address, folder: Path) -> ParityReport:
-        """Asks the probes of `folder`/probes.json at the address. Raises Unavailable if the engine does not answer."""
+        """Runs the probes of `folder`/probes.json at the address. Raises Unavailable if the engine does not answer."""
         ...

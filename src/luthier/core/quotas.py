@@ -1,6 +1,16 @@
-"""How much one resource may hold: the quotas by name, with Azure's limits as defaults (contract section 16)."""
+"""Limits: what one file and one job may hold, and a resource's quotas by name with Azure's as defaults (section 16)."""
 
 from enum import StrEnum
+
+from luthier.core import ids
+
+MAX_FILE_BYTES = 512 * 1024 * 1024
+"""The guide's bound for a training file, and for an upload."""
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY_CHARACTERS = 64
+MAX_METADATA_VALUE_CHARACTERS = 512
+MAX_SUFFIX_CHARACTERS = 64
+"""Of a model's name at OpenAI; Azure's older wire takes less (dialects.py)."""
 
 
 class Quota(StrEnum):
@@ -27,6 +37,9 @@ DEFAULTS: dict[Quota, int] = {
     Quota.FINE_TUNED_DEPLOYMENTS: 10,
     Quota.JOB_TOKENS: 2_000_000_000,
 }
+OWN_DEFAULTS: dict[Quota, int] = DEFAULTS | {Quota.FILES: 10**6, Quota.FILE_BYTES: 2**40, Quota.JOBS: 10**6}
+"""Of the resource that every installation has. Azure's counts divide a vendor's machine among tenants, and a job leaves
+three files: on a machine of one's own they would end the work after 33 jobs. There the disk is the limit."""
 TITLES: dict[Quota, str] = {
     Quota.FILES: "Files",
     Quota.FILE_BYTES: "Bytes of all files together",
@@ -37,6 +50,10 @@ TITLES: dict[Quota, str] = {
     Quota.JOB_TOKENS: "Tokens x epochs of one job",
 }
 MAX_LIMIT = 2**62
+
+
+def default(resource_id: str, quota: Quota) -> int:
+    return (OWN_DEFAULTS if resource_id == ids.DEFAULT_RESOURCE else DEFAULTS)[quota]
 
 
 def by_name(name: str) -> Quota | None:

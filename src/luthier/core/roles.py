@@ -14,7 +14,7 @@ class Role(StrEnum):
 
 
 class Action(StrEnum):
-    """One kind of thing that a request does."""
+    """One kind of operation that a request performs."""
 
     INFER = "inference"
     FILES_READ = "files/read"

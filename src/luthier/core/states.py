@@ -1,4 +1,4 @@
-"""The closed sets of words that rows carry; no status literal stands anywhere else (but for dialects.py)."""
+"""The closed sets of words that rows carry; no status literal is anywhere else (except dialects.py)."""
 
 from enum import StrEnum
 
@@ -14,7 +14,19 @@ class FilePurpose(StrEnum):
     FINE_TUNE = "fine-tune"
     FINE_TUNE_RESULTS = "fine-tune-results"
     USER_DATA = "user_data"
-    """OpenAI's word for a file of any kind: kept and given back, never trained on."""
+    """OpenAI's word for a file of any kind: kept and given back, never trained on. So are those that follow."""
+    ASSISTANTS = "assistants"
+    BATCH = "batch"
+    EVALS = "evals"
+    VISION = "vision"
+
+
+class ResultsAs(StrEnum):
+    """How results.csv goes out at /v1: `auto` is base64 to OpenAI's SDKs, and CSV to everyone else."""
+
+    AUTO = "auto"
+    CSV = "csv"
+    BASE64 = "base64"
 
 
 class UploadStatus(StrEnum):
@@ -64,7 +76,7 @@ class AttemptEnd(StrEnum):
     DISK_FULL = "disk_full"
     CRASHED = "crashed"
     VANISHED = "vanished"
-    """It was gone, and nobody saw how: it ended while the service was away."""
+    """It was gone for an unknown reason: it ended while the service was down."""
 
 
 class EventLevel(StrEnum):
@@ -76,6 +88,36 @@ class EventLevel(StrEnum):
 class EventType(StrEnum):
     MESSAGE = "message"
     METRICS = "metrics"
+
+
+class EventCode(StrEnum):
+    """What an event of type message says; `service/jobs/job_events.py` has the words, `data` the values."""
+
+    WEIGHTS = "weights"
+    INTEGRATIONS_STORED = "integrations_stored"
+    NOTE = "note"
+    FILE_WARNING = "file_warning"
+    MORE_FILE_WARNINGS = "more_file_warnings"
+    ESTIMATED = "estimated"
+    ENQUEUED = "enqueued"
+    STARTED = "started"
+    TRAINER_MESSAGE = "trainer_message"
+    TRAINING = "training"
+    ADVICE = "advice"
+    CHECKPOINT = "checkpoint"
+    RESTARTED = "restarted"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    COMPUTED = "computed"
+    SUCCEEDED = "succeeded"
+    EXAMPLE_LOSSES_FILE = "example_losses_file"
+    RESULTS_FILE = "results_file"
+    BILLED_TOKENS = "billed_tokens"
+    PRICE = "price"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    IMPORTED = "imported"
 
 
 class AdviceCode(StrEnum):
@@ -99,3 +141,17 @@ class RunState(StrEnum):
 
     ALIVE = "alive"
     GONE = "gone"
+
+
+class Ability(StrEnum):
+    """What rows and requests a base model can take beyond plain text turns."""
+
+    VISION = "vision"
+    TOOLS = "tools"
+
+
+class Tuning(StrEnum):
+    """What a job on a base model trains: an adapter, or all weights."""
+
+    LORA = "lora"
+    FULL = "full"

@@ -4,6 +4,7 @@ The engine is asked in messages, as a user asks: template, tokenizer, weights an
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 
 import httpx2
 
+from luthier import model_folder
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, ParityReport
+from luthier.model_folder import CheckpointFolder
 
-PROBES = "probes.json"
 TOLERANCES = {"float32": 0.15, "bfloat16": 1.5}
 """Nats between two log-probabilities, by the dtype in which the trainer computed the probes.
 
@@ -34,6 +36,8 @@ _TIMEOUT_S = 300.0
 
 Logprobs = Mapping[int, float]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class _Findings:
@@ -49,13 +53,14 @@ def check_parity(address: Address, folder: Path) -> ParityReport:
     Where both like two tokens almost equally they may continue differently: that ends the probe and is no failure
     while the log-probabilities at the fork agree. Raises Unavailable if the engine does not answer.
     """
-    path = folder / PROBES
+    path = CheckpointFolder(folder).probes
     if not path.exists():
-        return _report(_Findings(fault=f"{path} is missing, so nothing can be proven"), 0.0)
+        logger.error("no probes at %s", path)
+        return _report(_Findings(fault=f"the model comes without {model_folder.PROBES}, so nothing can be proven"), 0.0)
     content = json.loads(path.read_bytes())
     tolerance = TOLERANCES.get(content["dtype"], min(TOLERANCES.values()))
     findings = _Findings()
-    with httpx2.Client(headers=dict(address.headers), timeout=_TIMEOUT_S, trust_env=False) as client:
+    with httpx2.Client(headers=dict(address.headers), timeout=_TIMEOUT_S, trust_env=False, verify=False) as client:
         for number, probe in enumerate(content["probes"], start=1):
             answer = _ask(client, address, probe)
             prompt_tokens = answer["usage"]["prompt_tokens"]

@@ -1,1 +1,1 @@
-"""Start a run, look at it, stop it. No database: a run is its directory, and is found again by its handle."""
+"""Start a run, query it, stop it. No database: a run is its directory, and is found again by its handle."""

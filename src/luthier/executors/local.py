@@ -1,4 +1,7 @@
-"""Runs the trainer as a process of this machine; the handle `pid:4711@<start time>` survives our own restart."""
+"""Runs the trainer as a local process; the handle `pid:4711@<start time>` survives a restart of the service.
+
+The start time is in seconds since boot: a wall-clock time would change with each step of the clock.
+"""
 
 import fcntl
 import os
@@ -7,6 +10,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,50 +19,51 @@ import psutil
 
 from luthier.core.ports import Ending
 from luthier.core.states import RunState
-from luthier.executors import memory
-from luthier.run_directory import DEVICE_VARIABLE, RunDirectory
+from luthier.executors import oom_kills
+from luthier.process import child_environment
+from luthier.run_directory.run_directory import DEVICE_VARIABLE, RunDirectory
 
 STOP_GRACE_S = 20.0
-LOOKS_TO_DIE = 4
-"""How many looks a killed process may need to be gone: giving back gigabytes takes the kernel a moment."""
+EXIT_LOOKS = 4
+"""How many calls of `look` a killed process may take to exit: the kernel needs time to free gigabytes."""
 
-# A training step frees and asks for the same large blocks again and again; by default glibc gives them back to the
+# A training step frees and allocates the same large blocks again and again; by default glibc returns them to the
 # kernel each time (mallopt(3)): a third of a naive loop's time on one machine, nothing on another (benchmarks.md).
 _MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
 
 _TCMALLOC = ("tcmalloc_minimal", "tcmalloc")
 
-_NO_MEMORY = b"std::bad_alloc"
-"""What the C++ runtime writes before it aborts a process that may not have more memory (RLIMIT_AS, no overcommit)."""
-_LAST_WORDS_BYTES = 64 * 1024
+_BAD_ALLOC = b"std::bad_alloc"
+"""What the C++ runtime writes before it aborts a process that gets no more memory (RLIMIT_AS, no overcommit)."""
+_LOG_TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    """A process that we started, and what tells later how it ended."""
+    """A process that we started, with the evidence of how it ended."""
 
     process: subprocess.Popen[bytes]
-    kills_seen: deque[int]
+    kill_counts: deque[int]
     log: Path
     log_begin: int
 
-    def last_words(self) -> bytes:
-        """The end of what this process wrote into the run's log, if that is there still."""
+    def log_tail(self) -> bytes:
+        """The end of what this process wrote to the run's log, if the log still exists."""
         if not self.log.exists():
             return b""
         with self.log.open("rb") as stream:
             end = stream.seek(0, os.SEEK_END)
-            stream.seek(max(self.log_begin, end - _LAST_WORDS_BYTES))
+            stream.seek(max(self.log_begin, end - _LOG_TAIL_BYTES))
             return stream.read()
 
 
 def allocator(find: Callable[[str], str | None] = find_library) -> dict[str, str]:
-    """What the trainer's environment says of its allocator, unless our own says otherwise.
+    """Environment variables for the trainer's allocator, which the service's own environment overrides.
 
-    tcmalloc where the system has it (`apt install libtcmalloc-minimal4`), glibc's with its tunables elsewhere.
+    tcmalloc if the system has it (`apt install libtcmalloc-minimal4`), else glibc's malloc with its tunables.
     """
-    found = next((library for name in _TCMALLOC if (library := find(name))), None)
-    return {**_MALLOC, **({} if found is None else {"LD_PRELOAD": found})}
+    tcmalloc = next((library for name in _TCMALLOC if (library := find(name))), None)
+    return {**_MALLOC, **({} if tcmalloc is None else {"LD_PRELOAD": tcmalloc})}
 
 
 class LocalExecutor:
@@ -68,7 +73,7 @@ class LocalExecutor:
         self,
         python: Path | None = None,
         stop_grace_s: float = STOP_GRACE_S,
-        memory_kills: Callable[[], int] = memory.kills,
+        memory_kills: Callable[[], int] = oom_kills.count,
         device: str | None = None,
     ) -> None:
         self._python = python or Path(sys.executable)
@@ -87,10 +92,10 @@ class LocalExecutor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=allocator() | dict(os.environ) | self._device,
+                env=allocator() | child_environment.to_compute(os.environ) | self._device,
             )
         handle = _handle(psutil.Process(process.pid))
-        kills = deque([self._memory_kills()], maxlen=LOOKS_TO_DIE)
+        kills = deque([self._memory_kills()], maxlen=EXIT_LOOKS)
         self._children[handle] = _Child(process, kills, RunDirectory(run).log, log_begin)
         return handle
 
@@ -102,13 +107,18 @@ class LocalExecutor:
         except FileNotFoundError:
             return None
         except BlockingIOError:
-            return _holder(run)
+            return _lock_holder(run)
 
     def look(self, handle: str) -> RunState:
         return RunState.GONE if self._find(handle) is None else RunState.ALIVE
 
     def ending(self, handle: str) -> Ending:
         return self._endings.get(handle, Ending())
+
+    def ask_to_stop(self, handle: str) -> None:
+        if (process := self._find(handle)) is not None:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
 
     def stop(self, handle: str) -> None:
         self._end(handle, self._stop_grace_s)
@@ -117,11 +127,11 @@ class LocalExecutor:
         self._end(handle, None)
 
     def _end(self, handle: str, grace_s: float | None) -> None:
-        found = self._find(handle)
-        if found is None:
+        running = self._find(handle)
+        if running is None:
             return
         child = self._children.get(handle)
-        process = child.process if child else found  # a child's status goes to the one who waits for it
+        process = child.process if child else running  # only the Popen of a child gets its exit status
         if grace_s is not None:
             process.terminate()
             try:
@@ -134,48 +144,48 @@ class LocalExecutor:
         self._find(handle)
 
     def _find(self, handle: str) -> psutil.Process | None:
-        """The living process of a handle. A child of our own that has ended is reaped by the look."""
+        """The running process of a handle. A child of ours that has exited is reaped here."""
         child = self._children.get(handle)
-        process = _living(handle)
         if child is None:
-            return process
-        if process is None:
-            self._endings[handle] = self._ending(child.process.wait(), child)
-            del self._children[handle]
-        else:
-            child.kills_seen.append(self._memory_kills())
-        return process
+            return _running(handle)
+        status = child.process.poll()
+        if status is None:
+            child.kill_counts.append(self._memory_kills())
+            return psutil.Process(child.process.pid)  # its pid is not reused before it is reaped
+        self._endings[handle] = self._ending(status, child)
+        del self._children[handle]
+        return None
 
     def _ending(self, status: int, child: _Child) -> Ending:
         if status >= 0:
             return Ending(exit_status=status)
         match -status:
             case signal.SIGKILL:
-                # Just now the kernel has killed for want of memory: its counts of earlier hours prove nothing.
-                out_of_memory = self._memory_kills() > child.kills_seen[0]
+                # Only an OOM kill counted since the last looks is evidence; earlier ones are not.
+                out_of_memory = self._memory_kills() > child.kill_counts[0]
             case signal.SIGABRT:
-                out_of_memory = _NO_MEMORY in child.last_words()
+                out_of_memory = _BAD_ALLOC in child.log_tail()
             case _:
                 out_of_memory = False
         return Ending(signal=-status, out_of_memory=out_of_memory)
 
 
 def _handle(process: psutil.Process) -> str:
-    return f"pid:{process.pid}@{process.create_time():.2f}"
+    return f"pid:{process.pid}@{process.create_time() - psutil.boot_time():.2f}"
 
 
-def _living(handle: str) -> psutil.Process | None:
+def _running(handle: str) -> psutil.Process | None:
     pid, _, _ = handle.removeprefix("pid:").partition("@")
     try:
         process = psutil.Process(int(pid))
-        same = _handle(process) == handle
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        is_same = _handle(process) == handle
+        return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
 
 
-def _holder(run: Path) -> str | None:
-    """The process whose id stands in the lock, if it is a trainer of this run: a number alone may be out of date."""
+def _lock_holder(run: Path) -> str | None:
+    """The handle of the process whose pid is in the lock, if it is a trainer of this run: the pid may be stale."""
     text = RunDirectory(run).lock.read_text()
     try:
         process = psutil.Process(int(text))

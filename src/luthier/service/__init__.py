@@ -1,1 +1,1 @@
-"""Use cases. They open transactions, hold ports, know no HTTP, nor which implementation stands behind a port."""
+"""Use cases. They open transactions and use ports; they know no HTTP and no implementation of a port."""

@@ -1,4 +1,4 @@
-"""What every use case is given: database, blobs, folders, catalog, and the sources of time and of ids."""
+"""The dependencies of every use case: database, blobs, folders, catalog, clocks and id sources."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
-from luthier.core.ports import BlobStore, Fetcher
-from luthier.service.pricing import Price
-from luthier.service.tokens import TokenVerifier
+from luthier.core.ports import BlobStore, Fetcher, TokenVerifier
+from luthier.core.training.pricing import Price
+from luthier.model_folder import BaseModelFolder
+from luthier.service.steady_clock import TOLERANCE, SettledClock
 from luthier.store.db import Database
 
 
@@ -25,18 +26,38 @@ class Context:
     now: Callable[[], datetime]
     new_hex: HexSource
     new_seed: Callable[[], int]
-    """Gives an int31 for a job that names no seed."""
+    """Returns a 31-bit seed for a job without one."""
     fetcher: Fetcher
     upload_expiry_s: int = 3600
     """How long an upload in parts may take from its creation to its completion."""
     price: Price | None = None
-    """What the operator takes for trained tokens."""
+    """What the operator charges for trained tokens."""
     tokens: TokenVerifier | None = None
-    """Where callers may come with tokens of an OpenID Connect issuer."""
+    """Set if callers may authenticate by tokens of an OpenID Connect issuer."""
+    settled: SettledClock | None = None
+    """The clock for deletions by time; None: `now`."""
+    steady_s: Callable[[], float] | None = None
+    """Monotonic seconds, for durations; None: `now`."""
+    blobs_are_own: bool = True
+    """Whether nobody else stores objects below the keys of the blob store."""
+
+    def surely(self) -> datetime:
+        """A time that has surely passed: what expired before it may be deleted."""
+        now = self.now()
+        return now if self.settled is None else min(now, self.settled.now())
+
+    def counted_from(self, now: datetime) -> datetime:
+        """The start of a time to live that begins now: a clock that was set back shortens none."""
+        settled = now if self.settled is None else self.settled.now()
+        return settled if settled - now > TOLERANCE else now
+
+    def elapsed_s(self) -> float:
+        """Monotonic seconds, for differences."""
+        return self.now().timestamp() if self.steady_s is None else self.steady_s()
 
     @property
     def key_file(self) -> Path:
-        """Key1 of the default resource, for the commands of this machine."""
+        """Key1 of the default resource, for commands on this machine."""
         return self.data_folder / "api-key"
 
     @property
@@ -47,9 +68,4 @@ class Context:
         return self.models_folder / base_model
 
     def is_ready(self, base_model: str) -> bool:
-        return is_prepared(self.base_folder(base_model))
-
-
-def is_prepared(base_folder: Path) -> bool:
-    """Whether the weights of a base model lie here, prepared: `luthier models pull` writes the mark last."""
-    return (base_folder / "prepared.json").exists()
+        return BaseModelFolder(self.base_folder(base_model)).is_complete

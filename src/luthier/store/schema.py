@@ -1,4 +1,4 @@
-"""The tables. `migrations/` builds them; a test holds both equal."""
+"""The tables. `migrations/` builds them; a test compares the two."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -26,7 +26,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC datetime, kept as whole microseconds since 1970."""
+    """An aware UTC datetime, stored as microseconds since 1970."""
 
     impl = BigInteger
     cache_ok = True
@@ -52,6 +52,18 @@ metadata = MetaData(
     }
 )
 
+# One row, created with the table. `blob_prefix` is None until the first start has chosen it.
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("blob_prefix", Text),
+    Column("behind_since", UtcTime),
+    Column("settled_at", UtcTime),
+    Column("unsettled_s", Float, nullable=False, server_default="0"),
+)
+
 resources = Table(
     "resources",
     metadata,
@@ -74,7 +86,7 @@ api_keys = Table(
     Index("ix_api_keys_resource_id", "resource_id", "name", unique=True),
 )
 
-# Only what an operator has set; core/quotas.py has the defaults.
+# Only limits that an operator has set; core/quotas.py has the defaults.
 quotas = Table(
     "quotas",
     metadata,
@@ -83,7 +95,7 @@ quotas = Table(
     Column("limit", BigInteger, nullable=False),
 )
 
-# `seq` gives lists their order: newest first, whatever the clock did. It is the cursor behind `after=<id>`.
+# `seq` is the order of lists, newest first, whatever the clock did, and the cursor behind `after=<id>`.
 files = Table(
     "files",
     metadata,
@@ -101,7 +113,7 @@ files = Table(
     sqlite_autoincrement=True,
 )
 
-# A row goes with the end of its import: the URL may hold a credential.
+# A row is deleted at the end of its import: the URL may contain a credential.
 file_imports = Table(
     "file_imports",
     metadata,
@@ -173,6 +185,7 @@ jobs = Table(
     Column("has_run", Boolean(create_constraint=False), nullable=False, server_default=false()),
     Column("absorbed_bytes", BigInteger, nullable=False),
     Column("is_deleted", Boolean(create_constraint=False), nullable=False, server_default=false()),
+    Column("early_stop_patience", Integer),
     sqlite_autoincrement=True,
 )
 
@@ -188,6 +201,10 @@ attempts = Table(
     Column("ended_at", UtcTime),
     Column("end", String(32)),
     Column("detail", Text),
+    Column("saved_step", Integer, nullable=False, server_default="0"),
+    Column("signal", Integer),
+    Column("exit_status", Integer),
+    Column("error_code", String(64)),
     UniqueConstraint("job_id", "number"),
     sqlite_autoincrement=True,
 )
@@ -224,36 +241,40 @@ checkpoints = Table(
     sqlite_autoincrement=True,
 )
 
+# The account is a name, not a reference: whether a resource has it now, later or never stays unknown to the granter.
 checkpoint_permissions = Table(
     "checkpoint_permissions",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("id", String(64), nullable=False, unique=True),
     Column("checkpoint_id", ForeignKey(checkpoints.c.id), nullable=False),
-    Column("resource_id", ForeignKey(resources.c.id), nullable=False, index=True),
+    Column("account", String(64), nullable=False, index=True),
     Column("created_at", UtcTime, nullable=False),
-    UniqueConstraint("checkpoint_id", "resource_id"),
+    UniqueConstraint("checkpoint_id", "account"),
     sqlite_autoincrement=True,
 )
 
-# Without references to the source: a copy stays when its job, its checkpoint or the other resource goes.
+# No references: a copy outlives job, checkpoint and source. Its target is a name. Its row outlives its deletion.
 checkpoint_copies = Table(
     "checkpoint_copies",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("id", String(64), nullable=False, unique=True),
-    Column("resource_id", ForeignKey(resources.c.id), nullable=False),
     Column("source_resource_id", String(64), nullable=False),
-    Column("copied_from", String(64), nullable=False, index=True),
+    Column("copied_from", String(64), nullable=False),
+    Column("subscription", String(64), nullable=False),
+    Column("resource_group", String(128), nullable=False),
+    Column("account", String(64), nullable=False),
     Column("region", Text, nullable=False),
     Column("job_id", String(64), nullable=False),
-    Column("model", Text, nullable=False),
+    Column("model", Text, nullable=False, index=True),
     Column("base_model", Text, nullable=False),
     Column("step", Integer, nullable=False),
     Column("metrics", JSON, nullable=False),
     Column("files", JSON, nullable=False),
     Column("created_at", UtcTime, nullable=False),
-    UniqueConstraint("resource_id", "model"),
+    Column("is_deleted", Boolean(create_constraint=False), nullable=False, server_default=false()),
+    UniqueConstraint("copied_from", "subscription", "resource_group", "account"),
     sqlite_autoincrement=True,
 )
 
@@ -275,4 +296,5 @@ deployments = Table(
     Column("model_source", Text),
     Column("sku_changed_at", UtcTime, nullable=False),
     Column("last_used_at", UtcTime, nullable=False),
+    Column("extras", JSON, nullable=False, server_default="{}"),
 )

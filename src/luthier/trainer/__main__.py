@@ -2,22 +2,24 @@
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 from types import FrameType
 
 from pydantic import ValidationError
 
+from luthier.atomic_io import room_for
 from luthier.core.errors import Conflict, LuthierError, NoSpace
-from luthier.durable import room_for
-from luthier.run_directory import EXIT_DAMAGED, EXIT_DISK_FULL, EXIT_LOCKED, EXIT_USAGE, Failed, RunDirectory, Succeeded
-from luthier.trainer.journal import Journal
-from luthier.trainer.lock import Lock, RunTaken
+from luthier.process import logs
+from luthier.run_directory.run_directory import EXIT_DAMAGED, EXIT_DISK_FULL, EXIT_LOCKED, EXIT_USAGE, RunDirectory
+from luthier.run_directory.run_events import Failed, Succeeded
+from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.run_lock import Lock, RunTaken
 
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> int:
     run = RunDirectory(Path(arguments[0]).resolve())
     try:
         with room_for(run.lock), Lock(run.lock) as lock:
-            run.mend()
+            run.repair()
             journal = Journal(run, lock.check)
             if journal.verdict is None:
                 verdict = _attempt(run, journal)
@@ -63,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
 def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
     """The verdict of this attempt, or None where it was asked to stop before the end."""
-    stopping = _catch_sigterm()
+    sigterm = _Sigterm()
     os.environ.update(_ENVIRONMENT)
     try:
         # Imported here: the variables above are read on import, and torch takes seconds that a held lock need not wait
@@ -71,7 +73,7 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
         from luthier.trainer import loop
 
         with room_for(run.events):
-            return loop.train(run, run.read_spec(), journal, lambda: bool(stopping) or run.pause.exists())
+            return loop.train(run, run.read_spec(), journal, lambda: sigterm() or run.pause.exists())
     except RunTaken:
         raise
     except NoSpace as error:
@@ -82,8 +84,8 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
     except ValidationError:
         return _failed("invalid_spec", "spec.json is not a TrainSpec that this trainer understands.")
     except Exception as error:  # noqa: BLE001  (one of the three places, design.md rule 13)
-        # The traceback goes to trainer.log; the message could quote the user's rows and goes nowhere else.
-        _log(traceback.format_exc())
+        # Its kind and frames go to trainer.log; the message could quote the user's rows and goes nowhere.
+        _log(f"{logs.describe_error(error)}\n")
         if _is_out_of_memory(error):
             return _out_of_memory()
         return _failed("internal_error", f"The trainer met an unexpected {type(error).__name__}; see trainer.log.")
@@ -108,15 +110,24 @@ def _is_out_of_memory(error: Exception) -> bool:
     return any(word in words for word in _NO_MEMORY) or (isinstance(error, ImportError) and _NO_MEMORY_TO_LOAD in words)
 
 
-def _catch_sigterm() -> list[int]:
-    """A list that is filled when SIGTERM comes: the loop looks at it after each step."""
-    received: list[int] = []
+class _Sigterm:
+    """Whether SIGTERM has come: the loop asks before its first step and after each.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
+    Before it asks for the first time there is nothing to save, and loading may take long: the process leaves at once.
+    """
 
-    signal.signal(signal.SIGTERM, note)
-    return received
+    def __init__(self) -> None:
+        self._received = self._asked = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def __call__(self) -> bool:
+        self._asked = True
+        return self._received
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
+        if not self._asked:
+            os._exit(0)
 
 
 def _out_of_memory() -> Failed:
@@ -130,4 +141,5 @@ def _failed(code: str, message: str, param: str | None = None) -> Failed:
 
 
 if __name__ == "__main__":
+    logs.configure(logging.WARNING)
     sys.exit(main(sys.argv[1:]))

@@ -1,192 +1,185 @@
-"""The training run, read from top to bottom: data, model, steps, checkpoints, verdict."""
+"""The training loop, from top to bottom: data, model, steps, checkpoints, verdict."""
 
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
+from pathlib import Path
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
 
-from luthier.catalog import Ability
+from luthier import model_folder
 from luthier.core.errors import InvalidRequest
-from luthier.data import validate
-from luthier.data.render import Rendered, Renderer
-from luthier.run_directory import CheckpointSaved, Metrics, Paused, RunDirectory, Succeeded, TrainSpec
-from luthier.trainer import (
-    advice,
-    batches,
-    chat_template,
-    checkpoint,
-    dataset,
-    device,
-    epochs,
-    evaluate,
-    example_losses,
-    kernels,
-    layers,
-    manifest,
-    memory,
-    model,
-    objective,
-    probes,
-    results,
-    workspace,
-)
-from luthier.trainer.dataset import Source
-from luthier.trainer.journal import Journal
-from luthier.trainer.manifest import Origin
-from luthier.trainer.model import Tuned
-from luthier.trainer.objective import Measured, Objective
-from luthier.trainer.resume import Progress, Saver
-from luthier.trainer.tokenizer import FolderTokenizer
+from luthier.core.states import Ability, Method, Tuning
+from luthier.data.checks import validate
+from luthier.data.rendering.renderer import Rendered, Renderer
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import Metrics, Paused, Succeeded
+from luthier.run_directory.train_spec import TrainSpec
+from luthier.trainer.cpu import kernels, workspace
+from luthier.trainer.cpu.kernels import Kernels
+from luthier.trainer.dataset import chat_template, packing, probe_prompts, training_examples
+from luthier.trainer.dataset.tokenizer import FolderTokenizer
+from luthier.trainer.dataset.training_examples import Source
+from luthier.trainer.model import devices, layer_wrappers, memory_plan, optimizer_setup, probes, tuned_model
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import evaluate, objective
+from luthier.trainer.objectives.objective import Measured, Objective
+from luthier.trainer.run import checkpoint, diagnosis, early_stopping, example_losses, provenance, results_csv
+from luthier.trainer.run.checkpoint_retention import Keeper
+from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.provenance import Origin
+from luthier.trainer.run.resume_state import Progress, Saver
 
-WARMUP_STEPS = 10
-WARMUP_SHARE = 0.1
-FINAL_RATE = 0.1
 CLIP_NORM = 1.0
+TRAINING_FILE = "training_file"
 
 
 def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[], bool]) -> Succeeded | None:
-    """Trains from wherever the run directory stands to its end; None if `stop` asked to leave after a step.
+    """Trains a run from its last resume point to its end; None if `stop` asked to leave after a step.
 
-    AdamW on what is tuned (betas 0.9 and 0.999, no weight decay), gradients clipped to norm 1; the rate rises
-    over the first steps to spec.learning_rate and falls in a straight line to a tenth of it.
+    AdamW on the trainable parameters, gradients clipped to norm 1; the learning rate warms up to spec.learning_rate and
+    continues by spec.schedule.
 
-    Order of effects of a step: row, metrics event; at an epoch's end checkpoint, its event, the old one's deletion;
-    last the resume point. Each is done again harmlessly, so a crash between any two of them changes no byte.
+    Order of effects of a step: row, metrics event; at an epoch's end checkpoint, its event, deletion of the old one;
+    last the resume point. Each is idempotent, so a crash between any two of them changes no byte.
     """
-    model.settle(spec.threads, spec.seed)
-    place = device.choose()
-    journal.say(_first_words(spec))
+    was_cut = run.under_way.exists()
+    journal.guard()
+    run.under_way.touch()
+    tuned_model.configure_process(spec.threads, spec.seed)
+    device = devices.choose_device()
+    journal.say(_describe_run(spec))
 
-    # Data: everything that can be wrong with the files is said before the model is loaded.
-    tokenizer = FolderTokenizer(model.source(spec.base_folder))
+    # Data: every fault of the files is reported before the model is loaded.
+    tokenizer = FolderTokenizer(tuned_model.hf_folder(spec.base_folder))
     renderer = Renderer(tokenizer, spec.context_tokens)
-    for words in chat_template.findings(renderer):
+    for words in chat_template.template_warnings(renderer):
         journal.say(words, "warning")
-    origin = manifest.gather(run, spec, place)
-    sources = _sources(run, spec, origin)
-    loaded = []
-    for source in sources:
+    origin = provenance.gather(run, spec, device)
+    data_files = {}
+    for source in _sources(run, spec, origin):
         words = source.name.replace("_", " ")
         journal.say(f"Preprocessing running for file {words}.")
-        loaded.append(dataset.load(source, renderer))
+        data_files[source.name], sha256 = training_examples.load(source, renderer)
+        origin = origin.with_data_files({source.name: sha256})
         journal.say(f"Preprocessing completed for file {words}.")
 
     # Model and optimizer, as they were after the last saved step.
-    base = model.load_base(spec.base_folder, device.training_dtype(place), place)
-    compiled = kernels.load() if place.type == "cpu" else None
-    if compiled is None and place.type == "cpu":
+    base = tuned_model.load_base(spec.base_folder, devices.training_dtype(device), device)
+    compiled = kernels.load() if device.type == "cpu" else None
+    if compiled is None and device.type == "cpu":
         journal.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
     parent = run.parent if spec.continued else None
-    if spec.lora is None:
-        tuned = model.open_up(base, parent, compiled)
-    else:
-        tuned = model.attach(base, spec.lora, spec.seed, parent, compiled)
-    objectives = objective.make(tuned, loaded, sources, spec, origin, stop)
+    model = _trainable(base, spec, parent, compiled)
+    examples_by_name = {name: tokenized.examples for name, tokenized in data_files.items()}
+    objectives = objective.build_objectives(model, examples_by_name, run.tokens, spec, origin, stop)
     if objectives is None:
         return None
     training, validation = objectives[0], objectives[1] if spec.has_validation else None
-    optimizer = torch.optim.AdamW(tuned.parameters.values(), lr=spec.learning_rate, weight_decay=0.0, fused=True)
-    budget = _arrange(tuned, training, spec, journal)
-    saver = Saver(run, spec)
-    resumed = saver.load(tuned.parameters, optimizer, journal)
-    tuned.refresh()
-    told = results.rebuild(run, resumed.step, spec.method)
+    optimizer = optimizer_setup.optimizer(model.parameters.values(), spec)
+    budget = _fit_to_memory(model, training, spec, journal)
+    saver = Saver(run, spec, hasty=was_cut)
+    resumed = saver.load(model.parameters, optimizer, journal)
+    journal.saved(resumed.step)  # a kill between the resume point and its event loses the event
+    model.refresh()
+    steps = results_csv.rebuild(run, resumed.step, spec.method)
 
     examples = training.examples
-    order = [batches.order(len(training), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)]
-    steps_per_epoch, patience = len(order[0]), spec.early_stop_patience
+    batches = [
+        packing.epoch_batches(len(training), spec.batch_size, spec.seed, epoch) for epoch in range(spec.n_epochs)
+    ]
+    steps_per_epoch, patience = len(batches[0]), spec.early_stop_patience
     n_steps = steps_per_epoch * spec.n_epochs
-    asked = probes.prompts((of_row[0] for _, of_row in sources[0].rows()), renderer)
-    journal.start(n_steps, len(training), examples.n_tokens, batches.supervised_tokens(examples.all))
+    prompts = (*probe_prompts.FIXED, *data_files[TRAINING_FILE].prompts)
+    compute_probes = partial(probes.compute, model, tokenizer, prompts, spec.base_model)
+    keeper = Keeper(run, model, origin, journal, compute_probes, examples.n_tokens)
+    journal.start(n_steps, len(training), examples.n_tokens, packing.supervised_tokens(examples.all))
     journal.say("Training started.")
-    began = time.monotonic() - resumed.seconds
+    started_at = time.monotonic() - resumed.seconds
+    stop()  # from here on SIGTERM waits for the end of a step
 
-    for step, indexes in enumerate(chain.from_iterable(order), start=1):
+    for step, indexes in enumerate(chain.from_iterable(batches), start=1):
         if step <= resumed.step:
             continue
-        if (step - 1) % steps_per_epoch == 0 and epochs.stalled(epochs.summed(told, steps_per_epoch), patience):
+        if (step - 1) % steps_per_epoch == 0 and early_stopping.stalled(
+            early_stopping.summed(steps, steps_per_epoch), patience
+        ):
             break
-        step_began = time.monotonic()
-        sums = _step(tuned, optimizer, training, indexes, budget, spec, step, n_steps)
-        cost = _cost(examples.batch(indexes), time.monotonic() - step_began)
+        step_started_at = time.monotonic()
+        sums = _step(model, optimizer, training, indexes, budget, spec, step, n_steps)
+        cost = _cost(examples.batch(indexes), time.monotonic() - step_started_at)
         epoch_ends = step % steps_per_epoch == 0
-        metrics = _measure(tuned, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
+        metrics = _measure(model, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
         journal.guard()
-        results.append(run.results, metrics, spec.method)
+        results_csv.append(run.results, metrics, spec.method)
         journal.metrics(metrics)
-        told.append(metrics)
+        steps.append(metrics)
         if epoch_ends:
-            epoch = step // steps_per_epoch
-            values = metrics.figures()
-            probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)
-            journal.guard()
-            checkpoint.save(run, tuned, origin, probes_json, step, epoch, values)
-            making_way = epochs.dropped(epochs.summed(told, steps_per_epoch), spec.keep_checkpoints)
-            dropped = tuple(checkpoint.folder_name(gone.step) for gone in making_way)
-            folder = checkpoint.folder_name(step)
-            journal.checkpoint(
-                CheckpointSaved(at=time.time(), step=step, epoch=epoch, folder=folder, metrics=values, dropped=dropped)
-            )
-            checkpoint.drop(run, dropped)
-        for found in advice.after_step(told, steps_per_epoch, patience):
-            journal.advise(found)
+            keeper.after_epoch(early_stopping.summed(steps, steps_per_epoch), steps)
+        for advice in diagnosis.after_step(steps, steps_per_epoch, patience):
+            journal.advise(advice)
         leaving = stop() and step < n_steps
         if epoch_ends or saver.due() or leaving:
-            results.sync(run.results)
-            tuned.release()  # what is saved is copied on its way: better in place of the activations than beside them
-            saver.save(tuned.parameters, optimizer, Progress(step, time.monotonic() - began))
-            workspace.trim()  # and the copies' memory too, before activations take theirs anew
+            results_csv.fsync(run.results)
+            model.release()  # saving copies tensors: free the activations first
+            saver.save(model.parameters, optimizer, Progress(step, time.monotonic() - started_at))
+            journal.saved(step)
+            workspace.trim()  # the copies' memory too, before the next activations are allocated
         if leaving:
             if run.pause.exists():
-                probes_json = probes.compute(tuned, tokenizer, asked, spec.base_model)
-                _pause(run, origin, tuned, journal, probes_json, metrics, math.ceil(step / steps_per_epoch))
+                _pause(run, origin, model, journal, compute_probes(), metrics, math.ceil(step / steps_per_epoch))
+            run.under_way.unlink(missing_ok=True)
             return None
 
-    whole = epochs.summed(told, steps_per_epoch)
-    example_losses.write(run, sources[0], examples, order, told)
-    if len(whole) < spec.n_epochs:
-        journal.say(epochs.stopped_words(whole, spec.n_epochs))
+    epochs = early_stopping.summed(steps, steps_per_epoch)
+    example_losses.write(run, data_files[TRAINING_FILE], batches, steps)
+    if len(epochs) < spec.n_epochs:
+        journal.say(early_stopping.stopped_words(epochs, spec.n_epochs))
+    run.under_way.unlink(missing_ok=True)
     return Succeeded(
         at=time.time(),
-        model_step=None if patience is None else epochs.best(whole).step,
-        trained_tokens=examples.n_tokens * len(whole),
-        seconds=time.monotonic() - began,
-        peak_memory_bytes=device.peak_bytes(place),
+        model_step=None if patience is None else early_stopping.best(epochs).step,
+        trained_tokens=examples.n_tokens * len(epochs),
+        seconds=time.monotonic() - started_at,
+        peak_memory_bytes=devices.peak_bytes(device),
     )
 
 
-def rate(step: int, n_steps: int, peak: float) -> float:
-    """The learning rate of a step: up to `peak` over min(10, a tenth of the run) steps, then down to a tenth of it."""
-    warmup = min(WARMUP_STEPS, max(1, round(n_steps * WARMUP_SHARE)))
-    if step <= warmup:
-        return peak * step / warmup
-    done = (step - warmup) / (n_steps - warmup)
-    return peak * (1 - (1 - FINAL_RATE) * done)
+def _trainable(base: Any, spec: TrainSpec, parent: Path | None, compiled: Kernels | None) -> TunedModel:
+    match spec.tuning:
+        case Tuning.FULL:
+            return tuned_model.unfreeze_all_weights(base, parent, compiled)
+        case Tuning.LORA:
+            assert spec.lora is not None
+            return tuned_model.attach_adapter(base, spec.lora, spec.seed, parent, compiled)
+        case _:
+            assert_never(spec.tuning)
 
 
-def _arrange(tuned: Tuned, training: Objective, spec: TrainSpec, journal: Journal) -> int:
-    """Fits the model's layers to the memory that is free; returns how many tokens go through them together."""
-    config, dtype, place = tuned.causal.config, tuned.head_VH.dtype, tuned.place
+def _fit_to_memory(model: TunedModel, training: Objective, spec: TrainSpec, journal: Journal) -> int:
+    """Fits the model's layers to free memory; returns the token budget of a micro-batch."""
+    config, dtype, device = model.causal.config, model.head.weight_VH.dtype, model.device
     longest, in_all = training.longest, training.examples.n_tokens
-    # AdamW's two moments come with the first step: eight bytes a number, and of all weights that is much.
-    free = device.free_bytes(place) - 8 * sum(tensor.numel() for tensor in tuned.parameters.values())
-    if place.type == "cpu":
-        plan = memory.on_cpu(config, dtype, tuned.fused is not None, longest, in_all, free)
+    # AdamW allocates its two moments at the first step: eight bytes a parameter.
+    free = devices.free_bytes(device) - 8 * sum(tensor.numel() for tensor in model.parameters.values())
+    if device.type == "cpu":
+        plan = memory_plan.on_cpu(config, dtype, model.fused is not None, longest, in_all, free)
     else:
-        plan = memory.on_gpu(config, dtype, longest, free)
+        plan = memory_plan.on_gpu(config, dtype, longest, free)
     if plan.short is not None:
         journal.say(plan.short, "warning")
-    compiled = layers.compilation_pays(place, tuned.causal.num_parameters(), in_all * spec.n_epochs)
+    compiled = layer_wrappers.compilation_pays(device, model.causal.num_parameters(), in_all * spec.n_epochs)
     if plan.recompute or compiled:
-        layers.wrap(tuned.backbone, plan.recompute, compiled, spec.dropout > 0)
+        layer_wrappers.wrap(model.backbone, plan.recompute, compiled, spec.dropout > 0)
     return plan.tokens
 
 
 def _step(
-    tuned: Tuned,
+    model: TunedModel,
     optimizer: torch.optim.AdamW,
     training: Objective,
     indexes: list[int],
@@ -198,16 +191,16 @@ def _step(
     if spec.dropout > 0:
         # Dropout must not depend on how many steps this process has seen.
         torch.manual_seed(spec.seed * 1_000_003 + step)
-    pending = training.gradients(tuned, indexes, budget)
-    parameters: list[Tensor] = list(tuned.parameters.values())
+    pending = training.gradients(model, indexes, budget)
+    parameters: list[Tensor] = list(model.parameters.values())
     torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     for group in optimizer.param_groups:
-        group["lr"] = rate(step, n_steps, spec.learning_rate)
+        group["lr"] = optimizer_setup.rate(step, n_steps, spec)
     optimizer.step()
-    tuned.refresh()
-    # Kept and zeroed: gradients given back and taken anew each step leave the heap in pieces, 20 MB a step here.
+    model.refresh()
+    # Kept and zeroed: freeing and allocating gradients each step fragments the heap, 20 MB a step here.
     optimizer.zero_grad(set_to_none=False)
-    # The only look at the device in a step, behind all its work. What a bad step did to the adapter dies with the run.
+    # The only synchronisation with the device in a step. A diverged adapter is never saved: the run ends here.
     sums = pending.on_host()
     if not math.isfinite(sums.loss):
         raise InvalidRequest(
@@ -219,7 +212,7 @@ def _step(
 
 
 def _measure(
-    tuned: Tuned,
+    model: TunedModel,
     validation: Objective | None,
     spec: TrainSpec,
     step: int,
@@ -227,75 +220,86 @@ def _measure(
     sums: Measured,
     epoch_ends: bool,
 ) -> Metrics:
-    """The step's figures: training always, a validation batch at intervals, the whole set when an epoch ends."""
-    part = whole = None
+    """The step's metrics: training always, a validation batch at intervals, the whole file at an epoch's end."""
+    on_batch = on_file = None
     if validation is not None:
-        every = evaluate.interval(n_steps)
-        if step == 1 or step % every == 0:
-            indexes = evaluate.chosen(len(validation), spec.batch_size, step // every)
-            part = validation.evaluate(tuned, indexes)
+        interval = evaluate.interval(n_steps)
+        if step == 1 or step % interval == 0:
+            indexes = evaluate.chosen(len(validation), spec.batch_size, step // interval)
+            on_batch = validation.evaluate(model, indexes)
         if epoch_ends:
-            whole = validation.evaluate(tuned, range(len(validation)))
+            # A batch of the whole file, in its order, is not computed a second time.
+            whole_file = list(range(len(validation)))
+            on_file = on_batch if on_batch and indexes == whole_file else validation.evaluate(model, whole_file)
     return Metrics(
         at=time.time(),
         step=step,
         n_steps=n_steps,
         train_loss=sums.loss,
         train_mean_token_accuracy=sums.accuracy,
-        valid_loss=part.loss if part else None,
-        valid_mean_token_accuracy=part.accuracy if part else None,
-        full_valid_loss=whole.loss if whole else None,
-        full_valid_mean_token_accuracy=whole.accuracy if whole else None,
+        valid_loss=on_batch.loss if on_batch else None,
+        valid_mean_token_accuracy=on_batch.accuracy if on_batch else None,
+        full_valid_loss=on_file.loss if on_file else None,
+        full_valid_mean_token_accuracy=on_file.accuracy if on_file else None,
         train_rewards=sums.rewards,
         example_losses=sums.example_losses,
-        valid_rewards=part.rewards if part else None,
-        full_valid_rewards=whole.rewards if whole else None,
+        valid_rewards=on_batch.rewards if on_batch else None,
+        full_valid_rewards=on_file.rewards if on_file else None,
     )
 
 
 def _cost(sequences: list[Rendered], seconds: float) -> dict[str, float]:
-    """What a step computed and how long that took: rates are made of these."""
+    """The tokens and the duration of a step, from which throughput is computed."""
     return {
         "tokens": sum(len(sequence.token_ids) for sequence in sequences),
-        "supervised_tokens": batches.supervised_tokens(sequences),
+        "supervised_tokens": packing.supervised_tokens(sequences),
         "seconds": seconds,
     }
 
 
 def _sources(run: RunDirectory, spec: TrainSpec, origin: Origin) -> list[Source]:
-    """The run's files, each with the key of all that its tokens depend on."""
-    files = [("training_file", run.training, validate.MIN_TRAINING_EXAMPLES)]
+    """The run's data files."""
+    files = [(TRAINING_FILE, run.training, validate.MIN_TRAINING_EXAMPLES)]
     if spec.has_validation:
         files.append(("validation_file", run.validation, validate.MIN_VALIDATION_EXAMPLES))
     abilities = frozenset(Ability(word) for word in spec.abilities)
     return [
-        Source(path, name, least, abilities, spec.method, run.tokens / f"{name}.safetensors", origin.tokens_key(name))
+        Source(path, name, least, abilities, spec.method, run.tokens / f"{name}.safetensors", origin.tokens_key)
         for name, path, least in files
     ]
 
 
 def _pause(
-    run: RunDirectory, origin: Origin, tuned: Tuned, journal: Journal, probes_json: bytes, metrics: Metrics, epoch: int
+    run: RunDirectory,
+    origin: Origin,
+    model: TunedModel,
+    journal: Journal,
+    probes_json: bytes,
+    metrics: Metrics,
+    epoch: int,
 ) -> None:
-    """Makes a checkpoint of the step that the run stops at, beside those of the epochs: none makes way for it."""
+    """Saves a checkpoint of the step at which the run pauses, in addition to those of the epochs."""
     journal.guard()
     values = metrics.figures()
-    checkpoint.save(run, tuned, origin, probes_json, metrics.step, epoch, values)
-    folder = checkpoint.folder_name(metrics.step)
+    checkpoint.save(run, model, origin, probes_json, metrics.step, epoch, values)
+    folder = model_folder.folder_name(metrics.step)
     journal.write(Paused(at=time.time(), step=metrics.step, folder=folder, metrics=values))
 
 
-def _first_words(spec: TrainSpec) -> str:
+def _describe_run(spec: TrainSpec) -> str:
     learning = (
-        "" if spec.beta is None else f"Learning preferences (dpo, beta {spec.beta:g}) against the model as it is. "
+        ""
+        if spec.method is Method.SUPERVISED
+        else f"Learning preferences (dpo, beta {spec.beta:g}) against the model as it is. "
     )
     if spec.lora is None:
-        what = f"all weights of {spec.base_model} from {'those of an earlier job' if spec.continued else 'its own'}"
+        target = f"all weights of {spec.base_model} from {'those of an earlier job' if spec.continued else 'its own'}"
     else:
         origin = "an adapter of an earlier job" if spec.continued else "a new adapter"
-        shape = f"rank {spec.lora.rank}, alpha {spec.lora.alpha:g}, on {', '.join(spec.lora.targets)}"
-        what = f"{spec.base_model} by LoRA from {origin}: {shape}"
+        dropout = f", dropout {spec.lora.dropout:g}" if spec.lora.dropout else ""
+        shape = f"rank {spec.lora.rank}, alpha {spec.lora.alpha:g}{dropout}, on {', '.join(spec.lora.targets)}"
+        target = f"{spec.base_model} by LoRA from {origin}: {shape}"
     return (
-        f"{learning}Tuning {what}. n_epochs {spec.n_epochs}, batch_size {spec.batch_size}, "
-        f"peak learning rate {spec.learning_rate:g}, seed {spec.seed}."
+        f"{learning}Tuning {target}. n_epochs {spec.n_epochs}, batch_size {spec.batch_size}, "
+        f"peak learning rate {spec.learning_rate:g}{optimizer_setup.words(spec)}, seed {spec.seed}."
     )

@@ -1,10 +1,9 @@
-"""Endpoints by noun. `build_router` puts them together for one dialect."""
+"""Endpoints by noun. `build_router` registers those of one dialect."""
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 
-from luthier.api import auth, kinds
-from luthier.api.dialects import Dialect
-from luthier.api.plain_route import PlainRoute
+from luthier.api.auth import authentication
+from luthier.api.dialects.dialects import Dialect
 from luthier.api.routes import (
     chat,
     completions,
@@ -16,14 +15,17 @@ from luthier.api.routes import (
     permissions,
     uploads,
 )
+from luthier.api.routing.data_plane_route import DataPlaneRoute
+from luthier.api.routing.router import Router
 from luthier.api.services import Services
 
 
-def build_router(dialect: Dialect, services: Services) -> APIRouter:
+def build_router(dialect: Dialect, services: Services) -> Router:
     """All data-plane routes of one dialect under its prefix."""
-    version = Depends(auth.require_version(dialect))
-    shared = [version, Depends(kinds.require_json)]
-    router = APIRouter(prefix=dialect.prefix, dependencies=shared, tags=[dialect.name], route_class=PlainRoute)
-    for noun in (files, uploads, jobs, copies, permissions, models, deployments, chat, completions):
-        noun.add(router, dialect, services)
+    version = Depends(authentication.require_version(dialect))
+    router = Router(prefix=dialect.prefix, dependencies=[version], tag=dialect.name, route_class=DataPlaneRoute)
+    for noun in (files, uploads, jobs, copies, permissions, models, deployments):
+        noun.add_routes(router, dialect, services)
+    chat.add(router, dialect, services)
+    completions.add(router, dialect, services)
     return router

@@ -1,50 +1,62 @@
-"""/chat/completions, whole and streamed: the answer of the model that a deployment or a name leads to."""
+"""/chat/completions, complete and streamed: the answer of the model that a deployment or a name leads to."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import Response
 
-from luthier.api import auth
-from luthier.api.answering import Answering, Asked
-from luthier.api.chat_bodies import ChatBody
-from luthier.api.dialects import Dialect
+from luthier.api.auth import authentication
+from luthier.api.dialects.chat_answers import ChatAnswers
+from luthier.api.dialects.dialects import Dialect
+from luthier.api.requests.chat_bodies import ChatBody
+from luthier.api.routes.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint
+from luthier.api.routing import chat_schemas
+from luthier.api.routing.operation import JSON, SSE, Details, EventStreamOf, Reply
+from luthier.api.routing.router import Router
 from luthier.api.services import Services
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
-from luthier.service import chat
-from luthier.service.rate_limits import estimate
+from luthier.core.roles import Action
+from luthier.service.tenants.rate_limits import estimate
+
+_SUMMARY = "Create a chat completion; with stream=true as server-sent events"
+_REPLY = Reply(
+    content={JSON: chat_schemas.completion(), SSE: EventStreamOf(chat_schemas.chunk())},
+    headers=(*chat_schemas.RATE_LIMIT_HEADERS, WITHOUT_EFFECT),
+)
+_DETAILS: Details = {**chat_schemas.INFERENCE, "example": chat_schemas.CHAT_EXAMPLE}
 
 
-def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
-    Caller = Annotated[Principal, Depends(auth.require_key(services.context))]
-    answering = Answering(dialect, services)
+def add(router: Router, dialect: Dialect, services: Services) -> None:
+    Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
+    endpoint = InferenceEndpoint(dialect, services)
 
     if dialect.deployment_in_path:
 
-        @router.post("/deployments/{deployment}/chat/completions")
+        @router.post("/deployments/{deployment}/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
         async def complete_by_path(request: Request, deployment: str, body: ChatBody, caller: Caller) -> Response:
-            return await answering.answer(request, caller, deployment, _asked(services, body))
+            return await endpoint.respond(request, caller, deployment, _call(body))
 
         return
 
-    @router.post("/engines/{deployment}/chat/completions")
+    @router.post("/engines/{deployment}/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
     async def complete_by_engine(request: Request, deployment: str, body: ChatBody, caller: Caller) -> Response:
-        return await answering.answer(request, caller, deployment, _asked(services, body))
+        return await endpoint.respond(request, caller, deployment, _call(body))
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
     async def complete(request: Request, body: ChatBody, caller: Caller) -> Response:
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
-        return await answering.answer(request, caller, body.model, _asked(services, body))
+        return await endpoint.respond(request, caller, body.model, _call(body))
 
 
-def _asked(services: Services, body: ChatBody) -> Asked:
-    question = body.question()
-    context = services.context
-    return Asked(
-        tokens=estimate(body.characters(), 0, body.asked_max_tokens, question.sampling.n),
-        whole=lambda route: chat.complete(context, route, question),
-        stream=(lambda route: chat.stream(context, route, question)) if body.stream else None,
+def _call(body: ChatBody) -> InferenceCall:
+    request = body.chat_request()
+    return InferenceCall(
+        request,
+        ChatAnswers(as_functions=body.functions is not None, top=body.top_logprobs or 0),
+        tokens=estimate(body.characters(), 0, body.asked_max_tokens, request.sampling.n),
+        is_streamed=bool(body.stream),
         wants_usage=body.wants_usage,
+        without_effect=body.without_effect(),
     )

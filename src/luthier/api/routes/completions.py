@@ -1,49 +1,58 @@
-"""/completions, the legacy way to ask: text that goes on from a prompt, whole and streamed."""
+"""/completions, the legacy API: text that continues a prompt, complete and streamed."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import Response
 
-from luthier.api import auth
-from luthier.api.answering import Answering, Asked
-from luthier.api.completion_bodies import CompletionBody
-from luthier.api.dialects import Dialect
+from luthier.api.auth import authentication
+from luthier.api.dialects.completion_answers import CompletionAnswers
+from luthier.api.dialects.dialects import Dialect
+from luthier.api.requests.completion_bodies import CompletionBody
+from luthier.api.routes.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint
+from luthier.api.routing import chat_schemas
+from luthier.api.routing.operation import JSON, SSE, EventStreamOf, Reply
+from luthier.api.routing.router import Router
 from luthier.api.services import Services
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
-from luthier.service import completions
-from luthier.service.rate_limits import estimate
+from luthier.core.roles import Action
+from luthier.service.tenants.rate_limits import estimate
+
+_SUMMARY = "Continue a prompt; with stream=true as server-sent events"
+_REPLY = Reply(
+    content={JSON: chat_schemas.text_completion(), SSE: EventStreamOf(chat_schemas.text_completion())},
+    headers=(*chat_schemas.RATE_LIMIT_HEADERS, WITHOUT_EFFECT),
+)
 
 
-def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
-    Caller = Annotated[Principal, Depends(auth.require_key(services.context))]
-    answering = Answering(dialect, services)
+def add(router: Router, dialect: Dialect, services: Services) -> None:
+    Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
+    endpoint = InferenceEndpoint(dialect, services)
 
     if dialect.deployment_in_path:
 
-        @router.post("/deployments/{deployment}/completions")
+        @router.post("/deployments/{deployment}/completions", Action.INFER, _SUMMARY, _REPLY, **chat_schemas.INFERENCE)
         async def complete_by_path(request: Request, deployment: str, body: CompletionBody, caller: Caller) -> Response:
-            return await answering.answer(request, caller, deployment, _asked(services, body))
+            return await endpoint.respond(request, caller, deployment, _call(body))
 
         return
 
-    @router.post("/completions")
+    @router.post("/completions", Action.INFER, _SUMMARY, _REPLY, **chat_schemas.INFERENCE)
     async def complete(request: Request, body: CompletionBody, caller: Caller) -> Response:
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
-        return await answering.answer(request, caller, body.model, _asked(services, body))
+        return await endpoint.respond(request, caller, body.model, _call(body))
 
 
-def _asked(services: Services, body: CompletionBody) -> Asked:
-    question = body.question()
-    context = services.context
-    characters = sum(len(prompt) for prompt in question.prompts if isinstance(prompt, str))
-    token_ids = sum(len(prompt) for prompt in question.prompts if not isinstance(prompt, str))
-    answers = question.best_of * len(question.prompts)
-    return Asked(
-        tokens=estimate(characters, token_ids, question.max_tokens, answers),
-        whole=lambda route: completions.complete(context, route, question),
-        stream=(lambda route: completions.stream(context, route, question)) if body.stream else None,
+def _call(body: CompletionBody) -> InferenceCall:
+    request = body.completion_request()
+    characters = sum(len(prompt) for prompt in request.prompts if isinstance(prompt, str))
+    token_ids = sum(len(prompt) for prompt in request.prompts if not isinstance(prompt, str))
+    return InferenceCall(
+        request,
+        CompletionAnswers(request.log_probs),
+        tokens=estimate(characters, token_ids, request.max_tokens, request.best_of * len(request.prompts)),
+        is_streamed=bool(body.stream),
         wants_usage=body.wants_usage,
     )

@@ -1,21 +1,28 @@
 """/openai/deployments of api-version 2022-12-01: deployments in the data plane, which names them itself."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import Depends, Request, Response
+from msgspec import UNSET, Struct, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 
-from luthier.api import auth
-from luthier.api.dialects import Dialect, Shape, unix
+from luthier.api.arm.arm_answers import DeploymentFailure
+from luthier.api.auth import authentication
+from luthier.api.dialects import answer
+from luthier.api.dialects.answer import Unix, one_of
+from luthier.api.dialects.dialects import Dialect
+from luthier.api.routing.json_response import JsonResponse
+from luthier.api.routing.operation import NO_CONTENT, PageOf, json_reply
+from luthier.api.routing.router import Router
 from luthier.api.services import Services
 from luthier.core import ids
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Deployment, Principal
+from luthier.core.roles import Action
 from luthier.core.states import DeploymentState
-from luthier.service import deployments
+from luthier.service.models import deployments
 
-# A2212 `State` and `ScaleType`. Who asks for `standard` there names no capacity; 120 was Azure's own.
+# A2212 `State` and `ScaleType`. `standard` has no capacity there; 120 was Azure's own.
 _STATUS = {
     DeploymentState.CREATING: "running",
     DeploymentState.SUCCEEDED: "succeeded",
@@ -52,69 +59,106 @@ class CreateBody(_Body):
 
 
 class UpdateBody(_Body):
-    """A merge patch: what is left out stays."""
+    """A merge patch: what is left out stays as it is."""
 
     model: str | None = Field(default=None, min_length=1)
     scale_settings: ScaleSettingsBody | None = None
 
 
-def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
+class DataPlaneScaleSettings(Struct, kw_only=True):
+    scale_type: Literal["standard", "manual"]
+    capacity: int | UnsetType = UNSET
+
+
+class DataPlaneDeployment(Struct, kw_only=True):
+    """A2212 `Deployment`: a name under which a model answers."""
+
+    object: Literal["deployment"] = "deployment"
+    id: str
+    status: Annotated[str, one_of(_STATUS.values())]
+    model: str
+    owner: Literal["organization-owner"] = "organization-owner"
+    created_at: Unix
+    updated_at: Unix
+    scale_settings: DataPlaneScaleSettings
+    error: DeploymentFailure | UnsetType = UNSET
+
+    @classmethod
+    def from_deployment(cls, deployment: Deployment) -> Self:
+        """Every provisioned sku is manual there, every other standard."""
+        is_manual = "provisioned" in deployment.sku_name.lower()
+        scale = DataPlaneScaleSettings(scale_type="standard")
+        if is_manual:
+            scale = DataPlaneScaleSettings(scale_type="manual", capacity=deployment.sku_capacity)
+        error = deployment.error
+        return cls(
+            id=deployment.name,
+            status=_STATUS[deployment.state],
+            model=deployment.model,
+            created_at=answer.unix(deployment.created_at),
+            updated_at=answer.unix(deployment.updated_at),
+            scale_settings=scale,
+            error=UNSET if error is None else DeploymentFailure(code=error.code, message=error.message),
+        )
+
+
+def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the data plane's deployments, which only the dialect that names deployments in its paths has."""
     if not dialect.deployment_in_path:
         return
+    _add_write_routes(router, services)
     context = services.context
-    Caller = Annotated[Principal, Depends(auth.require_key(context))]
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
-    @router.post("/deployments", status_code=201)
+    @router.get("/deployments", Action.DEPLOYMENTS_READ, "List deployments", json_reply(PageOf(DataPlaneDeployment)))
+    def list_deployments(caller: Caller) -> object:
+        every = deployments.list_all(context, caller.resource.id)
+        return answer.page([DataPlaneDeployment.from_deployment(deployment) for deployment in every], has_more=False)
+
+    @router.get("/deployments/{name}", Action.DEPLOYMENTS_READ, "Get a deployment", json_reply(DataPlaneDeployment))
+    def get_deployment(name: str, caller: Caller) -> object:
+        return DataPlaneDeployment.from_deployment(deployments.get(context, caller.resource.id, name))
+
+
+def _add_write_routes(router: Router, services: Services) -> None:
+    context = services.context
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+
+    @router.post(
+        "/deployments",
+        Action.DEPLOYMENTS_WRITE,
+        "Create a deployment under a name that the service chooses",
+        json_reply(DataPlaneDeployment, 201, required_headers=("Location",)),
+    )
     def create_deployment(request: Request, body: CreateBody, caller: Caller) -> Response:
         name = ids.deployment_name(context.new_hex())
-        asked = deployments.DeploymentRequest(name, body.model, None, *body.scale_settings.sku())
-        made, _ = deployments.put(context, caller.resource.id, asked)
+        wanted = deployments.DeploymentRequest(name, body.model, None, *body.scale_settings.sku())
+        deployment, _ = deployments.put(context, caller.resource.id, wanted)
         services.wake()
-        location = str(request.url.replace(path=f"{request.url.path}/{made.name}"))
-        return JSONResponse(_shape(made), 201, {"Location": location})
+        location = str(request.url.replace(path=f"{request.url.path}/{deployment.name}"))
+        return JsonResponse(DataPlaneDeployment.from_deployment(deployment), 201, {"Location": location})
 
-    @router.get("/deployments")
-    def list_deployments(caller: Caller) -> dict[str, Any]:
-        found = deployments.list_all(context, caller.resource.id)
-        return dialect.page([_shape(deployment) for deployment in found], False)
-
-    @router.get("/deployments/{name}")
-    def get_deployment(name: str, caller: Caller) -> dict[str, Any]:
-        return _shape(deployments.get(context, caller.resource.id, name))
-
-    @router.patch("/deployments/{name}")
-    def update_deployment(name: str, body: UpdateBody, caller: Caller) -> dict[str, Any]:
-        old = deployments.require_settled(context, caller.resource.id, name)
+    @router.patch(
+        "/deployments/{name}",
+        Action.DEPLOYMENTS_WRITE,
+        "Change a deployment's model or scale",
+        json_reply(DataPlaneDeployment),
+    )
+    def update_deployment(name: str, body: UpdateBody, caller: Caller) -> object:
+        old = deployments.get_settled(context, caller.resource.id, name)
         sku = body.scale_settings.sku() if body.scale_settings else (old.sku_name, old.sku_capacity)
         if body.model is None:
             changed = deployments.update(context, caller.resource.id, name, sku_name=sku[0], sku_capacity=sku[1])
         else:
-            asked = deployments.DeploymentRequest(name, body.model, None, *sku)
-            changed, _ = deployments.put(context, caller.resource.id, asked)
+            wanted = deployments.DeploymentRequest(name, body.model, None, *sku)
+            changed, _ = deployments.put(context, caller.resource.id, wanted)
             services.wake()
-        return _shape(changed)
+        return DataPlaneDeployment.from_deployment(changed)
 
-    @router.delete("/deployments/{name}", status_code=204)
+    @router.delete(
+        "/deployments/{name}", Action.DEPLOYMENTS_WRITE, "Delete a deployment; its model remains", NO_CONTENT
+    )
     def delete_deployment(name: str, caller: Caller) -> Response:
         if not deployments.delete(context, services.serving, caller.resource.id, name):
             raise deployments.not_found(name)
         return Response(status_code=204)
-
-
-def _shape(deployment: Deployment) -> Shape:
-    """A2212 `Deployment`; every provisioned sku is manual there, every other standard."""
-    is_manual = "provisioned" in deployment.sku_name.lower()
-    manual = {"scale_type": "manual", "capacity": deployment.sku_capacity}
-    shape: Shape = {
-        "object": "deployment",
-        "id": deployment.name,
-        "status": _STATUS[deployment.state],
-        "model": deployment.model,
-        "owner": "organization-owner",
-        "created_at": unix(deployment.created_at),
-        "updated_at": unix(deployment.updated_at),
-        "scale_settings": manual if is_manual else {"scale_type": "standard"},
-    }
-    if deployment.error is not None:
-        shape["error"] = {"code": deployment.error.code, "message": deployment.error.message}
-    return shape

@@ -1,104 +1,218 @@
 """/files: upload as a stream, import from a URL, list, get, content, report, delete."""
 
-from typing import Annotated, Any, Literal
+import asyncio
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import Depends, Query, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from luthier.api import auth, multipart, ranges, streaming
-from luthier.api.bodies import ExpiryBody, ImportBody
-from luthier.api.dialects import Dialect
+from luthier.api.auth import authentication
+from luthier.api.auth.revocation import Standing
+from luthier.api.dialects import answer
+from luthier.api.dialects.answer import Deleted
+from luthier.api.dialects.dialects import Dialect
+from luthier.api.dialects.report_answers import FileReport
+from luthier.api.intake import body_stream, byte_ranges, multipart
+from luthier.api.requests.file_and_job_bodies import ExpiryBody, ImportBody
+from luthier.api.routing import json_schema as js
+from luthier.api.routing.json_response import JsonResponse
+from luthier.api.routing.operation import FORM_OVERHEAD_BYTES, Details, PageOf, Reply, json_reply
+from luthier.api.routing.router import Router
 from luthier.api.services import Services
+from luthier.api.streaming import result_files
+from luthier.api.streaming.downloads import Download
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.models import File, Principal
 from luthier.core.ports import Blob
+from luthier.core.quotas import MAX_FILE_BYTES
+from luthier.core.roles import Action
 from luthier.core.states import FilePurpose, Method
-from luthier.service import files, imports, reports
+from luthier.service.files import data_reports, files, url_imports
+from luthier.service.files.files import MAX_EXPIRY_S, UPLOADED_PURPOSES
+
+_BYTES = dict.fromkeys(("application/octet-stream", "text/csv", "text/plain"), js.BYTES)
+_RANGE_HEADERS = ("Accept-Ranges", "ETag")
+_RANGED: Details = {
+    "errors": (416,),
+    "parameters": (
+        js.header("Range", "`bytes=FIRST-LAST`: a part of the file."),
+        js.header("If-Range", "The part only if the ETag is still this one."),
+    ),
+}
 
 
-def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
+def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    _add_uploads(router, dialect, services)
+    _add_content(router, dialect, services)
     context = services.context
-    Caller = Annotated[Principal, Depends(auth.require_key(context))]
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
-    @router.post("/files", status_code=dialect.created_status)
-    async def upload(request: Request, caller: Caller) -> Response:
-        file = await run_in_threadpool(_receive, request, dialect, services, caller.resource.id)
-        return _created(request, dialect, file)
-
-    @router.post("/files/import", status_code=dialect.created_status)
-    def import_file(request: Request, body: ImportBody, caller: Caller) -> Response:
-        purpose = files.check_purpose(body.purpose, dialect.purposes)
-        expires_after_s = body.expires_after.within(dialect.min_expiry_s) if body.expires_after else None
-        file = imports.create(context, caller.resource.id, body.filename, purpose, body.content_url, expires_after_s)
-        services.wake()
-        return _created(request, dialect, file)
-
-    @router.get("/files")
+    @router.get("/files", Action.FILES_READ, "List files", json_reply(PageOf(dialect.file)))
     def list_files(
         caller: Caller,
         purpose: str | None = None,
         after: str | None = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
         order: Literal["asc", "desc"] = "desc",
-    ) -> dict[str, Any]:
-        found, more = files.list_page(context, caller.resource.id, purpose, after, limit, order == "asc")
-        return dialect.page([dialect.file(file) for file in found], more)
+    ) -> object:
+        page, has_more = files.list_page(context, caller.resource.id, purpose, after, limit, order == "asc")
+        return answer.page([dialect.file.from_file(file) for file in page], has_more)
 
-    @router.get("/files/{file_id}")
-    def get_file(file_id: str, caller: Caller) -> dict[str, Any]:
-        return dialect.file(files.get(context, caller.resource.id, file_id))
+    @router.get("/files/{file_id}", Action.FILES_READ, "Get a file", json_reply(dialect.file))
+    def get_file(file_id: str, caller: Caller) -> object:
+        return dialect.file.from_file(files.get(context, caller.resource.id, file_id))
 
-    @router.get("/files/{file_id}/content")
+    @router.delete("/files/{file_id}", Action.FILES_WRITE, "Delete a file", json_reply(Deleted[Literal["file"]]))
+    def delete_file(file_id: str, caller: Caller) -> object:
+        files.delete(context, caller.resource.id, file_id)
+        return Deleted(id=file_id, object="file")
+
+
+def _add_uploads(router: Router, dialect: Dialect, services: Services) -> None:
+    """The two ways in which a whole file arrives."""
+    context = services.context
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+    created = json_reply(
+        dialect.file, dialect.created_status, required_headers=("Location",) if dialect.sends_location else ()
+    )
+
+    @router.post(
+        "/files",
+        Action.FILES_WRITE,
+        "Upload a file",
+        created,
+        form=_upload_form(dialect),
+        max_body_bytes=MAX_FILE_BYTES + FORM_OVERHEAD_BYTES,
+    )
+    async def upload(request: Request, caller: Caller) -> Response:
+        with services.rights.watching(context, authentication.credentials_of(request)) as standing:
+            async with services.intake.upload(caller):
+                file = await _receive(request, dialect, services, standing)
+        return _created(request, dialect, file)
+
+    @router.post("/files/import", Action.FILES_WRITE, "Import a file from a URL", created)
+    def import_file(request: Request, body: ImportBody, caller: Caller) -> Response:
+        purpose = files.check_purpose(body.purpose)
+        expires_after_s = body.expires_after.within(dialect.min_expiry_s) if body.expires_after else None
+        file = url_imports.create(
+            context, caller.resource.id, body.filename, purpose, body.content_url, expires_after_s
+        )
+        services.wake()
+        return _created(request, dialect, file)
+
+
+def _add_content(router: Router, dialect: Dialect, services: Services) -> None:
+    """A file's bytes, and the report on them."""
+    context = services.context
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+
+    @router.get(
+        "/files/{file_id}/content",
+        Action.FILES_READ,
+        "Get a file's bytes, or a range of them",
+        Reply(content=_BYTES, headers=_RANGE_HEADERS),
+        Reply(content=_BYTES, status=206, headers=(*_RANGE_HEADERS, "Content-Range")),
+        **_RANGED,
+    )
     def get_content(file_id: str, request: Request, caller: Caller) -> Response:
         return _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
 
-    @router.head("/files/{file_id}/content")
+    @router.head(
+        "/files/{file_id}/content",
+        Action.FILES_READ,
+        "Get the size of a file's bytes",
+        Reply(headers=_RANGE_HEADERS),
+        Reply(status=206, headers=(*_RANGE_HEADERS, "Content-Range")),
+        **_RANGED,
+    )
     def head_content(file_id: str, request: Request, caller: Caller) -> Response:
-        answer = _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
-        return Response(status_code=answer.status_code, headers=dict(answer.headers))
+        content = _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
+        return Response(status_code=content.status_code, headers=dict(content.headers))
 
-    @router.get("/files/{file_id}/report")
-    def get_report(file_id: str, caller: Caller, model: str | None = None, method: Method | None = None) -> Response:
-        file = files.get(context, caller.resource.id, file_id)
-        return JSONResponse(reports.get(context, file, model, method))
+    @router.get(
+        "/files/{file_id}/report",
+        Action.FILES_READ,
+        "Get every problem and the statistics of a training file",
+        json_reply(FileReport),
+        errors=(400, 413),
+    )
+    def get_report(file_id: str, caller: Caller, model: str | None = None, method: Method | None = None) -> object:
+        return data_reports.get(context, files.get(context, caller.resource.id, file_id), model, method)
 
-    @router.delete("/files/{file_id}")
-    def delete_file(file_id: str, caller: Caller) -> dict[str, Any]:
-        files.delete(context, caller.resource.id, file_id)
-        return {"id": file_id, "object": "file", "deleted": True}
 
-
-def _created(request: Request, dialect: Dialect, file: File) -> JSONResponse:
+def _created(request: Request, dialect: Dialect, file: File) -> JsonResponse:
     location = request.url.replace(path=f"{dialect.prefix}/files/{file.id}")
     headers = {"Location": str(location)} if dialect.sends_location else None
-    return JSONResponse(dialect.file(file), dialect.created_status, headers)
+    return JsonResponse(dialect.file.from_file(file), dialect.created_status, headers)
 
 
-def _receive(request: Request, dialect: Dialect, services: Services, resource_id: str) -> File:
-    """Reads the form, its parts in any order, in a worker thread; the file streams into the blob store."""
-    context = services.context
+def _upload_form(dialect: Dialect) -> js.Schema:
+    """The form of an upload: `expires_after` in OpenAI's spelling or in A2504's, with both of its fields."""
+    seconds = {"type": "integer", "minimum": dialect.min_expiry_s, "maximum": MAX_EXPIRY_S}
+    spellings = [("expires_after[anchor]", "expires_after[seconds]"), ("expires_after.anchor", "expires_after.seconds")]
+    properties: js.Schema = {
+        "purpose": {**js.words(sorted(UPLOADED_PURPOSES)), "description": "What the file is for."},
+        "file": {
+            **js.BYTES,
+            "minLength": 1,
+            "description": "JSONL, one training example a line, 512 MiB at most. Its filename is kept.",
+        },
+    }
+    together: dict[str, list[str]] = {}
+    for anchor, after in spellings:
+        properties |= {anchor: js.const("created_at"), after: seconds}
+        together |= {anchor: [after], after: [anchor]}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["purpose", "file"],
+        "dependentRequired": together,
+        "description": "expires_after with brackets or with dots, as the client spells it; not both.",
+    }
+
+
+async def _receive(request: Request, dialect: Dialect, services: Services, standing: Standing) -> File:
+    """Reads the form, its parts in any order; the file streams into the blob store, and no thread waits for it.
+
+    Ends as soon as the caller may send no more.
+    """
+    context, resource_id = services.context, standing.credentials.caller.resource.id
     fields: dict[str, str] = {}
     received: tuple[str, Blob] | None = None
+    others: list[str] = []
     try:
-        for part in multipart.read(request.headers.get("content-type", ""), streaming.pulled(request)):
-            if isinstance(part, multipart.Field):
-                fields[part.name] = part.value
-            elif part.name == "file" and received is None:
-                if "purpose" in fields:  # before half a gigabyte is stored for nothing
-                    files.check_purpose(fields["purpose"], dialect.purposes)
-                    _expiry(fields, dialect)
-                received = (part.filename, files.receive(context, part.chunks))
-        purpose = files.check_purpose(fields.get("purpose"), dialect.purposes)
+        async with body_stream.batches(request.state.incoming) as batches:
+            content_type = request.headers.get("content-type", "")
+            async for part in multipart.read_form(content_type, standing.judged(batches)):
+                if isinstance(part, multipart.Field):
+                    fields[part.name] = part.value
+                elif part.name == "file" and received is None:
+                    if "purpose" in fields:  # before half a gigabyte is stored for nothing
+                        files.check_purpose(fields["purpose"])
+                        _expiry(fields, dialect)
+                    received = (part.filename, await files.receive(context, part.chunks))
+                else:
+                    others.append(part.name[:64])
+        purpose = files.check_purpose(fields.get("purpose"))
         expires_after_s = _expiry(fields, dialect)
         if received is None:
-            raise InvalidRequest("missing_file", "The form field file is missing; send the JSONL file in it.", "file")
-        return files.create(context, resource_id, received[0], purpose, received[1], expires_after_s)
-    except LuthierError:
+            raise _no_file(others)
+        await standing.check()
+        return await run_in_threadpool(
+            files.create, context, resource_id, received[0], purpose, received[1], expires_after_s
+        )
+    except (LuthierError, asyncio.CancelledError):
         if received is not None:
-            files.discard(context, received[1])
+            await run_in_threadpool(files.discard, context, received[1])
         raise
+
+
+def _no_file(others: list[str]) -> InvalidRequest:
+    text = "The form field file is missing; send the JSONL file in it, with curl as -F file=@rows.jsonl."
+    if others:
+        text += f" A file came in the field {others[0]!r}; its name must be 'file'."
+    return InvalidRequest("missing_file", text, "file")
 
 
 def _expiry(fields: dict[str, str], dialect: Dialect) -> int | None:
@@ -123,19 +237,29 @@ def _expiry(fields: dict[str, str], dialect: Dialect) -> int | None:
 
 def _content(request: Request, dialect: Dialect, services: Services, file: File) -> Response:
     """The file's bytes, or the range that is asked for; results.csv is what it says, all else is bytes."""
-    etag = f'"{file.sha256}"'
-    headers = {"Accept-Ranges": "bytes", "ETag": etag}
-    kind = "text/csv" if file.purpose is FilePurpose.FINE_TUNE_RESULTS else "application/octet-stream"
+    headers = {"Accept-Ranges": "bytes"}
+    is_result = file.purpose is FilePurpose.FINE_TUNE_RESULTS
+    kind, length, etag = "text/csv" if is_result else "application/octet-stream", file.bytes, f'"{file.sha256}"'
+    encoded: bytes | None = None
+    if dialect.encodes_results and result_files.is_results(file):
+        headers["Vary"] = "Accept"
+        if result_files.are_encoded(dialect, file, request, services.results_as):
+            encoded = result_files.encoded(b"".join(files.content(services.context, file)))
+            kind, length, etag = "text/plain", len(encoded), f'"{file.sha256}-base64"'
+    headers["ETag"] = etag
     try:
-        part = ranges.asked(request.headers, file.bytes, etag)
-    except ranges.Unsatisfiable:
-        text = f"{file.id} has {file.bytes} bytes; the Range header asks for none of them."
-        shape = dialect.error(InvalidRequest("range_not_satisfiable", text, "Range"))
-        return JSONResponse(shape, 416, headers | {"Content-Range": f"bytes */{file.bytes}"})
-    if part is None:
-        chunks = files.content(services.context, file)
-        headers["Content-Length"] = str(file.bytes)
-        return StreamingResponse(chunks, media_type=kind, headers=headers)
-    headers |= {"Content-Length": str(part.length), "Content-Range": part.content_range(file.bytes)}
-    chunks = files.content(services.context, file, part.start, part.length)
-    return StreamingResponse(chunks, 206, media_type=kind, headers=headers)
+        part = byte_ranges.requested(request.headers, length, etag)
+    except byte_ranges.Unsatisfiable:
+        text = f"{file.id} has {length} bytes; the Range header asks for none of them."
+        error = dialect.error.from_error(InvalidRequest("range_not_satisfiable", text, "Range"))
+        return JsonResponse(error, 416, headers | {"Content-Range": f"bytes */{length}"})
+    start, asked, status = (0, length, 200) if part is None else (part.start, part.length, 206)
+    headers["Content-Length"] = str(asked)
+    if part is not None:
+        headers["Content-Range"] = part.content_range(length)
+    if encoded is not None:
+        chunks = iter([encoded[start : start + asked]])
+    else:
+        chunks = files.content(services.context, file, start, None if part is None else asked)
+    credentials = authentication.credentials_of(request)
+    return Download(chunks, services.context, services.rights, credentials, status=status, kind=kind, headers=headers)

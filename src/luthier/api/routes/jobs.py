@@ -1,128 +1,208 @@
 """/fine_tuning/jobs: create, get, list, cancel, pause, resume, delete, events, checkpoints, attempts."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
-from luthier.api import auth, event_stream, event_text
-from luthier.api.bodies import JobBody
-from luthier.api.dialects import Dialect
+from luthier.api.auth import authentication
+from luthier.api.dialects import answer
+from luthier.api.dialects.dialects import Dialect
+from luthier.api.dialects.job_record_answers import CheckpointAnswer
+from luthier.api.requests import job_fields
+from luthier.api.requests.file_and_job_bodies import JobBody
+from luthier.api.routing import json_schema as js
+from luthier.api.routing.json_response import JsonResponse
+from luthier.api.routing.operation import JSON, NO_CONTENT, SSE, EventStreamOf, PageOf, Reply, json_reply
+from luthier.api.routing.router import Router
 from luthier.api.services import Services
+from luthier.api.streaming import event_stream
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
-from luthier.service import jobs
+from luthier.core.roles import Action
+from luthier.service.jobs import job_creation, jobs
 
 Limit = Annotated[int, Query(ge=1, le=100)]
+_PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
+_METADATA: js.Schema = {
+    "name": "metadata",
+    "in": "query",
+    "style": "deepObject",
+    "explode": True,
+    "schema": js.mapped(js.ANY),
+    "description": "`metadata[KEY]=VALUE` for each pair that a job must have; `metadata=null` for jobs without any.",
+}
+_EXAMPLE = {
+    "model": "smollm2-135m-instruct",
+    "training_file": "file-" + "1" * 32,
+    "hyperparameters": {"n_epochs": 2},
+    "seed": 105,
+}
 
 
-def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
+def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    _add_creation(router, dialect, services)
     context = services.context
-    Caller = Annotated[Principal, Depends(auth.require_key(context))]
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
-    @router.post("/fine_tuning/jobs", status_code=dialect.created_status)
+    @router.get(
+        "/fine_tuning/jobs",
+        Action.JOBS_READ,
+        "List jobs, newest first",
+        json_reply(PageOf(dialect.job)),
+        parameters=(_METADATA,),
+    )
+    def list_jobs(request: Request, caller: Caller, after: str | None = None, limit: Limit = 20) -> object:
+        metadata = _metadata_filter(request.query_params.multi_items())
+        page, has_more = jobs.list_page(context, caller.resource.id, after, limit, metadata)
+        return answer.page([dialect.job.from_job(job) for job in page], has_more)
+
+    @router.get("/fine_tuning/jobs/{job_id}", Action.JOBS_READ, "Get a job", json_reply(dialect.job))
+    def get_job(job_id: str, caller: Caller) -> object:
+        return dialect.job.from_job(jobs.get(context, caller.resource.id, job_id))
+
+    _add_changes(router, dialect, services)
+    _add_events(router, dialect, services)
+    _add_records(router, dialect, services)
+
+
+def _add_creation(router: Router, dialect: Dialect, services: Services) -> None:
+    context = services.context
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+    location = ("Location",) if dialect.sends_location else ()
+
+    @router.post(
+        "/fine_tuning/jobs",
+        Action.JOBS_WRITE,
+        "Create a fine-tuning job",
+        json_reply(dialect.job, dialect.created_status, required_headers=location),
+        errors=(404,),
+        example=_EXAMPLE,
+    )
     def create_job(request: Request, body: JobBody, caller: Caller) -> Response:
-        job = jobs.create(
+        job = job_creation.create(
             context,
             caller.resource.id,
-            jobs.JobRequest(
+            job_creation.JobRequest(
                 model=body.model,
                 training_file=body.training_file,
                 validation_file=body.validation_file or None,
-                hyperparameters=body.asked(),
-                method=body.learns_by(),
+                hyperparameters=body.chosen_hyperparameters(),
+                method=body.training_method(),
                 method_sent=body.method is not None,
                 seed=body.seed,
                 suffix=body.suffix,
                 max_suffix=dialect.max_suffix,
                 extras=body.extras(),
+                recipe=body.recipe(),
+                early_stop_patience=body.early_stopping.patience if body.early_stopping else None,
                 notes=body.notes(),
             ),
         )
         services.wake()
         headers = {"Location": str(request.url.replace(path=f"{request.url.path}/{job.id}"))}
-        return JSONResponse(dialect.job(job), dialect.created_status, headers if dialect.sends_location else None)
-
-    @router.get("/fine_tuning/jobs")
-    def list_jobs(request: Request, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
-        metadata = _metadata_filter(request.query_params.multi_items())
-        found, more = jobs.list_page(context, caller.resource.id, after, limit, metadata)
-        return dialect.page([dialect.job(job) for job in found], more)
-
-    @router.get("/fine_tuning/jobs/{job_id}")
-    def get_job(job_id: str, caller: Caller) -> dict[str, Any]:
-        return dialect.job(jobs.get(context, caller.resource.id, job_id))
-
-    _add_changes(router, dialect, services)
-    _add_parts(router, dialect, services)
+        return JsonResponse(
+            dialect.job.from_job(job), dialect.created_status, headers if dialect.sends_location else None
+        )
 
 
-def _add_changes(router: APIRouter, dialect: Dialect, services: Services) -> None:
-    """What is done to a job that is there."""
+def _add_changes(router: Router, dialect: Dialect, services: Services) -> None:
+    """Changes of an existing job."""
     context = services.context
-    Caller = Annotated[Principal, Depends(auth.require_key(context))]
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+    job_reply = json_reply(dialect.job)
 
-    @router.post("/fine_tuning/jobs/{job_id}/cancel")
-    def cancel_job(job_id: str, caller: Caller) -> dict[str, Any]:
+    @router.post("/fine_tuning/jobs/{job_id}/cancel", Action.JOBS_WRITE, "Cancel a job", job_reply)
+    def cancel_job(job_id: str, caller: Caller) -> object:
         job = jobs.cancel(context, caller.resource.id, job_id)
         services.wake()
-        return dialect.job(job)
+        return dialect.job.from_job(job)
 
-    @router.post("/fine_tuning/jobs/{job_id}/pause")
-    def pause_job(job_id: str, caller: Caller) -> dict[str, Any]:
+    @router.post("/fine_tuning/jobs/{job_id}/pause", Action.JOBS_WRITE, "Pause a job; it can be resumed", job_reply)
+    def pause_job(job_id: str, caller: Caller) -> object:
         job = jobs.pause(context, caller.resource.id, job_id)
         services.wake()
-        return dialect.job(job)
+        return dialect.job.from_job(job)
 
-    @router.post("/fine_tuning/jobs/{job_id}/resume")
-    def resume_job(job_id: str, caller: Caller) -> dict[str, Any]:
+    @router.post("/fine_tuning/jobs/{job_id}/resume", Action.JOBS_WRITE, "Resume a paused job", job_reply)
+    def resume_job(job_id: str, caller: Caller) -> object:
         job = jobs.resume(context, caller.resource.id, job_id)
         services.wake()
-        return dialect.job(job)
+        return dialect.job.from_job(job)
 
-    @router.delete("/fine_tuning/jobs/{job_id}", status_code=204)
+    @router.delete(
+        "/fine_tuning/jobs/{job_id}", Action.JOBS_WRITE, "Delete a job, its events, checkpoints and model", NO_CONTENT
+    )
     def delete_job(job_id: str, caller: Caller) -> Response:
         for checkpoint in jobs.delete(context, caller.resource.id, job_id):
             services.serving.discard(checkpoint)
         return Response(status_code=204)
 
 
-def _add_parts(router: APIRouter, dialect: Dialect, services: Services) -> None:
-    """Lists of what belongs to a job."""
+def _add_events(router: Router, dialect: Dialect, services: Services) -> None:
     context = services.context
-    Caller = Annotated[Principal, Depends(auth.require_key(context))]
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
-    # Documents show POST for events and checkpoints where GET is meant (contract section 9).
-    @router.get("/fine_tuning/jobs/{job_id}/events", response_model=None)
-    @router.post("/fine_tuning/jobs/{job_id}/events", response_model=None)
+    # Documents show POST for events and checkpoints instead of GET (wire-contract.md section 9).
+    @router.route(
+        ("GET", "POST"),
+        "/fine_tuning/jobs/{job_id}/events",
+        Action.JOBS_READ,
+        "List a job's events, newest first; with stream=true stream them, oldest first, until the job has ended",
+        Reply(content={JSON: PageOf(dialect.event), SSE: EventStreamOf(dialect.event)}),
+    )
     def list_events(
-        job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20, stream: bool = False
-    ) -> Response:
-        found, more = jobs.list_events(context, caller.resource.id, job_id, after, limit)
+        request: Request, job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20, stream: bool = False
+    ) -> object:
+        page, has_more = jobs.list_events(context, caller.resource.id, job_id, after, limit)
         if stream:
-            sent = event_stream.events(context, dialect, caller.resource.id, job_id, after)
-            return StreamingResponse(sent, media_type="text/event-stream", headers={"cache-control": "no-cache"})
-        return Response(event_text.page(dialect, found, more), media_type="application/json")
+            credentials = authentication.credentials_of(request)
+            lines = event_stream.lines(context, services.event_feed, dialect, credentials, job_id, after)
+            return StreamingResponse(lines, media_type=SSE, headers={"cache-control": "no-cache"})
+        return answer.page([dialect.event.from_event(event) for event in page], has_more)
 
-    @router.get("/fine_tuning/jobs/{job_id}/checkpoints")
-    @router.post("/fine_tuning/jobs/{job_id}/checkpoints")
-    def list_checkpoints(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
-        found, more = jobs.list_checkpoints(context, caller.resource.id, job_id, after, limit)
-        return dialect.page([dialect.checkpoint(checkpoint) for checkpoint in found], more)
 
-    @router.get("/fine_tuning/jobs/{job_id}/attempts")
-    def list_attempts(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
-        found, more = jobs.list_attempts(context, caller.resource.id, job_id, after, limit)
-        return dialect.page([dialect.attempt(attempt) for attempt in found], more)
+def _add_records(router: Router, dialect: Dialect, services: Services) -> None:
+    """Checkpoints and attempts of a job."""
+    context = services.context
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+
+    @router.route(
+        ("GET", "POST"),
+        "/fine_tuning/jobs/{job_id}/checkpoints",
+        Action.JOBS_READ,
+        "List a job's checkpoints, newest first",
+        json_reply(PageOf(CheckpointAnswer)),
+    )
+    def list_checkpoints(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 10) -> object:
+        page, has_more = jobs.list_checkpoints(context, caller.resource.id, job_id, after, limit)
+        return answer.page([CheckpointAnswer.from_checkpoint(checkpoint) for checkpoint in page], has_more)
+
+    @router.get(
+        "/fine_tuning/jobs/{job_id}/attempts",
+        Action.JOBS_READ,
+        "List the starts of a job's trainer",
+        json_reply(PageOf(dialect.attempt)),
+    )
+    def list_attempts(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20) -> object:
+        page, has_more = jobs.list_attempts(context, caller.resource.id, job_id, after, limit)
+        return answer.page([dialect.attempt.from_attempt(attempt) for attempt in page], has_more)
 
 
 def _metadata_filter(query: list[tuple[str, str]]) -> dict[str, str] | None:
-    """`metadata[k]=v` for each pair that a job must carry, `metadata=null` (None here) for jobs that carry none."""
-    pairs = {found[1]: value for key, value in query if (found := re.fullmatch(r"metadata\[(.*)\]", key))}
+    """`metadata[k]=v` for each pair that a job must carry, `metadata=null` (None here) for jobs that carry none.
+
+    Each pair is a further table in the query: what no job can carry is refused before one is written.
+    """
+    pairs = {found[1]: value for key, value in query if (found := _PAIR.fullmatch(key))}
     whole = [value for key, value in query if key == "metadata"]
     if not whole or set(whole) <= {"", "{}"}:
-        return pairs
+        try:
+            return job_fields.checked_metadata(pairs)
+        except ValueError as error:
+            text = f"The filter by metadata {error}, as with a job's own metadata."
+            raise InvalidRequest("invalid_metadata_filter", text, "metadata") from error
     if pairs or set(whole) != {"null"}:
         raise InvalidRequest(
             "invalid_metadata_filter",

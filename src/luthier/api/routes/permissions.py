@@ -1,38 +1,57 @@
-"""/fine_tuning/checkpoints/{model}/permissions: OpenAI's way of letting another resource use a checkpoint."""
+"""/fine_tuning/checkpoints/{model}/permissions: OpenAI's way to let another resource use a checkpoint."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
+from msgspec import Meta, Struct
 from pydantic import BaseModel, ConfigDict, Field
 
-from luthier.api import auth
-from luthier.api.dialects import Dialect, Shape, unix
+from luthier.api.auth import authentication
+from luthier.api.dialects import answer
+from luthier.api.dialects.answer import Deleted, Unix
+from luthier.api.dialects.dialects import Dialect
+from luthier.api.routing.operation import PageOf, json_reply
+from luthier.api.routing.router import Router
 from luthier.api.services import Services
 from luthier.core.models import CheckpointPermission, Principal
-from luthier.service import permissions
+from luthier.core.roles import Action
+from luthier.service.models import checkpoint_permissions
 
-_OBJECT = "checkpoint.permission"
 _PATH = "/fine_tuning/checkpoints/{checkpoint}/permissions"
 
 
 class PermissionsBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    project_ids: list[str] = Field(json_schema_extra={"minItems": 1, "maxItems": permissions.MAX_PROJECTS})
+    project_ids: list[str] = Field(json_schema_extra={"minItems": 1, "maxItems": checkpoint_permissions.MAX_PROJECTS})
 
 
-def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
+class Permission(Struct, kw_only=True):
+    """Another resource's permission to deploy and call a checkpoint."""
+
+    id: str
+    object: Literal["checkpoint.permission"] = "checkpoint.permission"
+    created_at: Unix
+    project_id: Annotated[str, Meta(description="The name of the resource that may use the checkpoint.")]
+
+    @classmethod
+    def from_permission(cls, permission: CheckpointPermission) -> Self:
+        return cls(id=permission.id, created_at=answer.unix(permission.created_at), project_id=permission.account)
+
+
+def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
     if not dialect.shares_checkpoints:
         return
     context = services.context
-    Caller = Annotated[Principal, Depends(auth.require_key(context))]
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+    page_reply = json_reply(PageOf(Permission))
 
-    @router.post(_PATH)
-    def create_permissions(checkpoint: str, body: PermissionsBody, caller: Caller) -> dict[str, Any]:
-        made = permissions.create(context, caller.resource.id, checkpoint, body.project_ids)
-        return dialect.page([_shape(permission) for permission in made], False)
+    @router.post(_PATH, Action.MODELS_WRITE, "Permit other resources to use a checkpoint", page_reply)
+    def create_permissions(checkpoint: str, body: PermissionsBody, caller: Caller) -> object:
+        created = checkpoint_permissions.create(context, caller.resource.id, checkpoint, body.project_ids)
+        return answer.page([Permission.from_permission(permission) for permission in created], has_more=False)
 
-    @router.get(_PATH)
+    @router.get(_PATH, Action.JOBS_READ, "List who else may use a checkpoint", page_reply)
     def list_permissions(
         checkpoint: str,
         caller: Caller,
@@ -40,22 +59,18 @@ def add(router: APIRouter, dialect: Dialect, services: Services) -> None:
         after: str | None = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
         order: Literal["ascending", "descending"] = "descending",
-    ) -> dict[str, Any]:
-        found, more = permissions.list_page(
+    ) -> object:
+        page, has_more = checkpoint_permissions.list_page(
             context, caller.resource.id, checkpoint, project_id, after, limit, order == "ascending"
         )
-        return dialect.page([_shape(permission) for permission in found], more)
+        return answer.page([Permission.from_permission(permission) for permission in page], has_more)
 
-    @router.delete(_PATH + "/{permission_id}")
-    def delete_permission(checkpoint: str, permission_id: str, caller: Caller) -> dict[str, Any]:
-        permissions.delete(context, caller.resource.id, checkpoint, permission_id)
-        return {"id": permission_id, "object": _OBJECT, "deleted": True}
-
-
-def _shape(permission: CheckpointPermission) -> Shape:
-    return {
-        "id": permission.id,
-        "object": _OBJECT,
-        "created_at": unix(permission.created_at),
-        "project_id": permission.resource.account,
-    }
+    @router.delete(
+        _PATH + "/{permission_id}",
+        Action.MODELS_WRITE,
+        "Delete a permission",
+        json_reply(Deleted[Literal["checkpoint.permission"]]),
+    )
+    def delete_permission(checkpoint: str, permission_id: str, caller: Caller) -> object:
+        checkpoint_permissions.delete(context, caller.resource.id, checkpoint, permission_id)
+        return Deleted(id=permission_id, object="checkpoint.permission")

@@ -1,0 +1,1 @@
+"""Files and jobs of an account elsewhere, imported."""

@@ -1,0 +1,199 @@
+"""Runs an import: files, then archives, then jobs. Each step is saved before the next begins."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from openai import OpenAI
+
+from luthier.account_import import destination, import_plan, import_state, job_archive, source_records
+from luthier.account_import.destination import Inventory, TargetFile
+from luthier.account_import.import_plan import Account, FilePlan, JobPlan, Plan
+from luthier.account_import.import_state import ImportedFile, State
+from luthier.account_import.source_account import Source
+from luthier.account_import.source_records import SourceJob
+from luthier.atomic_io import read_chunks
+from luthier.core.errors import Forbidden, InvalidRequest, NotFound, UpstreamFailed
+from luthier.data.jsonl import line_reader
+from luthier.data.jsonl.line_reader import JsonRow
+
+MAX_DOWNLOAD_BYTES = 8 * 1024**3
+_IMAGES = frozenset({"image_url", "image", "input_image"})
+_SKIPPABLE = (NotFound, Forbidden, UpstreamFailed, InvalidRequest)
+"""Errors that skip one file or job; every other error ends the import, which the next run resumes."""
+
+
+class Watcher(Protocol):
+    """Gets the progress of an import."""
+
+    def begin(self, what: str, n_bytes: int | None) -> None: ...
+
+    def moved(self, n_bytes: int) -> None: ...
+
+    def done(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, archive or job that was not imported, and why."""
+
+    kind: str
+    id: str
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one run imported: ids at the target by ids at the source. `skipped` was planned and failed."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    archived: list[str] = field(default_factory=list)
+    jobs: dict[str, str] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ImportRun:
+    """One run of an import, with its state and folders."""
+
+    source: Source
+    api: OpenAI
+    state: State
+    state_path: Path
+    results: Path
+    watcher: Watcher
+    outcome: Outcome = field(default_factory=Outcome)
+
+    @property
+    def parts(self) -> Path:
+        return self.state_path.with_name(f"{self.state_path.name}.parts")
+
+
+def account(source: Source) -> Account:
+    """All files and jobs of the source, and the ids of deleted files that jobs name."""
+    jobs = [source_records.job_of(payload) for payload in source.jobs()]
+    files = {file.id: file for file in map(source_records.file_of, source.files())}
+    missing = set()
+    for name in sorted({name for job in jobs for name in job.files} - files.keys()):
+        payload = source.file(name)
+        if payload is None:
+            missing.add(name)
+        else:
+            files[name] = source_records.file_of(payload)
+    return Account(files, frozenset(missing), jobs)
+
+
+def run(move: ImportRun, planned: Plan, inventory: Inventory) -> Outcome:
+    """Carries out the plan. A file or job that fails is skipped and reported; the rest continues.
+
+    After a kill at any moment the next run resumes: a step is in the state file before the next one begins, and what
+    was sent but not yet recorded is recognized at the target, a file by its bytes and a job by its metadata.
+    """
+    shutil.rmtree(move.parts, ignore_errors=True)
+    move.parts.mkdir(parents=True)
+    move.state.jobs |= {job.job.id: job.target_id for job in planned.jobs if job.target_id}
+    try:
+        for file in planned.files_to_import:
+            move.watcher.begin(f"file {file.file.name}", max(file.file.bytes, 0))
+            _import_file(move, file, inventory)
+            move.watcher.done()
+        for job in planned.jobs_to_archive:
+            move.watcher.begin(f"archive {job.job.id}", None)
+            _archive(move, job.job)
+            move.watcher.done()
+        for job in planned.jobs_to_create:
+            move.watcher.begin(f"job {job.job.id}", None)
+            _create_job(move, job)
+            move.watcher.done()
+        import_state.save(move.state_path, move.state)
+    finally:
+        shutil.rmtree(move.parts, ignore_errors=True)
+    return move.outcome
+
+
+def _import_file(move: ImportRun, planned: FilePlan, inventory: Inventory) -> None:
+    file, part = planned.file, move.parts / planned.file.id
+    max_bytes = file.bytes if file.bytes > 0 else MAX_DOWNLOAD_BYTES
+    try:
+        count, sha256 = move.source.download(file.id, part, max_bytes, move.watcher.moved)
+        if count != file.bytes > 0:
+            raise UpstreamFailed("source_file_changed", f"listed with {file.bytes} bytes, sent with {count}")
+        target_id = _same_file(move, inventory, file.name, count, sha256)
+        if target_id is None:
+            with part.open("rb") as stream:
+                target_id = destination.upload(move.api, file.name, stream)
+        imported = ImportedFile(id=target_id, bytes=count, sha256=sha256, has_images=_has_images(part))
+    except _SKIPPABLE as error:
+        move.outcome.skipped.append(Skipped("file", file.id, file.name, error.message))
+        return
+    finally:
+        part.unlink(missing_ok=True)
+    move.state.files[file.id] = imported
+    import_state.save(move.state_path, move.state)
+    move.outcome.files[file.id] = imported.id
+
+
+def _same_file(move: ImportRun, inventory: Inventory, name: str, n_bytes: int, sha256: str) -> str | None:
+    """An unclaimed target file of this name with the same bytes: an earlier run may have sent it."""
+    claimed = {imported.id for imported in move.state.files.values()}
+    for file in inventory.files.values():
+        if (file.name, file.bytes) == (name, n_bytes) and file.id not in claimed and _has_hash(move, file, sha256):
+            return file.id
+    return None
+
+
+def _has_hash(move: ImportRun, file: TargetFile, sha256: str) -> bool:
+    try:
+        return destination.sha256(move.api, file.id) == sha256
+    except NotFound:
+        return False
+
+
+def _archive(move: ImportRun, job: SourceJob) -> None:
+    lost = job_archive.write(move.source, job, move.results, move.parts / "results", move.watcher.moved)
+    move.outcome.archived.append(job.id)
+    move.outcome.skipped.extend(
+        Skipped("archive", job.id, job.fine_tuned_model or job.model, reason) for reason in lost
+    )
+
+
+def _create_job(move: ImportRun, planned: JobPlan) -> None:
+    job, files = planned.job, move.state.files
+    assert planned.model is not None
+    try:
+        training = files.get(job.training_file or "")
+        if training is None:
+            raise NotFound("file_not_brought", f"its training file {job.training_file} was not imported")
+        if reason := import_plan.images_in(job, files):
+            raise InvalidRequest("images", reason)
+        body = import_plan.job_body(job, planned.model, training.id, move.source.address.host, files)
+        created = destination.create_job(move.api, body)
+    except _SKIPPABLE as error:
+        move.outcome.skipped.append(Skipped("job", job.id, job.fine_tuned_model or job.model, error.message))
+        return
+    move.state.jobs[job.id] = created
+    import_state.save(move.state_path, move.state)
+    move.outcome.jobs[job.id] = created
+
+
+def _has_images(path: Path) -> bool:
+    """Whether a row holds a part with an image; lines without the word are not even parsed."""
+    for line in line_reader.read_lines(read_chunks(path)):
+        if b"image" not in line.content:
+            continue
+        row = line_reader.parse_line(line)
+        if isinstance(row, JsonRow) and any(part in _IMAGES for part in _part_types(row.value)):
+            return True
+    return False
+
+
+def _part_types(row: dict[str, object]) -> Iterator[object]:
+    messages = row.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict):
+                yield part.get("type")

@@ -1,0 +1,185 @@
+"""Deployments, accounts, models, usages and errors as Azure Resource Manager sends them (ARM 2024-10-01)."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from luthier.api.arm import arm_names
+from luthier.api.dialects.answer import unset_if_none
+from luthier.api.dialects.error_answers import Message
+from luthier.core.errors import LuthierError, Unauthenticated
+from luthier.core.models import Deployment, Resource
+from luthier.core.states import DeploymentState
+from luthier.service.models import deployments
+
+T = TypeVar("T")
+_CODES = {
+    "invalid_api_key": "InvalidAuthenticationToken",
+    "missing_api_key": "AuthenticationFailed",
+    "deployment_not_found": "DeploymentNotFound",
+    "deployment_model_not_found": "DeploymentModelNotSupported",
+    "resource_not_found": "ResourceNotFound",
+    "missing_api_version": "MissingApiVersionParameter",
+    "unknown_field": "InvalidRequestContent",
+    "missing_field": "InvalidRequestContent",
+    "invalid_value": "InvalidRequestContent",
+    "invalid_json": "InvalidRequestContent",
+}
+
+
+class Collection(Struct, Generic[T], kw_only=True):
+    """A list; `nextLink` is the URL of its next page."""
+
+    value: list[T]
+    nextLink: str | UnsetType = UNSET
+
+
+class ArmErrorDetail(Struct, kw_only=True):
+    code: str
+    message: str
+    target: str | None
+
+
+class ArmErrorBody(Struct, kw_only=True):
+    code: str
+    message: Message
+    target: str | UnsetType = UNSET
+    details: list[ArmErrorDetail] | UnsetType = UNSET
+
+
+class ArmError(Struct, kw_only=True):
+    """ARM's error envelope."""
+
+    error: ArmErrorBody
+
+    @classmethod
+    def from_error(cls, error: LuthierError) -> Self:
+        code = _CODES.get(error.code) or "".join(word.capitalize() for word in error.code.split("_"))
+        message = error.message
+        if isinstance(error, Unauthenticated):
+            message += " The same key opens the control plane: send it as `Authorization: Bearer KEY` or `api-key`."
+        details = [
+            ArmErrorDetail(code=_CODES.get(detail.code, detail.code), message=detail.message, target=detail.param)
+            for detail in error.details
+        ]
+        body = ArmErrorBody(code=code, message=message, target=unset_if_none(error.param), details=details or UNSET)
+        return cls(error=body)
+
+
+class SystemData(Struct, kw_only=True):
+    createdAt: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    lastModifiedAt: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class DeploymentSku(Struct, kw_only=True):
+    name: str
+    capacity: int
+    tier: str | UnsetType = UNSET
+    size: str | UnsetType = UNSET
+    family: str | UnsetType = UNSET
+
+
+class DeploymentModel(Struct, kw_only=True):
+    format: str
+    name: str
+    version: str
+    source: str | UnsetType = UNSET
+    publisher: str | UnsetType = UNSET
+    sourceAccount: str | UnsetType = UNSET
+
+
+class ScaleSettings(Struct, kw_only=True):
+    scaleType: str | UnsetType = UNSET
+    capacity: int | UnsetType = UNSET
+
+
+class DeploymentFailure(Struct, kw_only=True):
+    code: str
+    message: str
+
+
+class DeploymentProperties(Struct, kw_only=True):
+    model: DeploymentModel
+    servedModel: Annotated[str, Meta(description="The name of the weights that answer.")]
+    provisioningState: DeploymentState
+    versionUpgradeOption: str
+    capabilities: dict[str, str]
+    currentCapacity: int
+    parity: Annotated[dict[str, float], Meta(description="How closely it answers as trained.")] | UnsetType = UNSET
+    error: DeploymentFailure | UnsetType = UNSET
+    raiPolicyName: str | UnsetType = UNSET
+    scaleSettings: ScaleSettings | UnsetType = UNSET
+
+
+class ArmDeployment(Struct, kw_only=True):
+    """ARM `Deployment`: a name under which a model answers, read back as it was written."""
+
+    id: str
+    type: Literal["Microsoft.CognitiveServices/accounts/deployments"] = arm_names.DEPLOYMENT_TYPE
+    name: str
+    tags: dict[str, str]
+    sku: DeploymentSku
+    properties: DeploymentProperties
+    systemData: SystemData
+    etag: str
+
+    @classmethod
+    def from_deployment(cls, resource: Resource, deployment: Deployment) -> Self:
+        sent: Any = {"model": {}, "properties": {}, "sku": {}} | dict(deployment.extras)
+        sku = {"name": deployment.sku_name, "capacity": deployment.sku_capacity} | sent["sku"]
+        return cls(
+            id=f"{arm_names.path_of(resource)}/{deployment.name}",
+            name=deployment.name,
+            tags=dict(deployment.tags),
+            sku=DeploymentSku(**sku),
+            properties=_properties(deployment, sent["model"], sent["properties"]),
+            systemData=SystemData(
+                createdAt=deployment.created_at.isoformat(), lastModifiedAt=deployment.updated_at.isoformat()
+            ),
+            etag=f'"{int(deployment.updated_at.timestamp() * 1e6):x}"',
+        )
+
+
+def _properties(deployment: Deployment, sent_model: Mapping[str, Any], sent: Mapping[str, Any]) -> DeploymentProperties:
+    """The properties, with those that the caller sent as it sent them."""
+    model: dict[str, Any] = {"format": "OpenAI", "name": deployment.model, "version": deployment.model_version or "1"}
+    if deployment.model_source is not None and "sourceAccount" not in sent_model:
+        model["source"] = deployment.model_source
+    others = {"versionUpgradeOption": "NoAutoUpgrade"} | dict(sent)
+    scale = others.pop("scaleSettings", None)
+    if scale is not None:
+        if "capacity" in scale:
+            scale = scale | {"capacity": deployment.sku_capacity}
+        others["scaleSettings"] = ScaleSettings(**scale)
+    error = deployment.error
+    return DeploymentProperties(
+        model=DeploymentModel(**(model | dict(sent_model))),
+        servedModel=deployment.model,
+        provisioningState=deployment.state,
+        capabilities={"chatCompletion": "true"},
+        currentCapacity=deployment.sku_capacity,
+        parity=UNSET if deployment.parity is None else dict(deployment.parity),
+        error=UNSET if error is None else DeploymentFailure(code=error.code, message=error.message),
+        **others,
+    )
+
+
+class SkuName(Struct, kw_only=True):
+    name: str
+    tier: str | UnsetType = UNSET
+
+
+class CapacityRange(Struct, kw_only=True):
+    """The capacities that a deployment can have."""
+
+    minimum: int = 1
+    maximum: int = deployments.MAX_CAPACITY
+    step: int = 1
+    default: int = 1
+
+
+class ResourceSku(Struct, kw_only=True):
+    resourceType: str
+    sku: SkuName
+    capacity: CapacityRange | UnsetType = UNSET

@@ -1,0 +1,137 @@
+"""Authentication: the key from either vendor's header, and the api-version that Azure's dated dialect requires."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from fastapi import Request
+
+from luthier.api.auth import authorization
+from luthier.api.dialects.dialects import Dialect
+from luthier.api.http import thread_pools
+from luthier.api.http.thread_pools import Workers
+from luthier.core.errors import Forbidden, InvalidRequest, LuthierError, Unauthenticated, Unavailable
+from luthier.core.models import Principal
+from luthier.core.roles import Action
+from luthier.service.context import Context
+from luthier.service.tenants import keys
+
+VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|v1|latest")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The keys or tokens of a request, its caller and action: enough to authorize it once more."""
+
+    presented: tuple[str, ...] = field(repr=False)
+    caller: Principal
+    action: Action
+
+    @property
+    def expires(self) -> bool:
+        """Whether they can expire without any change in the database: a token can."""
+        return self.caller.key_name.startswith("oidc:")
+
+
+def credentials_of(request: Request) -> Credentials:
+    """Those of a request that `require_key` has admitted."""
+    state = request.scope["state"]
+    return Credentials(tuple(_presented(request)), state["caller"], state["action"])
+
+
+def refusal(context: Context, credentials: Credentials) -> LuthierError | None:
+    """Why the caller would be refused now, or None: so that a revoked key ends long answers.
+
+    An issuer that does not answer ends nothing: the caller stays admitted.
+    """
+    try:
+        caller = keys.authenticate(context, list(credentials.presented))
+        authorization.require(caller, credentials.action)
+    except (Unauthenticated, Forbidden) as error:
+        return error
+    except Unavailable:
+        return None
+    if caller.resource.id != credentials.caller.resource.id:
+        return Unauthenticated("invalid_api_key", "Access denied: this key now opens another resource.")
+    return None
+
+
+def is_remembered(context: Context, credentials: Credentials) -> bool:
+    """Whether the caller's key is cached and unchanged since the last commit; never blocks."""
+    return keys.recall_principal(context, list(credentials.presented)) == credentials.caller
+
+
+def require_still(context: Context, credentials: Credentials) -> None:
+    """Raises the error that a new request of the caller would get now: asked at the end of long calls."""
+    error = refusal(context, credentials)
+    if error is not None:
+        raise error
+
+
+class KeyCheck:
+    """A dependency that gives the caller, if a role of it allows the route's action.
+
+    A GuardedRoute calls `admit` before the body is read; the dependency then gives the admitted caller.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(self, request: Request) -> Principal:
+        caller: Principal = request.scope["state"]["caller"]
+        return caller
+
+    async def admit(self, request: Request, action: Action) -> Principal:
+        """Raises Unauthenticated, Forbidden, and Unavailable if a token cannot be checked now."""
+        caller = await caller_of(self._context, _presented(request))
+        request.scope["state"] |= {"caller": caller, "action": action, "route": request.scope["route"].path}
+        authorization.require(caller, action)
+        return caller
+
+
+async def caller_of(context: Context, presented: list[str]) -> Principal:
+    """The caller whose keys or tokens these are. Raises Unauthenticated; Unavailable if a token cannot be checked."""
+    # A cached key needs no worker thread, and the hop to one costs more than the lookup.
+    caller = keys.recall_principal(context, presented)
+    if caller is not None:
+        return caller
+    threads = Workers.TOKENS if any(keys.may_be_token(one) for one in presented) else Workers.KEYS
+    return await thread_pools.run(threads, partial(keys.authenticate, context, presented))
+
+
+def require_key(context: Context) -> KeyCheck:
+    """The dependency of a route that needs a key."""
+    return KeyCheck(context)
+
+
+def _presented(request: Request) -> list[str]:
+    """Every key or token of the request."""
+    presented = [request.headers["api-key"]] if "api-key" in request.headers else []
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        presented.append(token.strip())
+    return presented
+
+
+def require_version(dialect: Dialect) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that checks `api-version`: every version is served alike, a missing one is an error."""
+
+    async def check(request: Request) -> None:
+        version = request.query_params.get("api-version")
+        if version is None:
+            if dialect.needs_api_version:
+                raise InvalidRequest(
+                    "missing_api_version",
+                    "The api-version query parameter (?api-version=) is required for all requests here; "
+                    "for example api-version=2024-10-21. The base URL .../openai/v1 needs none.",
+                    "api-version",
+                )
+        elif not VERSION.fullmatch(version):
+            raise InvalidRequest(
+                "invalid_api_version",
+                f"api-version {version!r} is not a version; write a date such as 2024-10-21.",
+                "api-version",
+            )
+
+    return check

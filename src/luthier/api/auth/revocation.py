@@ -1,0 +1,130 @@
+"""Requests in progress: their callers are authorized again after each change, and a lost right ends them."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from luthier.api.auth import authentication
+from luthier.api.auth.authentication import Credentials
+from luthier.api.http import thread_pools
+from luthier.api.http.thread_pools import Workers
+from luthier.core.errors import LuthierError
+from luthier.service.context import Context
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+T = TypeVar("T")
+
+
+@dataclass(eq=False, slots=True)
+class Standing:
+    """One caller's right to a request in progress. Belongs to one event loop."""
+
+    context: Context
+    credentials: Credentials
+    error: LuthierError | None = None
+    """What a new request would get; None while the caller is authorized."""
+    judged_at: int = -1
+    """The database's version at which the caller was last authorized."""
+    _waits: set[asyncio.Timeout] = field(default_factory=set)
+
+    async def check(self) -> None:
+        """Raises what a new request would get. Takes microseconds if nothing was committed since the last check."""
+        version = self.context.database.version()
+        if self.error is None and version != self.judged_at:
+            self.settle(version, await _refusal(self.context, self.credentials))
+        if self.error is not None:
+            raise self.error
+
+    async def unless_lost(self, work: Awaitable[T]) -> T:
+        """The result of `work`. Raises as `check`, with `work` cancelled, if the right is lost before that."""
+        if self.error is not None:  # at once: work that never waits could not be cancelled
+            if isinstance(work, Coroutine):
+                work.close()
+            raise self.error
+        wait = asyncio.timeout(None)
+        try:
+            async with wait:
+                self._waits.add(wait)
+                return await work
+        except TimeoutError:
+            if self.error is not None and wait.expired():
+                raise self.error from None
+            raise
+        finally:
+            self._waits.discard(wait)
+
+    async def judged(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        """The chunks while the caller is authorized. Raises as `check`: at each chunk, between two, at the end."""
+        while (chunk := await self.unless_lost(anext(chunks, None))) is not None:
+            await self.check()
+            yield chunk
+        await self.check()
+
+    def settle(self, version: int, error: LuthierError | None) -> None:
+        """Stores the outcome of an authorization; an error ends everything that waits."""
+        self.judged_at = version
+        self.error = self.error or error
+        if self.error is not None:
+            now = asyncio.get_running_loop().time()
+            for wait in self._waits:
+                wait.reschedule(now)
+
+
+@dataclass(eq=False, slots=True)
+class Rights:
+    """Polls every `poll_s` for commits; then authorizes all callers again, those of one key together.
+
+    Callers with a token are authorized at each poll: a token may have expired. Belongs to one event loop.
+    """
+
+    poll_s: float = POLL_S
+    _watched: set[Standing] = field(default_factory=set)
+    _polling: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def watching(self, context: Context, credentials: Credentials) -> Iterator[Standing]:
+        """The caller's right, checked for as long as the block runs."""
+        standing = Standing(context, credentials)
+        self._watched.add(standing)
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.get_running_loop().create_task(self._poll(context))
+        try:
+            yield standing
+        finally:
+            self._watched.discard(standing)
+
+    async def _poll(self, context: Context) -> None:
+        while True:
+            await asyncio.sleep(self.poll_s)
+            if not self._watched:
+                return
+            try:
+                await self._look(context)
+            except LuthierError as error:
+                logger.warning("authorizations not checked code=%s", error.code)
+
+    async def _look(self, context: Context) -> None:
+        version = context.database.version()
+        due: defaultdict[Credentials, list[Standing]] = defaultdict(list)
+        for standing in self._watched:
+            if standing.credentials.expires or standing.judged_at != version:
+                due[standing.credentials].append(standing)
+        for credentials, standings in due.items():
+            error = await _refusal(context, credentials)
+            for standing in standings:
+                standing.settle(version, error)
+
+
+async def _refusal(context: Context, credentials: Credentials) -> LuthierError | None:
+    """As `authentication.refusal`; a cached key needs no thread."""
+    if authentication.is_remembered(context, credentials):
+        return None
+    threads = Workers.TOKENS if credentials.expires else Workers.KEYS
+    return await thread_pools.run(threads, partial(authentication.refusal, context, credentials))

@@ -1,0 +1,1 @@
+"""The wire dialects as values: statuses, errors, shapes."""

@@ -1,0 +1,150 @@
+"""Error envelopes of each vendor: code, message, and the field that the error is about."""
+
+from typing import Annotated, Protocol, Self
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from luthier.api.dialects.answer import unset_if_none
+from luthier.core import errors
+from luthier.core.errors import LuthierError
+
+# Azure's own words for our codes: A1021 `ErrorCode`, and those that its gateway sends (wire-contract.md section 15).
+_AZURE_CODES = {
+    "invalid_api_key": "401",
+    "missing_api_key": "401",
+    "deployment_not_found": "DeploymentNotFound",
+    "invalid_training_file": "jsonlValidationFailed",
+    "invalid_validation_file": "jsonlValidationFailed",
+    "file_import_failed": "fileImportFailed",
+    "missing_api_version": "MissingApiVersionParameter",
+    "route_not_found": "404",
+    "rate_limit_exceeded": "429",
+}
+_AZURE_CODES_BY_TYPE: dict[type[LuthierError], str] = {
+    errors.InvalidRequest: "invalidPayload",
+    errors.Unsupported: "invalidPayload",
+    errors.TooLarge: "invalidPayload",
+    errors.HeadersTooLarge: "invalidPayload",
+    errors.UnsupportedMediaType: "invalidPayload",
+    errors.Unauthenticated: "unauthorized",
+    errors.Forbidden: "forbidden",
+    errors.NotFound: "notFound",
+    errors.Conflict: "conflict",
+    errors.RateLimited: "tooManyRequests",
+    errors.QuotaExceeded: "quotaExceeded",
+    errors.Unavailable: "serviceUnavailable",
+    errors.UpstreamFailed: "internalFailure",
+    errors.NoSpace: "serviceUnavailable",
+}
+_OPENAI_TYPES: dict[type[LuthierError], str] = {
+    errors.RateLimited: "rate_limit_error",
+    errors.QuotaExceeded: "insufficient_quota",
+    errors.Unavailable: "server_error",
+    errors.UpstreamFailed: "server_error",
+    errors.NoSpace: "server_error",
+}
+Message = Annotated[str, Meta(description="What is wrong, where, and what to do.")]
+
+
+class ErrorAnswer(Protocol):
+    """A Struct that holds an error in one vendor's envelope."""
+
+    @classmethod
+    def from_error(cls, error: LuthierError) -> Self: ...
+
+
+class OpenAIErrorBody(Struct, kw_only=True):
+    message: Message
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(Struct, kw_only=True):
+    """OpenAI's envelope; all four fields are always sent."""
+
+    error: OpenAIErrorBody
+
+    @classmethod
+    def from_error(cls, error: LuthierError) -> Self:
+        kind = _OPENAI_TYPES.get(type(error), "invalid_request_error")
+        return cls(error=OpenAIErrorBody(message=error.message, type=kind, param=error.param, code=error.code))
+
+
+class InnerError(Struct, kw_only=True):
+    code: Annotated[str, Meta(description="The code that programs may test.")]
+
+
+class AzureErrorDetail(Struct, kw_only=True):
+    code: str
+    message: str
+    innererror: InnerError
+    target: str | UnsetType = UNSET
+
+
+class AzureErrorBody(Struct, kw_only=True):
+    code: str
+    message: Message
+    innererror: InnerError
+    target: str | UnsetType = UNSET
+    param: str | UnsetType = UNSET
+    details: list[AzureErrorDetail] | UnsetType = UNSET
+
+
+class AzureError(Struct, kw_only=True):
+    """A1021 `ErrorResponse`; `param` and the code of the other dialects are sent too."""
+
+    error: AzureErrorBody
+
+    @classmethod
+    def from_error(cls, error: LuthierError) -> Self:
+        code, param = _azure_code(error), unset_if_none(error.param)
+        details = [
+            AzureErrorDetail(
+                code=code,
+                message=detail.message,
+                innererror=InnerError(code=detail.code),
+                target=unset_if_none(detail.param),
+            )
+            for detail in error.details
+        ]
+        return cls(
+            error=AzureErrorBody(
+                code=code,
+                message=error.message,
+                innererror=InnerError(code=error.code),
+                target=param,
+                param=param,
+                details=details or UNSET,
+            )
+        )
+
+
+class AzureV1ErrorBody(Struct, kw_only=True):
+    message: Message
+    type: str
+    code: str
+    inner_error: InnerError
+    param: str | UnsetType = UNSET
+
+
+class AzureV1Error(Struct, kw_only=True):
+    """AV1 `AzureOpenAIErrorResponse`: Azure's codes in OpenAI's envelope (wire-contract.md section 15)."""
+
+    error: AzureV1ErrorBody
+
+    @classmethod
+    def from_error(cls, error: LuthierError) -> Self:
+        return cls(
+            error=AzureV1ErrorBody(
+                message=error.message,
+                type="error",
+                code=_azure_code(error),
+                inner_error=InnerError(code=error.code),
+                param=unset_if_none(error.param),
+            )
+        )
+
+
+def _azure_code(error: LuthierError) -> str:
+    return _AZURE_CODES.get(error.code) or _AZURE_CODES_BY_TYPE.get(type(error), "internalFailure")

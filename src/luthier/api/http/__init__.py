@@ -1,0 +1,1 @@
+"""Connections, sockets, TLS and threads: HTTP before anything is read as a request."""

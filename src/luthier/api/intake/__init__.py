@@ -1,0 +1,1 @@
+"""Bodies as bytes: limits, streaming, multipart, JSON."""

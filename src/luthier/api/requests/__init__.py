@@ -1,0 +1,1 @@
+"""JSON bodies to values, in every shape that clients send."""

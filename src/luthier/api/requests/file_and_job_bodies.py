@@ -1,0 +1,190 @@
+"""Bodies of requests on files and jobs, in every form that real clients send; an unknown field is an error."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from luthier.api.requests import job_fields
+from luthier.api.requests.job_fields import (
+    Count,
+    DpoBody,
+    DpoHyperparametersBody,
+    EarlyStopping,
+    Integrations,
+    Metadata,
+    Rate,
+    RecipeObject,
+    Whole,
+)
+from luthier.core.errors import InvalidRequest, Unsupported
+from luthier.core.states import Method
+from luthier.core.training import recipe as recipes
+from luthier.core.training.hyperparameters import Hyperparameters
+from luthier.core.training.recipe import Recipe
+from luthier.service.files.files import MAX_EXPIRY_S, UPLOADED_PURPOSES
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class HyperparametersBody(_Body):
+    n_epochs: Count = None
+    batch_size: Count = None
+    learning_rate_multiplier: Rate = None
+    prompt_loss_weight: float | None = None
+
+
+class SupervisedBody(_Body):
+    hyperparameters: HyperparametersBody | None = None
+    prompt_loss_weight: float | None = None
+
+
+class MethodBody(_Body):
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: SupervisedBody | None = None
+    dpo: DpoBody | None = None
+    reinforcement: dict[str, Any] | None = None
+    prompt_loss_weight: float | None = None
+
+    def check(self) -> None:
+        """Raises Unsupported for an unsupported method, InvalidRequest for fields of another one."""
+        if self.type == "reinforcement":
+            raise Unsupported(
+                "method_not_supported",
+                "method.type 'reinforcement' is not supported yet; use 'supervised' or 'dpo'.",
+                "method.type",
+            )
+        other = "dpo" if self.type == "supervised" else "supervised"
+        if (self.dpo if other == "dpo" else self.supervised) is not None:
+            text = f"method.type is {self.type!r}, but method.{other} is given too. Leave one of them out."
+            raise InvalidRequest("method_mismatch", text, f"method.{other}")
+
+
+class JobBody(_Body):
+    """POST /fine_tuning/jobs. `trainingType` and `prompt_loss_weight` are extras that Azure's callers send."""
+
+    model: str = Field(min_length=1)
+    training_file: str = Field(min_length=1)
+    validation_file: str | None = None
+    hyperparameters: HyperparametersBody | None = None
+    method: MethodBody | None = None
+    seed: int | None = None
+    suffix: str | None = None
+    integrations: Integrations | None = None
+    metadata: Metadata | None = None
+    trainingType: str | Whole | None = None
+    early_stopping: EarlyStopping = None
+    luthier: RecipeObject | None = None
+    prompt_loss_weight: float | None = None
+
+    def recipe(self) -> Recipe:
+        """The settings beyond the vendors' hyperparameters. Raises InvalidRequest that names the setting."""
+        return recipes.read(self.luthier or {})
+
+    def chosen_hyperparameters(self) -> Hyperparameters:
+        """Hyperparameters of `method` if they are given, else those of the root.
+
+        Raises Unsupported for what is not supported, InvalidRequest for fields of another method.
+        """
+        method = self.method or MethodBody(type="supervised")
+        method.check()
+        supervised, dpo = method.supervised or SupervisedBody(), method.dpo or DpoBody()
+        root = self.hyperparameters or HyperparametersBody()
+        supervised_settings = supervised.hyperparameters or HyperparametersBody()
+        settings = dpo.hyperparameters or DpoHyperparametersBody() if method.type == "dpo" else supervised_settings
+        job_fields.refuse_prompt_loss_weight(
+            {
+                "prompt_loss_weight": self.prompt_loss_weight,
+                "hyperparameters.prompt_loss_weight": root.prompt_loss_weight,
+                "method.prompt_loss_weight": method.prompt_loss_weight,
+                "method.supervised.prompt_loss_weight": supervised.prompt_loss_weight,
+                "method.supervised.hyperparameters.prompt_loss_weight": supervised_settings.prompt_loss_weight,
+            }
+        )
+        return Hyperparameters(
+            n_epochs=root.n_epochs if settings.n_epochs is None else settings.n_epochs,
+            batch_size=root.batch_size if settings.batch_size is None else settings.batch_size,
+            learning_rate_multiplier=root.learning_rate_multiplier
+            if settings.learning_rate_multiplier is None
+            else settings.learning_rate_multiplier,
+            beta=dpo.chosen_beta(),
+        )
+
+    def training_method(self) -> Method:
+        """The method, after `chosen_hyperparameters` has checked it."""
+        return Method(self.method.type) if self.method else Method.SUPERVISED
+
+    def notes(self) -> tuple[str, ...]:
+        """What of the request has no effect, for the job's events."""
+        if self.method is None:
+            return ()
+        settings = self.method.dpo if self.method.type == "dpo" else self.method.supervised
+        inner, path = settings and settings.hyperparameters, f"method.{self.method.type}.hyperparameters"
+        unused = job_fields.overridden_root_values(self.hyperparameters, inner, path)
+        return unused + (self.method.dpo.notes() if self.method.dpo else ())
+
+    def extras(self) -> dict[str, object]:
+        """Fields that are stored and echoed."""
+        fields = {
+            "metadata": self.metadata,
+            "trainingType": job_fields.training_type(self.trainingType),
+            "integrations": [item.stored_fields() for item in self.integrations or ()] or None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _encodable(value: str) -> str:
+    """JSON can contain half a surrogate pair, which no database or file name can store."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode text") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
+Purpose = Annotated[Text, Field(json_schema_extra={"enum": sorted(UPLOADED_PURPOSES)})]
+"""The purposes of either vendor; the service checks them."""
+
+
+class ExpiryBody(_Body):
+    """`expires_after`: a file is deleted so many seconds after its creation."""
+
+    anchor: Literal["created_at"]
+    seconds: int
+
+    def within(self, min_s: int) -> int:
+        """The seconds. Raises InvalidRequest outside of the dialect's range."""
+        if not min_s <= self.seconds <= MAX_EXPIRY_S:
+            text = f"expires_after.seconds is {self.seconds}; it must be from {min_s} to {MAX_EXPIRY_S} here."
+            raise InvalidRequest("invalid_expires_after", text, "expires_after.seconds")
+        return self.seconds
+
+
+class ImportBody(_Body):
+    """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`)."""
+
+    purpose: Purpose
+    filename: Text
+    content_url: str = Field(min_length=1)
+    expires_after: ExpiryBody | None = None
+
+
+class UploadBody(_Body):
+    """POST /uploads (A1021 and OpenAI `CreateUploadRequest`)."""
+
+    filename: Text
+    purpose: Purpose
+    bytes: Whole = Field(ge=-(2**63), le=2**63 - 1)
+    mime_type: Text = Field(max_length=255)
+    expires_after: ExpiryBody | None = None
+
+
+class CompleteUploadBody(_Body):
+    """POST /uploads/{id}/complete."""
+
+    part_ids: list[Text] = Field(max_length=10_000)
+    md5: str | None = None

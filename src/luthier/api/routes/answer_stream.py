@@ -1,0 +1,193 @@
+"""How a model's answer is sent: within its rate limit, complete or as server-sent events, with the limit's headers."""
+
+import json
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from luthier.api.auth import authentication
+from luthier.api.auth.authentication import Credentials
+from luthier.api.auth.revocation import Standing
+from luthier.api.dialects import chat_answers
+from luthier.api.dialects.dialects import Dialect
+from luthier.api.http.disconnects import CLIENT_CLOSED_REQUEST, CallerLeft, EventStream, unless_left
+from luthier.api.routing.json_response import event_line
+from luthier.api.services import Services
+from luthier.core.errors import LuthierError
+from luthier.core.generation import Usage
+from luthier.core.models import Principal
+from luthier.core.ports import Address
+from luthier.service.inference import model_routing
+from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart, ChoiceDelta
+from luthier.service.inference.generation_requests import ChatRequest, CompletionRequest
+from luthier.service.inference.model_routing import Route
+from luthier.service.tenants.rate_limits import Admission, Limit
+
+Shape = dict[str, Any]
+WITHOUT_EFFECT = "x-luthier-without-effect"
+
+
+class AnswerShapes(Protocol):
+    """The wire shapes of one request's answer."""
+
+    def complete(self, header: AnswerHeader, answer: Answer) -> Shape: ...
+
+    def stream_header(self, header: AnswerHeader) -> Shape:
+        """The fields that every chunk begins with."""
+        ...
+
+    def chunks(self, header: Shape, deltas: Sequence[ChoiceDelta]) -> Iterable[Shape]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceCall:
+    """One call: the request, the shapes of its answer, and an upper estimate of its tokens for the rate limit."""
+
+    request: ChatRequest | CompletionRequest
+    shapes: AnswerShapes
+    tokens: int
+    is_streamed: bool
+    wants_usage: bool
+    without_effect: tuple[str, ...] = ()
+    """Fields that ask for something and change nothing here; a response header lists them."""
+
+    def headers(self) -> dict[str, str]:
+        return {WITHOUT_EFFECT: ", ".join(self.without_effect)} if self.without_effect else {}
+
+
+class InferenceEndpoint:
+    """Answers calls in one dialect."""
+
+    def __init__(self, dialect: Dialect, services: Services) -> None:
+        self._dialect = dialect
+        self._services = services
+        self._generation = services.generation
+
+    async def respond(self, request: Request, caller: Principal, name: str, call: InferenceCall) -> Response:
+        """Answers; stops at once when the client disconnects."""
+        try:
+            return await unless_left(request.receive, self._respond(request, caller, name, call))
+        except CallerLeft:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+    async def _respond(self, request: Request, caller: Principal, name: str, call: InferenceCall) -> Response:
+        services, resource_id = self._services, caller.resource.id
+        credentials = authentication.credentials_of(request)
+        with services.rights.watching(services.context, credentials) as standing:
+            target = await run_in_threadpool(
+                model_routing.find, services.context, resource_id, name, self._dialect.calls_models
+            )
+            route = await standing.unless_lost(model_routing.route(services.serving, resource_id, target))
+            route = _while_authorized(route, standing)
+            rate = _Rate(services, request, caller, route)
+            rate.admit(call.tokens)
+            try:
+                if not call.is_streamed:
+                    answer = await standing.unless_lost(self._generation.complete(route, call.request))
+                    await standing.check()
+                    rate.settle(answer.usage.total_tokens)
+                    shape = call.shapes.complete(self._generation.header(route), answer)
+                    return JSONResponse(shape, headers=rate.headers() | call.headers())
+                header = call.shapes.stream_header(self._generation.header(route))
+                parts = self._generation.stream(route, call.request)
+                # An error before the first part is still an answer with a status of its own.
+                first = await standing.unless_lost(anext(parts))
+            except LuthierError:
+                rate.settle(0)
+                raise
+        headers = rate.headers() | call.headers()
+        return EventStream(self._events(call, header, first, parts, rate, credentials), headers)
+
+    async def _events(
+        self,
+        call: InferenceCall,
+        header: Shape,
+        first: AnswerPart,
+        rest: AsyncGenerator[AnswerPart],
+        rate: "_Rate",
+        credentials: Credentials,
+    ) -> AsyncGenerator[str]:
+        """Server-sent events; with `wants_usage` each has a usage, which is null in all but the last.
+
+        When the caller loses the right to the model, the last event is the dialect's error. The estimate stays counted
+        for an answer that is not read to its end.
+        """
+        no_usage = {"usage": None} if call.wants_usage else {}
+        watching = self._services.rights.watching(self._services.context, credentials)
+        try:
+            async with aclosing(rest):
+                with watching as standing:
+                    await standing.check()
+                    part: AnswerPart | None = first
+                    while part is not None:
+                        if isinstance(part, Usage):
+                            rate.settle(part.total_tokens)
+                            if call.wants_usage:
+                                yield _event({**header, "choices": [], "usage": chat_answers.usage(part)})
+                        else:
+                            for chunk in call.shapes.chunks(header, part):
+                                yield _event(chunk | no_usage)
+                        part = await standing.unless_lost(anext(rest, None))
+        except LuthierError as error:
+            yield event_line(self._dialect.error.from_error(error))
+        yield "data: [DONE]\n\n"
+
+
+def _while_authorized(route: Route, standing: Standing) -> Route:
+    """The route; nothing is sent to its engine any more once the caller has lost the right to it."""
+
+    async def current_address() -> Address:
+        await standing.check()
+        return await route.current_address()
+
+    return replace(route, current_address=current_address)
+
+
+class _Rate:
+    """The rate limit of a call's target, as one request uses it; without effect if there is no limit."""
+
+    def __init__(self, services: Services, request: Request, caller: Principal, route: Route) -> None:
+        self._limits = services.rate_limits
+        self._now = services.context.now
+        self._request = request
+        self._limit: Limit | None = self._limits.limit_of(route.target.deployment)
+        target = route.target
+        name = target.name if target.deployment is None else f"deployments/{target.name}"
+        self._name = f"{caller.resource.id}/{name}"
+        self._admission: Admission | None = None
+
+    def admit(self, tokens: int) -> None:
+        """Counts the estimate. Raises RateLimited, for whose answer the headers are in the request's state."""
+        if self._limit is None:
+            return
+        now = self._now()
+        self._request.state.rate_headers = self.headers()
+        self._admission = self._limits.admit(self._name, self._limit, tokens, now)
+
+    def settle(self, tokens: int) -> None:
+        if self._admission is not None:
+            self._limits.correct(self._admission, tokens)
+
+    def headers(self) -> dict[str, str]:
+        """OpenAI API reference, "Rate limits in headers"; Azure sends the same names."""
+        if self._limit is None:
+            return {}
+        standing = self._limits.remaining(self._name, self._limit, self._now())
+        reset = f"{standing.reset_s:.0f}s"
+        return {
+            "x-ratelimit-limit-requests": str(self._limit.requests),
+            "x-ratelimit-limit-tokens": str(self._limit.tokens),
+            "x-ratelimit-remaining-requests": str(standing.requests),
+            "x-ratelimit-remaining-tokens": str(standing.tokens),
+            "x-ratelimit-reset-requests": reset,
+            "x-ratelimit-reset-tokens": reset,
+        }
+
+
+def _event(value: Shape) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

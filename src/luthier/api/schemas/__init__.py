@@ -1,1 +1,0 @@
-"""What answers look like, as JSON Schema, for `GET /openapi.json`: documentation that tests hold to the truth."""

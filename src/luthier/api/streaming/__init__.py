@@ -1,0 +1,1 @@
+"""Answers that take time: event streams and downloads."""

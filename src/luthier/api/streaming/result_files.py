@@ -1,0 +1,35 @@
+"""results.csv in OpenAI's dialect: base64 for OpenAI's SDKs, plain CSV for everyone else.
+
+Why, and how they are distinguished: docs/decisions/0012.
+"""
+
+from base64 import b64encode
+
+from fastapi import Request
+
+from luthier.api.dialects.dialects import Dialect
+from luthier.core.models import File
+from luthier.core.states import FilePurpose, ResultsAs
+from luthier.run_directory.run_directory import RESULTS_FILE
+
+_OPENAI_SDKS = "application/binary"
+"""The Accept header of `files.content` in OpenAI's SDKs, and of no other client."""
+
+
+def is_results(file: File) -> bool:
+    """Whether the vendors have such a file too; only Luthier has the losses of each row, which are always CSV."""
+    return file.purpose is FilePurpose.FINE_TUNE_RESULTS and file.filename == RESULTS_FILE
+
+
+def are_encoded(dialect: Dialect, file: File, request: Request, setting: ResultsAs) -> bool:
+    """Whether this request is answered with base64; one that accepts text/csv never is."""
+    if not dialect.encodes_results or not is_results(file):
+        return False
+    accepted = request.headers.get("accept", "").lower()
+    if "text/csv" in accepted or setting is ResultsAs.CSV:
+        return False
+    return setting is ResultsAs.BASE64 or _OPENAI_SDKS in accepted
+
+
+def encoded(content: bytes) -> bytes:
+    return b64encode(content)

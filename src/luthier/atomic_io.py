@@ -1,0 +1,117 @@
+"""File I/O: chunked reads; atomic writes, which a crash or a full disk leaves with the old bytes or the new ones."""
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from luthier.core.errors import NoSpace
+
+logger = logging.getLogger(__name__)
+
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What writing says when there is no room: on the disk, in the user's quota, below the limit of a file's size."""
+_CHUNK_BYTES = 1 << 20
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yields a file's bytes in chunks of at most 1 MiB."""
+    with path.open("rb") as stream:
+        yield from stream_chunks(stream)
+
+
+def stream_chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yields what is left of an open file in chunks of at most 1 MiB."""
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replaces a file so that a crash leaves the old bytes or the new ones, on disk, never half. Raises NoSpace."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with room_for(path, len(data)):
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            fsync_path(path.parent)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # what was written of it is in the way of everything else
+            raise
+
+
+def append_line(path: Path, line: bytes, *, durable: bool) -> None:
+    """Appends a whole line or, where there is no room for it, nothing. Raises NoSpace."""
+    with room_for(path, len(line)), path.open("ab", buffering=0) as stream:
+        before = stream.tell()
+        try:
+            left = memoryview(line)
+            while left:  # a disk that is almost full takes a part of a write, and says so by its length alone
+                left = left[stream.write(left) :]
+            if durable:
+                os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(before)
+            raise
+
+
+@contextmanager
+def room_for(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+    """Turns a full disk into a NoSpace that says how much was to be written, if that is known.
+
+    Users read it, so it names no folder: that is in the log.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise
+        folder = next(parent for parent in path.parents if parent.exists())
+        logger.error("disk full folder=%s", folder)
+        raise NoSpace("disk_full", _no_room(path, folder, n_bytes)) from error
+
+
+def _no_room(path: Path, folder: Path, n_bytes: int | None) -> str:
+    needs = "a file did not fit" if n_bytes is None else f"{path.name} needs {_size(n_bytes)}"
+    return (
+        f"The disk is full: {needs}, {_size(shutil.disk_usage(folder).free)} are free. "
+        "Make room there, or give LUTHIER_DATA_DIR a larger disk, and start again."
+    )
+
+
+def _size(n_bytes: int) -> str:
+    if n_bytes < 10_000:
+        return f"{n_bytes} bytes"
+    return f"{n_bytes / 1e3:.0f} kB" if n_bytes < 10_000_000 else f"{n_bytes / 1e6:.0f} MB"
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder whose name is on disk; one that exists is left as it is."""
+    if not path.is_dir():
+        path.mkdir()
+        fsync_path(path.parent)
+
+
+def fsync_path(path: Path) -> None:
+    """Makes renames and new names inside a folder durable (fsync(2): a directory is synced by itself)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Makes all that is below a folder durable, before the rename that gives it its name."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            path = Path(parent) / name
+            if not path.is_symlink():
+                fsync_path(path)  # fsync(2) takes files as it takes directories
+        fsync_path(Path(parent))

@@ -1,0 +1,136 @@
+"""The filters of chat templates: those that chats need, each of which takes from the template's allowance."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from typing import Any
+
+import jinja2
+import jinja2.filters
+from jinja2.runtime import Context
+
+from luthier.chat_templates import render_cost
+
+LOOP, CONCAT, STEP, WEIGH, COPY = "(loop)", "(concat)", "(step)", "(weigh)", "(copy)"
+"""Filters that the sandbox puts in; no template can write such names."""
+
+_MAX_DIGITS = 100
+_WHOLE = frozenset(("list", "dictsort", "max", "min", "sort", "unique"))
+"""Filters that take all members at once, also of what would yield them one by one."""
+_FILTERS = (
+    "abs capitalize count d default dictsort e escape first float int items last length list lower map max min reject "
+    "rejectattr reverse safe select selectattr sort string title trim truncate unique upper"
+)
+
+
+def counting_filters(as_json: Callable[..., str]) -> dict[str, Any]:
+    """The filters that templates may use, each of which counts."""
+    chosen = {name: _counted(jinja2.filters.FILTERS[name], name in _WHOLE) for name in _FILTERS.split()}
+    chosen["tojson"] = _counted(as_json, False)
+    chosen |= {"join": _join, "replace": _replace, "indent": _indent, "sum": _sum, "format": _format, "round": _round}
+    chosen |= {LOOP: _loop, CONCAT: _concat, STEP: _step, WEIGH: render_cost.checked_weight, COPY: _copied}
+    return chosen
+
+
+def _counted(function: Any, takes_all: bool) -> Any:
+    """A filter that weighs what it is given: none of these makes more than a few times that."""
+
+    @wraps(function)  # with jinja2's marks on it
+    def counted(*arguments: Any, **named: Any) -> Any:
+        render_cost.take_steps()
+        inputs = [_materialise(one) for one in arguments] if takes_all else arguments
+        for one in (*inputs, *named.values()):
+            if isinstance(one, str):
+                render_cost.take_characters(len(one))
+            elif isinstance(one, int | float):
+                render_cost.refuse_large_numbers(one)
+            elif not isinstance(one, Context):  # which some filters are handed, and which calls itself a mapping
+                render_cost.take_steps(render_cost.weight(one) // render_cost.CHARACTERS_PER_STEP)
+        result = function(*inputs, **named)
+        return render_cost.checked_weight(result) if isinstance(result, list | str) else result
+
+    return counted
+
+
+def _materialise(value: Any) -> Any:
+    """A list in place of what yields its members one by one, so that they are counted as they come."""
+    return render_cost.checked_weight(list(_count_each(value))) if isinstance(value, Iterator) else value
+
+
+def _loop(values: Iterable[Any]) -> Any:
+    """What a loop walks over: a list stays one, for `loop.last` asks its length."""
+    if isinstance(values, jinja2.Undefined):
+        return values
+    if isinstance(values, list | tuple | range | str | Mapping):
+        render_cost.take_steps(len(values))
+        return values
+    return _count_each(values)
+
+
+def _count_each(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        render_cost.take_steps()
+        yield value
+
+
+def _step(value: Any) -> Any:
+    """One side of a comparison."""
+    if isinstance(value, str):
+        render_cost.take_steps(1 + len(value) // render_cost.CHARACTERS_PER_STEP)
+    elif isinstance(value, list | tuple):
+        render_cost.take_steps(1 + len(value))
+    else:
+        render_cost.take_steps()
+    return value
+
+
+def _copied(value: Any) -> Any:
+    """A slice: its own size is counted; its members exist already."""
+    if isinstance(value, str | list | tuple):
+        render_cost.take_characters(len(value) * (1 if isinstance(value, str) else render_cost.MEMBER_CHARACTERS))
+    return value
+
+
+def _concat(values: tuple[Any, ...]) -> str:
+    return render_cost.join_pieces(
+        [one if isinstance(one, str) else str(render_cost.checked_weight(one)) for one in values]
+    )
+
+
+@jinja2.pass_eval_context
+def _join(eval_ctx: Any, value: Any, d: str = "", attribute: str | int | None = None) -> Any:
+    values = render_cost.checked_weight(list(_count_each(value)))
+    render_cost.take_characters(render_cost.weight(values) + len(str(d)) * len(values))
+    return jinja2.filters.do_join(eval_ctx, values, d, attribute)
+
+
+@jinja2.pass_eval_context
+def _replace(eval_ctx: Any, s: Any, old: str, new: str, count: int | None = None) -> Any:
+    text = s if isinstance(s, str) else str(render_cost.checked_weight(s))
+    render_cost.take_characters(render_cost.replaced_characters(text, str(old), str(new)))
+    return jinja2.filters.do_replace(eval_ctx, text, str(old), str(new), count)
+
+
+def _indent(s: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> Any:
+    text = s if isinstance(s, str) else str(render_cost.checked_weight(s))
+    size = len(width) if isinstance(width, str) else width
+    render_cost.take_characters(len(text) + (len(text.splitlines()) + 1) * max(size, 1))
+    return jinja2.filters.do_indent(text, width, first, blank)
+
+
+@jinja2.pass_environment
+def _sum(environment: Any, iterable: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
+    if not isinstance(start, int | float):
+        raise jinja2.TemplateError("sum adds numbers")
+    return jinja2.filters.sync_do_sum(environment, _count_each(iterable), attribute, start)
+
+
+def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
+    if not 0 <= precision <= _MAX_DIGITS:
+        raise render_cost.TooCostly(f"the template rounds to more than {_MAX_DIGITS} digits")
+    return jinja2.filters.do_round(value, precision, method)
+
+
+def _format(value: Any, *args: Any, **kwargs: Any) -> Any:
+    if args and kwargs:
+        raise jinja2.TemplateError("format takes values by place or by name")
+    return render_cost.format_text(str(value), kwargs or args)

@@ -1,0 +1,1 @@
+"""Administration of the data folder: resources, keys, blob store, audit log."""

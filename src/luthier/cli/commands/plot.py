@@ -1,0 +1,64 @@
+"""The guide's three charts, drawn from a result file: loss, mean token accuracy, full validation."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from luthier.run_directory.run_directory import RESULT_COLUMNS
+
+Series = dict[str, list[tuple[float, float]]]
+
+
+def read(text: str) -> Series:
+    """The points of each column of results.csv; an empty cell is no point. Raises ValueError for another file."""
+    reader = csv.DictReader(io.StringIO(text))
+    if tuple(reader.fieldnames or ())[: len(RESULT_COLUMNS)] != RESULT_COLUMNS:
+        raise ValueError(f"this is no result file: its header must begin with {','.join(RESULT_COLUMNS)}")
+    series: Series = {name: [] for name in RESULT_COLUMNS[1:]}
+    for row in reader:
+        for name, points in series.items():
+            if row[name]:
+                points.append((float(row["step"]), float(row[name])))
+    return series
+
+
+def draw(series: Series, checkpoint_steps: Sequence[int], output: Path, title: str) -> None:
+    """Writes the charts in the format of the output's suffix (svg, png, pdf)."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    mpl.rcParams["svg.hashsalt"] = "luthier"  # the same numbers give the same bytes
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    _chart(axes[0], "Loss", series, {"train_loss": "training", "valid_loss": "validation batch"})
+    accuracy = {"train_mean_token_accuracy": "training", "validation_mean_token_accuracy": "validation batch"}
+    _chart(axes[1], "Mean token accuracy", series, accuracy)
+    full = {"full_valid_loss": "loss", "full_valid_mean_token_accuracy": "token accuracy"}
+    _chart(axes[2], "Full validation", series, full)
+    for axis in axes:
+        for step in checkpoint_steps:
+            axis.axvline(step, color="0.75", linewidth=0.8, linestyle=":", zorder=0)
+    figure.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
+    plt.close(figure)
+
+
+def _chart(axis: object, name: str, series: Series, labels: dict[str, str]) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(axis, Axes)
+    axis.set_title(f"{name} (dotted: checkpoints)", fontsize=9)
+    axis.set_xlabel("step")
+    for column, label in labels.items():
+        points = series[column]
+        if points:
+            marker = "o" if len(points) < 60 else None
+            axis.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3, linewidth=1.3)
+    if axis.lines:
+        axis.legend(fontsize=8)
+    else:
+        axis.text(0.5, 0.5, "no validation file", ha="center", transform=axis.transAxes, color="0.5")
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.25)

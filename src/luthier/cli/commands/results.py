@@ -1,0 +1,61 @@
+"""luthier jobs plot and losses: charts and per-example losses of a succeeded job."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from luthier.cli import client
+from luthier.cli.commands import watch
+from luthier.cli.screen import AsJson, fail, figure, print_objects, screen, table
+from luthier.core.states import EventCode
+
+FORMATS = (".svg", ".png", ".pdf")
+
+
+def plot(
+    job_id: str,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output file: .svg, .png or .pdf.")] = Path(
+        "charts.svg"
+    ),
+) -> None:
+    """Plot loss, token accuracy and validation of a succeeded job."""
+    from luthier.cli.commands import plot as drawing
+
+    if output.suffix.lower() not in FORMATS:
+        fail(f"{output} has no format that can be drawn: let it end in {', '.join(FORMATS)}.")
+    with client.connected() as api:
+        job = api.fine_tuning.jobs.retrieve(job_id)
+        if not job.result_files:
+            fail(f"{job_id} is {job.status} and has no result file yet; it is written when the job has succeeded.")
+        text = api.files.content(job.result_files[0], extra_headers=client.AS_CSV).read().decode()
+        steps = [c.step_number for c in api.fine_tuning.jobs.checkpoints.list(job_id)]
+    drawing.draw(drawing.read(text), steps, output, title=job.fine_tuned_model or job_id)
+    screen.print(f"{output}", highlight=False)
+
+
+def losses(
+    job_id: str,
+    worst: Annotated[int, typer.Option(min=1, help="Number of rows to show.")] = 10,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the whole CSV file here.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Show the training rows with the highest loss in the last epoch."""
+    with client.connected() as api:
+        events = api.fine_tuning.jobs.list_events(job_id, limit=100)
+        named = (watch.values(event, EventCode.EXAMPLE_LOSSES_FILE) for event in events)
+        if (losses_file := next(filter(None, named), None)) is None:
+            fail(f"{job_id} has no file of example losses: it is written when a supervised job has succeeded.")
+        text = api.files.content(losses_file["file_id"], extra_headers=client.AS_CSV).read().decode()
+    if output is not None:
+        output.write_text(text)
+    rows = list(csv.DictReader(text.splitlines()))
+    rows.sort(key=lambda row: float(row["last_epoch_loss"]), reverse=True)
+    if json_:
+        print_objects({name: float(v) if "loss" in name else int(v) for name, v in row.items()} for row in rows[:worst])
+        return
+    table(
+        tuple(rows[0]),
+        [[figure(float(v)) if "loss" in name else v for name, v in row.items()] for row in rows[:worst]],
+    )

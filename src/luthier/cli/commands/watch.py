@@ -1,0 +1,120 @@
+"""Follows a job of the service to its end: events and a live line on stderr, the model's name on stdout."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.text import Text
+
+from luthier.cli import screen as terminal
+from luthier.cli.screen import Screen, errors, fail, screen
+from luthier.core.states import EventCode
+
+POLL_S = 2.0
+"""Each look takes a little of the cores that the training needs."""
+ENDED = {"succeeded", "failed", "cancelled", "paused"}
+"""Where watching ends: nothing more comes by itself."""
+_WAITING = {"validating_files": "checking the files", "queued": "waiting for its turn", "running": "loading the model"}
+
+
+def follow(api: Any, job_id: str) -> None:
+    """Shows what a job does until it has ended; prints its model and what to do next. Status 1 where it failed."""
+    try:
+        job = _watch(api, job_id)
+    except KeyboardInterrupt:
+        errors.print(f"The job goes on. To see more of it: luthier jobs watch {job_id}", highlight=False)
+        raise
+    if job.status == "paused":
+        errors.print(f"{job_id} is paused. To go on: luthier jobs resume {job_id}", highlight=False)
+        return
+    if job.status != "succeeded":
+        # An event has told all of it: here is what it begins with.
+        why = job.error.message.splitlines()[0] if job.error is not None and job.error.message else ""
+        fail(f"{job_id} {job.status}{f': {why}' if why else ''}")
+    name = job.user_provided_suffix or "my-model"
+    errors.print("Its model:", highlight=False)
+    screen.print(job.fine_tuned_model, highlight=False)
+    errors.print("Next:", highlight=False)
+    errors.print(f"  luthier deployments create {name} --model {job.fine_tuned_model}", highlight=False)
+    errors.print(f"  luthier chat {name}", highlight=False)
+
+
+def unseen(api: Any, job_id: str, seen: set[str]) -> list[Any]:
+    """Events not seen yet, newest first: reads pages only as far back as needed."""
+    fresh = []
+    for event in api.fine_tuning.jobs.list_events(job_id, limit=100):
+        if event.id in seen:
+            break
+        seen.add(event.id)
+        fresh.append(event)
+    return fresh
+
+
+def values(event: Any, code: EventCode) -> dict[str, Any] | None:
+    """The values of a message with that code; None for any other event. Messages of older versions have none."""
+    return event.data if event.type == "message" and event.data and event.data["code"] == code else None
+
+
+def print_event(event: Any, console: Screen) -> None:
+    clock = time.strftime("%H:%M:%S ", time.localtime(event.created_at))
+    # One text: of a line that is put together the live display would show the last part alone.
+    console.print(Text.assemble((clock, "dim"), event.message), highlight=False)
+
+
+def _watch(api: Any, job_id: str) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    seen: set[str] = set()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with terminal.progress(*columns) as progress:
+        task = progress.add_task("", total=None)
+        line = _Line(lambda **values: progress.update(task, **values))
+        while True:
+            job = api.fine_tuning.jobs.retrieve(job_id)
+            line.look(job)
+            for event in reversed(unseen(api, job_id, seen)):
+                line.show(event)
+            if job.status in ENDED:
+                return job
+            time.sleep(POLL_S)
+
+
+class _Line:
+    """What the live line says: the loss while steps come, and in between what they wait for."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        self._update = update
+        self._epochs = 0
+        self._total = 0
+        self._trains = False
+
+    def look(self, job: Any) -> None:
+        epochs = job.hyperparameters.n_epochs
+        self._epochs = epochs if isinstance(epochs, int) else 0
+        if not self._trains:
+            self._update(description=_WAITING.get(job.status, job.status))
+
+    def show(self, event: Any) -> None:
+        if event.type == "metrics":
+            self._trains = True
+            self._step(event.data["step"], event.data["train_loss"])
+            return
+        if (training := values(event, EventCode.TRAINING)) is not None:
+            self._total = training["n_steps"]
+            self._trains = True
+            self._update(description="training", total=self._total)
+        print_event(event, errors)
+
+    def _step(self, step: int, loss: float) -> None:
+        words = f"loss {loss:.3f}"
+        if self._total and step == self._total:
+            words += ", saving the model"
+        elif self._epochs and self._total and step * self._epochs % self._total < self._epochs:
+            words += f", checkpoint {step * self._epochs // self._total}"
+        self._update(description=words, completed=step)

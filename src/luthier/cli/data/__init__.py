@@ -1,0 +1,1 @@
+"""Commands on data files, without a service."""

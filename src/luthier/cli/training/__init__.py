@@ -1,0 +1,1 @@
+"""Training without a service, and a run repeated."""

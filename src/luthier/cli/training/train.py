@@ -1,0 +1,117 @@
+"""luthier train: fine-tunes without a service, through the same run directory and trainer."""
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from luthier.cli.screen import EARLY_STOP, errors, fail, screen
+from luthier.cli.training import recipe_options
+from luthier.core.errors import LuthierError
+from luthier.core.states import Method
+from luthier.core.training.recipe import Recipe
+from luthier.process import printable
+
+if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
+    from luthier.run_directory.run_directory import RunDirectory
+    from luthier.service.jobs.local_training import LocalRequest, Summary
+
+
+@recipe_options.with_recipe_options
+def train(
+    model: Annotated[str, typer.Option(help="Base model to train; it must be installed.")],
+    data: Annotated[Path, typer.Option(help="Training file (JSONL).")],
+    out: Annotated[Path, typer.Option(help="Run directory: checkpoints, results.csv and resume state.")],
+    validation: Annotated[Path | None, typer.Option(help="Validation file (JSONL).")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs (default: auto).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Batch size: examples per step (default: auto).")] = None,
+    lr_multiplier: Annotated[
+        float | None, typer.Option(help="Factor on the base model's learning rate (default: 1).")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="Training method: chats, or preference pairs.")] = Method.SUPERVISED,
+    beta: Annotated[float | None, typer.Option(help="Beta of --method dpo (default: 0.1).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed: the same seed and parameters give the same model.")] = None,
+    early_stop: Annotated[int | None, typer.Option(help=EARLY_STOP)] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object; progress goes to stderr.")
+    ] = False,
+    *,
+    recipe: Recipe,
+) -> None:
+    """Fine-tune without a service.
+
+    Ctrl-C saves the state and stops; the same command resumes.
+
+    Examples:
+
+      luthier train --model smollm2-135m-instruct --data rows.jsonl --out run --epochs 3 --learning-rate 2e-4
+
+      luthier train --config run.yaml --out other --lora-rank 8
+    """
+    from luthier.cli.training import follow, local_executor
+    from luthier.core.training.hyperparameters import Hyperparameters
+    from luthier.run_directory.run_events import Failed
+    from luthier.service.files import training_estimate
+    from luthier.service.jobs import local_training
+    from luthier.settings import Settings
+
+    if beta is not None and method is not Method.DPO:
+        fail("--beta needs --method dpo: it weighs differences in log-probability between the two outputs.")
+    asked = Hyperparameters(epochs, batch_size, lr_multiplier, beta)
+    request = local_training.LocalRequest(model, data, validation, asked, method, seed, early_stop, recipe)
+    run = _prepared(request, out)
+    try:
+        verdict = follow.train(local_executor.patient_executor(), run, errors if json else screen)
+    except KeyboardInterrupt:
+        verdict = None
+    if verdict is None:
+        fail(f"Stopped before the end. The same command resumes from the last save. Log of the trainer: {run.log}")
+    if isinstance(verdict, Failed):
+        fail(
+            f"{verdict.message}\nThis run cannot continue. Fix the cause, then give another --out or remove {run.path}."
+        )
+    summary = local_training.summary(run, verdict)
+    training_estimate.record_throughput(Settings().data_dir.absolute(), run, verdict)
+    if json:
+        print(printable.escape_text(local_training.as_json(summary)))
+    else:
+        _print(summary)
+
+
+def _prepared(request: "LocalRequest", out: Path) -> "RunDirectory":
+    """The run directory, validated and written; ends the command if it cannot be."""
+    from pydantic import ValidationError
+
+    from luthier import catalog
+    from luthier.core.training.hyperparameters import MAX_SEED
+    from luthier.service.jobs import local_training
+    from luthier.settings import Settings
+
+    settings = Settings()
+    base_models = catalog.load(settings.catalog, settings.models_folder)
+    folder = settings.models_folder.absolute()
+    try:
+        run = local_training.prepare(
+            request, out, base_models, folder, settings.train_threads, lambda: secrets.randbelow(MAX_SEED + 1)
+        )
+    except LuthierError as error:
+        fail("\n".join([error.message, *(f"- {detail.message}" for detail in error.details)]))
+    except (ValidationError, ValueError, OSError) as error:
+        fail(f"Cannot train: {error}")
+    if run.is_held():
+        fail(f"A trainer is already running on {out}. Once it has ended, the same command shows its result.")
+    return run
+
+
+def _print(summary: "Summary") -> None:
+    valid = "" if summary.full_valid_loss is None else f", validation loss {summary.full_valid_loss:.4f}"
+    lines = (
+        f"{summary.steps} steps, {summary.tokens:,} tokens, {summary.supervised_tokens:,} of them learned, in "
+        f"{summary.seconds:.1f} s; peak memory {summary.peak_memory_bytes / 1e9:.2f} GB",
+        f"steps only: {summary.tokens_per_s:,.1f} tokens/s, {summary.supervised_tokens_per_s:,.1f} learned tokens/s",
+        f"training loss {summary.train_loss:.4f}{valid}",
+        f"model: {summary.checkpoint}  sha256 {summary.adapter_sha256}",
+    )
+    for line in lines:
+        screen.print(line, highlight=False, markup=False)

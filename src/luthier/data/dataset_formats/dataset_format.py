@@ -1,0 +1,62 @@
+"""Format: how rows of another vendor or trainer look, what they mean here, and how they are converted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from luthier.data.dataset_formats.chat_builder import ChatBuilder, JsonObject
+
+__all__ = ["Conversion", "Format", "JsonObject", "RowKind", "to_conversion"]
+
+
+class RowKind(StrEnum):
+    """What the rows of a format are for."""
+
+    ANSWERS = "answers"
+    PAIRS = "pairs"
+    LABELLED = "labelled"
+    """Answers of which some are marked as bad."""
+    OTHER = "other"
+    """Nothing that a job here learns from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A row in our form, the keys that were dropped, and what else was changed, by codes of NOTES."""
+
+    row: JsonObject
+    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+NOTES = {
+    "empty_prompt": "prompt that is empty left out: the answer has no user message before it",
+    "role_of_output": "role of the only message of an output set to assistant",
+    "system_role": "text under the key system given the role system",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format. The texts are those of docs/doctor.md and of the messages; none holds text of a row.
+
+    `recognise` never raises and accepts no row that is valid as it is; `convert` raises NotConvertible.
+    """
+
+    name: str
+    title: str
+    """Who writes rows so."""
+    keys: str
+    """What such a row looks like, in backquotes where it is code."""
+    mapping: str
+    """What its keys mean here; a sentence without its end."""
+    recognise: Callable[[JsonObject], bool]
+    convert: Callable[[JsonObject], Conversion]
+    kind: RowKind = RowKind.ANSWERS
+    refused: str = ""
+    """What is not converted and why, beyond parts that are no text."""
+
+
+def to_conversion(chat: ChatBuilder, *notes: str) -> Conversion:
+    """What was gathered, as a row. Raises NotConvertible where nothing in it is to be learned."""
+    return Conversion(chat.row(), tuple(chat.dropped), notes)

@@ -1,0 +1,241 @@
+"""The rows of a file in any layout: lines, a JSON document, a table, a fence or a module around them."""
+
+import codecs
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+from luthier.data.file_types import file_type, tabular, text_type
+from luthier.data.jsonl import json_documents, json_reader, line_reader, python_literal
+from luthier.data.jsonl.json_stream import ElementSplitter, Unsplittable
+from luthier.data.jsonl.line_reader import Line
+from luthier.data.problems.problem import Problem
+
+HEAD_BYTES = 1 << 16
+_BOM = codecs.BOM_UTF8
+
+Rows = Iterator[tuple[int, bytes]]
+"""Each row with the number of the line on which it begins."""
+OnChange = Callable[[str, int], None]
+"""Called with the code of a change and its line."""
+
+
+class Unrepairable(Exception):
+    """A file that cannot be written anew without losing something; the message says what."""
+
+
+def read_rows(chunks: Iterable[bytes], note: OnChange) -> Rows:
+    """The rows of a file in UTF-8. Raises Unrepairable."""
+    head, all_chunks = read_head(chunks, HEAD_BYTES)
+    start = head.removeprefix(_BOM).lstrip()
+    text = start.decode("utf-8", "replace")
+    if text_type.FENCE.match(text):
+        yield from read_rows(_without_fences(all_chunks, note), note)
+        return
+    if module := text_type.ASSIGNMENT.match(text):
+        note("module", 1)
+        before = len(head) - len(start) + len(module.group().encode())
+        yield from _document_rows(
+            start[len(module.group().encode()) :], _skip_bytes(all_chunks, before), note, in_module=True
+        )
+        return
+    if start[:1] in (b"[", b"{"):
+        yield from _document_rows(start, all_chunks, note)
+        return
+    kind = (
+        file_type.detect_binary(head) or file_type.detect_text(text, len(head) < HEAD_BYTES)
+        if not _is_row(start)
+        else None
+    )
+    if kind is None:
+        yield from _row_lines(all_chunks, note)
+        return
+    table = tabular.sniff(text, len(head) < HEAD_BYTES)
+    if table is None or table.keys is None:
+        raise Unrepairable(f"it looks like {kind.name}. {kind.fix}")
+    yield from _table_rows(all_chunks, table, table.keys, note)
+
+
+def read_head(chunks: Iterable[bytes], n_bytes: int) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, at least so many if there are, with the whole first line unless it is huge; all chunks again."""
+    pieces = iter(chunks)
+    head: list[bytes] = []
+    size, has_line = 0, False
+    for chunk in pieces:
+        head.append(chunk)
+        size += len(chunk)
+        has_line = has_line or b"\n" in chunk.lstrip()
+        if size >= n_bytes and (has_line or size > json_documents.MAX_WHOLE_BYTES):
+            break
+    return b"".join(head), chain(head, pieces)
+
+
+def _document_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange, in_module: bool = False) -> Rows:
+    """What begins with a bracket: lines, or JSON laid out in another way. `start` is the head from the bracket on."""
+    if not in_module and _has_one_row_per_line(start):
+        if start.startswith(b"["):
+            note("array", 1)
+        yield from _row_lines(all_chunks, note)
+        return
+    buffered: list[bytes] = []
+    size = 0
+    for chunk in all_chunks:
+        buffered.append(chunk)
+        size += len(chunk)
+        if size > json_documents.MAX_WHOLE_BYTES:
+            is_json = start.startswith(b"[") or json_documents.wrapper_key(start) or file_type.is_spread(start)
+            yield from (
+                _streamed_rows(start, chain(buffered, all_chunks), note)
+                if is_json
+                else _row_lines(chain(buffered, all_chunks), note)
+            )
+            return
+    content = b"".join(buffered).removeprefix(_BOM)
+    layout = _layout(content.rstrip(b"; \t\r\n"))
+    if layout is None:
+        if not in_module and start.startswith(b"{") and not _are_objects_on_end(content):
+            yield from _row_lines(iter([content]), note)
+            return
+        yield from _streamed_rows(start, iter([content.rstrip(b"; \t\r\n")]), note)
+    elif not layout.rows:
+        raise Unrepairable(f"it looks like {layout.name}. {layout.advice}")
+    else:
+        note("wrapped", 1)
+        for row in layout.rows:
+            yield 1, json.dumps(row, ensure_ascii=False).encode()
+
+
+def _layout(content: bytes) -> json_documents.Document | None:
+    """The layout of a whole document that is more than an array or an object; or a list that Python printed."""
+    text = content.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = python_literal.read(text)
+        if not isinstance(value, list):
+            return None
+        return json_documents.recognise(value)
+    layout = json_documents.recognise(value)
+    return None if layout is not None and layout.jq == ".[]" and isinstance(value, list) else layout
+
+
+def _streamed_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange) -> Rows:
+    """The elements of an array, or objects on end, each put on a line of its own."""
+    key = json_documents.wrapper_key(start) if start.startswith(b"{") else None
+    depth = 1 if start.startswith(b"[") else 0 if key is None else 2
+    on_one_line = depth == 0 and b"\n" not in start.strip()
+    note("several_objects" if on_one_line else ("spread", "array", "wrapped")[depth], 1)
+    elements = ElementSplitter(depth, key)
+    try:
+        for element in elements.split(all_chunks):
+            text = element.content
+            if b"\n" in text or b"\r" in text:
+                if (
+                    isinstance(problem := line_reader.parse_line(Line(element.line, text)), Problem)
+                    and problem.code != "encoded_twice"
+                ):
+                    raise Unrepairable(f"in the row from line {element.line} on, {problem.message} {problem.fix}")
+                text = text.replace(b"\r", b"").replace(b"\n", b" ")
+            yield element.line, text
+    except Unsplittable as error:
+        raise Unrepairable(f"{error}; fix that first") from None
+
+
+def _table_rows(all_chunks: Iterator[bytes], table: tabular.Table, keys: tuple[str, ...], note: OnChange) -> Rows:
+    note("table", 1)
+    lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(_raw_lines(all_chunks)))
+    try:
+        for number, row in tabular.read_rows(lines, table, keys):
+            yield number, json.dumps(row, ensure_ascii=False).encode()
+    except csv.Error as error:
+        raise Unrepairable(f"it looks like {table.name}, but {error}") from None
+
+
+def _row_lines(chunks: Iterator[bytes], note: OnChange) -> Rows:
+    for line in line_reader.read_lines(_watch_crlf(chunks, note)):
+        if not line.complete:
+            raise Unrepairable(f"line {line.number} is longer than {line_reader.MAX_LINE_BYTES // 2**20} MiB")
+        for blank in range(line.number - line.blanks_before, line.number):
+            note("blank_line", blank)
+        text = line.content.strip()
+        if text in (b"[", b"]", b"],", b"];"):
+            note("bracket", line.number)
+            continue
+        if text.startswith((b"```", b"~~~")):
+            note("fence", line.number)
+            continue
+        yield line.number, line.content
+
+
+def _watch_crlf(chunks: Iterable[bytes], note: OnChange) -> Iterator[bytes]:
+    """The chunks as they are; the first CRLF is reported, for all lines end with one or none does."""
+    before = b""
+    noted = False
+    for chunk in chunks:
+        if not noted and b"\r\n" in before + chunk:
+            note("crlf", 1)
+            noted = True
+        before = chunk[-1:]
+        yield chunk
+
+
+def _without_fences(chunks: Iterable[bytes], note: OnChange) -> Iterator[bytes]:
+    for number, line in enumerate(_raw_lines(chunks), 1):
+        if line.lstrip().startswith((b"```", b"~~~")):
+            note("fence", number)
+        else:
+            yield line
+
+
+def _raw_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines with their ends. Raises Unrepairable for one that is too long to hold."""
+    pending = b""
+    for chunk in chunks:
+        *ended, pending = (pending + chunk).split(b"\n")
+        yield from (line + b"\n" for line in ended)
+        if len(pending) > line_reader.MAX_LINE_BYTES:
+            raise Unrepairable(f"a line is longer than {line_reader.MAX_LINE_BYTES // 2**20} MiB")
+    if pending:
+        yield pending
+
+
+def _skip_bytes(chunks: Iterable[bytes], n_bytes: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk[n_bytes:]
+        n_bytes = max(0, n_bytes - len(chunk))
+
+
+def _has_one_row_per_line(head: bytes) -> bool:
+    """Whether there is one row per line, though there may be the brackets and commas of an array around them."""
+    lines = [line.strip() for line in head.split(b"\n")]
+    if lines and lines[0] == b"[":
+        return any(_is_row(line) for line in lines[1:3])
+    first = lines[0]
+    if first.startswith(b"["):
+        has_more_lines = any(line and line != b"]" for line in lines[1:])
+        value = json_reader.read(first.decode("utf-8", "replace")).value
+        if json_documents.are_turns(value) or json_documents.are_rows(value):
+            return has_more_lines
+        return has_more_lines and _is_row(first[1:])
+    return _is_row(first) and (any(lines[1:]) or not _is_document(first))
+
+
+def _is_row(line: bytes) -> bool:
+    """Whether a line holds an object, a comma behind it or not."""
+    text = line.strip().removesuffix(b",").decode("utf-8", "replace")
+    return isinstance(json_reader.read(text).value, dict) or isinstance(python_literal.read(text), dict)
+
+
+def _is_document(line: bytes) -> bool:
+    value = json_reader.read(line.decode("utf-8", "replace")).value
+    return json_documents.recognise(value) is not None
+
+
+def _are_objects_on_end(content: bytes) -> bool:
+    """Whether a text is JSON objects on end, laid out over lines."""
+    elements = ElementSplitter(0)
+    try:
+        return all(isinstance(json_reader.read(one.content.decode()).value, dict) for one in elements.split([content]))
+    except (Unsplittable, UnicodeDecodeError):
+        return False

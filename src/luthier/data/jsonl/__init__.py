@@ -1,0 +1,1 @@
+"""Bytes to numbered lines to JSON objects, with the column of every fault."""

@@ -1,0 +1,87 @@
+"""Values that were encoded twice: JSON inside a JSON string, or what Python's str made of them."""
+
+import json
+from collections.abc import Callable
+
+from luthier.data.jsonl import json_reader, python_literal
+
+JsonObject = dict[str, object]
+MAX_CHARACTERS = 64 * 1024 * 1024
+_TURN_KEYS = ("messages", "preferred_output", "non_preferred_output", "chosen", "rejected", "conversations")
+_TOOL_KEYS = ("tools", "functions")
+FIX = "Decode it once, with json.loads or jq's fromjson; luthier check OLD --fix NEW does it."
+
+
+def decode(text: str) -> dict[str, object] | list[object] | None:
+    """The object or array that a text is of; None for other text, and for one with a fault."""
+    start = text.lstrip()[:1]
+    if start not in ("{", "[", '"'):
+        return None
+    reading = json_reader.read(text)
+    if reading.complete and not reading.faults:
+        if isinstance(reading.value, str):
+            return decode(reading.value)  # three times, as two tools after one another do
+        return reading.value if isinstance(reading.value, dict | list) else None
+    return python_literal.read(text)
+
+
+def is_json(text: str) -> bool:
+    """Whether a text that can be decoded is JSON, and not Python's."""
+    reading = json_reader.read(text)
+    return reading.complete and not reading.faults
+
+
+def encoded_twice_message(key: str, text: str) -> str:
+    """The sentence on a key whose value is such a text."""
+    kind = "JSON" if is_json(text) else "what Python prints of a list"
+    return f"{key} is a string that holds {kind}, so it was encoded twice."
+
+
+def decode_turns(value: object) -> list[object] | None:
+    """The turns that a text, or an array of texts, is of; None for all else."""
+    return _read(value, _are_turns)
+
+
+def decode_tools(value: object) -> list[object] | None:
+    """The same for tools."""
+    return _read(value, _are_objects)
+
+
+def decode_fields(row: JsonObject) -> JsonObject:
+    """The row with messages, outputs and tools as what they are; the row itself if none is a text."""
+    decoded_row = dict(row)
+    for keys, decode_value in ((_TURN_KEYS, decode_turns), (_TOOL_KEYS, decode_tools)):
+        for key in keys:
+            value = decode_value(row[key]) if row.get(key) else None
+            if value is not None:
+                decoded_row[key] = value
+    input_value = row.get("input")
+    if isinstance(input_value, str):
+        decoded = decode(input_value)
+        if isinstance(decoded, dict) and "messages" in decoded:
+            decoded_row["input"] = decode_fields(decoded)
+    elif isinstance(input_value, dict):
+        decoded_row["input"] = decode_fields(input_value)
+    return row if decoded_row == row else decoded_row
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _read(value: object, fits: Callable[[list[object]], bool]) -> list[object] | None:
+    if isinstance(value, str):
+        decoded = decode(value)
+        return decoded if isinstance(decoded, list) and fits(decoded) else None
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        decoded_items = [decode(str(one)) for one in value]
+        return list(decoded_items) if fits(list(decoded_items)) else None
+    return None
+
+
+def _are_turns(value: list[object]) -> bool:
+    return bool(value) and all(isinstance(one, dict) and ("role" in one or "from" in one) for one in value)
+
+
+def _are_objects(value: list[object]) -> bool:
+    return all(isinstance(one, dict) for one in value)

@@ -1,0 +1,135 @@
+"""The values of a JSON document one by one, however it is laid out: an array, objects on end, rows under a key.
+
+Holds one value at a time. It looks only at brackets and strings; whether a value is JSON is checked by the caller.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+MAX_ELEMENT_BYTES = 64 * 1024 * 1024
+_TOKEN = re.compile(rb'[{}\[\]]|"(?:[^"\\]++|\\.)*+"|"', re.DOTALL)
+_BETWEEN = re.compile(rb"[\s,]*")
+
+
+class Unsplittable(Exception):
+    """The document cannot be split; the message says why, with the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A value as it is in the document, and the line on which it begins."""
+
+    line: int
+    content: bytes
+
+
+@dataclass(slots=True)
+class LayoutFaults:
+    """What was odd in the document: the line of a comma before ], of the end of a document that is not closed."""
+
+    comma_line: int | None = None
+    unclosed_line: int | None = None
+    cut_line: int | None = None
+
+
+class ElementSplitter:
+    """Splits a document into values: those of the text itself (depth 0), of an array (1), an array at `key` (2)."""
+
+    def __init__(self, depth: int, key: str | None = None) -> None:
+        assert (key is not None) == (depth == 2)
+        self._wanted_depth = depth
+        self._key = key
+        self._buffer = bytearray()
+        self._position = 0
+        self._start: int | None = None
+        self._line = 1
+        self._newlines_counted_to = 0
+        self._depth = 0
+        self._last_string = b""
+        self._inside_rows = depth < 2
+        self._has_comma = False
+        self.faults = LayoutFaults()
+
+    def split(self, chunks: Iterable[bytes]) -> Iterator[Element]:
+        """The values in their order. Raises Unsplittable, at the end too."""
+        for chunk in chunks:
+            self._drop_consumed()
+            self._buffer += chunk
+            if len(self._buffer) > MAX_ELEMENT_BYTES + len(chunk):
+                raise Unsplittable(f"a value from line {self._line} on is longer than {MAX_ELEMENT_BYTES >> 20} MiB")
+            yield from self._elements()
+        remainder = bytes(self._buffer[self._start or self._position :]).strip(b" \t\r\n,")
+        if self._start is not None or remainder.startswith(b'"'):
+            self.faults.cut_line = self._line_number(self._start or self._position)
+            if self._start is not None:
+                yield Element(self.faults.cut_line, bytes(self._buffer[self._start :]).rstrip())
+        elif remainder and self._inside_rows:
+            raise Unsplittable(f"on line {self._line_number(len(self._buffer))} there is something other than rows")
+        if self._depth or self._start is not None:
+            self.faults.unclosed_line = self._line_number(len(self._buffer.rstrip()))
+
+    def _elements(self) -> Iterator[Element]:
+        while token := _TOKEN.search(self._buffer, self._position):
+            text = token.group()
+            if text == b'"':
+                return  # a string that continues in the next chunk
+            begins = self._start is None and self._inside_rows and self._depth == self._wanted_depth
+            if self._start is None and self._inside_rows:
+                self._check_between(token.start())
+            if begins and text in (b"{", b"["):
+                self._start = token.start()
+            self._position = token.end()
+            if text in (b"{", b"["):
+                self._open(text)
+            elif text in (b"}", b"]"):
+                yield from self._close(text, token.start())
+            elif begins:
+                self._has_comma = False
+                yield Element(self._line_number(token.start()), bytes(text))
+            elif self._depth == 1:
+                self._last_string = bytes(text[1:-1])
+
+    def _open(self, bracket: bytes) -> None:
+        self._depth += 1
+        if self._wanted_depth == 2 and self._depth == 2 and bracket == b"[":
+            self._inside_rows = self._start is None and self._last_string.decode("utf-8", "replace") == self._key
+
+    def _close(self, bracket: bytes, at: int) -> Iterator[Element]:
+        self._depth -= 1
+        if self._depth < 0:
+            raise Unsplittable(f"on line {self._line_number(at)} a bracket is closed that was never opened")
+        if self._start is not None and self._depth == self._wanted_depth:
+            yield Element(self._line_number(self._start), bytes(self._buffer[self._start : self._position]))
+            self._start = None
+            self._has_comma = False
+        elif self._start is None and self._inside_rows and self._depth == self._wanted_depth - 1:
+            if self._has_comma:
+                self.faults.comma_line = self._line_number(at)
+            self._inside_rows = self._wanted_depth < 2
+
+    def _check_between(self, end: int) -> None:
+        """Only blanks and commas may be between rows; outside an array's brackets only blanks."""
+        between = _BETWEEN.match(self._buffer, self._position, end)
+        assert between is not None
+        if between.end() < end:
+            raise Unsplittable(f"on line {self._line_number(between.end())} there is something other than rows")
+        self._has_comma = self._has_comma or b"," in between.group()
+
+    def _line_number(self, at: int) -> int:
+        if at < self._newlines_counted_to:
+            return self._line - self._buffer.count(b"\n", at, self._newlines_counted_to)
+        self._line += self._buffer.count(b"\n", self._newlines_counted_to, at)
+        self._newlines_counted_to = at
+        return self._line
+
+    def _drop_consumed(self) -> None:
+        """Drops what has been read."""
+        end = self._position if self._start is None else self._start
+        self._line_number(end)
+        self._line -= self._buffer.count(b"\n", end, self._newlines_counted_to)
+        del self._buffer[:end]
+        self._newlines_counted_to = 0
+        self._position -= end
+        if self._start is not None:
+            self._start = 0

@@ -1,0 +1,56 @@
+"""Text that Python's print or str made of a dict or list -> the value it had, only if JSON can say the same."""
+
+import ast
+import re
+
+MAX_CHARACTERS = 4 * 1024 * 1024
+"""A longer text is not looked at: the tree of a literal takes some hundred times its size."""
+_MAX_DEPTH = 100
+_OTHER_ESCAPE = re.compile(r"\\(?:\\|(?![\\'\"abfnrtvxuN0-7\n])(?P<other>.))")
+
+
+def read(text: str) -> dict[str, object] | list[object] | None:
+    """The dict or list; None for text that is no literal of one, or that would lose something as JSON.
+
+    Tuples become arrays, as json.dumps writes them. A key twice, a set, bytes, a float that is not finite are refused.
+    """
+    text = text.strip()
+    if text[:1] not in ("{", "[") or len(text) > MAX_CHARACTERS:
+        return None
+    if max(text.count("["), text.count("{")) > 20_000 or _has_other_escapes(text):
+        return None
+    try:
+        value = _json_value(ast.parse(text, mode="eval").body, 0)
+        str(value).encode()  # half of a surrogate pair is no text
+    except (_NotJson, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return value if isinstance(value, dict | list) else None
+
+
+class _NotJson(Exception):
+    """The literal holds what JSON does not have."""
+
+
+def _has_other_escapes(text: str) -> bool:
+    """Whether it has an escape that Python would warn of: print writes none."""
+    return any(match["other"] for match in _OTHER_ESCAPE.finditer(text))
+
+
+def _json_value(node: ast.expr, depth: int) -> object:
+    if depth > _MAX_DEPTH:
+        raise _NotJson
+    match node:
+        case ast.Constant(value=str() | bool() | int() | None as value):
+            return value
+        case ast.Constant(value=float() as value) if abs(value) != float("inf"):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if value is not True:
+            return -value
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return [_json_value(element, depth + 1) for element in elements]
+        case ast.Dict(keys=keys, values=values):
+            names = [key.value if isinstance(key, ast.Constant) else None for key in keys]
+            if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+                raise _NotJson
+            return {str(name): _json_value(value, depth + 1) for name, value in zip(names, values, strict=True)}
+    raise _NotJson

@@ -1,0 +1,1 @@
+"""Findings of validation: what, on which line, at which place, and grouped."""

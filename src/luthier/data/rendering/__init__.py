@@ -1,0 +1,1 @@
+"""Example and chat template to token ids and loss weights."""

@@ -1,0 +1,1 @@
+"""A faulty file and its rows, repaired if that is safe."""

@@ -1,0 +1,1 @@
+"""Tool definitions and calls: prompt format, grammar, schemas, stream parser."""

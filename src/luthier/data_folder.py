@@ -1,0 +1,164 @@
+"""A service's data folder: locked by one process, its blob store checked, and the context of all use cases on it.
+
+With `app.py` the composition root: no other module knows which implementations of the ports exist.
+"""
+
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from luthier import blobs, catalog
+from luthier.blobs import ObjectBlobs
+from luthier.core.errors import Conflict, NotFound, Unavailable
+from luthier.core.models import Installation
+from luthier.core.ports import TokenVerifier
+from luthier.core.training.hyperparameters import MAX_SEED
+from luthier.oidc import OidcVerifier
+from luthier.process import folder_lock
+from luthier.process.folder_lock import FolderLock
+from luthier.service.background import installation
+from luthier.service.background.installation import StoreLocation
+from luthier.service.context import Context
+from luthier.settings import Settings
+from luthier.store import db
+from luthier.store import installation as installation_row
+from luthier.store.db import Database
+from luthier.url_fetch.address_policy import Allowed
+from luthier.url_fetch.fetcher import GuardedFetcher
+
+logger = logging.getLogger(__name__)
+
+DATABASE = "luthier.db"
+LOCK = "luthier.lock"
+
+
+def lock(settings: Settings, command: str, address: str | None) -> FolderLock:
+    """Locks the data folder, which is created if needed. Raises Conflict, with the holder, if it is in use."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder_lock.acquire(
+        settings.data_dir / LOCK,
+        f"{settings.data_dir}",
+        "Stop that one first, or choose another folder by --data-dir or LUTHIER_DATA_DIR.",
+        command=command,
+        **({} if address is None else {"address": address}),
+    )
+
+
+@contextmanager
+def open_data(settings: Settings) -> Iterator[Context]:
+    """The context of a service's data folder, also while the service runs. Raises NotFound if there is none."""
+    with _opened(settings) as database:
+        with database.reading() as tx:
+            own = installation_row.get(tx)
+        if own.blob_prefix is None and settings.blobs_url is not None:  # a local folder has no prefix
+            raise _other_version(settings)
+        yield make_context(settings, database, make_store(settings), own, utc_now)
+
+
+def adopt(settings: Settings) -> Installation:
+    """Makes the blob store the database's own, whatever its marker says. Raises Conflict while a service uses them."""
+    held = lock(settings, "luthier storage adopt", None)
+    try:
+        with _opened(settings) as database:
+            return installation.adopt(database, store_location(settings, make_store(settings)))
+    finally:
+        held.release()
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Database]:
+    path = settings.data_dir / DATABASE
+    if not path.exists():
+        raise NotFound(
+            "no_data_folder",
+            f"{settings.data_dir} is not the data folder of a service. LUTHIER_DATA_DIR or --data-dir names it.",
+        )
+    database = db.Database(path)
+    try:
+        if not database.is_newest():
+            raise _other_version(settings)
+        yield database
+    finally:
+        database.close()
+
+
+def _other_version(settings: Settings) -> Conflict:
+    path = settings.data_dir / DATABASE
+    return Conflict(
+        "other_version", f"{path} is of another version of Luthier. Start `luthier serve` of this version on it once."
+    )
+
+
+def make_store(settings: Settings) -> ObjectBlobs:
+    return blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(settings.blobs_folder)
+
+
+def store_location(settings: Settings, store: ObjectBlobs) -> StoreLocation:
+    if settings.blobs_url is None:
+        return StoreLocation(store, f"The folder {settings.blobs_folder}", is_shared=False)
+    parts = urlsplit(settings.blobs_url)  # without the parts that may contain a credential
+    return StoreLocation(store, f"The blob store {parts.scheme}://{parts.hostname or ''}{parts.path}", is_shared=True)
+
+
+def claim(database: Database, location: StoreLocation, now: datetime) -> Installation:
+    """The installation, its store checked; one whose prefix is known starts even if its store is unreachable."""
+    try:
+        return installation.claim(database, location, now)
+    except blobs.StoreError as error:
+        reason = _reason(error)
+        with database.reading() as tx:
+            own = installation_row.get(tx)
+        if own.blob_prefix is None:
+            raise Unavailable("store_unavailable", f"{location.description} cannot be used: {reason}") from error
+        logger.warning("blob store unreachable, owner not checked: %s", reason)
+        return own
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a store's message without its URLs, which may contain a credential."""
+    return re.sub(r"\S*://\S+", "(its URL)", str(error).splitlines()[0])[:200]
+
+
+def make_context(
+    settings: Settings, database: Database, store: ObjectBlobs, own: Installation, now: Callable[[], datetime]
+) -> Context:
+    return Context(
+        database=database,
+        blobs=store.within(own.blob_prefix or ""),
+        catalog=catalog.load(settings.catalog, settings.models_folder),
+        data_folder=settings.data_dir.absolute(),
+        models_folder=settings.models_folder.absolute(),
+        runs_folder=settings.data_dir.absolute() / "runs",
+        served_folder=settings.data_dir.absolute() / "served",
+        now=now,
+        new_hex=lambda: secrets.token_hex(16),
+        new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
+        fetcher=GuardedFetcher(_allowed(settings.import_allow), allow_http=settings.import_http),
+        upload_expiry_s=settings.upload_expiry_s,
+        price=settings.price,
+        tokens=_tokens(settings, now),
+        blobs_are_own=settings.blobs_url is None or bool(own.blob_prefix),
+    )
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _tokens(settings: Settings, now: Callable[[], datetime]) -> TokenVerifier | None:
+    if settings.oidc_issuer is None or settings.oidc_audience is None:
+        return None
+    return OidcVerifier(
+        settings.oidc_issuer, settings.oidc_audience, settings.oidc_role_claim, settings.oidc_resource_claim, now
+    )
+
+
+def _allowed(text: str) -> Allowed:
+    try:
+        return Allowed.parse(text)
+    except ValueError as error:
+        raise ValueError(f"LUTHIER_IMPORT_ALLOW: {error}") from error

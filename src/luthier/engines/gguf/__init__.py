@@ -1,0 +1,1 @@
+"""Base weights, adapters and tokenizers to GGUF."""

@@ -1,0 +1,1 @@
+"""llama.cpp: one process per base model, its server, its watchdog."""

@@ -1,0 +1,277 @@
+"""One engine process as its parent sees it: start, proof that it answers, idleness, end."""
+
+import json
+import logging
+import os
+import secrets
+import selectors
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+
+from luthier.core.errors import Unavailable
+from luthier.core.ports import Address, Capacity, ServedModel
+from luthier.engines.llamacpp.server import Config
+from luthier.engines.llamacpp.watchdog import Look
+from luthier.model_folder import BaseModelFolder, CheckpointFolder
+from luthier.process import child_environment
+
+logger = logging.getLogger(__name__)
+
+LOG = "engine.log"
+_PROOF_TIMEOUT_S = 120.0
+# llama.cpp cuts the distribution by defaults of its own; OpenAI's wire knows temperature, top_p and penalties alone.
+_PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
+# A word to the caller after each batch of the prompt: writing it is how the server notices that the caller has gone.
+_PROGRESS = {"return_progress": True}
+_END_TIMEOUT_S = 5.0
+_LOOK_TIMEOUT_S = 2.0
+_PROBES_SHARE = 32
+"""One in so many tokens of the context is for parity probes: they stand in no queue."""
+_NO_KEPT = httpx2.Limits(max_keepalive_connections=0)
+_SLEEP_WHEN_WAITING = {"OMP_WAIT_POLICY": "passive"}
+"""Threads that spin while they wait for one another collapse (60 -> 1 token/s) as soon as anything else computes on
+the machine, a training run for example; asleep they lose a part of their speed on an idle one (docs/serving.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How processes are started: the same for every base."""
+
+    python: str
+    context_tokens: int
+    slots: int
+    threads: int
+    timeout_s: float
+
+
+class EngineProcess:
+    """A llama.cpp server with a list of models that never changes: llama.cpp loads adapters at its start only."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        launch: Launch,
+        folder: Path,
+        key: str,
+        models: Sequence[ServedModel],
+    ) -> None:
+        self.folder = folder
+        self._launch = launch
+        self._process = process
+        self._models = {model.id: model for model in models}
+        self._adapters = [model.id for model in models if model.adapter_folder]
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._base = models[0]
+        self._url = self._scores_url = ""
+        self._renders_tools = False
+        self._capacity: Capacity | None = None
+        self._http = httpx2.Client(
+            headers=self._headers, trust_env=False, transport=httpx2.HTTPTransport(verify=False, limits=_NO_KEPT)
+        )
+
+    @property
+    def base_model(self) -> str:
+        return self._base.base_model
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def exit_status(self) -> int | None:
+        """None while the process lives; below zero, the signal that ended it."""
+        return self._process.poll()
+
+    def serves(self, model: ServedModel) -> bool:
+        """Whether an address for the model can be given: a live process serves its base without asking for it."""
+        known = model.adapter_folder is None or self._models.get(model.id) == model
+        return known and self.exit_status() is None
+
+    def address(self, model: ServedModel) -> Address:
+        """Names every adapter of the process: one that a request leaves out keeps the scale it happens to have."""
+        scales = [
+            {"id": place, "scale": 1.0 if model.adapter_folder and id == model.id else 0.0}
+            for place, id in enumerate(self._adapters)
+        ]
+        fields = {"lora": scales, **_PLAIN_SAMPLING, **_PROGRESS}
+        return Address(f"{self._url}/v1", fields, self._headers, self._renders_tools, self._capacity, self._scores_url)
+
+    def await_ready(self, timeout_s: float) -> None:
+        """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""
+        line = _read_line(self._process, timeout_s)
+        if line is None:
+            raise self._failed(f"did not load the model within {timeout_s:.0f} s")
+        if not line:
+            self._process.wait(_END_TIMEOUT_S)
+            raise self._failed(f"ended while loading (status {self.exit_status()})")
+        answer = json.loads(line)
+        if "url" not in answer:
+            raise Unavailable(answer["code"], answer["message"])
+        self._url, self._scores_url = answer["url"], answer["scores_url"]
+
+    def prove(self, model: ServedModel) -> None:
+        """Has one token computed by the model. Raises Unavailable where that fails.
+
+        Status replies are no proof: the server's "success" for an adapter that it never loaded is one of its traps.
+        """
+        try:
+            loaded = self._get("/lora-adapters", _PROOF_TIMEOUT_S)
+            if [adapter["scale"] for adapter in loaded] != [0.0] * len(self._adapters):
+                raise self._unproven("did not load its adapters at scale 0")
+            question = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "temperature": 0}
+            body = {**question, **self.address(model).fields}
+            reply = self._http.post(f"{self._url}/v1/chat/completions", json=body, timeout=_PROOF_TIMEOUT_S)
+            if reply.status_code != 200 or reply.json()["usage"]["completion_tokens"] != 1:
+                raise self._unproven(f"does not answer with {model.id} (HTTP {reply.status_code})")
+            properties = self._get("/props", _PROOF_TIMEOUT_S)
+            can = properties["chat_template_caps"]
+            self._renders_tools = can["supports_tools"] and can["supports_tool_calls"]
+            self._capacity = self._capacity_of(properties)
+        except httpx2.HTTPError as error:
+            raise self._unproven("does not answer") from error
+
+    def is_idle(self) -> bool:
+        """Whether no slot works on a request; a process that is gone is idle."""
+        try:
+            return not any(slot["is_processing"] for slot in self._get("/slots", _END_TIMEOUT_S))
+        except httpx2.TimeoutException:
+            return False
+        except httpx2.HTTPError:
+            return self.exit_status() is not None
+
+    def look(self, loop_too: bool) -> Look:
+        """Whether the process runs, answers, and with `loop_too` whether the loop that computes does."""
+        try:
+            stopped = psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        except psutil.NoSuchProcess:
+            stopped = False
+        if stopped:
+            return Look(True, False)
+        return Look(False, self._answers("/health"), self._answers("/slots") if loop_too else None)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            self._get(path, _LOOK_TIMEOUT_S)
+        except httpx2.HTTPError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Ends the process in the middle of whatever it does; returns when it is gone. Its log stays."""
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        """Ends the process now and removes its files; returns when it is gone."""
+        self._process.terminate()
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.abandon()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Closes our ends of the pipes of a process that has ended; its folder with the log stays."""
+        self._http.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def _get(self, path: str, timeout_s: float) -> Any:
+        """Raises httpx2.HTTPError, also where another thread has ended the process meanwhile."""
+        try:
+            return self._http.get(f"{self._url}{path}", timeout=timeout_s).json()
+        except RuntimeError as error:
+            if not self._http.is_closed:
+                raise
+            raise httpx2.NetworkError("The process was ended.") from error
+
+    def _capacity_of(self, properties: Mapping[str, Any]) -> Capacity:
+        """What callers may reserve, by the server's own word for the limit of one slot."""
+        tokens = self._launch.context_tokens - self._launch.context_tokens // _PROBES_SHARE
+        window = int(properties["default_generation_settings"]["n_ctx"])
+        return Capacity(str(self._base.base_folder.absolute()), self._launch.slots, tokens, min(window, tokens))
+
+    def _failed(self, what: str) -> Unavailable:
+        logger.error("engine failed: it %s log=%s", what, self.folder / LOG)
+        return Unavailable("engine_failed", f"The engine process {what}. The operator has its log.")
+
+    def _unproven(self, what: str) -> Unavailable:
+        return Unavailable("engine_failed", f"The new engine process {what}, so it was ended. Try again.")
+
+
+def start(launch: Launch, folder: Path, models: Sequence[ServedModel]) -> EngineProcess:
+    """Starts a process for the models, which share a base, and returns it once it is loaded. Raises Unavailable."""
+    base = models[0]
+    gguf = BaseModelFolder(base.base_folder).gguf
+    if not gguf.exists() and not CheckpointFolder(base.base_folder).hf.weights.exists():
+        logger.error("base model incomplete name=%s missing=%s", base.base_model, gguf)
+        text = f"The weights of {base.base_model} are not whole on this machine. Run: luthier models pull"
+        raise Unavailable("model_not_ready", f"{text} {base.base_model}")
+    key = secrets.token_hex(16)
+    config_path = _configure(launch, folder, models, key)
+    with (folder / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [launch.python, "-m", "luthier.engines.llamacpp.server", str(config_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            # A Ctrl-C is for the service: it ends its engines when the answers under way are done.
+            start_new_session=True,
+            env=_SLEEP_WHEN_WAITING | child_environment.to_compute(os.environ),
+        )
+    engine = EngineProcess(process, launch, folder, key, models)
+    try:
+        engine.await_ready(launch.timeout_s)
+    except Unavailable:
+        process.kill()
+        process.wait()
+        engine.abandon()
+        raise
+    return engine
+
+
+def _configure(launch: Launch, folder: Path, models: Sequence[ServedModel], key: str) -> Path:
+    base = models[0]
+    config = Config(
+        base_folder=str(base.base_folder),
+        base_gguf=str(BaseModelFolder(base.base_folder).gguf),
+        alias=base.base_model,
+        adapters=tuple(str(model.adapter_folder) for model in models if model.adapter_folder),
+        context_tokens=launch.context_tokens,
+        slots=launch.slots,
+        threads=launch.threads,
+        key=key,
+    )
+    folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    path = folder / "config.json"
+    path.touch(mode=0o600)  # it holds the key
+    path.write_text(config.to_json())
+    return path
+
+
+def _read_line(process: "subprocess.Popen[bytes]", timeout_s: float) -> bytes | None:
+    """The first line of stdout; empty if the process ends without one, None when time is up."""
+    assert process.stdout is not None
+    data = b""
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not data.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                return None
+            piece = os.read(process.stdout.fileno(), 4096)
+            if not piece:
+                return b""
+            data += piece
+    return data

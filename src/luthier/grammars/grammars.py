@@ -1,0 +1,180 @@
+"""Tests grammars before an engine gets them, with a fair queue per owner, and caches the verdicts by content."""
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import llguidance
+
+from luthier.core.errors import Unavailable
+from luthier.grammars import tokens
+from luthier.grammars.matcher import Matcher
+from luthier.grammars.trial import NoVerdict, TrialProcess, Verdict
+
+WAIT_S = 5.0
+"""So long at most a caller waits for the verdict on a grammar; most are there within a hundredth of a second."""
+_MAX_CACHED = 256
+_MAX_CACHED_CHARACTERS = 500_000
+"""Of grammars whose matchers are kept: one takes about two hundred times its text, so that all take 100 MB."""
+_MAX_STATES = 30_000
+"""Of the matcher of a grammar, for all answers that are checked with it: some 30 MB."""
+_MAX_WAITING = 64
+"""Of one owner; each has half a second of processor time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedGrammar:
+    """A grammar with its verdict: `fault` is None, "unknown" or "complex"; `cpu_s` is what an engine needs for it."""
+
+    fault: str | None
+    cpu_s: float
+    matcher: llguidance.LLMatcher | None = None
+
+    def new_matcher(self) -> Matcher:
+        """A matcher for one answer."""
+        assert self.matcher is not None
+        return Matcher(self.matcher.deep_copy())
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    key: str
+    grammars: Sequence[str]
+    verdict: "Future[CheckedGrammar]"
+
+
+class GrammarChecker:
+    """Tries grammars in a process of its own. Nothing is started before the first grammar. Safe from every thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._kept: OrderedDict[str, tuple[CheckedGrammar, int]] = OrderedDict()
+        self._kept_characters = 0
+        self._running: dict[str, Future[CheckedGrammar]] = {}
+        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._process = TrialProcess()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    async def checked(
+        self, owner: str, grammar: str, parts: Sequence[str] = (), wait_s: float = WAIT_S
+    ) -> CheckedGrammar:
+        """The grammar of an answer after its trial, with those of its `parts`. Owners have their turns one by one.
+
+        Raises Unavailable if there is no verdict in time.
+        """
+        future = self._ask(owner, [grammar, *parts])
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), wait_s)
+        except TimeoutError:
+            raise _busy() from None
+        except NoVerdict:
+            raise _busy() from None
+
+    def start(self) -> None:
+        """Starts the process now, so that the first grammar does not wait for it."""
+        with self._lock:
+            if (self._thread is None or not self._thread.is_alive()) and not self._closed:
+                self._thread = threading.Thread(target=self._work, name="grammars", daemon=True)
+                self._thread.start()
+
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        return self._process.pids()
+
+    def close(self) -> None:
+        """Ends the process; whoever still waits gets NoVerdict."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
+            thread = self._thread
+        self._process.interrupt()
+        if thread is not None:
+            thread.join()
+
+    def _ask(self, owner: str, grammars: Sequence[str]) -> "Future[CheckedGrammar]":
+        key = hashlib.sha256(json.dumps(grammars).encode()).hexdigest()
+        with self._lock:
+            future: Future[CheckedGrammar]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                future = Future()
+                future.set_result(self._kept[key][0])
+                return future
+            if key in self._running:
+                return self._running[key]
+            if self._closed or len(self._waiting.get(owner, ())) >= _MAX_WAITING:
+                raise _busy()
+            future = self._running[key] = Future()
+            self._waiting.setdefault(owner, deque()).append(_Job(key, grammars, future))
+            self._lock.notify()
+        self.start()
+        return future
+
+    def _work(self) -> None:
+        process = self._process
+        bytes_alone = tokens.byte_tokenizer()
+        try:
+            process.start()
+            while (job := self._next()) is not None:
+                checked = None
+                try:
+                    verdict = process.ask(job.grammars)
+                    if not self._closed:  # a process that was interrupted seems to have ended over the grammar
+                        checked = _checked(verdict, job.grammars[0], bytes_alone)
+                except NoVerdict:
+                    pass
+                finally:
+                    self._done(job, checked)
+                process.start()  # if it ended over that grammar, the next one need not wait for another
+        finally:
+            process.end()
+
+    def _next(self) -> _Job | None:
+        """The next grammar of the owner whose turn it is, as soon as there is one; None once all is closed."""
+        with self._lock:
+            while not self._waiting and not self._closed:
+                self._lock.wait()
+            if self._closed:
+                for queue in self._waiting.values():
+                    for job in queue:
+                        job.verdict.set_exception(NoVerdict())
+                return None
+            owner, queue = self._waiting.popitem(last=False)
+            job = queue.popleft()
+            if queue:
+                self._waiting[owner] = queue  # behind the others
+            return job
+
+    def _done(self, job: _Job, checked: CheckedGrammar | None) -> None:
+        with self._lock:
+            del self._running[job.key]
+            if checked is None:
+                job.verdict.set_exception(NoVerdict())
+                return
+            job.verdict.set_result(checked)
+            length = len(job.grammars[0])
+            self._kept[job.key] = (checked, length)
+            self._kept_characters += length
+            while len(self._kept) > _MAX_CACHED or self._kept_characters > _MAX_CACHED_CHARACTERS:
+                _, (_, length) = self._kept.popitem(last=False)
+                self._kept_characters -= length
+
+
+def _checked(verdict: Verdict, grammar: str, bytes_alone: llguidance.LLTokenizer) -> CheckedGrammar:
+    if verdict.fault is not None:
+        return CheckedGrammar(verdict.fault, verdict.cpu_s)
+    limits = llguidance.LLParserLimits(max_lexer_states=_MAX_STATES)
+    matcher = llguidance.LLMatcher(bytes_alone, grammar, log_level=0, limits=limits)
+    return CheckedGrammar("unknown" if matcher.is_error() else None, verdict.cpu_s, matcher)
+
+
+def _busy() -> Unavailable:
+    return Unavailable(
+        "grammars_busy", "The schemas of other requests are being tried just now. Ask again in a second.", None
+    )

@@ -1,0 +1,124 @@
+"""The trial process as its parent sees it: started when it is needed, asked, and ended when it takes too long."""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from luthier.process import child_environment
+
+START_S = 30.0
+ANSWER_S = 10.0
+"""On a busy machine the half second of processor time that a grammar has may take this long."""
+
+
+class NoVerdict(Exception):
+    """The process did not answer in time, or could not be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`fault` is None, "unknown" for what no grammar can be built of, or "complex"; `cpu_s` what building took."""
+
+    fault: str | None
+    cpu_s: float = 0.0
+
+
+class TrialProcess:
+    """One process. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def pids(self) -> list[int]:
+        process = self._process
+        return [] if process is None else [process.pid]
+
+    def start(self) -> None:
+        """Starts the process if there is none. One that does not start is started again when it is needed."""
+        if self._process is not None and self._process.poll() is not None:
+            self.end()  # something else ended it: no verdict on any grammar
+        if self._process is None:
+            with suppress(OSError):
+                self._process = _started()
+
+    def ask(self, grammars: Sequence[str]) -> Verdict:
+        """The verdict on an answer's grammar and its parts. Raises NoVerdict; the next call then starts anew.
+
+        A process that ends over a grammar found it too complex: its memory and its processor time are bounded.
+        """
+        try:
+            self.start()
+            if self._process is None:
+                raise NoVerdict
+            line = _exchange(self._process, json.dumps(grammars).encode() + b"\n", ANSWER_S)
+        except OSError as error:
+            self.end()
+            raise NoVerdict from error
+        if line is None:
+            self.end()
+            raise NoVerdict
+        if not line:
+            self.end()
+            return Verdict("complex")
+        return Verdict(**json.loads(line))
+
+    def interrupt(self) -> None:
+        """Ends the process from another thread; what it was asked has no verdict."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def end(self) -> None:
+        """Ends the process, if there is one, and returns when it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            # What a broken pipe still holds is of no use.
+            for pipe in (self._process.stdin, self._process.stdout):
+                pipe.close()
+            self._process = None
+
+
+def _started() -> "subprocess.Popen[bytes]":
+    """A process that has judged its first grammar. Raises OSError."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "luthier.grammars.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the library's messages quote grammars
+        bufsize=0,
+        start_new_session=True,
+        env=child_environment.to_compute(os.environ),
+    )
+    if not _exchange(process, b'["%llguidance {}\\nstart: /a/\\n"]\n', START_S):
+        process.kill()
+        process.communicate()
+        raise OSError("the process for grammars does not start")
+    return process
+
+
+def _exchange(process: "subprocess.Popen[bytes]", line: bytes, timeout_s: float) -> bytes | None:
+    """Writes a line and reads one; empty if the process has ended, None if time is up. Raises OSError."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    view = memoryview(line)
+    while view:
+        view = view[process.stdin.write(view) :]
+    answer = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not answer.endswith(b"\n"):
+            if not selector.select(timeout_s):
+                return None
+            piece = process.stdout.read(4096)
+            if not piece:
+                return b""
+            answer += piece
+    return answer

@@ -1,0 +1,1 @@
+"""A base model's files as they come from elsewhere, validated before any library opens them."""

@@ -1,0 +1,121 @@
+"""Paths of one run, the names that service and trainer share, and the event log's lines."""
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from luthier.atomic_io import append_line, fsync_path, write_durably
+from luthier.core.errors import Conflict
+from luthier.run_directory.run_events import RUN_EVENTS, RunEvent
+from luthier.run_directory.train_spec import TrainSpec
+
+EXIT_USAGE = 64
+EXIT_DAMAGED = 65
+"""The event log holds a line that is no event."""
+EXIT_DISK_FULL = 74
+"""The disk is so full that not even the verdict could be written."""
+EXIT_LOCKED = 75
+"""Another trainer has the run, or the run directory was taken away."""
+
+RESULTS_FILE = "results.csv"
+"""The name of the file of a run's figures, in the run directory and as a result file of the job."""
+
+RESULT_COLUMNS = (
+    "step",
+    "train_loss",
+    "train_mean_token_accuracy",
+    "valid_loss",
+    "validation_mean_token_accuracy",
+    "full_valid_loss",
+    "full_valid_mean_token_accuracy",
+)
+"""The guide's seven columns, in its order (fine-tuning-python.md, "Analyze your customized model")."""
+
+REWARD_COLUMNS = tuple(
+    f"{part}_reward_{figure}"
+    for part in ("train", "valid", "full_valid")
+    for figure in ("accuracy", "margin", "chosen", "rejected")
+)
+"""Columns of a run that learns preferences, behind the seven."""
+
+DEVICE_VARIABLE = "LUTHIER_TRAIN_DEVICE"
+"""The environment variable by which an executor names the trainer's device: auto, cpu or cuda. No part of the spec:
+it belongs to the machine, and a run may go on elsewhere."""
+
+
+class RunDirectory:
+    """Paths of one run, and its event log: appended by the trainer only, read by the service from an offset."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spec = path / "spec.json"
+        self.training = path / "train.jsonl"
+        self.validation = path / "valid.jsonl"
+        self.parent = path / "parent"
+        self.events = path / "events.jsonl"
+        self.results = path / RESULTS_FILE
+        self.example_losses = path / "example_losses.csv"
+        self.checkpoints = path / "checkpoints"
+        self.resume = path / "resume"
+        self.tokens = path / "tokens"
+        self.log = path / "trainer.log"
+        self.lock = path / "lock"
+        self.pause = path / "pause"
+        self.under_way = path / "under_way"
+
+    def write_spec(self, spec: TrainSpec) -> None:
+        """Writes the spec atomically, as the last file: a directory with a spec is ready to run."""
+        write_durably(self.spec, spec.model_dump_json(indent=2).encode())
+
+    def read_spec(self) -> TrainSpec:
+        return TrainSpec.model_validate_json(self.spec.read_bytes())
+
+    def is_held(self) -> bool:
+        """Whether a trainer process holds this run's lock."""
+        if not self.lock.exists():
+            return False
+        with self.lock.open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def append(self, event: RunEvent) -> None:
+        """Appends one line and waits until it is on disk. Raises NoSpace, and then the log is as before."""
+        first = not self.events.exists()
+        append_line(self.events, event.model_dump_json(exclude_none=True).encode() + b"\n", durable=True)
+        if first:
+            fsync_path(self.path)
+
+    def tail(self, offset: int = 0) -> Iterator[tuple[RunEvent, int]]:
+        """Yields each complete event after `offset` bytes with the offset after it; a torn last line is not read.
+
+        Raises Conflict at a complete line that is not an event: no crash leaves one.
+        """
+        if not self.events.exists():
+            return
+        with self.events.open("rb") as stream:
+            stream.seek(offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    event = RUN_EVENTS.validate_json(line)
+                except ValidationError as error:
+                    text = f"The event log of this run is damaged at byte {offset}. Make a new job; check the disk."
+                    raise Conflict("event_log_damaged", text) from error
+                offset += len(line)
+                yield event, offset
+
+    def repair(self) -> None:
+        """Removes what a crash during a write leaves: temporary files, a torn last line of the events."""
+        for leftover in (*self.path.glob(".*.tmp"), *self.resume.glob(".*.tmp")):
+            leftover.unlink()
+        if not self.events.exists():
+            return
+        with self.events.open("r+b") as stream:
+            data = stream.read()
+            stream.truncate(data.rfind(b"\n") + 1)

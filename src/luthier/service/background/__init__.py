@@ -1,0 +1,1 @@
+"""What moves without a caller: the supervisor, expiry, orphaned blobs."""

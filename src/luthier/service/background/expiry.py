@@ -1,0 +1,105 @@
+"""What expires: files and unfinished uploads; and blobs without a row, moved to lost-and-found."""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from luthier.core.errors import NoSpace
+from luthier.core.states import UploadStatus
+from luthier.service.background import installation, orphaned_blobs
+from luthier.service.context import Context
+from luthier.service.files import files as file_service
+from luthier.service.files import uploads as upload_service
+from luthier.store import installation as installation_row
+from luthier.store.queries import files, imports, uploads
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 60.0
+SWEEP_INTERVAL_S = 3600.0
+"""Blobs are stored before their row: one without a row at two scans this far apart belongs to no running request."""
+
+
+@dataclass(slots=True)
+class Housekeeper:
+    """Does by `work` what is due. Durations are those of a monotonic clock, which no
+    step of the machine's clock changes.
+
+    `keep` is how long blobs without a row are kept in lost-and-found, zero for ever.
+    """
+
+    context: Context
+    keep: timedelta = timedelta(days=30)
+    _worked_s: float | None = None
+    _swept_s: float | None = None
+    _suspects: set[str] = field(default_factory=set)
+    _marked: int | None = None
+
+    def work(self) -> None:
+        """Once a minute at most: removes what has expired and updates the marker; once an hour it sweeps."""
+        now_s = self.context.elapsed_s()
+        if self._worked_s is not None and 0 <= now_s - self._worked_s < INTERVAL_S:
+            return
+        self._worked_s = now_s
+        remove_expired(self.context)
+        if self._swept_s is None or not 0 <= now_s - self._swept_s < SWEEP_INTERVAL_S:
+            self._swept_s = now_s
+            self.sweep()
+        self._update_marker()
+
+    def sweep(self) -> None:
+        """Moves away blobs that had no row at the last scan either, restores those that have one, deletes old ones.
+
+        Does nothing in a store whose other files may be somebody else's, in one without the marker of this
+        installation, and with a database that is older than the blobs.
+        """
+        if not self._may_sweep():
+            self._suspects.clear()
+            return
+        orphaned_blobs.restore(self.context)
+        orphans = orphaned_blobs.list_orphans(self.context)
+        orphaned_blobs.move_to_lost(self.context, [blob for key, blob in orphans.items() if key in self._suspects])
+        self._suspects = orphans.keys() - self._suspects
+        if self.keep:
+            orphaned_blobs.delete_kept_for(self.context, self.keep)
+
+    def _may_sweep(self) -> bool:
+        if not self.context.blobs_are_own:
+            return False
+        own = installation.get(self.context.database)
+        marker = installation.read_marker(self.context.blobs)
+        if marker is not None and marker.id == own.id and own.behind_since is None:
+            return True
+        reason = (
+            "the store has no marker of this installation" if marker is None else "database is older, or another marker"
+        )
+        logger.warning("not swept: %s", reason)
+        return False
+
+    def _update_marker(self) -> None:
+        """Records the age of database and clock, by which a backup that was restored is recognized."""
+        own = installation.get(self.context.database)
+        if self.context.settled is not None:
+            settled_at, unsettled_s = self.context.settled.state()
+            with self.context.database.writing() as tx:
+                installation_row.set_clock(tx, settled_at, unsettled_s)
+        if own.behind_since is None and own.blob_prefix is not None:
+            try:
+                self._marked = installation.update_marker(self.context.database, self.context.blobs, own, self._marked)
+            except NoSpace as error:
+                logger.error("marker not written: %s", error)
+
+
+def remove_expired(context: Context) -> None:
+    """Removes every file and upload that has surely expired. A waiting job finds such a file deleted."""
+    before = context.surely()
+    with context.database.reading() as tx:
+        expired, overdue = files.list_expired(tx, before), uploads.list_overdue(tx, before)
+    for file in expired:
+        with context.database.writing() as tx:
+            files.delete(tx, file.resource_id, file.id)
+            imports.delete(tx, file.id)
+        file_service.delete_bytes(context, file.id)
+        logger.info("file expired id=%s resource=%s", file.id, file.resource_id)
+    for upload in overdue:
+        upload_service.end(context, upload.id, UploadStatus.EXPIRED)

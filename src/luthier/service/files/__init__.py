@@ -1,0 +1,1 @@
+"""Uploaded files: stored, fetched, checked, reported on."""

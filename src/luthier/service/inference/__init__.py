@@ -1,0 +1,1 @@
+"""Chats and completions: admission, prompt, engine, answer."""

@@ -1,0 +1,45 @@
+"""Chat completions: the request is checked and rendered, and each answer read on its way out."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from luthier.core.generation import Usage
+from luthier.grammars.grammars import GrammarChecker
+from luthier.service.context import Context
+from luthier.service.inference import grammar_check, served_prompts, vocabulary
+from luthier.service.inference.answer_reader import AnswerReader
+from luthier.service.inference.answers import AnswerPart, total_usage
+from luthier.service.inference.generation_requests import ChatRequest
+from luthier.service.inference.model_routing import Route
+from luthier.service.scheduling.engine_calls import EngineCalls
+
+
+async def stream(
+    context: Context, calls: EngineCalls, grammars: GrammarChecker, route: Route, request: ChatRequest
+) -> AsyncGenerator[AnswerPart]:
+    """The answers' deltas as they are generated, and last the usage.
+
+    Raises InvalidRequest, Unsupported, RateLimited, Unavailable and UpstreamFailed.
+    """
+    request = await _prepared(context, grammars, route, request)
+    answers = range(request.sampling.n)
+    readers = [AnswerReader(request, index, context.new_hex) for index in answers]
+    model = {"model": route.model.canonical_name}
+    requests = [request.engine_request(index, route.address.renders_tools) | model for index in answers]
+    usages: dict[int, Usage] = {}
+    async with aclosing(calls.generate(route.engine_call("messages"), requests)) as outputs:
+        async for index, output in outputs:
+            if isinstance(output, Usage):
+                usages[index] = output
+                continue
+            if deltas := readers[index].feed(output):
+                yield deltas
+    yield total_usage(usages)
+
+
+async def _prepared(context: Context, grammars: GrammarChecker, route: Route, request: ChatRequest) -> ChatRequest:
+    """The request with its constraint, and with its prompt in tokens if an engine would misread the text."""
+    vocabulary.check_biases(context, route.model, request.sampling.fields)
+    renders_tools = route.address.renders_tools
+    request = await served_prompts.with_prompt_ids(context, route.model, request, renders_tools)
+    return await grammar_check.constrained(grammars, route.resource_id, request, renders_tools)

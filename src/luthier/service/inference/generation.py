@@ -1,0 +1,48 @@
+"""The use case of a call: an answer to a chat or completion request, complete or streamed."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from luthier.grammars.grammars import GrammarChecker
+from luthier.service.context import Context
+from luthier.service.inference import answers, chat, completions
+from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart
+from luthier.service.inference.generation_requests import ChatRequest, CompletionRequest
+from luthier.service.inference.model_routing import Route
+from luthier.service.scheduling.engine_calls import EngineCalls
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What generates answers: the context of every use case, the calls to engines, and the compiler of grammars."""
+
+    context: Context
+    calls: EngineCalls
+    grammars: GrammarChecker
+
+    def header(self, route: Route) -> AnswerHeader:
+        """The header of a new answer."""
+        context = self.context
+        return AnswerHeader(context.new_hex(), context.now(), route.model.canonical_name, route.fingerprint())
+
+    async def complete(self, route: Route, request: ChatRequest | CompletionRequest) -> Answer:
+        """The complete answer. Raises InvalidRequest, Unsupported, RateLimited, Unavailable and UpstreamFailed."""
+        match request:
+            case ChatRequest():
+                async with aclosing(self.stream(route, request)) as parts:
+                    return await answers.collect(parts)
+            case CompletionRequest():
+                return await completions.complete(self.context, self.calls, route, request)
+
+    def stream(self, route: Route, request: ChatRequest | CompletionRequest) -> AsyncGenerator[AnswerPart]:
+        """The answer's deltas as they are generated, and last the usage.
+
+        Raises as `complete`, before the first delta if the request is refused. Closing the generator ends the
+        generation.
+        """
+        match request:
+            case ChatRequest():
+                return chat.stream(self.context, self.calls, self.grammars, route, request)
+            case CompletionRequest():
+                return completions.stream(self.context, self.calls, route, request)

@@ -1,0 +1,109 @@
+"""Which model a call means, and where that model answers."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from luthier import __version__
+from luthier.core.errors import NoSpace
+from luthier.core.models import Deployment
+from luthier.core.ports import Address
+from luthier.core.states import DeploymentState
+from luthier.service.context import Context
+from luthier.service.models import deployments, models
+from luthier.service.models.models import Model
+from luthier.service.models.serving import Serving
+from luthier.service.scheduling.admission import QueueKey
+from luthier.service.scheduling.engine_calls import EngineCall
+from luthier.store.queries import deployments as deployment_rows
+
+LAST_USE_INTERVAL = timedelta(minutes=1)
+"""The time of a deployment's last use is written at most this often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model that a name in a call means, and the deployment of that name, if there is one.
+
+    A deployment's model passed the parity check when it was deployed.
+    """
+
+    model: Model
+    deployment: Deployment | None
+
+    @property
+    def name(self) -> str:
+        return self.model.canonical_name if self.deployment is None else self.deployment.name
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A call's target, the address at which its model answers, and the resource that calls it.
+
+    `current_address` gives the address of now; it loads the model again if it must.
+    """
+
+    target: Target
+    address: Address
+    current_address: Callable[[], Awaitable[Address]]
+    resource_id: str
+
+    @property
+    def model(self) -> Model:
+        return self.target.model
+
+    def engine_call(self, prompt_field: str) -> EngineCall:
+        """The call of the engine; `prompt_field` is the caller's field for the prompt."""
+        queue_key = QueueKey(self.resource_id, self.target.name)
+        return EngineCall(self.address, self.current_address, queue_key, self.model.canonical_name, prompt_field)
+
+    def fingerprint(self) -> str:
+        """Names the weights and the software that answer: another one means that a seed may give another answer."""
+        identity = f"{__version__} {self.model.base.name} {self.model.canonical_name}"
+        return f"fp_{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+
+
+def find(context: Context, resource_id: str, name: str, allows_models: bool) -> Target:
+    """The deployment of that name, or with `allows_models` the model.
+
+    Raises NotFound for an unknown name or a deployment that has not succeeded.
+    """
+    with context.database.reading() as tx:
+        named_deployment = deployment_rows.get(tx, resource_id, name)
+        is_ready = named_deployment is not None and named_deployment.state is DeploymentState.SUCCEEDED
+        deployment = named_deployment if is_ready else None
+        if deployment is not None:
+            model = models.resolve(context, tx, resource_id, deployment.model)
+        elif allows_models:
+            model = models.resolve(context, tx, resource_id, name)
+        else:
+            model = None
+        undeployed = None if model else models.resolve(context, tx, resource_id, name)
+    if model is None:
+        if named_deployment is not None:
+            raise deployments.not_ready(named_deployment)
+        if undeployed is not None:
+            raise deployments.not_deployed(name)
+        raise models.not_found(name, "model") if allows_models else deployments.not_found(name)
+    if deployment is not None:
+        _record_use(context, deployment)
+    return Target(model, deployment)
+
+
+async def route(serving: Serving, resource_id: str, target: Target) -> Route:
+    """Loads the model if need be; holds no thread meanwhile. Raises Unavailable and UpstreamFailed."""
+    current_address = partial(serving.address_when_loaded, target.model, target.deployment is not None)
+    return Route(target, await current_address(), current_address, resource_id)
+
+
+def _record_use(context: Context, deployment: Deployment) -> None:
+    """Writes the time of the last use: an idle deployment is deleted."""
+    now = context.now()
+    unless_since = now - LAST_USE_INTERVAL
+    if deployment.last_used_at <= unless_since:
+        # A full disk is no reason not to answer: the next call records its own time.
+        with suppress(NoSpace), context.database.writing() as tx:
+            deployment_rows.set_used(tx, deployment.resource_id, deployment.name, now, unless_since)

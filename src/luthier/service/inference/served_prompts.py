@@ -1,0 +1,58 @@
+"""Chats whose text contains control tokens: their prompts are rendered and tokenized here, as in training.
+
+An engine renders and tokenizes every other chat itself. It would parse a control token's spelling in a message as that
+token, which lets a message forge turns (prompt injection); in a prompt of token ids the spelling stays text.
+"""
+
+import asyncio
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from luthier.core.errors import InvalidRequest
+from luthier.data.rendering.renderer import Renderer, Unrenderable
+from luthier.model_folder import BaseModelFolder
+from luthier.service.context import Context
+from luthier.service.files import data_check
+from luthier.service.inference.generation_requests import ChatRequest
+from luthier.service.models.models import Model
+
+_CACHED_RENDERERS = 4
+
+
+async def with_prompt_ids(context: Context, model: Model, request: ChatRequest, renders_tools: bool) -> ChatRequest:
+    """The request, with its prompt in tokens if an engine would parse a control token out of its text.
+
+    Raises InvalidRequest for messages that the model's template refuses, and if the engine itself must render the
+    prompt to parse the answer: a template whose format of calls is not ours.
+    """
+    return await asyncio.to_thread(rendered, context.base_folder(model.base.name), request, renders_tools)
+
+
+def rendered(base_folder: Path, request: ChatRequest, renders_tools: bool) -> ChatRequest:
+    """`with_prompt_ids` by the tokenizer of that base model, if it is downloaded; it computes."""
+    renderer = _renderer(base_folder) if BaseModelFolder(base_folder).hf.tokenizer.exists() else None
+    if renderer is None:
+        return request
+    is_native = request.is_native(renders_tools)
+    tools = request.shown_tools(is_native)
+    if not renderer.need_marks(request.messages, tools):
+        return request
+    if is_native and request.tool_use.can_call and not renderer.writes_our_calls:
+        raise InvalidRequest(
+            "control_token_in_text",
+            "the messages or tools spell a control token of this model, which can be no text beside tools that it may "
+            "call: leave out the tools, or the control token.",
+            "messages",
+        )
+    try:
+        text = renderer.text_of_turns(request.messages, tools, True, folds_tools=not is_native)
+    except Unrenderable as error:
+        raise InvalidRequest(error.code, f"{error.message} {error.fix}", "messages") from None
+    return replace(request, prompt_ids=tuple(renderer.token_ids(text)))
+
+
+@lru_cache(_CACHED_RENDERERS)
+def _renderer(base_folder: Path) -> Renderer | None:
+    tokenizer = data_check.load_tokenizer(base_folder)
+    return None if tokenizer is None else Renderer(tokenizer, 1)

@@ -1,0 +1,157 @@
+"""Models in an engine: copies a model's files, has the engine load it, and checks parity (served = trained) once."""
+
+import asyncio
+import logging
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from luthier import model_folder
+from luthier.atomic_io import fsync_path
+from luthier.core.errors import Unavailable, UpstreamFailed
+from luthier.core.models import Checkpoint
+from luthier.core.ports import Address, Engine, ParityCheck, ParityReport, ServedModel
+from luthier.service.context import Context
+from luthier.service.models import models
+from luthier.service.models.models import Model
+
+logger = logging.getLogger(__name__)
+
+LOADS_AT_ONCE = 8
+"""Concurrent loads for waiting callers; models on one base are loaded one after another anyway."""
+
+
+class Serving:
+    """Gives addresses of models that passed the parity check. One lock per model: the first caller loads."""
+
+    def __init__(self, context: Context, engine: Engine, check_parity: ParityCheck) -> None:
+        self._context = context
+        self._engine = engine
+        self._check_parity = check_parity
+        self._proofs: dict[str, ParityReport] = {}
+        self._loads: dict[tuple[str, bool], asyncio.Future[Address]] = {}
+        self._threads = ThreadPoolExecutor(LOADS_AT_ONCE, "load")
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def address(self, model: Model, proven: bool = False) -> Address:
+        """Where the model answers; loads it if needed, and checks parity unless `proven` by its deployment.
+
+        Raises Unavailable and UpstreamFailed.
+        """
+        with self._locks[model.canonical_name]:
+            served = self._served(model)
+            address = self._engine.ensure(served)
+            if not proven and model.canonical_name not in self._proofs:
+                report = self._prove(model, served, address)
+                if not report.agrees:
+                    raise UpstreamFailed(
+                        "parity_failed",
+                        f"{model.canonical_name} is not served: the engine's log-probabilities differ from the "
+                        f"trainer's. {report.reason}",
+                    )
+            return address
+
+    async def address_when_loaded(self, model: Model, proven: bool = False) -> Address:
+        """As `address`, for callers on the event loop: all callers of a model await one load, in a thread."""
+        address = self._address_now(model, proven)
+        if address is not None:
+            return address
+        key = (model.canonical_name, proven)
+        load = self._loads.get(key)
+        if load is None or load.get_loop() is not asyncio.get_running_loop():
+            load = asyncio.wrap_future(self._threads.submit(self.address, model, proven))
+            self._loads[key] = load
+            load.add_done_callback(partial(self._loaded, key))
+        return await asyncio.shield(load)
+
+    def faults(self) -> Sequence[str]:
+        """Why models that should answer do not, a sentence each."""
+        return self._engine.faults()
+
+    def prove(self, model: Model) -> ParityReport:
+        """Loads the model and checks parity now, whatever was checked before."""
+        with self._locks[model.canonical_name]:
+            served = self._served(model)
+            return self._prove(model, served, self._engine.ensure(served))
+
+    def release(self, name: str) -> None:
+        """Unloads a model; the next call loads it again."""
+        with self._locks[name]:
+            self._engine.release(name)
+            self._proofs.pop(name, None)
+
+    def discard(self, checkpoint: Checkpoint) -> None:
+        """Unloads a deleted model and removes its local files."""
+        self.release(checkpoint.model)
+        shutil.rmtree(self._folder(checkpoint), ignore_errors=True)
+
+    def _address_now(self, model: Model, proven: bool) -> Address | None:
+        """Where a loaded model answers that passed the check; takes no lock that a load holds."""
+        if not proven and model.canonical_name not in self._proofs:
+            return None
+        if model.checkpoint is not None and not self._folder(model.checkpoint).exists():
+            return None
+        return self._engine.loaded(self._served(model))
+
+    def _loaded(self, key: tuple[str, bool], load: "asyncio.Future[Address]") -> None:
+        self._loads.pop(key, None)
+        if not load.cancelled():
+            load.exception()  # retrieved, if every caller has left
+
+    def _prove(self, model: Model, served: ServedModel, address: Address) -> ParityReport:
+        report = self._check_parity(address, served.adapter_folder or served.base_folder)
+        logger.info(
+            "parity model=%s agrees=%s max=%.5f mean=%.5f positions=%d tolerance=%g",
+            model.logged_id,
+            report.agrees,
+            report.max_difference,
+            report.mean_difference,
+            report.positions,
+            report.tolerance,
+        )
+        if report.agrees:
+            self._proofs[model.canonical_name] = report
+        return report
+
+    def _served(self, model: Model) -> ServedModel:
+        if not model.ready:
+            raise Unavailable(
+                "model_not_ready",
+                f"The weights of {model.base.name} are not on this machine. Run: luthier models pull {model.base.name}",
+            )
+        base_folder = self._context.base_folder(model.base.name)
+        if model.checkpoint is None:
+            return ServedModel(model.canonical_name, model.base.name, base_folder, None)
+        folder = self._local_folder(model.checkpoint)
+        if model_folder.WEIGHTS in model.checkpoint.files:  # all weights were tuned: it is a base of its own
+            return ServedModel(model.canonical_name, model.base.name, folder, None)
+        return ServedModel(model.canonical_name, model.base.name, base_folder, folder)
+
+    def _local_folder(self, checkpoint: Checkpoint) -> Path:
+        folder = self._folder(checkpoint)
+        if not folder.exists():
+            copy_files(self._context, checkpoint, folder)
+        return folder
+
+    def _folder(self, checkpoint: Checkpoint) -> Path:
+        """One folder for a checkpoint and its copies: the same bytes under the same name are one model to an engine."""
+        return self._context.served_folder / (checkpoint.copied_from or checkpoint.id)
+
+
+def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
+    """Copies a checkpoint's files from the blob store into a local folder, atomically."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in checkpoint.files:
+        with (temporary / name).open("wb") as stream:
+            try:
+                stream.writelines(context.blobs.open(models.blob_key(checkpoint.id, name)))
+            except FileNotFoundError as error:
+                raise models.not_found(checkpoint.model) from error
+    temporary.rename(folder)
+    fsync_path(folder.parent)

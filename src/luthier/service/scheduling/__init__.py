@@ -1,0 +1,1 @@
+"""Whose answer is computed next, within which bounds of context."""

@@ -1,0 +1,303 @@
+"""Calls to engines: the answers of one request, each generated in a slot that was reserved for it."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from luthier.core.errors import LuthierError
+from luthier.core.generation import EngineDelta, TokenLogProb, Usage
+from luthier.core.ports import Address, Capacity, EngineClient, EngineRequest
+from luthier.service.scheduling import context_budget, prompt_tokens
+from luthier.service.scheduling.admission import (
+    AdmissionQueue,
+    CacheOwner,
+    QueuedRequest,
+    QueueKey,
+    QueueLimits,
+    Reservation,
+)
+from luthier.service.scheduling.prefill_queue import LONG_TOKENS, PrefillQueue
+from luthier.service.scheduling.prompt_scoring import PromptScoring
+
+MAX_CONCURRENT_ANSWERS = 4
+"""So many answers of one request are generated at a time: the engine's other slots are for other callers."""
+MAX_CONCURRENT_TOKENIZATIONS = 2
+"""Prompts of which an engine counts the tokens at a time: its threads are for answers first."""
+UNBOUNDED = Capacity("", 1, 2**31, 2**31)
+DRAIN_POLL_S = 0.15
+PREFILL_DRAIN_POLL_S = 1.3
+_BUFFERED_OUTPUTS = 64
+
+Output = EngineDelta | Usage
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """Where a request's answers are generated, and in whose queue.
+
+    `current_address` is called once an answer has its slot, for the engine's process may have been replaced while the
+    answer waited. `prompt_field` is the caller's field for the prompt, for error messages.
+    """
+
+    address: Address
+    current_address: Callable[[], Awaitable[Address]]
+    queue_key: QueueKey
+    model: str
+    prompt_field: str
+
+
+@dataclass(frozen=True, slots=True)
+class _SizedRequest:
+    """One answer's request, its prompt in tokens, and the context that prompt and answer need at most."""
+
+    request: EngineRequest
+    prompt: Sequence[int] = ()
+    tokens: int = 0
+
+
+@dataclass(slots=True)
+class _ReservedSlot:
+    """Where to generate, the fields that name the slot there, and the prompt tokens that its KV cache lacks."""
+
+    address: Address
+    fields: EngineRequest = field(default_factory=dict)
+    uncached_tokens: int = 0
+    prefill_queue: PrefillQueue = field(default_factory=PrefillQueue)
+
+    @property
+    def is_in_long_prefill(self) -> bool:
+        """Whether more of the prompt is left than the engine computes in one batch."""
+        return self.uncached_tokens > LONG_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class _Draining:
+    """A reservation whose caller has gone, while the engine still works on its slot."""
+
+    queue: AdmissionQueue
+    reservation: Reservation
+    is_in_long_prefill: bool
+
+
+_Admission = tuple[AdmissionQueue, QueuedRequest]
+
+
+class EngineCalls:
+    """The engine calls of a running service, with an admission queue before each engine. Lives on one event loop.
+
+    An answer that its caller gave up is ended by closing its connection; its slot is free once the engine says so.
+    """
+
+    def __init__(
+        self, client: EngineClient, limits: QueueLimits | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._limits = limits or QueueLimits()
+        self._clock = clock
+        self._queues: dict[str, AdmissionQueue] = {}
+        self._scoring = PromptScoring(client, self._limits.requests)
+        self._tokenizing = asyncio.Semaphore(MAX_CONCURRENT_TOKENIZATIONS)
+        self._draining: dict[str, dict[int, _Draining]] = {}
+        self._drain_tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    async def generate(self, call: EngineCall, requests: Sequence[EngineRequest]) -> AsyncGenerator[tuple[int, Output]]:
+        """The outputs of all answers as they come, each with the index of its request.
+
+        Raises InvalidRequest, RateLimited, Unavailable and UpstreamFailed. When the caller closes the generator, the
+        connections to the engine are closed, which frees its slots.
+        """
+        concurrency = asyncio.Semaphore(MAX_CONCURRENT_ANSWERS)
+        buffer: asyncio.Queue[tuple[int, Output] | LuthierError | None] = asyncio.Queue(maxsize=_BUFFERED_OUTPUTS)
+        with self._queued(call) as admission:
+
+            async def generate_one(index: int, sized: _SizedRequest) -> None:
+                try:
+                    async with (
+                        concurrency,
+                        self._reserved(call, sized, admission) as slot,
+                        aclosing(self._outputs(call, sized, slot)) as outputs,
+                    ):
+                        async for output in outputs:
+                            await buffer.put((index, output))
+                    await buffer.put(None)
+                except LuthierError as error:
+                    await buffer.put(error)
+
+            sized_requests = await self._sized(call, requests, admission)
+            tasks = [asyncio.ensure_future(generate_one(index, sized)) for index, sized in enumerate(sized_requests)]
+            try:
+                running = len(tasks)
+                while running:
+                    match await buffer.get():
+                        case None:
+                            running -= 1
+                        case LuthierError() as error:
+                            raise error
+                        case output:
+                            yield output
+            finally:
+                await _cancel(tasks)
+
+    def n_waiting(self) -> int:
+        """Requests that have no slot yet, before all engines."""
+        return sum(queue.n_waiting for queue in self._queues.values())
+
+    async def detokenize(self, call: EngineCall, token_ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        return await self._client.detokenize(call.address, token_ids)
+
+    async def tokenize(self, call: EngineCall, prompt: str | Sequence[int]) -> Sequence[int]:
+        """A prompt's token ids, as the engine reads them. Raises InvalidRequest for more than its context holds."""
+        capacity = call.address.capacity
+        if not isinstance(prompt, str) and capacity is None:
+            return prompt
+        request = {"prompt": prompt}
+        async with self._tokenizing:
+            token_ids = await prompt_tokens.of_request(
+                self._client, call.address, request, capacity or UNBOUNDED, call.prompt_field
+            )
+        if capacity is not None and len(token_ids) > context_budget.window(capacity):
+            raise context_budget.too_long(capacity, len(token_ids), "prompt")
+        return token_ids
+
+    async def prompt_log_probs(self, call: EngineCall, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:
+        """As `PromptScoring.score`, at the model's current address."""
+        address = await call.current_address()
+        return await self._scoring.score(address, call.queue_key.resource_id, token_ids, top)
+
+    async def close(self) -> None:
+        """Ends what is in progress and closes the connections."""
+        self._is_closed = True
+        await _cancel(list(self._drain_tasks))
+        await self._client.close()
+
+    async def _outputs(self, call: EngineCall, sized: _SizedRequest, slot: _ReservedSlot) -> AsyncGenerator[Output]:
+        """One answer's outputs; a long prompt waits for its turn to be prefilled."""
+        request = {**sized.request, **slot.address.fields, **slot.fields}
+        async with (
+            slot.prefill_queue.turn(call.queue_key.resource_id, slot.uncached_tokens) as end_turn,
+            aclosing(self._client.generate(slot.address, request)) as outputs,
+        ):
+            async for output in outputs:
+                end_turn()
+                slot.uncached_tokens = 0
+                yield output
+
+    @contextmanager
+    def _queued(self, call: EngineCall) -> Iterator[_Admission | None]:
+        """The engine's queue with this request in it; None for an engine that needs no queue."""
+        capacity = call.address.capacity
+        if capacity is None:
+            yield None
+            return
+        queue = self._queues.get(capacity.engine)
+        if queue is None or queue.capacity != capacity:
+            queue = self._queues[capacity.engine] = AdmissionQueue(capacity, self._limits, self._clock)
+        with queue.queued(call.queue_key) as queued_request:
+            yield queue, queued_request
+
+    async def _sized(
+        self, call: EngineCall, requests: Sequence[EngineRequest], admission: _Admission | None
+    ) -> list[_SizedRequest]:
+        """The requests with the context that each needs. Raises InvalidRequest for what can never fit."""
+        if admission is None:
+            return [_SizedRequest({"max_tokens": context_budget.DEFAULT_MAX_TOKENS, **request}) for request in requests]
+        capacity = admission[0].capacity
+        sized_requests = []
+        previous: EngineRequest | None = None
+        prompt: Sequence[int] = ()
+        for request in requests:
+            key = "messages" if "messages" in request else "prompt"
+            if previous is None or request[key] != previous[key]:
+                async with self._tokenizing:
+                    prompt = await prompt_tokens.of_request(
+                        self._client, call.address, request, capacity, call.prompt_field
+                    )
+            previous = request
+            asked = request.get("max_tokens")
+            assert asked is None or isinstance(asked, int)
+            max_tokens = context_budget.answer_tokens(capacity, len(prompt), asked, len(requests), call.prompt_field)
+            sized_requests.append(
+                _SizedRequest({**request, "max_tokens": max_tokens}, prompt, len(prompt) + max_tokens)
+            )
+        return sized_requests
+
+    @asynccontextmanager
+    async def _reserved(
+        self, call: EngineCall, sized: _SizedRequest, admission: _Admission | None
+    ) -> AsyncIterator[_ReservedSlot]:
+        """A slot reserved for the request.
+
+        A slot's KV cache is reused only for the same resource and model: otherwise `cached_tokens`, and the latency of
+        an answer, would be a side channel from one tenant to another.
+        """
+        if admission is None:
+            yield _ReservedSlot(await call.current_address())
+            return
+        queue, queued_request = admission
+        reservation = await queue.reserve(queued_request, call.model, sized.tokens, sized.prompt)
+        address = cache_owner = slot = None
+        is_complete = False
+        try:
+            address = await call.current_address()
+            cache_owner = CacheOwner(address.url, call.queue_key.resource_id, call.model)
+            is_own = reservation.slot.cache_owner == cache_owner
+            cached_tokens = reservation.slot.common_prefix(sized.prompt) if is_own else 0
+            fields = {"id_slot": reservation.slot.id, "cache_prompt": is_own}
+            slot = _ReservedSlot(address, fields, len(sized.prompt) - cached_tokens, queue.prefill_queue)
+            yield slot
+            is_complete = True
+        finally:
+            if is_complete:
+                queue.release(reservation, cache_owner, sized.prompt)
+            elif address is None:
+                queue.release(reservation, reservation.slot.cache_owner, reservation.slot.cached_prompt)
+            else:
+                is_in_long_prefill = slot is not None and slot.is_in_long_prefill
+                self._start_drain(address, _Draining(queue, reservation, is_in_long_prefill))
+
+    def _start_drain(self, address: Address, draining: _Draining) -> None:
+        """Keeps a reservation until the engine has stopped work on its slot, unless the service is closed."""
+        if self._is_closed:
+            draining.queue.release(draining.reservation)
+            return
+        by_slot = self._draining.setdefault(address.url, {})
+        by_slot[draining.reservation.slot.id] = draining
+        if len(by_slot) == 1:
+            task = asyncio.ensure_future(self._drain(address, by_slot))
+            self._drain_tasks.add(task)
+            task.add_done_callback(self._drain_tasks.discard)
+
+    async def _drain(self, address: Address, by_slot: dict[int, _Draining]) -> None:
+        """Polls one engine process until all abandoned slots are free, and releases their reservations.
+
+        llama.cpp notices that a caller has gone when it writes the next token. While it prefills a long prompt, each
+        poll keeps it from noticing (docs/serving.md): polls are rare then, as long as nothing changes.
+        """
+        poll_s = DRAIN_POLL_S
+        try:
+            while by_slot:
+                before = set(by_slot)
+                await asyncio.sleep(poll_s)
+                busy = await self._client.busy_slots(address)
+                free = before if busy is None else before - busy
+                for slot in free:
+                    draining = by_slot.pop(slot)
+                    draining.queue.release(draining.reservation)
+                is_prefilling = any(draining.is_in_long_prefill for draining in by_slot.values())
+                has_changed = bool(free or set(by_slot) - before)
+                poll_s = DRAIN_POLL_S if has_changed or not is_prefilling else PREFILL_DRAIN_POLL_S
+        finally:
+            for draining in by_slot.values():  # the service closes, or nobody can say what the engine works on
+                draining.queue.release(draining.reservation)
+            self._draining.pop(address.url, None)
+
+
+async def _cancel(tasks: Sequence["asyncio.Future[Any]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,43 @@
+"""Log-probabilities of prompts' own tokens: an engine scores one prompt at a time, fairly between resources."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from luthier.core.errors import RateLimited, Unsupported
+from luthier.core.generation import TokenLogProb
+from luthier.core.ports import Address, EngineClient
+from luthier.service.scheduling.prefill_queue import LONG_TOKENS, PrefillQueue
+
+RETRY_AFTER_S = 5.0
+
+
+class PromptScoring:
+    """A queue before each engine; at most `max_waiting` prompts of one resource wait. Lives on one event loop."""
+
+    def __init__(self, client: EngineClient, max_waiting: int) -> None:
+        self._client = client
+        self._max_waiting = max_waiting
+        self._queues: defaultdict[str, PrefillQueue] = defaultdict(PrefillQueue)
+        self._waiting: Counter[str] = Counter()
+
+    async def score(self, address: Address, resource_id: str, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:
+        """The prompt's tokens and an entry for what would come next (`EngineClient.prompt_log_probs`).
+
+        Raises Unsupported, RateLimited, Unavailable and UpstreamFailed.
+        """
+        if address.scores_url is None:
+            text = "the engine of this model tells no log-probabilities of a prompt; ask without echo."
+            raise Unsupported("prompt_logprobs_not_supported", text, "logprobs")
+        if self._waiting[resource_id] >= self._max_waiting:
+            text = f"{self._max_waiting} prompts wait for their log-probabilities already. Ask again in a moment."
+            raise RateLimited("engine_busy", text, RETRY_AFTER_S)
+        self._waiting[resource_id] += 1
+        try:
+            # However short a prompt is, it has a turn of its own.
+            engine = address.capacity.engine if address.capacity else address.scores_url
+            async with self._queues[engine].turn(resource_id, max(len(token_ids), LONG_TOKENS + 1)):
+                return await self._client.prompt_log_probs(address, token_ids, top)
+        finally:
+            self._waiting[resource_id] -= 1
+            if not self._waiting[resource_id]:
+                del self._waiting[resource_id]

@@ -1,0 +1,27 @@
+"""The token ids of a request's prompt, as an engine reads them."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from luthier.core.ports import Address, Capacity, EngineClient, EngineRequest
+from luthier.service.scheduling import context_budget
+
+
+async def of_request(
+    client: EngineClient, address: Address, request: EngineRequest, capacity: Capacity, prompt_field: str
+) -> Sequence[int]:
+    """The prompt's token ids by the engine's own chat template and tokenizer.
+
+    Raises InvalidRequest, before it is tokenized, for a text that is too long in any vocabulary; `prompt_field` is the
+    caller's field for it.
+    """
+    prompt = request.get("prompt")
+    if "messages" not in request and not isinstance(prompt, str):
+        token_ids = cast(Sequence[int], prompt)
+        if len(token_ids) > context_budget.window(capacity):
+            raise context_budget.too_long(capacity, len(token_ids), prompt_field)
+        return list(token_ids)
+    text = await client.render(address, request) if "messages" in request else cast(str, prompt)
+    if len(text) > context_budget.window(capacity) * context_budget.MAX_CHARACTERS_PER_TOKEN:
+        raise context_budget.too_long(capacity, None, prompt_field)
+    return await client.tokenize(address, text)

@@ -1,0 +1,20 @@
+"""Cancellation of long work when the service stops: it ends between two chunks, and is redone after the next start."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+
+class Stopped(Exception):
+    """The service stops; the work is redone at its next start."""
+
+
+def never() -> bool:
+    """For callers that are never cancelled."""
+    return False
+
+
+def until(stopping: Callable[[], bool], chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Passes the chunks on. Raises Stopped as soon as `stopping` returns True."""
+    for chunk in chunks:
+        if stopping():
+            raise Stopped
+        yield chunk

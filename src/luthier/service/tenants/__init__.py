@@ -1,0 +1,1 @@
+"""Resources, their keys, quotas, rate limits and audit log."""

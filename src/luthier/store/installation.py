@@ -1,0 +1,48 @@
+"""Queries on the one row that says whose database this is."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from luthier.core.models import Installation
+from luthier.store import schema
+
+_installation = schema.installation
+_WITH_BYTES = ("files", "uploads", "upload_parts", "jobs", "checkpoints", "checkpoint_copies")
+"""Tables whose rows may have bytes in the blob store, or may get them."""
+
+
+def get(tx: Connection) -> Installation:
+    return Installation(**tx.execute(select(_installation)).mappings().one())
+
+
+def set_prefix(tx: Connection, prefix: str) -> None:
+    tx.execute(update(_installation).values(blob_prefix=prefix))
+
+
+def set_behind(tx: Connection, since: datetime | None) -> None:
+    tx.execute(update(_installation).values(behind_since=since))
+
+
+def set_clock(tx: Connection, settled_at: datetime, unsettled_s: float) -> None:
+    tx.execute(update(_installation).values(settled_at=settled_at, unsettled_s=unsettled_s))
+
+
+def age(tx: Connection) -> int:
+    """How many rows that may have bytes were ever inserted: a copy of the database from earlier has a smaller one.
+
+    AUTOINCREMENT never gives a number twice, whatever is deleted. A migration that builds one of these tables anew must
+    keep its number in sqlite_sequence.
+    """
+    names = ", ".join(f"'{name}'" for name in _WITH_BYTES)
+    total = tx.exec_driver_sql(f"SELECT COALESCE(SUM(seq), 0) FROM sqlite_sequence WHERE name IN ({names})")
+    return int(total.scalar_one())
+
+
+def newest_ids(tx: Connection, limit: int) -> dict[str, set[str]]:
+    """Ids of the newest rows with bytes, by the folder of the blob store that they have them in."""
+    tables = (("files", schema.files.c), ("uploads", schema.uploads.c), ("checkpoints", schema.checkpoints.c))
+    return {
+        folder: set(tx.execute(select(columns.id).order_by(columns.seq.desc()).limit(limit)).scalars())
+        for folder, columns in tables
+    }

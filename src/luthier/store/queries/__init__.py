@@ -1,0 +1,1 @@
+"""One module of queries per noun; each takes the transaction first and never commits."""

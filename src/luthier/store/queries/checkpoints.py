@@ -1,0 +1,82 @@
+"""Queries on checkpoints: the deployable models of jobs, the finished ones' own included."""
+
+from dataclasses import asdict
+
+from sqlalchemy import ColumnElement, Connection, insert, select, update
+
+from luthier.core.models import Checkpoint
+from luthier.store import row_mapping, schema
+from luthier.store.queries import copies, permissions
+
+_checkpoints = schema.checkpoints
+_columns = [column for column in _checkpoints.c if column.name != "seq"]
+
+
+def insert_checkpoint(tx: Connection, checkpoint: Checkpoint) -> None:
+    values = asdict(checkpoint)
+    assert values.pop("copied_from") is None, "copies have a table of their own"
+    tx.execute(insert(_checkpoints).values(values))
+
+
+def find(tx: Connection, resource_id: str, name: str) -> Checkpoint | None:
+    """A checkpoint by its model name or by its id: the resource's own, a copy that it has, or one shared with it."""
+    named = (_checkpoints.c.model == name) | (_checkpoints.c.id == name)
+    own = _first(tx, named & (_checkpoints.c.resource_id == resource_id))
+    shared = permissions.checkpoints_shared_with(resource_id)
+    return own or copies.find(tx, resource_id, name) or _first(tx, named & _checkpoints.c.id.in_(shared))
+
+
+def of_job(tx: Connection, job_id: str, name: str) -> Checkpoint | None:
+    """A checkpoint of that job by its id or by its model name."""
+    named = (_checkpoints.c.model == name) | (_checkpoints.c.id == name)
+    return _first(tx, named & (_checkpoints.c.job_id == job_id))
+
+
+def of_step(tx: Connection, job_id: str, step: int) -> Checkpoint | None:
+    return _first(tx, (_checkpoints.c.job_id == job_id) & (_checkpoints.c.step == step))
+
+
+def list_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tuple[list[Checkpoint], bool]:
+    scope = _checkpoints.c.job_id == job_id
+    rows, more = row_mapping.page(tx, select(*_columns), _checkpoints, scope, after, limit)
+    return [_checkpoint(row) for row in rows], more
+
+
+def list_of_job(tx: Connection, job_id: str) -> list[Checkpoint]:
+    return _all(tx, _checkpoints.c.job_id == job_id)
+
+
+def list_of_resource(tx: Connection, resource_id: str) -> list[Checkpoint]:
+    """Its own, its copies, and those that others share with it."""
+    return list_held(tx, resource_id) + _all(
+        tx, _checkpoints.c.id.in_(permissions.checkpoints_shared_with(resource_id))
+    )
+
+
+def list_held(tx: Connection, resource_id: str) -> list[Checkpoint]:
+    """Its own and its copies: those whose bytes are the resource's."""
+    return _all(tx, _checkpoints.c.resource_id == resource_id) + copies.list_of_resource(tx, resource_id)
+
+
+def rename(tx: Connection, checkpoint_id: str, model: str) -> None:
+    tx.execute(update(_checkpoints).where(_checkpoints.c.id == checkpoint_id).values(model=model))
+
+
+def delete(tx: Connection, checkpoint_id: str) -> None:
+    """Deletes a checkpoint, and the permissions to it."""
+    permissions.delete_of_checkpoint(tx, checkpoint_id)
+    tx.execute(_checkpoints.delete().where(_checkpoints.c.id == checkpoint_id))
+
+
+def _first(tx: Connection, condition: ColumnElement[bool]) -> Checkpoint | None:
+    row = tx.execute(select(*_columns).where(condition)).mappings().first()
+    return None if row is None else _checkpoint(row)
+
+
+def _all(tx: Connection, condition: ColumnElement[bool]) -> list[Checkpoint]:
+    statement = select(*_columns).where(condition).order_by(_checkpoints.c.seq)
+    return [_checkpoint(row) for row in tx.execute(statement).mappings()]
+
+
+def _checkpoint(row: row_mapping.Row) -> Checkpoint:
+    return Checkpoint(**{**row, "files": tuple(row["files"])})

@@ -1,0 +1,119 @@
+"""Queries on deployments."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
+
+from luthier.core.models import Deployment, JobError
+from luthier.core.states import DeploymentState
+from luthier.store import row_mapping, schema
+from luthier.store.queries import copies
+
+_deployments = schema.deployments
+
+
+def put(tx: Connection, deployment: Deployment) -> None:
+    """Inserts the deployment or replaces the one of its name."""
+    delete(tx, deployment.resource_id, deployment.name)
+    tx.execute(insert(_deployments).values(asdict(deployment)))
+
+
+def get(tx: Connection, resource_id: str, name: str) -> Deployment | None:
+    statement = select(_deployments).where(_deployments.c.resource_id == resource_id, _deployments.c.name == name)
+    row = tx.execute(statement).mappings().first()
+    return None if row is None else _deployment(row)
+
+
+def list_all(tx: Connection, resource_id: str) -> list[Deployment]:
+    statement = select(_deployments).where(_deployments.c.resource_id == resource_id).order_by(_deployments.c.name)
+    return [_deployment(row) for row in tx.execute(statement).mappings()]
+
+
+def list_creating(tx: Connection) -> list[Deployment]:
+    """Every deployment that waits for its engine, of all resources, oldest first."""
+    statement = select(_deployments).where(_deployments.c.state == DeploymentState.CREATING)
+    return [_deployment(row) for row in tx.execute(statement.order_by(_deployments.c.created_at)).mappings()]
+
+
+def names_using(tx: Connection, resource_id: str, models: Collection[str]) -> list[str]:
+    """Names of the deployments that serve one of the models."""
+    statement = select(_deployments.c.name).where(
+        _deployments.c.resource_id == resource_id, _deployments.c.model.in_(list(models))
+    )
+    return sorted(tx.execute(statement).scalars())
+
+
+def count_sharing(tx: Connection, resource_id: str, models: Collection[str]) -> int:
+    """How many deployments of other resources serve one of this resource's models, from no copy of their own."""
+    of_copies = schema.checkpoint_copies.c
+    has_copy = select(of_copies.id).where(
+        copies.held_by(_deployments.c.resource_id), of_copies.model == _deployments.c.model
+    )
+    statement = select(_deployments.c.name).where(
+        _deployments.c.resource_id != resource_id, _deployments.c.model.in_(list(models)), ~has_copy.exists()
+    )
+    return len(tx.execute(statement).all())
+
+
+def is_served(tx: Connection, model: str) -> bool:
+    """Whether a deployment of any resource serves the model."""
+    return tx.execute(select(_deployments.c.name).where(_deployments.c.model == model)).first() is not None
+
+
+def set_used(tx: Connection, resource_id: str, name: str, now: datetime, unless_since: datetime) -> None:
+    """Notes a call, unless one was noted after `unless_since`."""
+    named = _deployments.c.resource_id == resource_id, _deployments.c.name == name
+    tx.execute(update(_deployments).where(*named, _deployments.c.last_used_at <= unless_since).values(last_used_at=now))
+
+
+def list_expired(
+    tx: Connection, developer_skus: Collection[str], chosen_before: datetime | None, used_before: datetime | None
+) -> list[Deployment]:
+    """Those of a developer's sku chosen before the one time, and those of tuned models last called before the other.
+
+    A time that is None expires nothing.
+    """
+    tables = schema.checkpoints, schema.checkpoint_copies
+    tuned = [select(table.c.id).where(table.c.model == _deployments.c.model).exists() for table in tables]
+    conditions: list[ColumnElement[bool]] = []
+    if chosen_before is not None:
+        conditions.append(
+            _deployments.c.sku_name.in_(list(developer_skus)) & (_deployments.c.sku_changed_at < chosen_before)
+        )
+    if used_before is not None:
+        conditions.append((_deployments.c.last_used_at < used_before) & (tuned[0] | tuned[1]))
+    if not conditions:
+        return []
+    statement = select(_deployments).where(or_(*conditions))
+    return [_deployment(row) for row in tx.execute(statement).mappings()]
+
+
+def finish(
+    tx: Connection,
+    deployment: Deployment,
+    state: DeploymentState,
+    parity: Mapping[str, float] | None,
+    error: JobError | None,
+    now: datetime,
+) -> bool:
+    """Ends the creation of exactly this deployment; False if it was replaced or deleted meanwhile."""
+    statement = update(_deployments).where(
+        _deployments.c.resource_id == deployment.resource_id,
+        _deployments.c.name == deployment.name,
+        _deployments.c.state == DeploymentState.CREATING,
+        _deployments.c.updated_at == deployment.updated_at,
+    )
+    values = {"state": state, "parity": parity, "error": row_mapping.error_to_json(error), "updated_at": now}
+    return tx.execute(statement.values(values)).rowcount == 1
+
+
+def delete(tx: Connection, resource_id: str, name: str) -> bool:
+    statement = _deployments.delete().where(_deployments.c.resource_id == resource_id, _deployments.c.name == name)
+    return tx.execute(statement).rowcount == 1
+
+
+def _deployment(row: row_mapping.Row) -> Deployment:
+    state = DeploymentState(row["state"])
+    return Deployment(**{**row, "state": state, "error": row_mapping.error_from_json(row["error"])})

@@ -1,0 +1,72 @@
+"""Queries on a job's events."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, func, insert, select
+
+from luthier.core.models import Event
+from luthier.core.raw_json import JsonText
+from luthier.core.states import EventLevel, EventType
+from luthier.store import row_mapping, schema
+
+_events = schema.events
+_columns = [column for column in _events.c if column.name != "seq"]
+_LEVELS = {str(level): level for level in EventLevel}
+_TYPES = {str(type): type for type in EventType}
+
+
+def _event(
+    id: str, job_id: str, created_at: datetime, level: str, type: str, message: str, data: JsonText | None
+) -> Event:
+    return Event(id, job_id, created_at, _LEVELS[level], _TYPES[type], message, data)
+
+
+def _time(created_at: datetime) -> datetime:
+    return created_at
+
+
+_of_job = _events.c.job_id == bindparam("job_id")
+_latest_time = row_mapping.Read(
+    select(_events.c.created_at).where(_of_job).order_by(_events.c.seq.desc()).limit(1), _time
+)
+_newest = row_mapping.Read(select(func.coalesce(func.max(_events.c.seq), 0)), int)
+_jobs_since = row_mapping.Read(select(_events.c.job_id).where(_events.c.seq > bindparam("newest")).distinct(), str)
+_pages = row_mapping.Pages(select(*_columns), _events, _of_job, _event, {"data": row_mapping.json_text})
+
+
+def insert_events(tx: Connection, events: Sequence[Event]) -> None:
+    """Appends events. Pages and streams follow the order of insertion, so no event has an earlier time than the one
+    of its job before it: an earlier one gets that time.
+    """
+    if not events:
+        return
+    latest = {job_id: _latest_time.first(tx, job_id=job_id) for job_id in {event.job_id for event in events}}
+    rows = []
+    for event in events:
+        before = latest[event.job_id]
+        at = event.created_at if before is None else max(event.created_at, before)
+        latest[event.job_id] = at
+        rows.append(asdict(event) | {"created_at": at})
+    tx.execute(insert(_events), rows)
+
+
+def list_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
+    return _pages.page(tx, after, limit, job_id=job_id)
+
+
+def list_since(tx: Connection, job_id: str, after: str | None, limit: int) -> list[Event]:
+    """Events in their order, from the one after `after`."""
+    page, _ = _pages.page(tx, after, limit, ascending=True, job_id=job_id)
+    return page
+
+
+def newest(tx: Connection) -> int:
+    """The number of the newest event of all jobs; each that is written later has a greater one."""
+    return _newest.first(tx) or 0
+
+
+def jobs_since(tx: Connection, newest: int) -> set[str]:
+    """The ids of the jobs that have events with greater numbers."""
+    return set(_jobs_since.all(tx, newest=newest))

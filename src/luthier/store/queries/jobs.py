@@ -1,0 +1,150 @@
+"""Queries on jobs. `move` is the only function that writes a status."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, TableValuedAlias, bindparam, func, insert, select, update
+
+from luthier.core.models import Job, JobError
+from luthier.core.states import TERMINAL_JOB_STATUSES, JobStatus, Method
+from luthier.core.training.hyperparameters import Hyperparameters, ResolvedHyperparameters
+from luthier.store import row_mapping, schema
+
+_jobs = schema.jobs
+_columns = [column for column in _jobs.c if column.name != "seq"]
+_select = select(*_columns)
+_seen = ~_jobs.c.is_deleted
+_of_resource = (_jobs.c.resource_id == bindparam("resource_id")) & _seen
+_STATUSES = {str(status): status for status in JobStatus}
+_ERROR = [field.name for field in fields(Job)].index("error")
+_OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
+
+
+def _job(*values: Any) -> Job:
+    """The columns are in the order of Job's fields, those of its hyperparameters in place of that field."""
+    id, resource_id, status, *rest = values
+    row = [id, resource_id, _STATUSES[status], *rest[:5], Hyperparameters(*rest[5:9]), Method(rest[9]), *rest[10:]]
+    row[_ERROR] = row_mapping.error_from_json(row[_ERROR])
+    return Job(*row)
+
+
+_one = row_mapping.Read(_select.where(_jobs.c.id == bindparam("job_id"), _of_resource), _job)
+_one_id = row_mapping.Read(select(_jobs.c.id).where(_jobs.c.id == bindparam("job_id"), _of_resource), str)
+_pages = row_mapping.Pages(_select, _jobs, _of_resource, _job)
+
+
+def insert_job(tx: Connection, job: Job) -> None:
+    values = asdict(job)
+    values |= values.pop("hyperparameters")
+    tx.execute(insert(_jobs).values(values))
+
+
+def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
+    return _one.first(tx, job_id=job_id, resource_id=resource_id)
+
+
+def exists(tx: Connection, resource_id: str, job_id: str) -> bool:
+    return _one_id.first(tx, job_id=job_id, resource_id=resource_id) is not None
+
+
+def list_page(
+    tx: Connection, resource_id: str, after: str | None, limit: int, metadata: Mapping[str, str] | None
+) -> tuple[list[Job], bool]:
+    """One page of the resource's jobs: those with all pairs of `metadata`; None: those that have no metadata at all."""
+    if metadata == {}:
+        return _pages.page(tx, after, limit, resource_id=resource_id)
+    statement = _select
+    if metadata is None:
+        statement = statement.where(~select(_pairs()).exists())
+    for key, value in (metadata or {}).items():
+        pairs = _pairs()
+        statement = statement.where(select(pairs).where(pairs.c.key == key, pairs.c.value == value).exists())
+    scope = (_jobs.c.resource_id == resource_id) & _seen
+    rows, more = row_mapping.page(tx, statement, _jobs, scope, after, limit)
+    return [_job(*row.values()) for row in rows], more
+
+
+def list_open(tx: Connection) -> list[Job]:
+    """Every job that is not ended, of all resources, oldest first."""
+    return list_in(tx, _OPEN)
+
+
+def list_in(tx: Connection, statuses: Collection[JobStatus]) -> list[Job]:
+    """Every job in one of the statuses, of all resources, oldest first."""
+    statement = _select.where(_jobs.c.status.in_(statuses)).order_by(_jobs.c.seq)
+    return [_job(*row) for row in tx.execute(statement)]
+
+
+def first_in(tx: Connection, status: JobStatus) -> Job | None:
+    """The oldest job in the status, read without the others."""
+    row = tx.execute(_select.where(_jobs.c.status == status).order_by(_jobs.c.seq).limit(1)).first()
+    return None if row is None else _job(*row)
+
+
+def count_open(tx: Connection) -> dict[JobStatus, int]:
+    """The number of jobs of all resources in each state that is not terminal."""
+    statement = select(_jobs.c.status, func.count()).where(_jobs.c.status.in_(_OPEN), _seen).group_by(_jobs.c.status)
+    return {_STATUSES[status]: count for status, count in tx.execute(statement)}
+
+
+def list_unreleased(tx: Connection) -> list[Job]:
+    """Every ended job whose process and run directory are still to be removed."""
+    statement = _select.where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
+    return [_job(*row) for row in tx.execute(statement)]
+
+
+def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: object) -> bool:
+    """Writes a status, with `values`, if the job is in one of `sources`; False if it is not."""
+    if isinstance(error := values.get("error"), JobError):
+        values["error"] = row_mapping.error_to_json(error)
+    statement = update(_jobs).where(_jobs.c.id == job_id, _jobs.c.status.in_(list(sources)))
+    return tx.execute(statement.values(status=target, **values)).rowcount == 1
+
+
+def set_hyperparameters(tx: Connection, job_id: str, resolved: ResolvedHyperparameters) -> None:
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(asdict(resolved)))
+
+
+def set_handle(tx: Connection, job_id: str, handle: str | None) -> None:
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(handle=handle))
+
+
+def set_started_at(tx: Connection, job_id: str, started_at: datetime) -> None:
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(started_at=started_at))
+
+
+def set_released(tx: Connection, job_id: str) -> None:
+    """Records that neither process nor run directory is left."""
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(handle=None, has_run=False))
+
+
+def set_progress(
+    tx: Connection, job_id: str, absorbed_bytes: int, started_at: datetime | None, estimated_finish: datetime | None
+) -> None:
+    """Writes the absorbed offset of the run's events, and the times from them."""
+    values = {"started_at": started_at, "estimated_finish": estimated_finish}
+    present = {name: value for name, value in values.items() if value is not None}
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(absorbed_bytes=absorbed_bytes, **present))
+
+
+def hide(tx: Connection, job_id: str) -> None:
+    """Hides a job from its user; its row stays for the supervisor, which still has to remove its run."""
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(is_deleted=True))
+
+
+def is_hidden(tx: Connection, job_id: str) -> bool:
+    return tx.execute(select(_jobs.c.id).where(_jobs.c.id == job_id, _jobs.c.is_deleted)).first() is not None
+
+
+def delete(tx: Connection, job_id: str) -> None:
+    """Deletes a job with its events and attempts; its checkpoints must be gone."""
+    for table in (schema.events, schema.attempts):
+        tx.execute(table.delete().where(table.c.job_id == job_id))
+    tx.execute(_jobs.delete().where(_jobs.c.id == job_id))
+
+
+def _pairs() -> TableValuedAlias:
+    """The pairs of a job's metadata as rows: keys are user text, which must not be part of a JSON path."""
+    return func.json_each(_jobs.c.extras, "$.metadata").table_valued("key", "value")

@@ -1,0 +1,1 @@
+"""A base model's tokenizer without torch, and texts that cannot become control tokens."""

@@ -1,0 +1,1 @@
+"""A decoder with LoRA on the CPU: fused, with compiled kernels."""

@@ -1,0 +1,78 @@
+"""The base model's tokenizer and chat template, as data.render wants them."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import transformers
+
+from luthier.chat_templates import sandbox
+from luthier.chat_templates.render_cost import TooCostly
+from luthier.core.errors import InvalidRequest
+from luthier.data.rendering import control_text
+from luthier.data.rendering.control_text import ControlTexts
+from luthier.data.rendering.renderer import TemplateRefused, TemplateTooCostly
+from luthier.model_folder import HuggingFaceFolder
+from luthier.tokenization import control_token_guard
+from luthier.tokenization.control_token_guard import GuardedTokenizer
+
+
+class FolderTokenizer:
+    """A data.render.ChatTokenizer read from a folder in Hugging Face layout."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        if not self._tokenizer.chat_template:
+            raise InvalidRequest("no_chat_template", "The base model has no chat template, so chats cannot be learned.")
+        # Rendered as `torch_free_tokenizer` does, and within the same bounds: not by the library, which has none.
+        try:
+            self._template = sandbox.compile_template(self._tokenizer.chat_template, self._tokenizer.special_tokens_map)
+        except jinja2.TemplateError as error:
+            raise InvalidRequest(
+                "template_cannot_be_used", f"The base model's chat template cannot be used: {error}. Pull it again."
+            ) from None
+        ends = HuggingFaceFolder(folder).generation_end_ids()
+        self._end_ids = frozenset(ends if self.eos_id is None else (self.eos_id, *ends))
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        return self._end_ids
+
+    @property
+    def eos_id(self) -> int | None:
+        id: int | None = self._tokenizer.eos_token_id
+        return id
+
+    def text(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[Mapping[str, object]],
+        add_generation_prompt: bool,
+    ) -> str:
+        try:
+            return sandbox.render(self._template, messages, tools, add_generation_prompt)
+        except TooCostly as error:
+            raise TemplateTooCostly(str(error)) from None
+        except jinja2.TemplateError:
+            # Its message may quote the user's row, and it must not reach the log.
+            raise TemplateRefused from None
+
+    @cached_property
+    def controls(self) -> ControlTexts:
+        return control_token_guard.find_controls(
+            self._tokenizer.backend_tokenizer, self._end_ids, lambda messages, prompts: self.text(messages, (), prompts)
+        )
+
+    @cached_property
+    def _guarded(self) -> GuardedTokenizer:
+        return GuardedTokenizer(self._tokenizer.backend_tokenizer, self.controls)
+
+    def token_ids(self, text: str) -> list[int]:
+        if control_text.is_marked(text):
+            return self._guarded.token_ids(text)
+        ids = self._tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        return [int(id) for id in ids]

@@ -1,0 +1,1 @@
+"""Layers that replace those of a model: LoRA, quantization, master weights, attention."""

@@ -1,0 +1,1 @@
+"""The model that is tuned: weights, device, memory plan, head, loss, optimizer."""

@@ -1,0 +1,86 @@
+"""Probes: what a model says next after fixed prompts, written beside it so that an engine can be held to it."""
+
+import json
+from collections.abc import Sequence
+from itertools import accumulate, chain
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from luthier.data.rendering.renderer import ChatTokenizer, Renderer, template_message
+from luthier.trainer.dataset import packing
+from luthier.trainer.dataset.probe_prompts import MAX_PROMPT_TOKENS, Prompt
+from luthier.trainer.model import tuned_model
+from luthier.trainer.model.tuned_model import TunedModel
+
+VERSION = 1
+POSITIONS = 8
+TOP = 10
+
+
+def compute(tuned: TunedModel, tokenizer: ChatTokenizer, asked: Sequence[Prompt], base_model: str) -> bytes:
+    """The bytes of probes.json: for each prompt the next-token log-probabilities along the greedy answer."""
+    renderer = Renderer(tokenizer, MAX_PROMPT_TOKENS)
+    was_training = tuned.causal.training
+    tuned.causal.eval()
+    tuned.release()
+    with tuned_model.lifted_to_float32(tuned) as dtype:
+        token_ids = [renderer.chat_prompt(prompt) for prompt in asked]
+        positions = _greedy(tuned.causal, token_ids, tokenizer.end_ids)
+    tuned.causal.train(was_training)
+    found = [
+        {
+            "messages": [template_message(message) for message in prompt],
+            "prompt_tokens": len(token_ids[place]),
+            "positions": positions[place],
+        }
+        for place, prompt in enumerate(asked)
+    ]
+    content = {"version": VERSION, "base_model": base_model, "dtype": dtype, "probes": found}
+    return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+
+
+@torch.inference_mode()
+def _greedy(causal: Any, prompts: Sequence[list[int]], end_ids: frozenset[int]) -> list[list[dict[str, object]]]:
+    """For each prompt the likeliest token and the top ten at each place of its greedy answer, its end token included.
+
+    All prompts go through the model together: end to end in one row, then one token of each at a time. The cache holds
+    the row, and behind it a token of each prompt per turn; `seen` tells each query which of them are its own.
+    """
+    cache = transformers.DynamicCache()
+    ends = list(accumulate(map(len, prompts)))
+    place = causal.device
+    seen = [torch.arange(end - len(prompt), end, device=place) for prompt, end in zip(prompts, ends, strict=True)]
+    output = causal(
+        input_ids=torch.tensor([list(chain.from_iterable(prompts))], device=place),
+        position_ids=torch.cat([torch.arange(len(prompt), device=place) for prompt in prompts])[None],
+        segments=packing.consecutive_segments([len(prompt) for prompt in prompts]),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=torch.tensor(ends, device=place) - 1,
+    )
+    found: list[list[dict[str, object]]] = [[] for _ in prompts]
+    for turn in range(POSITIONS):
+        logprobs_PV = output.logits[0].float().log_softmax(dim=1).cpu()
+        top_P = [_top(logprobs_V) for logprobs_V in logprobs_PV]
+        for positions, top in zip(found, top_P, strict=True):
+            if not positions or positions[-1]["token_id"] not in end_ids:
+                positions.append({"token_id": top[0][0], "top": top})
+        written = ends[-1] + turn * len(prompts)
+        seen = [torch.cat([own, torch.tensor([written + row], device=place)]) for row, own in enumerate(seen)]
+        if turn + 1 < POSITIONS:
+            output = causal(
+                input_ids=torch.tensor([[top[0][0] for top in top_P]], device=place),
+                position_ids=torch.tensor([[len(prompt) + turn for prompt in prompts]], device=place),
+                seen=seen,
+                past_key_values=cache,
+                use_cache=True,
+            )
+    return found
+
+
+def _top(logprobs_V: Tensor) -> list[tuple[int, float]]:
+    values_K, ids_K = logprobs_V.topk(min(TOP, len(logprobs_V)))
+    return [(int(id), round(float(value), 6)) for id, value in zip(ids_K, values_K, strict=True)]

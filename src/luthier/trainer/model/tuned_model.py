@@ -1,0 +1,283 @@
+"""The model in memory: the base in bf16 if the processor is fast at it, its trainable parameters in float32."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from torch import Tensor
+
+from luthier.core.errors import InvalidRequest, Unavailable
+from luthier.model_folder import BaseModelFolder, CheckpointFolder
+from luthier.model_source import admission
+from luthier.run_directory.train_spec import LoraRecipe
+from luthier.trainer.cpu import fused_decoder, workspace
+from luthier.trainer.cpu.fused_decoder import Fused
+from luthier.trainer.cpu.kernels import Kernels
+from luthier.trainer.dataset.packing import PackedBatch
+from luthier.trainer.layers import attention, lora, master_weights, quantized_weights, rotary, varlen
+from luthier.trainer.layers.master_weights import MasterWeights
+from luthier.trainer.model import devices, head_loss, parent_adapter
+from luthier.trainer.model.head_loss import Head
+
+EXACT_PROBES_MAX_PARAMETERS = 3_000_000_000
+"""Up to this size probes are computed in float32; above it the lifted copy would take too much memory."""
+
+_SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+@dataclass(frozen=True, slots=True)
+class TunedModel:
+    """A causal language model with at most one adapter; `parameters` are the trainable ones by their stored names."""
+
+    causal: Any = field(repr=False)
+    backbone: Any = field(repr=False)
+    head: Head
+    parameters: dict[str, Tensor] = field(repr=False)
+    adapter_config: peft.LoraConfig | None = field(repr=False, default=None)
+    fused: Fused | None = field(repr=False, default=None)
+    varlen: bool = False
+    """Whether attention runs on a GPU's varlen kernel."""
+    masters: MasterWeights | None = field(repr=False, default=None)
+    """If all weights are trained; `parameters` are then the masters."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model; batches are moved there by devices.to_device."""
+        return self.head.weight_VH.device
+
+    def hidden(self, packed: PackedBatch) -> Tensor:
+        """The hidden states [N, H] at the positions that predict a supervised token; `backward` may follow."""
+        if self.fused is not None:
+            return self.fused.forward(packed, keep=torch.is_grad_enabled())
+        output = self.backbone(
+            input_ids=packed.token_ids_T[None],
+            position_ids=packed.positions_T[None],
+            use_cache=False,
+            **self._attention_arguments(packed),
+        )
+        hidden_NH: Tensor = output.last_hidden_state[0].index_select(0, packed.sources_N)
+        return hidden_NH
+
+    def backward(self, hidden_NH: Tensor, gradient_NH: Tensor) -> None:
+        """Adds to the parameters' gradients, given the gradient of the last result of `hidden`."""
+        if self.fused is not None:
+            self.fused.backward(gradient_NH)
+        else:
+            hidden_NH.backward(gradient_NH)
+        if self.masters is not None:
+            self.masters.collect()
+
+    @property
+    def head_gradient(self) -> Tensor | None:
+        """The tensor to which the loss adds the head's gradient; None if the head is frozen."""
+        return None if self.masters is None else self.masters.head_gradient
+
+    def refresh(self) -> None:
+        """Copies the present `parameters` to the weights that the model computes with."""
+        if self.masters is not None:
+            self.masters.refresh()
+
+    def _attention_arguments(self, packed: PackedBatch) -> dict[str, Any]:
+        """The batch's segments as attention takes them, made once for all layers."""
+        if not self.varlen:
+            return {"segments": packed.segments}
+        return devices.to_device(varlen.lengths(packed.segments), self.device).arguments()
+
+    def release(self) -> None:
+        """Frees the memory of the last step's activations."""
+        self.head.release()
+        if self.fused is not None:
+            self.fused.release()
+        workspace.trim()
+
+
+def configure_process(threads: int | None, seed: int) -> None:
+    """Sets threads, seed, deterministic kernels and log levels of the process."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    # cuBLAS promises equal results only with a workspace of its own; read when a GPU is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # oneDNN keeps machine code for each shape of a product, a quarter of a megabyte each and 1,024 of them by default;
+    # a step has some fifty shapes, most of them attention's and gone with their lengths. Read at the first product.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+    # Deterministic mode's filling of each new tensor costs a sixth of a step, and we read no memory before writing it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    # Its own handler would bypass the process's log, which filters what may be written.
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
+    logging.getLogger("peft").setLevel(logging.ERROR)
+    attention.register()
+
+
+def hf_folder(folder: Path) -> Path:
+    """The Hugging Face folder inside a base model's folder. Raises Unavailable if a file of it is missing."""
+    hf = BaseModelFolder(folder).hf
+    if missing := hf.missing():
+        raise Unavailable(
+            "base_model_missing",
+            f"The base model is not on this machine as it should be (missing: {', '.join(missing)}). "
+            "Bring it with `luthier models pull`, then start the job again.",
+        )
+    return hf.path
+
+
+def load_base(folder: Path, dtype: torch.dtype, where: torch.device = devices.CPU) -> Any:
+    """The frozen base model of `folder`/hf, on a device. Raises Unavailable or InvalidRequest if it cannot be used."""
+    hf = hf_folder(folder)
+    admission.refuse_foreign_files(hf)
+    causal = transformers.AutoModelForCausalLM.from_pretrained(
+        hf,
+        dtype=dtype,
+        attn_implementation=attention.NAME,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    scaled = [name for name in _SCALED_HEADS if causal.config.to_dict().get(name) not in (None, 1, 1.0)]
+    if scaled:
+        raise InvalidRequest(
+            "base_model_not_supported", f"The base model scales its logits ({scaled[0]}), which training cannot yet do."
+        )
+    causal.requires_grad_(False)
+    if causal.config.model_type == "gemma3_text":
+        # Rounded to bf16 it would be off by up to 0.4%, and engines do not round it.
+        embedding = causal.get_input_embeddings()
+        embedding.embed_scale = torch.tensor(embedding.scalar_embed_scale, dtype=torch.float32)
+    causal.to(where)
+    rotary.use_angle_table(getattr(causal.get_decoder(), "rotary_emb", None))
+    return causal.eval()
+
+
+def frozen_model(causal: Any) -> TunedModel:
+    """The base model without an adapter, for inference."""
+    return TunedModel(causal, causal.get_decoder(), head_loss.head_of(causal.get_output_embeddings().weight, None), {})
+
+
+def attach_adapter(
+    causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, compiled: Kernels | None = None
+) -> TunedModel:
+    """Attaches a new adapter, seeded, to the base; or the one in `parent`, with its own shape.
+
+    With `compiled` kernels a model of a known shape takes the fused path, and the loss takes them too.
+    """
+    if parent is None:
+        _refuse_missing(causal, recipe.targets)
+        config = peft.LoraConfig(
+            r=recipe.rank,
+            lora_alpha=recipe.alpha,
+            lora_dropout=recipe.dropout,
+            target_modules=list(recipe.targets),
+            task_type="CAUSAL_LM",
+        )
+    else:
+        parent_adapter.refuse_other_kind(CheckpointFolder(parent).adapter_weights)
+        config = parent_adapter.read_config(parent)
+        config.inference_mode = False
+        config.lora_dropout = recipe.dropout  # of this run; how the parent was trained changes nothing in what it is
+        config.base_model_name_or_path = None
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        # PEFT still asks the model by a name that transformers is retiring.
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = peft.get_peft_model(causal, config)
+    parameters = _saved_names(adapted)
+    if parent is not None:
+        parent_adapter.load(parameters, CheckpointFolder(parent).adapter_weights)
+    lora.use_fused_forward(adapted)
+    base = adapted.get_base_model()
+    if recipe.quantization is not None:
+        quantized_weights.pack(base, recipe.quantization)
+    base.train(recipe.dropout > 0)
+    return TunedModel(
+        base,
+        base.get_decoder(),
+        head_loss.head_of(base.get_output_embeddings().weight, compiled),
+        parameters,
+        config,
+        None if recipe.quantization else fused_decoder.build(base, compiled),
+        varlen.supports_model(base.config, base.dtype, base.device),
+    )
+
+
+def unfreeze_all_weights(causal: Any, parent: Path | None, compiled: Kernels | None = None) -> TunedModel:
+    """Makes all weights of the base trainable, starting from those in `parent`, if given."""
+    parameters = dict(causal.named_parameters())  # tied embeddings and head are one entry
+    if parent is not None:
+        parent_adapter.refuse_other_kind(CheckpointFolder(parent).hf.weights)
+        parent_adapter.load(parameters, CheckpointFolder(parent).hf.weights)
+    head_VH = causal.get_output_embeddings().weight
+    tuned, masters = master_weights.create_masters(parameters, head_VH)
+    fits = varlen.supports_model(causal.config, causal.dtype, causal.device)
+    head = head_loss.head_of(head_VH, compiled)
+    return TunedModel(causal, causal.get_decoder(), head, tuned, None, None, fits, masters)
+
+
+def saved_tensors(tuned: TunedModel) -> dict[str, Tensor]:
+    """The trained tensors as they are stored, sorted by name, on the CPU: an adapter in float32, weights in bf16."""
+    whole = tuned.masters is not None
+    return {
+        name: tuned.parameters[name].detach().to("cpu", torch.bfloat16 if whole else torch.float32).contiguous()
+        for name in sorted(tuned.parameters)
+    }
+
+
+@contextmanager
+def lifted_to_float32(tuned: TunedModel) -> Iterator[str]:
+    """Casts the stored weights to float32 for the duration and then restores the same tensors; yields the dtype.
+
+    Probes computed so describe what is served: an engine computes from the same stored weights, with its own rounding.
+    Trained weights are stored in bf16, whatever dtype they are computed in.
+    """
+    whole = tuned.masters is not None
+    lifted = {id(one): one for one in tuned.causal.parameters() if whole or not one.requires_grad}.values()
+    if not _can_be_lifted(sum(tensor.numel() for tensor in lifted), tuned.device):
+        yield str(tuned.head.weight_VH.dtype).removeprefix("torch.")
+        return
+    kept = [(tensor, tensor.data) for tensor in lifted]
+    try:
+        for tensor, data in kept:
+            tensor.data = (data.bfloat16() if whole else data).float()
+        yield "float32"
+    finally:
+        for tensor, data in kept:
+            tensor.data = data
+
+
+def _can_be_lifted(n_parameters: int, place: torch.device) -> bool:
+    """Whether a float32 copy fits; on a GPU its memory must be free, since nothing else can be used instead."""
+    fits = place.type != "cuda" or n_parameters * torch.float32.itemsize < devices.free_bytes(place)
+    return fits and n_parameters <= EXACT_PROBES_MAX_PARAMETERS
+
+
+def _saved_names(adapted: Any) -> dict[str, Tensor]:
+    """Trainable parameters by the names under which PEFT saves them: without the adapter's own name."""
+    return {
+        name.replace(".default.", "."): parameter
+        for name, parameter in adapted.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _refuse_missing(causal: Any, targets: tuple[str, ...]) -> None:
+    """Raises InvalidRequest for targets that the model lacks: PEFT accepts them if one exists."""
+    # The head is no target: the loss is computed from its weights, past any adapter.
+    names = [name for name, one in causal.named_modules() if isinstance(one, torch.nn.Linear) and "lm_head" not in name]
+    missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
+    if missing:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+        raise InvalidRequest(
+            "lora_targets_not_found",
+            f"The base model has no linear modules named {', '.join(missing)}; correct `lora_targets`, or "
+            f"`lora.targets` in the catalog. It has: {known}.",
+        )

@@ -1,0 +1,1 @@
+"""What a run learns by: supervised fine-tuning or direct preference optimization."""

@@ -1,0 +1,176 @@
+"""Direct preference optimization with the sigmoid loss (DPO: Rafailov and others, 2023).
+
+An output's reward is beta times its log-probability under the model less that under the reference, summed over its
+supervised tokens. The loss of a pair is -log sigmoid(chosen reward - rejected reward), that of a step the mean over its
+pairs. Both outputs are packed into one row, so their shared prompt is computed once. The derivative of a pair's loss is
+known only after the whole row; it then scales the gradient of each token's own NLL, so the head runs once as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from luthier.data.rendering.renderer import Rendered
+from luthier.run_directory.run_events import Rewards
+from luthier.trainer.dataset import packing
+from luthier.trainer.dataset.packing import PackedBatch
+from luthier.trainer.dataset.training_examples import Dataset
+from luthier.trainer.model import devices, head_loss
+from luthier.trainer.model.tuned_model import TunedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The sequences of the chosen and of the rejected output, each with its prompt."""
+
+    chosen: tuple[Rendered, ...]
+    rejected: tuple[Rendered, ...]
+
+    @property
+    def sequences(self) -> tuple[Rendered, ...]:
+        return (*self.chosen, *self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class PairSums:
+    """Sums over pairs; `tokens` are the supervised tokens of their chosen outputs.
+
+    `values_5` are: loss in nats; pairs whose chosen output has the greater reward; chosen rewards; rejected rewards;
+    how many of `tokens` were the most likely ones. On the device until `on_host`.
+    """
+
+    values_5: Tensor
+    tokens: int
+    pairs: int
+
+    def on_host(self) -> "PairSums":
+        return PairSums(self.values_5.cpu(), self.tokens, self.pairs)
+
+    def __add__(self, more: "PairSums") -> "PairSums":
+        return PairSums(self.values_5 + more.values_5, self.tokens + more.tokens, self.pairs + more.pairs)
+
+    @property
+    def loss(self) -> float:
+        return float(self.values_5[0]) / self.pairs
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.values_5[4]) / self.tokens
+
+    @property
+    def example_losses(self) -> None:
+        """Pairs have none."""
+
+    @property
+    def rewards(self) -> Rewards:
+        wins, chosen, rejected = (float(value) / self.pairs for value in self.values_5[1:4])
+        return Rewards(accuracy=wins, margin=chosen - rejected, chosen=chosen, rejected=rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceObjective:
+    """The Objective of preference pairs. `reference_P2` are log-probabilities of both outputs under the reference."""
+
+    pairs: tuple[Pair, ...]
+    reference_P2: Tensor
+    beta: float
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def examples(self) -> Dataset:
+        return Dataset(tuple(pair.sequences for pair in self.pairs))
+
+    @property
+    def longest(self) -> int:
+        return max(sum(len(sequence.token_ids) for sequence in pair.sequences) for pair in self.pairs)
+
+    def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> PairSums:
+        total = _zero_sums(tuned.device)
+        for group in self._groups(indexes, budget):
+            row = pack_pairs([self.pairs[index] for index in group], tuned.device)
+            hidden_NH = tuned.hidden(row.packed)
+            gradient_NH = torch.empty_like(hidden_NH)
+            factors_N = torch.ones_like(row.packed.weights_N)
+            nats_N, correct_N = head_loss.token_nats(
+                hidden_NH, tuned.head, row.packed.labels_N, (factors_N, gradient_NH)
+            )
+            sums, slopes_N = self._compare(group, row, nats_N, correct_N)
+            # In float32: a slope rounded to bf16 would be wrong for all tokens of an output alike.
+            gradient_NH.copy_(gradient_NH.float() * (slopes_N / len(indexes))[:, None])
+            tuned.backward(hidden_NH, gradient_NH)
+            total += sums
+        return total
+
+    @torch.no_grad()
+    def evaluate(self, tuned: TunedModel, indexes: Sequence[int]) -> PairSums:
+        was_training = tuned.causal.training
+        tuned.causal.eval()
+        total = _zero_sums(tuned.device)
+        for group in self._groups(indexes, packing.EVALUATION_BUDGET):
+            row = pack_pairs([self.pairs[index] for index in group], tuned.device)
+            total += self._compare(group, row, *output_nats(tuned, row))[0]
+        tuned.causal.train(was_training)
+        return total.on_host()
+
+    def _groups(self, indexes: Sequence[int], budget: int) -> list[list[int]]:
+        """The micro-batches, as indexes of pairs."""
+        outputs = [self.pairs[index].sequences for index in indexes]
+        return [[indexes[index] for index in group] for group in packing.micro_batches(outputs, budget)]
+
+    def _compare(
+        self, group: list[int], row: "PackedPairs", nats_N: Tensor, correct_N: Tensor
+    ) -> tuple[PairSums, Tensor]:
+        """The sums of a micro-batch; and the derivative of its loss with respect to each supervised token's NLL."""
+        reference_P2 = self.reference_P2[group].to(nats_N.device)
+        rewards_P2 = self.beta * (row.log_probabilities(nats_N) - reference_P2)
+        margins_P = rewards_P2[:, 0] - rewards_P2[:, 1]
+        slopes_P = self.beta * torch.sigmoid(-margins_P)
+        chosen_N = row.outputs_N % 2 == 0
+        values = (
+            functional.softplus(-margins_P).sum(),
+            (margins_P > 0).sum(),
+            rewards_P2[:, 0].sum(),
+            rewards_P2[:, 1].sum(),
+            correct_N[chosen_N].sum(),
+        )
+        slopes_N = torch.stack([slopes_P, -slopes_P], dim=1).flatten()[row.outputs_N]
+        sums = PairSums(torch.stack([value.double() for value in values]), row.chosen_tokens, len(group))
+        return sums, slopes_N.float()
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPairs:
+    """Pairs packed into one row. `outputs_N` is the output of each supervised token: 2 * pair, + 1 if rejected."""
+
+    packed: PackedBatch
+    outputs_N: Tensor
+    n_pairs: int
+    chosen_tokens: int
+
+    def log_probabilities(self, nats_N: Tensor) -> Tensor:
+        """Each output's, [P, 2], from the nats of its tokens; summed in float64."""
+        sums = torch.zeros(2 * self.n_pairs, dtype=torch.float64, device=nats_N.device)
+        return -sums.index_add_(0, self.outputs_N, nats_N.double()).view(-1, 2)
+
+
+def pack_pairs(pairs: Sequence[Pair], place: torch.device) -> PackedPairs:
+    """Both outputs of all pairs in one row, shared prefixes once."""
+    packed = packing.pack_sequences([sequence for pair in pairs for sequence in pair.sequences])
+    outputs = [output for pair in pairs for output in (pair.chosen, pair.rejected)]
+    tokens = [packing.supervised_tokens(output) for output in outputs]
+    outputs_N = torch.arange(len(outputs)).repeat_interleave(torch.tensor(tokens))
+    return PackedPairs(devices.to_device(packed, place), outputs_N.to(place), len(pairs), sum(tokens[::2]))
+
+
+def output_nats(tuned: TunedModel, row: PackedPairs) -> tuple[Tensor, Tensor]:
+    """The NLL of each supervised token, and whether it was the most likely one."""
+    return head_loss.token_nats(tuned.hidden(row.packed), tuned.head, row.packed.labels_N)
+
+
+def _zero_sums(place: torch.device) -> PairSums:
+    return PairSums(torch.zeros(5, dtype=torch.float64, device=place), 0, 0)

@@ -1,0 +1,77 @@
+"""The reference that preferences are learned against: the model as it is before the first step of the run.
+
+That is the base where the adapter is new, for its product is zero then, and the parent where the run goes on from one.
+So nothing but log-probabilities need be kept of it: each pair's are computed once, in passes without gradients, and
+lie in the run directory for the next start.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from luthier.atomic_io import write_durably
+from luthier.trainer.dataset import packing
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import dpo
+from luthier.trainer.objectives.dpo import Pair
+from luthier.trainer.run.provenance import Origin
+
+SAVE_INTERVAL_S = 60.0
+
+
+def key(origin: Origin, name: str) -> str:
+    """A hash of everything that the log-probabilities of a data file depend on; `name` is its name in the manifest."""
+    parts = [origin.tokens_key(origin.inputs[name]), origin.inputs["base_weights"], origin.parent_adapter or "new"]
+    return hashlib.sha256("\n".join([*parts, origin.spec.model_dump_json(include={"lora"})]).encode()).hexdigest()
+
+
+@torch.no_grad()
+def compute(tuned: TunedModel, pairs: Sequence[Pair], path: Path, key: str, stop: Callable[[], bool]) -> Tensor | None:
+    """Log-probabilities of both outputs of each pair, [P, 2], under the model as it is; None if `stop` asked to leave.
+
+    What was computed at an earlier start is read again. The groups are those of the whole file however often it was
+    interrupted, so that no bit depends on that.
+    """
+    found_P2, done = _load(path, key, len(pairs))
+    groups = list(packing.micro_batches([pair.sequences for pair in pairs], packing.EVALUATION_BUDGET))
+    was_training = tuned.causal.training
+    tuned.causal.eval()
+    saved_at = time.monotonic()
+    for group in groups[done:]:
+        row = dpo.pack_pairs([pairs[index] for index in group], tuned.device)
+        nats_N, _ = dpo.output_nats(tuned, row)
+        found_P2[group] = row.log_probabilities(nats_N).cpu()
+        done += 1
+        leaving = stop() and done < len(groups)
+        if done == len(groups) or leaving or time.monotonic() - saved_at > SAVE_INTERVAL_S:
+            _save(path, key, found_P2, done)
+            saved_at = time.monotonic()
+        if leaving:
+            return None
+    tuned.causal.train(was_training)
+    return found_P2
+
+
+def _save(path: Path, key: str, found_P2: Tensor, done: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    tensors = {"log_probabilities": found_P2, "groups": torch.tensor(done)}
+    write_durably(path, safetensors.torch.save(tensors, {"key": key}))
+
+
+def _load(path: Path, key: str, n_pairs: int) -> tuple[Tensor, int]:
+    """What was saved under this key, and how many groups of it are done; zeros where nothing was."""
+    nothing = torch.zeros(n_pairs, 2, dtype=torch.float64), 0
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            if (stream.metadata() or {}).get("key") != key:
+                return nothing
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError):
+        return nothing
+    return tensors["log_probabilities"], int(tensors["groups"])

@@ -1,0 +1,1 @@
+"""What a run writes: events, checkpoints, resume state, results, provenance."""

@@ -1,0 +1,112 @@
+"""Checkpoint retention: an epoch's checkpoint is saved, gets probes if it is kept, and replaces older ones.
+
+Probes cost about as much as training on 500 tokens. Where an epoch is not much longer than that, a checkpoint that is
+likely to make way is held without them, and gets them before newer ones are told if it stays after all. What ends up in
+`checkpoints/` is the same either way, and a function of the spec and the data alone.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from luthier import model_folder
+from luthier.core.states import Tuning
+from luthier.model_folder import CheckpointFolder
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.run_directory.run_events import CheckpointHeld, CheckpointSaved, Metrics
+from luthier.trainer.model import parent_adapter
+from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.run import checkpoint, early_stopping
+from luthier.trainer.run.early_stopping import Epoch
+from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.provenance import Origin
+
+SMALL_EPOCH_TOKENS = 8192
+"""An epoch of more tokens has its probes at once: beside it they are short, and its checkpoint can be deployed then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Keeps the checkpoints of one run. `probes` computes the bytes of probes.json from the model as it is."""
+
+    run: RunDirectory
+    tuned: TunedModel
+    origin: Origin
+    journal: Journal
+    probes: Callable[[], bytes]
+    epoch_tokens: int
+
+    def after_epoch(self, so_far: Sequence[Epoch], told: Sequence[Metrics]) -> None:
+        """Saves the checkpoint of the last epoch of `so_far`, and drops those that make way for it.
+
+        An older one that was held and stays is proven first: the best, and at the run's end whatever is kept. So
+        checkpoints are told in their order.
+        """
+        spec, last = self.origin.spec, so_far[-1]
+        ends = last.number == spec.n_epochs or early_stopping.stalled(so_far, spec.early_stop_patience)
+        values = told[last.step - 1].figures()
+        folder = model_folder.folder_name(last.step)
+        dropped = tuple(
+            model_folder.folder_name(one.step) for one in early_stopping.dropped(so_far, spec.keep_checkpoints)
+        )
+        if not ends and self._likely_makes_way(last):
+            self.journal.guard()
+            checkpoint.hold(self.run, self.tuned, self.origin, last.step, last.number, values)
+            self.journal.hold(
+                CheckpointHeld(at=time.time(), step=last.step, epoch=last.number, folder=folder, dropped=dropped)
+            )
+        else:
+            staying = early_stopping.kept(so_far, spec.keep_checkpoints) if ends else [early_stopping.best(so_far)]
+            for older in staying:
+                self._prove(older, told[older.step - 1])
+            probes_json = self.probes()
+            self.journal.guard()
+            checkpoint.save(self.run, self.tuned, self.origin, probes_json, last.step, last.number, values)
+            self._tell(last, values, dropped)
+        checkpoint.drop(self.run, dropped)
+
+    def _likely_makes_way(self, epoch: Epoch) -> bool:
+        """Whether newer ones will take its place, unless it is the best, and probes would take long beside training."""
+        spec = self.origin.spec
+        small = (
+            self.epoch_tokens <= SMALL_EPOCH_TOKENS and spec.tuning is Tuning.LORA
+        )  # all weights are not swapped lightly
+        return small and epoch.number <= spec.n_epochs - spec.keep_checkpoints
+
+    def _prove(self, epoch: Epoch, metrics: Metrics) -> None:
+        """Gives a checkpoint that was held its probes, computed from its own stored weights."""
+        folder = model_folder.folder_name(epoch.step)
+        if folder not in self.journal.held:
+            return
+        values = metrics.figures()
+        if not checkpoint.is_whole(self.run, folder):
+            with _weights_of(self.tuned, self.run.checkpoints / folder):
+                probes_json = self.probes()
+            self.journal.guard()
+            checkpoint.prove(self.run, self.origin, probes_json, epoch.step, epoch.number, values)
+        self._tell(epoch, values, ())
+
+    def _tell(self, epoch: Epoch, values: dict[str, float], dropped: tuple[str, ...]) -> None:
+        folder = model_folder.folder_name(epoch.step)
+        self.journal.checkpoint(
+            CheckpointSaved(
+                at=time.time(), step=epoch.step, epoch=epoch.number, folder=folder, metrics=values, dropped=dropped
+            )
+        )
+
+
+@contextmanager
+def _weights_of(tuned: TunedModel, folder: Path) -> Iterator[None]:
+    """The model as a checkpoint has it, for as long as it lasts."""
+    kept = {name: parameter.detach().clone() for name, parameter in tuned.parameters.items()}
+    parent_adapter.load(tuned.parameters, CheckpointFolder(folder).adapter_weights)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in tuned.parameters.items():
+                parameter.copy_(kept[name])

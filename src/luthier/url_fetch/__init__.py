@@ -1,0 +1,1 @@
+"""What a caller's URL names, fetched without SSRF."""

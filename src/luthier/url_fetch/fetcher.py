@@ -1,0 +1,166 @@
+"""The guarded fetcher: every hop judged, every wait capped, nothing of ours sent along.
+
+The name is resolved once, every address of the answer is judged, and the connection goes to one of those, with the name
+in SNI and Host. Each redirect is a new URL, judged from the start. No proxy, cookie or credential is used, and no error
+tells what answered but for its status, and that of judged addresses alone.
+"""
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urljoin
+
+import httpcore2
+
+from luthier import __version__
+from luthier.core.errors import InvalidRequest, TooLarge, Unavailable
+from luthier.url_fetch import address_policy, pinned_connection, url_target
+
+MAX_REDIRECTS = 5
+IDLE_SECONDS = 20.0
+"""How long one connect, handshake, write or read may take; the whole has a cap of its own."""
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+Resolve = Callable[[str, int], list[str]]
+
+
+class GuardedFetcher:
+    """The Fetcher of this installation. Safe to use from several threads: each fetch has a connection of its own."""
+
+    def __init__(
+        self,
+        allowed: address_policy.Allowed,
+        *,
+        allow_http: bool = False,
+        resolve: Resolve = address_policy.resolve,
+        tls: ssl.SSLContext | None = None,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self._allowed = allowed
+        self._schemes = {"https", "http"} if allow_http else {"https"}
+        self._resolve = resolve
+        self._tls = tls
+        self._idle_seconds = idle_seconds
+
+    def check(self, url: str) -> None:
+        target = url_target.parse(url, self._schemes)
+        with_address = address_policy.literal(target.host)
+        if with_address is not None and not self._allowed.takes(target.host, with_address):
+            raise _not_public(target.host)
+
+    @contextmanager
+    def get(self, url: str, max_bytes: int, max_seconds: float) -> Iterator[Iterator[bytes]]:
+        deadline = time.monotonic() + max_seconds
+        for _ in range(MAX_REDIRECTS + 1):
+            target = url_target.parse(url, self._schemes)
+            with ExitStack() as open_until_read:
+                with _told(target.host):
+                    answer = open_until_read.enter_context(self._open(target, deadline))
+                if answer.status not in _REDIRECTS:
+                    _check_answer(target.host, answer, max_bytes)
+                    yield _read(target.host, answer, max_bytes)
+                    return
+                url = _next_url(url, target.host, answer)
+        raise url_target.refused("too_many_redirects", f"The URL redirects more than {MAX_REDIRECTS} times.")
+
+    @contextmanager
+    def _open(self, target: url_target.Target, deadline: float) -> Iterator[httpcore2.Response]:
+        backend = pinned_connection.PinnedBackend(self._addresses, deadline, self._idle_seconds)
+        headers = [
+            ("Host", target.host_header),
+            ("User-Agent", f"luthier/{__version__}"),
+            ("Accept", "*/*"),
+            ("Accept-Encoding", "identity"),
+            ("Connection", "close"),
+        ]
+        url = httpcore2.URL(
+            scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
+        )
+        tls = self._tls or ssl.create_default_context()
+        with (
+            httpcore2.ConnectionPool(ssl_context=tls, network_backend=backend) as pool,
+            pool.stream("GET", url, headers=headers) as answer,
+        ):
+            yield answer
+
+    def _addresses(self, host: str, port: int) -> list[str]:
+        """The addresses to connect to: all that the name has, or none where one of them is not public."""
+        literal = address_policy.literal(host)
+        try:
+            found = [literal] if literal is not None else self._resolve(host, port)
+        except (OSError, UnicodeError):
+            found = []
+        try:
+            taken = bool(found) and all(self._allowed.takes(host, address) for address in found)
+        except ValueError:
+            taken = False
+        if not taken:
+            raise _not_public(host)
+        return found
+
+
+def _check_answer(host: str, answer: httpcore2.Response, max_bytes: int) -> None:
+    if answer.status != 200:
+        text = f"{host} answered with status {answer.status} instead of the file. Check that the URL is right"
+        raise url_target.refused("url_answered_otherwise", f"{text}, has not expired and may be read.")
+    headers = {name.lower(): value for name, value in answer.headers}
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise url_target.refused(
+            "url_compressed", f"{host} sends the file compressed; store it without a Content-Encoding."
+        )
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+def _read(host: str, answer: httpcore2.Response, max_bytes: int) -> Iterator[bytes]:
+    received = 0
+    chunks = answer.iter_stream()
+    while True:
+        with _told(host):  # around the reading alone: what the caller does with a chunk is none of it
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        received += len(chunk)
+        if received > max_bytes:
+            raise _too_large(max_bytes)
+        yield chunk
+
+
+def _next_url(url: str, host: str, answer: httpcore2.Response) -> str:
+    location = next((value for name, value in answer.headers if name.lower() == b"location"), b"")
+    try:
+        text = location.decode("ascii")
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        raise url_target.refused("url_answered_otherwise", f"{host} redirects, and names no URL to go to.")
+    # An absolute one stays as it is, byte for byte; urljoin would write some anew.
+    return text if url_target.URL.fullmatch(text) else urljoin(url, text)
+
+
+@contextmanager
+def _told(host: str) -> Iterator[None]:
+    """Turns what goes wrong on the way into errors that a caller may read: never the inner words of it."""
+    try:
+        yield
+    except httpcore2.TimeoutException as error:
+        raise Unavailable("url_too_slow", f"{host} was too slow: the file did not come in time.") from error
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        if any(isinstance(reason, ssl.SSLCertVerificationError) for reason in error.args):
+            raise url_target.refused("url_not_trusted", f"The certificate of {host} is not valid for it.") from error
+        raise Unavailable("url_unreachable", f"{host} could not be read from: the connection failed.") from error
+
+
+def _not_public(host: str) -> InvalidRequest:
+    return url_target.refused(
+        "url_not_allowed",
+        f"{host} does not resolve to public addresses alone. The operator can allow a private host or network by "
+        "LUTHIER_IMPORT_ALLOW.",
+    )
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge("file_too_large", f"The file is larger than {max_bytes // 2**20} MiB.", "content_url")

@@ -1,0 +1,169 @@
+"""Whose answer is computed next: bounds, turns, and room that is never given twice."""
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+
+from luthier.core.errors import RateLimited
+from luthier.core.ports import Capacity
+from luthier.service.scheduling.admission import (
+    MAX_BYPASS_S,
+    AdmissionQueue,
+    CacheOwner,
+    QueueKey,
+    QueueLimits,
+    Reservation,
+)
+
+FOUR = Capacity("engine", slots=4, context_tokens=1000, window_tokens=800)
+A, B, C, D = (QueueKey(name, f"{name}'s deployment") for name in "abcd")
+
+
+class Desk:
+    """A queue and the requests in it; a request's reservation is a task's result."""
+
+    def __init__(self, capacity: Capacity = FOUR, limits: QueueLimits | None = None) -> None:
+        self.time = 0.0
+        self.queue = AdmissionQueue(capacity, limits or QueueLimits(), lambda: self.time)
+        self.open = ExitStack()
+
+    async def ask(self, key: QueueKey, tokens: int = 100, prompt: str = "") -> "asyncio.Task[Reservation]":
+        request = self.open.enter_context(self.queue.queued(key))
+        task = asyncio.ensure_future(self.queue.reserve(request, "model", tokens, prompt))
+        await settled()
+        return task
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_queue_of_a_deployment_when_full_refuses_with_the_time_to_retry() -> None:
+    async def main() -> None:
+        desk = Desk(limits=QueueLimits(requests=2))
+        reservations = [await desk.ask(A) for _ in range(3)]  # and the fourth reservation is kept for others
+        waiting = [await desk.ask(A) for _ in range(2)]
+        assert all(reservation.done() for reservation in reservations)
+        assert not any(reservation.done() for reservation in waiting)
+        with pytest.raises(RateLimited, match=r"overloaded.*2 requests wait for a's deployment") as refusal:
+            await desk.ask(A)
+        assert refusal.value.retry_after_s >= 1
+        assert (await desk.ask(B)).done()
+        for task in waiting:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+def test_request_that_waits_longer_than_the_limit_is_refused_and_leaves_no_trace() -> None:
+    async def main() -> None:
+        desk = Desk(limits=QueueLimits(requests=1, wait_s=0.02))
+        reservations = [await desk.ask(A) for _ in range(3)]
+        with pytest.raises(RateLimited, match=r"waited 0.02 seconds"):
+            await (await desk.ask(A))
+        desk.open.close()
+        desk.queue.release(reservations[0].result())
+        assert (await desk.ask(A)).done()
+
+    asyncio.run(main())
+
+
+def test_reserved_tokens_never_exceed_the_context_and_a_leaving_one_lets_the_next_in() -> None:
+    async def main() -> None:
+        desk = Desk()
+        first, second = await desk.ask(A, 700), await desk.ask(B, 400)
+        assert first.done()
+        assert not second.done()
+        desk.queue.release(first.result())
+        assert (await second).tokens == 400
+
+    asyncio.run(main())
+
+
+def test_resources_take_turns_whoever_asked_first() -> None:
+    async def main() -> None:
+        desk = Desk(Capacity("engine", 1, 1000, 800))
+        running = await desk.ask(A)
+        many = [await desk.ask(A) for _ in range(3)]
+        one = await desk.ask(B)
+        desk.queue.release(running.result())
+        desk.queue.release(await many[0])
+        assert (await one).resource_id == "b"
+        assert not many[1].done()
+        for task in many[1:]:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+def test_last_place_is_for_a_resource_that_has_none() -> None:
+    async def main() -> None:
+        desk = Desk()
+        own = [await desk.ask(A) for _ in range(4)]
+        assert [task.done() for task in own] == [True, True, True, False]
+        assert (await desk.ask(B)).done()
+        own[3].cancel()
+
+    asyncio.run(main())
+
+
+def test_large_request_is_passed_by_small_ones_only_for_so_long() -> None:
+    async def main() -> None:
+        desk = Desk()
+        running = await desk.ask(A, 500)
+        large = await desk.ask(B, 800)
+        passing = await desk.ask(C, 100)
+        assert passing.done()
+        desk.time += MAX_BYPASS_S
+        late = await desk.ask(D, 300)
+        assert not late.done()
+        desk.queue.release(running.result())
+        desk.queue.release(passing.result())
+        await settled()
+        assert large.done()
+        assert not late.done()
+        late.cancel()
+
+    asyncio.run(main())
+
+
+def test_waiter_who_leaves_gives_way_even_with_a_place_just_given() -> None:
+    async def main() -> None:
+        desk = Desk(Capacity("engine", 1, 1000, 800))
+        running = await desk.ask(A)
+        leaving, staying = await desk.ask(B), await desk.ask(C)
+        desk.queue.release(running.result())  # the reservation is B's now, and B goes before it knows
+        leaving.cancel()
+        assert (await staying).resource_id == "c"
+
+    asyncio.run(main())
+
+
+def test_slot_is_reused_by_its_cache_owner_and_by_nobody_else() -> None:
+    async def main() -> None:
+        desk = Desk()
+        first = (await desk.ask(A, prompt="once upon")).result()
+        other = (await desk.ask(A, prompt="tell me")).result()
+        desk.queue.release(first, CacheOwner("url", "a", "model"), "once upon")
+        desk.queue.release(other, CacheOwner("url", "a", "model"), "tell me")
+        again = (await desk.ask(A, prompt="tell me more")).result()
+        assert again.slot is other.slot
+        stranger = (await desk.ask(B, prompt="once upon a time")).result()
+        assert stranger.slot.cache_owner is None
+
+    asyncio.run(main())
+
+
+def test_answers_of_one_request_wait_for_their_turn_without_a_limit() -> None:
+    async def main() -> None:
+        desk = Desk(Capacity("engine", 1, 1000, 800), QueueLimits(requests=1, wait_s=0.02))
+        with desk.queue.queued(A) as request:
+            reservation = await desk.queue.reserve(request, "model", 100, "")
+            later = asyncio.ensure_future(desk.queue.reserve(request, "model", 100, ""))
+            await asyncio.sleep(0.05)
+            desk.queue.release(reservation)
+            assert (await later).tokens == 100
+
+    asyncio.run(main())
