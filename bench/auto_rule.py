@@ -21,6 +21,7 @@ from typing import Any
 
 from bench import auto_table, process, sets
 from luthier import catalog
+from luthier.core.states import Method
 from luthier.core.training.hyperparameters import ResolvedHyperparameters
 from luthier.executors import local
 from luthier.run_directory.run_directory import RunDirectory
@@ -134,7 +135,7 @@ def _write(run: RunDirectory, setting: Setting, options: argparse.Namespace) -> 
     for path, rows in ((run.training, training[: setting.rows]), (run.validation, held_out)):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     entry = catalog.load().entries[MODEL]
-    chosen = ResolvedHyperparameters(setting.n_epochs, setting.batch_size, setting.multiplier)
+    chosen = ResolvedHyperparameters(setting.n_epochs, setting.batch_size, setting.multiplier, None, Method.SUPERVISED)
     folder = options.models_folder / MODEL
     run.write_spec(
         train_specs.make_spec(

@@ -176,7 +176,7 @@ def test_error_of_a_job_lists_the_first_problems_and_says_where_the_others_are(
     first, *listed, last = job.error.message.splitlines()
     assert first == f"training_file {file_id} cannot be used: 32 problem(s):"
     assert len(listed) == 10
-    assert listed[0].startswith("- Lines 11-30 (20 in all): messages[0].weight: weight stands")
+    assert listed[0].startswith("- Lines 11-30 (20 in all): messages[0].weight: weight is set on a user message")
     assert listed[1].startswith("- Line 31, messages: messages is an empty array")
     assert last == f"and 3 more of other kinds: GET .../files/{file_id}/report lists them."
     assert details(client, file_id) is not None

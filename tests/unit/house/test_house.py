@@ -44,6 +44,14 @@ def test_modules_of_one_layer_have_names_of_their_own() -> None:
     assert [str(paths) for paths in layers.values() if len(paths) > 1] == []
 
 
+def test_test_modules_have_names_of_their_own() -> None:
+    """pytest imports a test file by its bare name: of two with one name, a run of both collects only the first."""
+    names = Counter(
+        path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in {"__init__.py", "conftest.py"}
+    )
+    assert {name for name, count in names.items() if count > 1} == set()
+
+
 def test_operating_names_every_setting() -> None:
     from luthier.settings import Settings
 

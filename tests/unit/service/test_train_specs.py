@@ -21,7 +21,9 @@ def made(name: str, parent: str | None = None) -> TrainSpec:
     return train_specs.make_spec(
         catalog.load().entries[name],
         Path("base"),
-        ResolvedHyperparameters(n_epochs=2, batch_size=4, learning_rate_multiplier=0.5),
+        ResolvedHyperparameters(
+            n_epochs=2, batch_size=4, learning_rate_multiplier=0.5, beta=None, method=Method.SUPERVISED
+        ),
         job_id="ftjob-1",
         seed=3,
         has_validation=True,
@@ -39,7 +41,9 @@ def test_spec_has_rate_licence_and_abilities_of_the_entry() -> None:
 
 def test_spec_of_full_tuning_has_no_adapter_and_a_tenth_of_the_rate() -> None:
     entry = catalog.load().entries["llama-3.2-1b-instruct"].model_copy(update={"tuning": Tuning.FULL})
-    chosen = ResolvedHyperparameters(n_epochs=2, batch_size=4, learning_rate_multiplier=1.0)
+    chosen = ResolvedHyperparameters(
+        n_epochs=2, batch_size=4, learning_rate_multiplier=1.0, beta=None, method=Method.SUPERVISED
+    )
     spec = train_specs.make_spec(entry, Path("base"), chosen, job_id="j", seed=3, has_validation=False, threads=None)
     assert spec.lora is None
     assert spec.learning_rate == pytest.approx(4e-5)

@@ -44,8 +44,8 @@ class ResolvedHyperparameters:
     n_epochs: int
     batch_size: int
     learning_rate_multiplier: float
-    beta: float | None = None
-    method: Method = Method.SUPERVISED
+    beta: float | None
+    method: Method
 
 
 def check(asked: Hyperparameters, max_epochs: int = MAX_EPOCHS) -> None:

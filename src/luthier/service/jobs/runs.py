@@ -216,7 +216,7 @@ def _spec(context: Context, job: Job, run: RunDirectory, threads: int | None, sa
         base,
         context.base_folder(job.base_model),
         ResolvedHyperparameters(
-            resolved.n_epochs, resolved.batch_size, resolved.learning_rate_multiplier, resolved.beta
+            resolved.n_epochs, resolved.batch_size, resolved.learning_rate_multiplier, resolved.beta, job.method
         ),
         job_id=job.id,
         seed=job.seed,
