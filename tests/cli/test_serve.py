@@ -72,7 +72,7 @@ def test_start_on_every_address_tells_one_that_works_and_what_is_missing_and_log
         " INFO luthier.cli.serve service stopped",
     ):
         assert line in log, line
-    assert " luthier.api.http.middleware request " not in log, "requests are for -v"
+    assert " luthier.api.http.request_log request " not in log, "requests are for -v"
     assert MARK not in log
     assert KEY not in log
 
@@ -82,7 +82,7 @@ def test_log_is_json_and_quieter_where_that_is_set(tmp_path: Path) -> None:
     running.upload()
     lines = [json.loads(line) for line in running.stop().splitlines()]
     assert all(set(line) >= {"time", "level", "logger", "message"} for line in lines)
-    assert [line["message"] for line in lines if line["logger"] == "luthier.api.http.middleware"]
+    assert [line["message"] for line in lines if line["logger"] == "luthier.api.http.request_log"]
     assert MARK not in str(lines)
     running = Run(tmp_path, LUTHIER_LOG_LEVEL="error")
     running.upload()

@@ -94,7 +94,7 @@ def test_every_route_asked_rightly_and_wrongly(app: FastAPI, url: str, context: 
             ask(url, call.method, path, **body, headers={"content-type": "application/json"})
         ask(url, call.method, call.path(walk.NEVER), headers={"api-key": WHOLE, "authorization": f"Bearer {WHOLE}"})
     lines = log.getvalue().splitlines()
-    assert sum("luthier.api.http.middleware request id=" in line for line in lines) > 200
+    assert sum("luthier.api.http.request_log request id=" in line for line in lines) > 200
     assert_nothing_private(log, context)
 
 

@@ -19,7 +19,7 @@ from luthier.api.arm import arm_accounts, arm_deployments, arm_models, arm_names
 from luthier.api.arm.arm_answers import ArmError
 from luthier.api.auth.audit_trail import AuditTrail
 from luthier.api.dialects import dialects, unserved_paths
-from luthier.api.http import middleware, path_aliases
+from luthier.api.http import path_aliases, request_log
 from luthier.api.intake import content_types
 from luthier.api.openapi import openapi_document
 from luthier.api.requests import validation_errors
@@ -80,7 +80,7 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(content_types.HeaderCap, refuse=lambda scope, error: answer(scope, error))
     app.add_middleware(AuditTrail, path=services.context.audit_file, now=services.context.now)
-    app.add_middleware(middleware.RequestLog)
+    app.add_middleware(request_log.RequestLog)
     app.add_middleware(path_aliases.PathAliases)
     guarded_route.check_routes(app.routes)
     return app

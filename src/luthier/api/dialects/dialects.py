@@ -23,10 +23,11 @@ from luthier.api.dialects.model_answers import AzureModel, AzureV1Model, OpenAIM
 class Dialect:
     """One vendor's way to express the same resources.
 
-    `deployment_in_path` is whether a chat call names its deployment in the path, `calls_models` whether a model can be
-    called without a deployment. `shares_checkpoints` and `copies_checkpoints` are the two ways to give another resource
-    a checkpoint: a permission or a copy. `min_expiry_s` is the shortest `expires_after` of a file. `encodes_results` is
-    whether results.csv may be sent as base64. The fields from `error` on are the answer types.
+    `deployment_in_path` is whether a chat call names its deployment in the path, `has_data_plane_deployments` whether
+    deployments are also made without the control plane, `calls_models` whether a model can be called without one.
+    `shares_checkpoints` and `copies_checkpoints` are the two ways to give another resource a checkpoint: a permission
+    or a copy. `min_expiry_s` is the shortest `expires_after` of a file. `encodes_results` is whether results.csv may
+    be sent as base64. The fields from `error` on are the answer types.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dialect:
     sends_location: bool
     max_suffix: int
     deployment_in_path: bool
+    has_data_plane_deployments: bool
     calls_models: bool
     shares_checkpoints: bool
     copies_checkpoints: bool
@@ -59,6 +61,7 @@ OPENAI = Dialect(
     sends_location=False,
     max_suffix=64,
     deployment_in_path=False,
+    has_data_plane_deployments=False,
     calls_models=True,
     shares_checkpoints=True,
     copies_checkpoints=False,
@@ -81,6 +84,7 @@ AZURE = Dialect(
     sends_location=True,
     max_suffix=40,
     deployment_in_path=True,
+    has_data_plane_deployments=True,
     calls_models=False,
     shares_checkpoints=False,
     copies_checkpoints=False,
@@ -103,6 +107,7 @@ AZURE_V1 = Dialect(
     sends_location=False,
     max_suffix=64,
     deployment_in_path=False,
+    has_data_plane_deployments=False,
     calls_models=False,
     shares_checkpoints=False,
     copies_checkpoints=True,

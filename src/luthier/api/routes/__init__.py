@@ -8,7 +8,7 @@ from luthier.api.routes import (
     chat,
     completions,
     copies,
-    deployments,
+    data_plane_deployments,
     files,
     jobs,
     models,
@@ -24,7 +24,7 @@ def build_router(dialect: Dialect, services: Services) -> Router:
     """All data-plane routes of one dialect under its prefix."""
     version = Depends(authentication.require_version(dialect))
     router = Router(prefix=dialect.prefix, dependencies=[version], tag=dialect.name, route_class=DataPlaneRoute)
-    for noun in (files, uploads, jobs, copies, permissions, models, deployments):
+    for noun in (files, uploads, jobs, copies, permissions, models, data_plane_deployments):
         noun.add_routes(router, dialect, services)
     chat.add(router, dialect, services)
     completions.add(router, dialect, services)

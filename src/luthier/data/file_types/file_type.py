@@ -8,7 +8,7 @@ from luthier.data.file_types import tabular, text_encoding, text_type
 from luthier.data.file_types.text_type import FileType
 from luthier.data.jsonl import json_documents, json_reader, python_literal
 from luthier.data.jsonl.json_documents import Document
-from luthier.data.jsonl.json_stream import ElementSplitter, Unsplittable
+from luthier.data.jsonl.json_stream import ElementSplitter, Nesting, Unsplittable
 
 SAMPLE_BYTES = 4096
 """So many bytes from the start of a file are enough to detect its type."""
@@ -193,7 +193,7 @@ def _python_type(document: bytes) -> FileType | None:
 def _damaged_document(document: bytes, name: str, jq: str, error: Exception) -> FileType:
     """A document that jq cannot read, and why."""
     command = f"jq -c {jq if jq == '.' else repr(jq)} OLD > NEW"
-    elements = ElementSplitter(1 if jq == ".[]" else 0)
+    elements = ElementSplitter(Nesting.IN_ARRAY if jq == ".[]" else Nesting.ON_END)
     try:
         for _ in elements.split([document]):
             pass

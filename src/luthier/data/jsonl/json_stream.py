@@ -6,6 +6,7 @@ Holds one value at a time. It looks only at brackets and strings; whether a valu
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 
 MAX_ELEMENT_BYTES = 64 * 1024 * 1024
 _TOKEN = re.compile(rb'[{}\[\]]|"(?:[^"\\]++|\\.)*+"|"', re.DOTALL)
@@ -33,12 +34,20 @@ class LayoutFaults:
     cut_line: int | None = None
 
 
-class ElementSplitter:
-    """Splits a document into values: those of the text itself (depth 0), of an array (1), an array at `key` (2)."""
+class Nesting(IntEnum):
+    """Where in a document the wanted values stand: how many brackets are open around each."""
 
-    def __init__(self, depth: int, key: str | None = None) -> None:
-        assert (key is not None) == (depth == 2)
-        self._wanted_depth = depth
+    ON_END = 0
+    IN_ARRAY = 1
+    IN_ARRAY_AT_KEY = 2
+
+
+class ElementSplitter:
+    """Splits a document into its values: those of the text itself, of an array, or of an array at `key`."""
+
+    def __init__(self, nesting: Nesting, key: str | None = None) -> None:
+        assert (key is not None) == (nesting is Nesting.IN_ARRAY_AT_KEY)
+        self._nesting = nesting
         self._key = key
         self._buffer = bytearray()
         self._position = 0
@@ -47,7 +56,7 @@ class ElementSplitter:
         self._newlines_counted_to = 0
         self._depth = 0
         self._last_string = b""
-        self._inside_rows = depth < 2
+        self._inside_rows = nesting is not Nesting.IN_ARRAY_AT_KEY
         self._has_comma = False
         self.faults = LayoutFaults()
 
@@ -74,7 +83,7 @@ class ElementSplitter:
             text = token.group()
             if text == b'"':
                 return  # a string that continues in the next chunk
-            begins = self._start is None and self._inside_rows and self._depth == self._wanted_depth
+            begins = self._start is None and self._inside_rows and self._depth == self._nesting
             if self._start is None and self._inside_rows:
                 self._check_between(token.start())
             if begins and text in (b"{", b"["):
@@ -92,21 +101,21 @@ class ElementSplitter:
 
     def _open(self, bracket: bytes) -> None:
         self._depth += 1
-        if self._wanted_depth == 2 and self._depth == 2 and bracket == b"[":
+        if self._nesting is Nesting.IN_ARRAY_AT_KEY and self._depth == 2 and bracket == b"[":
             self._inside_rows = self._start is None and self._last_string.decode("utf-8", "replace") == self._key
 
     def _close(self, bracket: bytes, at: int) -> Iterator[Element]:
         self._depth -= 1
         if self._depth < 0:
             raise Unsplittable(f"on line {self._line_number(at)} a bracket is closed that was never opened")
-        if self._start is not None and self._depth == self._wanted_depth:
+        if self._start is not None and self._depth == self._nesting:
             yield Element(self._line_number(self._start), bytes(self._buffer[self._start : self._position]))
             self._start = None
             self._has_comma = False
-        elif self._start is None and self._inside_rows and self._depth == self._wanted_depth - 1:
+        elif self._start is None and self._inside_rows and self._depth == self._nesting - 1:
             if self._has_comma:
                 self.faults.comma_line = self._line_number(at)
-            self._inside_rows = self._wanted_depth < 2
+            self._inside_rows = self._nesting is not Nesting.IN_ARRAY_AT_KEY
 
     def _check_between(self, end: int) -> None:
         """Only blanks and commas may be between rows; outside an array's brackets only blanks."""

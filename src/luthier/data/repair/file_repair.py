@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 
 from luthier.data.dataset_formats import known_formats
 from luthier.data.dataset_formats.dataset_format import NOTES, RowKind
-from luthier.data.file_types import file_type, json_layout, text_encoding, transcoding, whole_file
-from luthier.data.file_types.json_layout import Unrepairable
+from luthier.data.file_types import file_type, text_encoding, transcoding, whole_file
 from luthier.data.jsonl import double_encoding, json_documents, json_reader, line_reader, python_literal
-from luthier.data.jsonl.json_stream import ElementSplitter, Unsplittable
+from luthier.data.jsonl.json_stream import ElementSplitter, Nesting, Unsplittable
 from luthier.data.jsonl.line_reader import JsonRow, Line
 from luthier.data.problems.problem import Problem
-from luthier.data.repair import row_repair
+from luthier.data.repair import repairable_rows, row_repair
+from luthier.data.repair.repairable_rows import Unrepairable
 from luthier.data.rows import supervised
 
 __all__ = ["CHANGE_TEXTS", "DROPPED", "FILE_CHANGES", "FileRepair", "Unrepairable", "change_text", "detect_encoding"]
@@ -85,13 +85,13 @@ class FileRepair:
     def lines(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """The lines of the repaired file, each with its end. Raises Unrepairable."""
         try:
-            for number, text in json_layout.read_rows(self._in_utf8(chunks), self._note):
+            for number, text in repairable_rows.read_rows(self._in_utf8(chunks), self._note):
                 yield from self._repair_line(number, text)
         except text_encoding.Undecodable as error:
             raise Unrepairable(str(error)) from None
 
     def _in_utf8(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        head, all_chunks = json_layout.read_head(chunks, _SAMPLE_BYTES)
+        head, all_chunks = repairable_rows.read_head(chunks, _SAMPLE_BYTES)
         if marked := text_encoding.detect_utf16_or_32(head):
             encoding, n_skipped = marked
             self._note("utf16", 1)
@@ -172,7 +172,7 @@ def detect_encoding(chunks: Iterable[bytes]) -> str | None:
 
     Raises Unrepairable where that is not certain; the message names the likely ones.
     """
-    head, all_chunks = json_layout.read_head(chunks, _SAMPLE_BYTES)
+    head, all_chunks = repairable_rows.read_head(chunks, _SAMPLE_BYTES)
     if file_type.detect_binary(head) is not None:
         return None
     survey = text_encoding.survey_encoding(all_chunks)
@@ -226,7 +226,7 @@ def _parse_value(text: bytes) -> tuple[str, object] | None:
 def _split_objects(text: bytes) -> list[dict[str, object]] | None:
     """The objects on one line, all of them complete."""
     objects: list[dict[str, object]] = []
-    elements = ElementSplitter(0)
+    elements = ElementSplitter(Nesting.ON_END)
     try:
         for element in elements.split([text]):
             row = line_reader.parse_line(Line(1, element.content))

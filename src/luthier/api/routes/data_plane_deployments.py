@@ -103,8 +103,8 @@ class DataPlaneDeployment(Struct, kw_only=True):
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
-    """Adds the data plane's deployments, which only the dialect that names deployments in its paths has."""
-    if not dialect.deployment_in_path:
+    """Adds them to the one dialect whose data plane has them; the others deploy through the control plane."""
+    if not dialect.has_data_plane_deployments:
         return
     _add_write_routes(router, services)
     context = services.context

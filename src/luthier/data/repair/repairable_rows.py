@@ -1,4 +1,4 @@
-"""The rows of a file in any layout: lines, a JSON document, a table, a fence or a module around them."""
+"""The rows that a repair can read from a file in any layout: lines, a JSON document, a table, rows in a fence."""
 
 import codecs
 import csv
@@ -8,12 +8,13 @@ from itertools import chain
 
 from luthier.data.file_types import file_type, tabular, text_type
 from luthier.data.jsonl import json_documents, json_reader, line_reader, python_literal
-from luthier.data.jsonl.json_stream import ElementSplitter, Unsplittable
+from luthier.data.jsonl.json_stream import ElementSplitter, Nesting, Unsplittable
 from luthier.data.jsonl.line_reader import Line
 from luthier.data.problems.problem import Problem
 
 HEAD_BYTES = 1 << 16
 _BOM = codecs.BOM_UTF8
+_CHANGES = {Nesting.ON_END: "spread", Nesting.IN_ARRAY: "array", Nesting.IN_ARRAY_AT_KEY: "wrapped"}
 
 Rows = Iterator[tuple[int, bytes]]
 """Each row with the number of the line on which it begins."""
@@ -123,10 +124,10 @@ def _layout(content: bytes) -> json_documents.Document | None:
 def _streamed_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange) -> Rows:
     """The elements of an array, or objects on end, each put on a line of its own."""
     key = json_documents.wrapper_key(start) if start.startswith(b"{") else None
-    depth = 1 if start.startswith(b"[") else 0 if key is None else 2
-    on_one_line = depth == 0 and b"\n" not in start.strip()
-    note("several_objects" if on_one_line else ("spread", "array", "wrapped")[depth], 1)
-    elements = ElementSplitter(depth, key)
+    nesting = Nesting.IN_ARRAY if start.startswith(b"[") else Nesting.ON_END if key is None else Nesting.IN_ARRAY_AT_KEY
+    on_one_line = nesting is Nesting.ON_END and b"\n" not in start.strip()
+    note("several_objects" if on_one_line else _CHANGES[nesting], 1)
+    elements = ElementSplitter(nesting, key)
     try:
         for element in elements.split(all_chunks):
             text = element.content
@@ -234,7 +235,7 @@ def _is_document(line: bytes) -> bool:
 
 def _are_objects_on_end(content: bytes) -> bool:
     """Whether a text is JSON objects on end, laid out over lines."""
-    elements = ElementSplitter(0)
+    elements = ElementSplitter(Nesting.ON_END)
     try:
         return all(isinstance(json_reader.read(one.content.decode()).value, dict) for one in elements.split([content]))
     except (Unsplittable, UnicodeDecodeError):
