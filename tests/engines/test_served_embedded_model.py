@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 
 import small_models
 from luthier.core.ports import ServedModel
-from luthier.data.rendering.renderer import Renderer, template_message
+from luthier.data.rendering.renderer import Renderer
+from luthier.data.rendering.template_messages import template_message
 from luthier.data.rows.supervised import Message, Role
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity

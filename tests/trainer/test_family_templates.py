@@ -13,7 +13,7 @@ from luthier.core.errors import InvalidRequest
 from luthier.core.states import Ability
 from luthier.data.jsonl.line_reader import JsonRow
 from luthier.data.rendering import renderer as render
-from luthier.data.rendering import template_diagnostics
+from luthier.data.rendering import template_diagnostics, template_messages
 from luthier.data.rendering.renderer import Rendered, Renderer, Unrenderable
 from luthier.data.rows import supervised
 from luthier.data.rows.supervised import Example
@@ -104,7 +104,7 @@ def test_every_answer_is_learned_with_its_end_behind_the_prompt_of_serving(
     for prompt in prompts:
         assert any(sequence.token_ids[: len(prompt)] == prompt for sequence in sequences)
     # What is learned is what the template's whole text is cut into: no space comes from cutting it in two.
-    whole = tokenizer.text([render.template_message(message) for message in chat.messages], (), False)
+    whole = tokenizer.text([template_messages.template_message(message) for message in chat.messages], (), False)
     assert tuple(tokenizer.token_ids(whole)[: len(sequences[-1].token_ids)]) == sequences[-1].token_ids
 
 

@@ -24,9 +24,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the API objects as o
 OneAsJson = Annotated[bool, typer.Option("--json", help="Print the API object as JSON.")]
 """The option of commands whose result is one thing."""
 
-EARLY_STOP = (
-    "Early stopping: epochs without a better validation loss before training ends with the best one (default: off)."
-)
 _GAP, _INDENT = 2, 2
 _RECENT_S = 183 * 86_400
 """As in `ls`: of an older time the year is shown, not the time of day."""

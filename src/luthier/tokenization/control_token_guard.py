@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 
 from luthier.data.rendering.control_text import BREAK, ControlTexts
-from luthier.data.rendering.renderer import TemplateRefused
+from luthier.data.rendering.template_text import TemplateRefused
 
 _QUESTION = "What is it?"
 _MARKS = frozenset("<>[]{}|｜")

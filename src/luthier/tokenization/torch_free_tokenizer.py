@@ -14,10 +14,8 @@ import jinja2
 import tokenizers
 
 from luthier.chat_templates import sandbox
-from luthier.chat_templates.render_cost import TooCostly
-from luthier.data.rendering import control_text
+from luthier.data.rendering import control_text, template_text
 from luthier.data.rendering.control_text import ControlTexts
-from luthier.data.rendering.renderer import TemplateRefused, TemplateTooCostly
 from luthier.model_folder import HuggingFaceFolder
 from luthier.tokenization import control_token_guard
 from luthier.tokenization.control_token_guard import GuardedTokenizer
@@ -71,13 +69,7 @@ class TorchFreeTokenizer:
         tools: Sequence[Mapping[str, object]],
         add_generation_prompt: bool,
     ) -> str:
-        try:
-            return sandbox.render(self._template, messages, tools, add_generation_prompt)
-        except TooCostly as error:
-            raise TemplateTooCostly(str(error)) from None
-        except jinja2.TemplateError:
-            # A template's message may quote the user's row.
-            raise TemplateRefused from None
+        return template_text.render(self._template, messages, tools, add_generation_prompt)
 
     @cached_property
     def controls(self) -> ControlTexts:

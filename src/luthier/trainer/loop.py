@@ -13,7 +13,7 @@ from torch import Tensor
 
 from luthier import model_folder
 from luthier.core.errors import InvalidRequest
-from luthier.core.states import Ability, Method, Tuning
+from luthier.core.states import Ability, Tuning
 from luthier.data.checks import validate
 from luthier.data.rendering.renderer import Rendered, Renderer
 from luthier.run_directory.run_directory import RunDirectory
@@ -28,7 +28,15 @@ from luthier.trainer.model import devices, layer_wrappers, memory_plan, optimize
 from luthier.trainer.model.tuned_model import TunedModel
 from luthier.trainer.objectives import evaluate, objective
 from luthier.trainer.objectives.objective import Measured, Objective
-from luthier.trainer.run import checkpoint, diagnosis, early_stopping, example_losses, provenance, results_csv
+from luthier.trainer.run import (
+    checkpoint,
+    diagnosis,
+    early_stopping,
+    example_losses,
+    provenance,
+    results_csv,
+    run_description,
+)
 from luthier.trainer.run.checkpoint_retention import Keeper
 from luthier.trainer.run.event_log import Journal
 from luthier.trainer.run.provenance import Origin
@@ -52,7 +60,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     run.under_way.touch()
     tuned_model.configure_process(spec.threads, spec.seed)
     device = devices.choose_device()
-    journal.say(_describe_run(spec))
+    journal.say(run_description.describe(spec))
 
     # Data: every fault of the files is reported before the model is loaded.
     tokenizer = FolderTokenizer(tuned_model.hf_folder(spec.base_folder))
@@ -284,22 +292,3 @@ def _pause(
     checkpoint.save(run, model, origin, probes_json, metrics.step, epoch, values)
     folder = model_folder.folder_name(metrics.step)
     journal.write(Paused(at=time.time(), step=metrics.step, folder=folder, metrics=values))
-
-
-def _describe_run(spec: TrainSpec) -> str:
-    learning = (
-        ""
-        if spec.method is Method.SUPERVISED
-        else f"Learning preferences (dpo, beta {spec.beta:g}) against the model as it is. "
-    )
-    if spec.lora is None:
-        target = f"all weights of {spec.base_model} from {'those of an earlier job' if spec.continued else 'its own'}"
-    else:
-        origin = "an adapter of an earlier job" if spec.continued else "a new adapter"
-        dropout = f", dropout {spec.lora.dropout:g}" if spec.lora.dropout else ""
-        shape = f"rank {spec.lora.rank}, alpha {spec.lora.alpha:g}{dropout}, on {', '.join(spec.lora.targets)}"
-        target = f"{spec.base_model} by LoRA from {origin}: {shape}"
-    return (
-        f"{learning}Tuning {target}. n_epochs {spec.n_epochs}, batch_size {spec.batch_size}, "
-        f"peak learning rate {spec.learning_rate:g}{optimizer_setup.words(spec)}, seed {spec.seed}."
-    )

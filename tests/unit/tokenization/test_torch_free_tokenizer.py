@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from luthier.data.rendering.renderer import TemplateRefused
+from luthier.data.rendering.template_text import TemplateRefused
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 from luthier.trainer.dataset.tokenizer import FolderTokenizer
 

@@ -12,7 +12,6 @@ from luthier.cli.command_line import CommandGroup
 from luthier.cli.commands import files, results, watch
 from luthier.cli.data import check
 from luthier.cli.screen import (
-    EARLY_STOP,
     AsJson,
     OneAsJson,
     errors,
@@ -42,16 +41,14 @@ def create(
     model: Annotated[str, typer.Option(help="Base model, fine-tuned model or checkpoint to train.")],
     data: Annotated[str, typer.Option(help="Training file: a local JSONL file, or the id of an uploaded one.")],
     validation: Annotated[str | None, typer.Option(help="Validation file: likewise a path or an id.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs (default: auto).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Batch size: examples per step (default: auto).")] = None,
-    lr_multiplier: Annotated[
-        float | None, typer.Option(help="Factor on the base model's learning rate (default: 1).")
-    ] = None,
-    method: Annotated[Method, typer.Option(help="Training method: chats, or preference pairs.")] = Method.SUPERVISED,
-    beta: Annotated[float | None, typer.Option(help="Beta of --method dpo (default: 0.1).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed: the same seed and parameters give the same model.")] = None,
+    epochs: recipe_options.Epochs = None,
+    batch_size: recipe_options.BatchSize = None,
+    lr_multiplier: recipe_options.LearningRateMultiplier = None,
+    method: recipe_options.TrainingMethod = Method.SUPERVISED,
+    beta: recipe_options.Beta = None,
+    seed: recipe_options.Seed = None,
     suffix: Annotated[str | None, typer.Option(help="Suffix of the fine-tuned model's name.")] = None,
-    early_stop: Annotated[int | None, typer.Option(help=EARLY_STOP)] = None,
+    early_stop: recipe_options.EarlyStop = None,
     watch_: Annotated[
         bool, typer.Option("--watch", help="Follow the job until it ends, then print its model.")
     ] = False,
@@ -62,6 +59,7 @@ def create(
     """Create a fine-tuning job and print its id. Local files are validated and uploaded first."""
     if json_ and watch_:
         fail("--json prints the job as created, --watch follows it until it ends: give only one of them.")
+    recipe_options.check_beta(method, beta)
     own = recipe_options.extension(recipe, epochs, MAX_EPOCHS)
     extra = ({"luthier": own} if own else {}) | (
         {"early_stopping": {"patience": early_stop}} if early_stop is not None else {}
@@ -99,8 +97,6 @@ def _learning(method: Method, beta: float | None, asked: dict[str, Any]) -> dict
     """The fields that say how the job learns: hyperparameters at the root as ever, or a method with its own."""
     match method:
         case Method.SUPERVISED:
-            if beta is not None:
-                fail("--beta needs --method dpo: it weighs differences in log-probability between the two outputs.")
             return {"hyperparameters": asked}
         case Method.DPO:
             own = asked if beta is None else {"beta": beta, **asked}

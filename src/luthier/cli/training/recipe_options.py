@@ -1,4 +1,4 @@
-"""The options of a recipe, for `luthier train` and `luthier jobs create`, and --config."""
+"""The options of training, for `luthier train` and `luthier jobs create`: hyperparameters, recipe and --config."""
 
 import inspect
 import tomllib
@@ -11,11 +11,34 @@ import typer
 
 from luthier.cli.screen import fail
 from luthier.core.errors import InvalidRequest
+from luthier.core.states import Method
 from luthier.core.training import recipe
 from luthier.core.training.recipe import Recipe, Schedule
 
 _GROUP = "Recipe (default: as in the base model's catalog entry)"
 _MAX_CONFIG_BYTES = 1 << 20
+
+Epochs = Annotated[int | None, typer.Option(help="Number of epochs (default: auto).")]
+BatchSize = Annotated[int | None, typer.Option(help="Batch size: examples per step (default: auto).")]
+LearningRateMultiplier = Annotated[
+    float | None, typer.Option(help="Factor on the base model's learning rate (default: 1).")
+]
+TrainingMethod = Annotated[Method, typer.Option(help="Training method: chats, or preference pairs.")]
+Beta = Annotated[float | None, typer.Option(help="Beta of --method dpo (default: 0.1).")]
+Seed = Annotated[int | None, typer.Option(help="Seed: the same seed and parameters give the same model.")]
+EarlyStop = Annotated[
+    int | None,
+    typer.Option(
+        help="Early stopping: epochs without a better validation loss before training ends with the best one "
+        "(default: off)."
+    ),
+]
+
+
+def check_beta(method: Method, beta: float | None) -> None:
+    """Ends the command for a beta beside a method that has none."""
+    if beta is not None and method is not Method.DPO:
+        fail("--beta needs --method dpo: it weighs differences in log-probability between the two outputs.")
 
 
 def _option(help_: str, *names: str) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.cli.screen import EARLY_STOP, errors, fail, screen
+from luthier.cli.screen import errors, fail, screen
 from luthier.cli.training import recipe_options
 from luthier.core.errors import LuthierError
 from luthier.core.states import Method
@@ -24,15 +24,13 @@ def train(
     data: Annotated[Path, typer.Option(help="Training file (JSONL).")],
     out: Annotated[Path, typer.Option(help="Run directory: checkpoints, results.csv and resume state.")],
     validation: Annotated[Path | None, typer.Option(help="Validation file (JSONL).")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs (default: auto).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Batch size: examples per step (default: auto).")] = None,
-    lr_multiplier: Annotated[
-        float | None, typer.Option(help="Factor on the base model's learning rate (default: 1).")
-    ] = None,
-    method: Annotated[Method, typer.Option(help="Training method: chats, or preference pairs.")] = Method.SUPERVISED,
-    beta: Annotated[float | None, typer.Option(help="Beta of --method dpo (default: 0.1).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed: the same seed and parameters give the same model.")] = None,
-    early_stop: Annotated[int | None, typer.Option(help=EARLY_STOP)] = None,
+    epochs: recipe_options.Epochs = None,
+    batch_size: recipe_options.BatchSize = None,
+    lr_multiplier: recipe_options.LearningRateMultiplier = None,
+    method: recipe_options.TrainingMethod = Method.SUPERVISED,
+    beta: recipe_options.Beta = None,
+    seed: recipe_options.Seed = None,
+    early_stop: recipe_options.EarlyStop = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object; progress goes to stderr.")
     ] = False,
@@ -56,8 +54,7 @@ def train(
     from luthier.service.jobs import local_training
     from luthier.settings import Settings
 
-    if beta is not None and method is not Method.DPO:
-        fail("--beta needs --method dpo: it weighs differences in log-probability between the two outputs.")
+    recipe_options.check_beta(method, beta)
     asked = Hyperparameters(epochs, batch_size, lr_multiplier, beta)
     request = local_training.LocalRequest(model, data, validation, asked, method, seed, early_stop, recipe)
     run = _prepared(request, out)

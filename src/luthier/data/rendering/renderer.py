@@ -6,8 +6,11 @@ from typing import Protocol
 
 from luthier.data.rendering import template_messages
 from luthier.data.rendering.control_text import ControlTexts
+from luthier.data.rendering.template_messages import template_message
+from luthier.data.rendering.template_text import TemplateRefused, TemplateTooCostly
 from luthier.data.rows.supervised import Example, Message, Role
 from luthier.data.tools import prompt_format
+from luthier.data.tools.prompt_format import TemplateMessage
 
 
 class ChatTokenizer(Protocol):
@@ -38,8 +41,6 @@ class ChatTokenizer(Protocol):
         ...
 
 
-TemplateMessage = Mapping[str, object]
-"""A message as chat templates take it (`template_message`)."""
 _TOOL = {
     "type": "function",
     "function": {
@@ -49,14 +50,6 @@ _TOOL = {
     },
 }
 _CALL = {"id": "call00001", "type": "function", "function": {"name": "look_up_word", "arguments": {"word": "axolotl"}}}
-
-
-class TemplateRefused(Exception):
-    """The model's chat template raised an error of its own for these messages."""
-
-
-class TemplateTooCostly(TemplateRefused):
-    """The template would take more time or memory for these messages than it may have; the message says which."""
 
 
 class Unrenderable(Exception):
@@ -294,22 +287,6 @@ def too_many_tokens(n_tokens: int, context_tokens: int, at_least: bool = False) 
         f"{least}{n_tokens - context_tokens:,} would be lost.",
         "Shorten it or split it. Nothing is ever cut off silently.",
     )
-
-
-def template_message(message: Message) -> dict[str, object]:
-    """A message as chat templates take it; a developer's is a system message, for templates know no developer."""
-    role = Role.SYSTEM if message.role is Role.DEVELOPER else message.role
-    value: dict[str, object] = {"role": role.value, "content": message.content}
-    if message.tool_calls:
-        value["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        value["tool_call_id"] = message.tool_call_id
-    if message.name is not None:
-        value["name"] = message.name
-    return value
 
 
 def _rendered(token_ids: list[int], weights: list[float]) -> Rendered:

@@ -2,10 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 
+from luthier.data.rows.supervised import Message, Role
 from luthier.data.tools.prompt_format import TemplateMessage
 
 UNPARSED_KEY = "arguments"
 """The key that holds a text which is no JSON object, for templates that expect an object."""
+
+
+def template_message(message: Message) -> dict[str, object]:
+    """A message as chat templates take it; a developer's is a system message, for templates know no developer."""
+    role = Role.SYSTEM if message.role is Role.DEVELOPER else message.role
+    value: dict[str, object] = {"role": role.value, "content": message.content}
+    if message.tool_calls:
+        value["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        value["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        value["name"] = message.name
+    return value
 
 
 def wrap_unparsed_arguments(message: TemplateMessage) -> TemplateMessage:

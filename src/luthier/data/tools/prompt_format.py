@@ -25,8 +25,8 @@ To call functions, answer with nothing but one such block for each call:
 What a function returns stands in a <tool_response> block of the next turn."""
 
 TemplateMessage = Mapping[str, object]
-"""A message as chat templates take it (`renderer.template_message`): the arguments of calls are decoded; in the history
-of a chat they may be a text that is no JSON object."""
+"""A message as chat templates take it (`template_messages.template_message`): the arguments of calls are decoded; in
+the history of a chat they may be a text that is no JSON object."""
 
 
 def fold_tools(messages: Sequence[TemplateMessage], tools: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

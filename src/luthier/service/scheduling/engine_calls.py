@@ -5,30 +5,27 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from luthier.core.errors import LuthierError
 from luthier.core.generation import EngineDelta, TokenLogProb, Usage
 from luthier.core.ports import Address, Capacity, EngineClient, EngineRequest
-from luthier.service.scheduling import context_budget, prompt_tokens
+from luthier.service.scheduling import context_budget, prompt_tokens, slot_draining
 from luthier.service.scheduling.admission import (
     AdmissionQueue,
     CacheOwner,
     QueuedRequest,
     QueueKey,
     QueueLimits,
-    Reservation,
 )
 from luthier.service.scheduling.prefill_queue import LONG_TOKENS, PrefillQueue
 from luthier.service.scheduling.prompt_scoring import PromptScoring
+from luthier.service.scheduling.slot_draining import AbandonedReservation, SlotDraining
 
 MAX_CONCURRENT_ANSWERS = 4
 """So many answers of one request are generated at a time: the engine's other slots are for other callers."""
 MAX_CONCURRENT_TOKENIZATIONS = 2
 """Prompts of which an engine counts the tokens at a time: its threads are for answers first."""
 UNBOUNDED = Capacity("", 1, 2**31, 2**31)
-DRAIN_POLL_S = 0.15
-PREFILL_DRAIN_POLL_S = 1.3
 _BUFFERED_OUTPUTS = 64
 
 Output = EngineDelta | Usage
@@ -73,15 +70,6 @@ class _ReservedSlot:
         return self.uncached_tokens > LONG_TOKENS
 
 
-@dataclass(frozen=True, slots=True)
-class _Draining:
-    """A reservation whose caller has gone, while the engine still works on its slot."""
-
-    queue: AdmissionQueue
-    reservation: Reservation
-    is_in_long_prefill: bool
-
-
 _Admission = tuple[AdmissionQueue, QueuedRequest]
 
 
@@ -100,9 +88,7 @@ class EngineCalls:
         self._queues: dict[str, AdmissionQueue] = {}
         self._scoring = PromptScoring(client, self._limits.requests)
         self._tokenizing = asyncio.Semaphore(MAX_CONCURRENT_TOKENIZATIONS)
-        self._draining: dict[str, dict[int, _Draining]] = {}
-        self._drain_tasks: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._draining = SlotDraining(client)
 
     async def generate(self, call: EngineCall, requests: Sequence[EngineRequest]) -> AsyncGenerator[tuple[int, Output]]:
         """The outputs of all answers as they come, each with the index of its request.
@@ -140,7 +126,7 @@ class EngineCalls:
                         case output:
                             yield output
             finally:
-                await _cancel(tasks)
+                await slot_draining.cancel(tasks)
 
     def n_waiting(self) -> int:
         """Requests that have no slot yet, before all engines."""
@@ -171,8 +157,7 @@ class EngineCalls:
 
     async def close(self) -> None:
         """Ends what is in progress and closes the connections."""
-        self._is_closed = True
-        await _cancel(list(self._drain_tasks))
+        await self._draining.close()
         await self._client.close()
 
     async def _outputs(self, call: EngineCall, sized: _SizedRequest, slot: _ReservedSlot) -> AsyncGenerator[Output]:
@@ -258,46 +243,4 @@ class EngineCalls:
                 queue.release(reservation, reservation.slot.cache_owner, reservation.slot.cached_prompt)
             else:
                 is_in_long_prefill = slot is not None and slot.is_in_long_prefill
-                self._start_drain(address, _Draining(queue, reservation, is_in_long_prefill))
-
-    def _start_drain(self, address: Address, draining: _Draining) -> None:
-        """Keeps a reservation until the engine has stopped work on its slot, unless the service is closed."""
-        if self._is_closed:
-            draining.queue.release(draining.reservation)
-            return
-        by_slot = self._draining.setdefault(address.url, {})
-        by_slot[draining.reservation.slot.id] = draining
-        if len(by_slot) == 1:
-            task = asyncio.ensure_future(self._drain(address, by_slot))
-            self._drain_tasks.add(task)
-            task.add_done_callback(self._drain_tasks.discard)
-
-    async def _drain(self, address: Address, by_slot: dict[int, _Draining]) -> None:
-        """Polls one engine process until all abandoned slots are free, and releases their reservations.
-
-        llama.cpp notices that a caller has gone when it writes the next token. While it prefills a long prompt, each
-        poll keeps it from noticing (docs/serving.md): polls are rare then, as long as nothing changes.
-        """
-        poll_s = DRAIN_POLL_S
-        try:
-            while by_slot:
-                before = set(by_slot)
-                await asyncio.sleep(poll_s)
-                busy = await self._client.busy_slots(address)
-                free = before if busy is None else before - busy
-                for slot in free:
-                    draining = by_slot.pop(slot)
-                    draining.queue.release(draining.reservation)
-                is_prefilling = any(draining.is_in_long_prefill for draining in by_slot.values())
-                has_changed = bool(free or set(by_slot) - before)
-                poll_s = DRAIN_POLL_S if has_changed or not is_prefilling else PREFILL_DRAIN_POLL_S
-        finally:
-            for draining in by_slot.values():  # the service closes, or nobody can say what the engine works on
-                draining.queue.release(draining.reservation)
-            self._draining.pop(address.url, None)
-
-
-async def _cancel(tasks: Sequence["asyncio.Future[Any]"]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+                self._draining.start(address, AbandonedReservation(queue, reservation, is_in_long_prefill))

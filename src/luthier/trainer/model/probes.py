@@ -9,7 +9,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from luthier.data.rendering.renderer import ChatTokenizer, Renderer, template_message
+from luthier.data.rendering.renderer import ChatTokenizer, Renderer
+from luthier.data.rendering.template_messages import template_message
 from luthier.trainer.dataset import packing
 from luthier.trainer.dataset.probe_prompts import MAX_PROMPT_TOKENS, Prompt
 from luthier.trainer.model import tuned_model

@@ -1,0 +1,32 @@
+"""A chat template's text for messages, and how a template refuses: the same for every tokenizer."""
+
+from collections.abc import Mapping, Sequence
+
+import jinja2
+
+from luthier.chat_templates import sandbox
+from luthier.chat_templates.render_cost import TooCostly
+
+
+class TemplateRefused(Exception):
+    """The model's chat template raised an error of its own for these messages."""
+
+
+class TemplateTooCostly(TemplateRefused):
+    """The template would take more time or memory for these messages than it may have; the message says which."""
+
+
+def render(
+    template: jinja2.Template,
+    messages: Sequence[Mapping[str, object]],
+    tools: Sequence[Mapping[str, object]],
+    add_generation_prompt: bool,
+) -> str:
+    """What a template of `sandbox.compile_template` writes. Raises TemplateRefused, without text of the messages."""
+    try:
+        return sandbox.render(template, messages, tools, add_generation_prompt)
+    except TooCostly as error:
+        raise TemplateTooCostly(str(error)) from None
+    except jinja2.TemplateError:
+        # A template's message may quote the user's row, and it must not reach the log.
+        raise TemplateRefused from None
