@@ -19,8 +19,11 @@ from luthier.api.intake.body_memory import Intake
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
+from luthier.engines.choice import ChosenEngine, ChosenEngineClient
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.engines.llamacpp.engine import LlamaCppEngine
+from luthier.engines.native.client import NativeClient
+from luthier.engines.native.engine import NativeEngine
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
 from luthier.grammars.grammars import GrammarChecker
@@ -110,7 +113,8 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         timedelta(days=settings.lost_and_found_days),
     )
 
-    calls = EngineCalls(HttpEngineClient(), QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
+    client = ChosenEngineClient(NativeClient(), HttpEngineClient())
+    calls = EngineCalls(client, QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -155,12 +159,13 @@ def _server_context(settings: Settings, database: Database, clocks: Clocks) -> C
     return replace(context, settled=settled, steady_s=clocks.steady_s)
 
 
-def _build_engine(settings: Settings) -> LlamaCppEngine:
-    return LlamaCppEngine(
-        settings.data_dir.absolute() / "engines",
-        context_tokens=settings.serve_context_tokens,
-        slots=settings.serve_slots,
-        threads=settings.serve_threads,
+def _build_engine(settings: Settings) -> ChosenEngine:
+    folder = settings.data_dir.absolute() / "engines"
+    tokens, slots, threads = settings.serve_context_tokens, settings.serve_slots, settings.serve_threads
+    return ChosenEngine(
+        NativeEngine(folder / "native", context_tokens=tokens, sequences=slots, threads=threads),
+        LlamaCppEngine(folder / "llamacpp", context_tokens=tokens, slots=slots, threads=threads),
+        settings.serve_engine,
     )
 
 

@@ -15,7 +15,7 @@ from pydantic_settings import (
 )
 
 from luthier.core.errors import InvalidRequest
-from luthier.core.states import ResultsAs
+from luthier.core.states import EngineName, ResultsAs
 from luthier.core.training.pricing import Price
 
 FILE = Path("luthier.toml")
@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     import_allow: str = ""
     import_http: bool = False
     serve_threads: int | None = Field(default=None, ge=1)
+    serve_engine: EngineName = EngineName.AUTO
     serve_slots: int = Field(default=8, ge=1)
     serve_context_tokens: int = Field(default=16_384, ge=512)
     serve_queue: int = Field(default=64, ge=1)

@@ -9,8 +9,9 @@ import pytest
 
 from luthier.core.errors import Unavailable
 from luthier.core.ports import ServedModel
-from luthier.engines.llamacpp import engine_process, watchdog
-from luthier.engines.llamacpp.watchdog import (
+from luthier.engines import watchdog
+from luthier.engines.llamacpp import engine_process
+from luthier.engines.watchdog import (
     MAX_BACK_OFF_S,
     SILENT_S,
     STOPPED_S,

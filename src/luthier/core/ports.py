@@ -156,13 +156,16 @@ class Capacity:
     """How much an engine computes at once. `engine` names it across restarts of its process: it has one queue.
 
     Its `slots` share `context_tokens`; prompt and answer together have at most `window_tokens`, the model's own limit.
-    A request may name its slot (`id_slot`) and whether the slot's KV cache may be reused (`cache_prompt`).
+    Where it `takes_turns`, the engine itself shares its time fairly between prompts and answers, and a request names
+    who may share its prompt's KV cache (`cache_scope`). Elsewhere a request may name its slot (`id_slot`) and whether
+    the slot's KV cache may be reused (`cache_prompt`).
     """
 
     engine: str
     slots: int
     context_tokens: int
     window_tokens: int
+    takes_turns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,8 @@ class Address:
 
     `fields` go into the JSON body, `headers` into the HTTP header (an API key of the engine's own). `renders_tools` is
     whether the model's own chat template knows tools, and the engine parses its calls; otherwise
-    `data.tools.prompt_format` renders them. `scores_url` is the base URL of the server of prompt log-probabilities,
+    `data.tools.prompt_format` renders them. Where it `takes_tokens`, a request's
+    `prompt` is token ids and nothing else. `scores_url` is the base URL of the server of prompt log-probabilities,
     None if there is none. `capacity` is None for an engine that needs no queue. Ask `ensure` for each request anew: an
     address is not kept.
     """
@@ -180,6 +184,7 @@ class Address:
     fields: Mapping[str, object]
     headers: Mapping[str, str] = field(default_factory=dict)
     renders_tools: bool = False
+    takes_tokens: bool = False
     capacity: Capacity | None = None
     scores_url: str | None = None
 

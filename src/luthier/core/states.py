@@ -155,3 +155,11 @@ class Tuning(StrEnum):
 
     LORA = "lora"
     FULL = "full"
+
+
+class EngineName(StrEnum):
+    """What serves models: one engine for all that it can serve, or the rule that chooses for each."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    LLAMACPP = "llamacpp"

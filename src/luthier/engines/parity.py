@@ -1,11 +1,12 @@
 """Proves served = trained: the engine's log-probabilities against those that the trainer wrote in probes.json.
 
-The engine is asked in messages, as a user asks: template, tokenizer, weights and adapter are proven together.
+The engine is asked as users ask it: template, tokenizer, weights and adapter are proven together.
 """
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx2
 from luthier import model_folder
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, ParityReport
+from luthier.engines.native import probing
 from luthier.model_folder import CheckpointFolder
 
 TOLERANCES = {"float32": 0.15, "bfloat16": 1.5}
@@ -60,9 +62,8 @@ def check_parity(address: Address, folder: Path) -> ParityReport:
     content = json.loads(path.read_bytes())
     tolerance = TOLERANCES.get(content["dtype"], min(TOLERANCES.values()))
     findings = _Findings()
-    with httpx2.Client(headers=dict(address.headers), timeout=_TIMEOUT_S, trust_env=False, verify=False) as client:
-        for number, probe in enumerate(content["probes"], start=1):
-            answer = _ask(client, address, probe)
+    with closing(_answers(address, content["probes"])) as answers:
+        for number, (probe, answer) in enumerate(zip(content["probes"], answers, strict=True), start=1):
             prompt_tokens = answer["usage"]["prompt_tokens"]
             if prompt_tokens != probe["prompt_tokens"]:
                 findings.fault = (
@@ -72,6 +73,16 @@ def check_parity(address: Address, folder: Path) -> ParityReport:
                 break
             _compare(answer["choices"][0], probe["positions"], findings)
     return _report(findings, tolerance)
+
+
+def _answers(address: Address, probes: Sequence[Mapping[str, Any]]) -> Generator[Mapping[str, Any]]:
+    """The answer to each probe in turn; our own engine computes them side by side."""
+    if address.takes_tokens:
+        yield from probing.ask_probes(address, probes, ENGINE_TOP)
+        return
+    with httpx2.Client(headers=dict(address.headers), timeout=_TIMEOUT_S, trust_env=False, verify=False) as client:
+        for probe in probes:
+            yield _ask(client, address, probe)
 
 
 def _ask(client: httpx2.Client, address: Address, probe: Mapping[str, Any]) -> Mapping[str, Any]:

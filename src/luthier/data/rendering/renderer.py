@@ -82,8 +82,9 @@ class Renderer:
     def __init__(self, tokenizer: ChatTokenizer, context_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
-        self._renders_tools = renders_tools(tokenizer)
-        self.writes_our_calls = self._renders_tools and _writes_our_calls(tokenizer)
+        self.renders_tools = renders_tools(tokenizer)
+        """Whether the model's own template writes out tools and calls."""
+        self.writes_our_calls = self.renders_tools and _writes_our_calls(tokenizer)
         """Whether the template writes calls in the form of `prompt_format`, tools however it does."""
         self._blank_tails: set[tuple[int, ...]] = set()
         # A newline is one token, unless the tokenizer puts a space before each text (Llama 2, Mistral 7B).
@@ -200,7 +201,7 @@ class Renderer:
         turns = [self._marked_turn(turn) for turn in turns]
         if tools and self._tokenizer.controls.need_marks(tools):
             tools = [self._marked_tool(tool) for tool in tools]
-        folds = not self._renders_tools if folds_tools is None else folds_tools
+        folds = not self.renders_tools if folds_tools is None else folds_tools
         if folds and (tools or any(map(_uses_tools, turns))):
             turns, tools = prompt_format.fold_tools(turns, tools), ()
         turns = [template_messages.wrap_unparsed_arguments(turn) for turn in turns]

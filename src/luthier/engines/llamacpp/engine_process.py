@@ -4,10 +4,8 @@ import json
 import logging
 import os
 import secrets
-import selectors
 import shutil
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,9 @@ import psutil
 
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, Capacity, ServedModel
+from luthier.engines import child_process
 from luthier.engines.llamacpp.server import Config
-from luthier.engines.llamacpp.watchdog import Look
+from luthier.engines.watchdog import Look
 from luthier.model_folder import BaseModelFolder, CheckpointFolder
 from luthier.process import child_environment
 
@@ -31,7 +30,6 @@ _PROOF_TIMEOUT_S = 120.0
 _PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
 # A word to the caller after each batch of the prompt: writing it is how the server notices that the caller has gone.
 _PROGRESS = {"return_progress": True}
-_END_TIMEOUT_S = 5.0
 _LOOK_TIMEOUT_S = 2.0
 _PROBES_SHARE = 32
 """One in so many tokens of the context is for parity probes: they stand in no queue."""
@@ -101,15 +99,22 @@ class EngineProcess:
             for place, id in enumerate(self._adapters)
         ]
         fields = {"lora": scales, **_PLAIN_SAMPLING, **_PROGRESS}
-        return Address(f"{self._url}/v1", fields, self._headers, self._renders_tools, self._capacity, self._scores_url)
+        return Address(
+            f"{self._url}/v1",
+            fields,
+            self._headers,
+            renders_tools=self._renders_tools,
+            capacity=self._capacity,
+            scores_url=self._scores_url,
+        )
 
     def await_ready(self, timeout_s: float) -> None:
         """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""
-        line = _read_line(self._process, timeout_s)
+        line = child_process.read_line(self._process, timeout_s)
         if line is None:
             raise self._failed(f"did not load the model within {timeout_s:.0f} s")
         if not line:
-            self._process.wait(_END_TIMEOUT_S)
+            self._process.wait(child_process.END_TIMEOUT_S)
             raise self._failed(f"ended while loading (status {self.exit_status()})")
         answer = json.loads(line)
         if "url" not in answer:
@@ -140,7 +145,7 @@ class EngineProcess:
     def is_idle(self) -> bool:
         """Whether no slot works on a request; a process that is gone is idle."""
         try:
-            return not any(slot["is_processing"] for slot in self._get("/slots", _END_TIMEOUT_S))
+            return not any(slot["is_processing"] for slot in self._get("/slots", child_process.END_TIMEOUT_S))
         except httpx2.TimeoutException:
             return False
         except httpx2.HTTPError:
@@ -170,21 +175,14 @@ class EngineProcess:
 
     def end(self) -> None:
         """Ends the process now and removes its files; returns when it is gone."""
-        self._process.terminate()
-        try:
-            self._process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        child_process.end(self._process)
         self.abandon()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def abandon(self) -> None:
         """Closes our ends of the pipes of a process that has ended; its folder with the log stays."""
         self._http.close()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
+        child_process.close_pipes(self._process)
 
     def _get(self, path: str, timeout_s: float) -> Any:
         """Raises httpx2.HTTPError, also where another thread has ended the process meanwhile."""
@@ -258,20 +256,3 @@ def _configure(launch: Launch, folder: Path, models: Sequence[ServedModel], key:
     path.touch(mode=0o600)  # it holds the key
     path.write_text(config.to_json())
     return path
-
-
-def _read_line(process: "subprocess.Popen[bytes]", timeout_s: float) -> bytes | None:
-    """The first line of stdout; empty if the process ends without one, None when time is up."""
-    assert process.stdout is not None
-    data = b""
-    deadline = time.monotonic() + timeout_s
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while not data.endswith(b"\n"):
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                return None
-            piece = os.read(process.stdout.fileno(), 4096)
-            if not piece:
-                return b""
-            data += piece
-    return data

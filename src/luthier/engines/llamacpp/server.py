@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from luthier.core.errors import LuthierError
+from luthier.engines import child_process
 from luthier.process import logs
 
 BATCH_TOKENS = 128
@@ -42,10 +43,8 @@ class Config:
 
 def main(config_path: Path) -> None:
     config = Config(**json.loads(config_path.read_bytes()))
-    # llama.cpp logs to stdout too: keep the parent's pipe for the one line, and send stdout to the log.
-    reply_pipe = os.dup(1)
-    os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    reply = child_process.reply_pipe()  # llama.cpp logs to stdout too
+    child_process.end_with_parent()
     try:
         import xllamacpp
 
@@ -53,11 +52,7 @@ def main(config_path: Path) -> None:
         from luthier.engines.llamacpp.prompt_scores import PromptScores
         from luthier.engines.llamacpp.scores_server import ScoresServer
     except ModuleNotFoundError as error:
-        _reply(
-            reply_pipe,
-            code="engine_missing",
-            message=f"{error.name} is not installed. Run: pip install luthier[serve-cpu]",
-        )
+        reply(code="engine_missing", message=f"{error.name} is not installed. Run: pip install luthier[serve-cpu]")
         return
     try:
         if not Path(config.base_gguf).exists():
@@ -68,7 +63,7 @@ def main(config_path: Path) -> None:
         ]
         adapters = [export_one() for export_one in exporters]
     except LuthierError as error:
-        _reply(reply_pipe, code=error.code, message=error.message)
+        reply(code=error.code, message=error.message)
         return
     server = xllamacpp.Server(_parameters(config, adapters))
     for adapter in adapters:
@@ -81,8 +76,7 @@ def main(config_path: Path) -> None:
         PromptScores(Path(xllamacpp.xllamacpp.__file__), Path(config.base_gguf), exporters, config.threads), config.key
     )
     scores.start()
-    _reply(reply_pipe, url=server.listening_address, scores_url=scores.url)
-    os.close(reply_pipe)
+    reply(url=server.listening_address, scores_url=scores.url)
     threading.Event().wait()
 
 
@@ -117,16 +111,6 @@ def _parameters(config: Config, adapters: list[Path]) -> object:
     parameters.prefill_assistant = False
     parameters.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     return parameters
-
-
-def _reply(descriptor: int, **fields: str) -> None:
-    os.write(descriptor, json.dumps(fields).encode() + b"\n")
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -41,5 +41,5 @@ async def _prepared(context: Context, grammars: GrammarChecker, route: Route, re
     """The request with its constraint, and with its prompt in tokens if an engine would misread the text."""
     vocabulary.check_biases(context, route.model, request.sampling.fields)
     renders_tools = route.address.renders_tools
-    request = await served_prompts.with_prompt_ids(context, route.model, request, renders_tools)
+    request = await served_prompts.with_prompt_ids(context, route.model, request, route.address)
     return await grammar_check.constrained(grammars, route.resource_id, request, renders_tools)

@@ -1,6 +1,6 @@
-"""Chats whose text contains control tokens: their prompts are rendered and tokenized here, as in training.
+"""Prompts of chats in tokens, rendered as in training: for engines that take nothing else, and where text is unsafe.
 
-An engine renders and tokenizes every other chat itself. It would parse a control token's spelling in a message as that
+An engine that renders chats itself would parse a control token's spelling in a message as that
 token, which lets a message forge turns (prompt injection); in a prompt of token ids the spelling stays text.
 """
 
@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.ports import Address
 from luthier.data.rendering.renderer import Renderer, Unrenderable
 from luthier.model_folder import BaseModelFolder
 from luthier.service.context import Context
@@ -20,23 +21,24 @@ from luthier.service.models.models import Model
 _CACHED_RENDERERS = 4
 
 
-async def with_prompt_ids(context: Context, model: Model, request: ChatRequest, renders_tools: bool) -> ChatRequest:
-    """The request, with its prompt in tokens if an engine would parse a control token out of its text.
+async def with_prompt_ids(context: Context, model: Model, request: ChatRequest, address: Address) -> ChatRequest:
+    """The request, with its prompt in tokens if the engine needs it so, or would parse a control token out of its text.
 
     Raises InvalidRequest for messages that the model's template refuses, and if the engine itself must render the
     prompt to parse the answer: a template whose format of calls is not ours.
     """
-    return await asyncio.to_thread(rendered, context.base_folder(model.base.name), request, renders_tools)
+    return await asyncio.to_thread(rendered, context.base_folder(model.base.name), request, address)
 
 
-def rendered(base_folder: Path, request: ChatRequest, renders_tools: bool) -> ChatRequest:
+def rendered(base_folder: Path, request: ChatRequest, address: Address) -> ChatRequest:
     """`with_prompt_ids` by the tokenizer of that base model, if it is downloaded; it computes."""
     renderer = _renderer(base_folder) if BaseModelFolder(base_folder).hf.tokenizer.exists() else None
     if renderer is None:
         return request
+    renders_tools = renderer.renders_tools if address.takes_tokens else address.renders_tools
     is_native = request.is_native(renders_tools)
     tools = request.shown_tools(is_native)
-    if not renderer.need_marks(request.messages, tools):
+    if not address.takes_tokens and not renderer.need_marks(request.messages, tools):
         return request
     if is_native and request.tool_use.can_call and not renderer.writes_our_calls:
         raise InvalidRequest(

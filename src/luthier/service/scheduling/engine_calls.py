@@ -232,8 +232,11 @@ class EngineCalls:
             cache_owner = CacheOwner(address.url, call.queue_key.resource_id, call.model)
             is_own = reservation.slot.cache_owner == cache_owner
             cached_tokens = reservation.slot.common_prefix(sized.prompt) if is_own else 0
-            fields = {"id_slot": reservation.slot.id, "cache_prompt": is_own}
-            slot = _ReservedSlot(address, fields, len(sized.prompt) - cached_tokens, queue.prefill_queue)
+            if queue.capacity.takes_turns:
+                slot = _ReservedSlot(address, {"cache_scope": call.queue_key.resource_id})
+            else:
+                fields = {"id_slot": reservation.slot.id, "cache_prompt": is_own}
+                slot = _ReservedSlot(address, fields, len(sized.prompt) - cached_tokens, queue.prefill_queue)
             yield slot
             is_complete = True
         finally:

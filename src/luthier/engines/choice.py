@@ -1,0 +1,117 @@
+"""Which engine serves a base model, by a rule that is written down: docs/serving.md, "Engines"."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from luthier.core.generation import EngineDelta, TokenLogProb, Usage
+from luthier.core.ports import Address, Engine, EngineClient, EngineRequest, ServedModel
+from luthier.core.states import EngineName
+from luthier.data.rendering.renderer import Renderer
+from luthier.engines.native import library, weights
+from luthier.engines.native.client import SCHEME
+from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine of one model, and why; the reason is a sentence for the operator."""
+
+    engine: EngineName
+    reason: str
+
+
+def choose(base_folder: Path, setting: EngineName = EngineName.AUTO) -> Choice:
+    """The engine that serves the model in a folder: our own where it can, else llama.cpp."""
+    if setting is EngineName.LLAMACPP:
+        return Choice(EngineName.LLAMACPP, "LUTHIER_SERVE_ENGINE asks for it.")
+    obstacle = _obstacle(base_folder.absolute())
+    if obstacle is None:
+        return Choice(EngineName.NATIVE, "The model and this machine have all that it needs.")
+    return Choice(EngineName.LLAMACPP, f"Luthier's own engine does not serve it: {obstacle}.")
+
+
+@lru_cache(256)
+def _obstacle(base_folder: Path) -> str | None:
+    """Why our own engine cannot serve a model; None if it can. Weights under one path never change."""
+    hf = weights.hf_folder(base_folder)
+    try:
+        weights.shape_of(weights.read_config(hf), 1)
+        renderer = Renderer(TorchFreeTokenizer(hf.path), 1)
+    except weights.Unsupported as error:
+        return str(error)
+    except (OSError, ValueError, KeyError) as error:
+        return f"its files cannot be read ({type(error).__name__})"
+    if renderer.renders_tools and not renderer.writes_our_calls:
+        return "its chat template writes tool calls in a form that only llama.cpp parses"
+    if library.load() is None:
+        return "this machine has no C++ compiler that builds it"
+    return None
+
+
+class ChosenEngine:
+    """Implements core.ports.Engine by two others: each model has the one that the rule says."""
+
+    def __init__(self, native: Engine, llamacpp: Engine, setting: EngineName) -> None:
+        self._native = native
+        self._llamacpp = llamacpp
+        self._setting = setting
+
+    def loaded(self, model: ServedModel) -> Address | None:
+        return self._of(model).loaded(model)
+
+    def faults(self) -> Sequence[str]:
+        return [*self._native.faults(), *self._llamacpp.faults()]
+
+    def ensure(self, model: ServedModel) -> Address:
+        return self._of(model).ensure(model)
+
+    def release(self, model_id: str) -> None:
+        self._native.release(model_id)
+        self._llamacpp.release(model_id)
+
+    def close(self) -> None:
+        self._native.close()
+        self._llamacpp.close()
+
+    def _of(self, model: ServedModel) -> Engine:
+        choice = choose(model.base_folder, self._setting)
+        return self._native if choice.engine is EngineName.NATIVE else self._llamacpp
+
+
+class ChosenEngineClient:
+    """Implements core.ports.EngineClient by two others: an address says whose it is."""
+
+    def __init__(self, native: EngineClient, http: EngineClient) -> None:
+        self._native = native
+        self._http = http
+
+    def generate(self, address: Address, request: EngineRequest) -> AsyncGenerator[EngineDelta | Usage]:
+        return self._of(address).generate(address, request)
+
+    async def render(self, address: Address, request: EngineRequest) -> str:
+        return await self._of(address).render(address, request)
+
+    async def tokenize(self, address: Address, text: str) -> Sequence[int]:
+        return await self._of(address).tokenize(address, text)
+
+    async def detokenize(self, address: Address, token_ids: Sequence[int]) -> str:
+        return await self._of(address).detokenize(address, token_ids)
+
+    async def prompt_log_probs(self, address: Address, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:
+        return await self._of(address).prompt_log_probs(address, token_ids, top)
+
+    async def busy_slots(self, address: Address) -> set[int] | None:
+        return await self._of(address).busy_slots(address)
+
+    async def close(self) -> None:
+        await self._native.close()
+        await self._http.close()
+
+    def _of(self, address: Address) -> EngineClient:
+        return self._native if is_native(address) else self._http
+
+
+def is_native(address: Address) -> bool:
+    return address.url.startswith(f"{SCHEME}:")

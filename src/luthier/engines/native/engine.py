@@ -1,0 +1,109 @@
+"""Luthier's own engine: a process per base model, which loads adapters while it answers."""
+
+import logging
+import os
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from luthier.core.errors import Unavailable
+from luthier.core.ports import Address, ServedModel
+from luthier.engines import process_folders, process_per_base
+from luthier.engines.native import engine_process
+from luthier.engines.native.engine_process import EngineProcess, Launch
+from luthier.engines.process_per_base import Base, ProcessPerBaseEngine
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+
+
+class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
+    """Implements core.ports.Engine.
+
+    `folder` holds a folder per process with its log; `context_tokens` is what the answers of one process share. A model
+    that is released is unloaded once no call can hold its address any more (`retire_grace_s`) and its answers ended.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        context_tokens: int = 16_384,
+        sequences: int = 8,
+        threads: int | None = None,
+        python: str = sys.executable,
+        start_timeout_s: float = 300.0,
+        retire_grace_s: float = 10.0,
+        retire_max_s: float = 600.0,
+    ) -> None:
+        self._launch = Launch(python, context_tokens, sequences, threads or os.cpu_count() or 1, start_timeout_s)
+        super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S)
+
+    def ensure(self, model: ServedModel) -> Address:
+        """Loads the model: a process for its base if there is none, and its adapter into that.
+
+        Raises Unavailable when the model cannot be served.
+        """
+        with self._lock:
+            base = self._base(model)
+            if (address := self._loaded(base, model)) is not None:
+                return address
+        with base.changing:
+            with self._lock:
+                if (address := self._loaded(base, model)) is not None:
+                    return address
+                process, others = base.current, list(base.wanted.values())
+            if process is None or process.exit_status() is not None:
+                process = self._start(base, model, others)
+            process.load(model)
+            with self._lock:
+                if self._closing.is_set():
+                    raise process_per_base.closed()
+                base.wanted[model.id] = model
+            return process.address(model)
+
+    def release(self, model_id: str) -> None:
+        """Takes the model off the list; a base of which nothing is wanted loses its process."""
+        with self._lock:
+            for base in self._bases.values():
+                model, process = base.wanted.pop(model_id, None), base.current
+                if model is None or process is None:
+                    continue
+                if not base.wanted:
+                    base.current = None
+                    self._retire(process)
+                elif model.adapter_folder is not None:
+                    unload = partial(self._unload_when_idle, base, process, model_id)
+                    threading.Thread(target=unload, name=f"unload-{process.pid}", daemon=True).start()
+
+    def _start(self, base: Base[EngineProcess], model: ServedModel, others: list[ServedModel]) -> EngineProcess:
+        """A new process with all that is wanted of the base; the old one, if there was one, has ended."""
+        began = time.monotonic()
+        process = engine_process.start(self._launch, process_folders.new_folder(self._folder), model)
+        for other in process_per_base.present(others):
+            try:
+                process.load(other)
+            except Unavailable as error:
+                logger.warning("adapter not loaded again model=%s code=%s", other.id, error.code)
+        with self._lock:
+            if self._closing.is_set():
+                process.end()
+                raise process_per_base.closed()
+            old, base.current = base.current, process
+            if old is not None:
+                self._retire(old)
+        seconds = time.monotonic() - began
+        logger.info("engine started base=%s pid=%d s=%.1f", model.base_model, process.pid, seconds)
+        return process
+
+    def _unload_when_idle(self, base: Base[EngineProcess], process: EngineProcess, model_id: str) -> None:
+        self._closing.wait(self._retire_grace_s)
+        deadline = time.monotonic() + self._retire_max_s
+        while not self._closing.is_set() and process.exit_status() is None and time.monotonic() < deadline:
+            with base.changing:
+                if model_id in base.wanted or process.unload(model_id):
+                    return
+            self._closing.wait(_LOOK_S)

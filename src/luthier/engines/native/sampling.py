@@ -1,0 +1,125 @@
+"""How the tokens of an answer are drawn: the parameters of a request as the decoder's sampler takes them."""
+
+import hashlib
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import llguidance
+import llguidance.numpy
+import numpy as np
+
+from luthier.engines.native.library import Draw
+
+_GRAMMAR_LIMITS = llguidance.LLParserLimits(max_lexer_states=30_000)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParameters:
+    """Temperature 0 takes the likeliest token. `top_log_probs` is None if no log-probabilities are wanted."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    stops: tuple[str, ...] = ()
+    top_log_probs: int | None = None
+    grammar: str | None = None
+
+    @classmethod
+    def of_request(cls, request: Mapping[str, Any]) -> "SamplingParameters":
+        """From the fields of an OpenAI-compatible completion request, of which the service has checked the ranges."""
+        stop = request.get("stop") or ()
+        return cls(
+            max_tokens=int(request["max_tokens"]),
+            temperature=float(request.get("temperature", 1.0)),
+            top_p=float(request.get("top_p", 1.0)),
+            frequency_penalty=float(request.get("frequency_penalty") or 0.0),
+            presence_penalty=float(request.get("presence_penalty") or 0.0),
+            logit_bias={int(id): float(bias) for id, bias in (request.get("logit_bias") or {}).items()},
+            seed=request.get("seed"),
+            stops=(stop,) if isinstance(stop, str) else tuple(stop),
+            top_log_probs=request.get("logprobs"),
+            grammar=request.get("grammar"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnToken:
+    """A token, its log-probability by the model alone, and the likeliest tokens in its place; -1 if none may come."""
+
+    id: int
+    log_prob: float
+    top: list[tuple[int, float]]
+
+
+class Sampler:
+    """Draws the tokens of one answer. The same seed gives the same tokens, whatever else the engine computes."""
+
+    def __init__(self, parameters: SamplingParameters, tokenizer: llguidance.LLTokenizer, n_vocabulary: int) -> None:
+        """Raises ValueError for a grammar that is none."""
+        self._parameters = parameters
+        self._seed = secrets.randbits(64) if parameters.seed is None else parameters.seed
+        self._seen: Counter[int] = Counter()
+        self._n_drawn = 0
+        biases = parameters.logit_bias
+        self._bias_tokens = np.fromiter(biases.keys(), np.int32, len(biases))
+        self._bias_values = np.fromiter(biases.values(), np.float32, len(biases))
+        n_top = parameters.top_log_probs or 0
+        self._top_tokens, self._top_log_probs = np.full(n_top, -1, np.int32), np.empty(n_top, np.float32)
+        self._matcher: llguidance.LLMatcher | None = None
+        self._mask = np.empty(0, np.int32)
+        if parameters.grammar is not None:
+            self._matcher = llguidance.LLMatcher(tokenizer, parameters.grammar, log_level=0, limits=_GRAMMAR_LIMITS)
+            if self._matcher.is_error():
+                raise ValueError("the grammar cannot be used")
+            self._mask = llguidance.numpy.allocate_token_bitmask(1, max(n_vocabulary, tokenizer.vocab_size))
+
+    def draw(self, logits: Any) -> Draw:
+        """What the decoder needs to draw the next token; the arrays that it names live as long as this sampler."""
+        parameters = self._parameters
+        draw = Draw(logits=logits.ctypes.data, temperature=parameters.temperature, top_p=parameters.top_p)
+        draw.n_top = -1 if parameters.top_log_probs is None else len(self._top_tokens)
+        draw.uniform = self._uniform()
+        draw.bias_tokens, draw.bias_values = self._bias_tokens.ctypes.data, self._bias_values.ctypes.data
+        draw.n_biases = len(self._bias_tokens)
+        draw.top_tokens, draw.top_log_probs = self._top_tokens.ctypes.data, self._top_log_probs.ctypes.data
+        if parameters.frequency_penalty or parameters.presence_penalty:
+            n = len(self._seen)
+            self._seen_tokens = np.fromiter(self._seen.keys(), np.int32, n)
+            self._seen_counts = np.fromiter(self._seen.values(), np.int32, n)
+            draw.seen_tokens, draw.seen_counts = self._seen_tokens.ctypes.data, self._seen_counts.ctypes.data
+            draw.n_seen, draw.frequency = n, parameters.frequency_penalty
+            draw.presence = parameters.presence_penalty
+        if self._matcher is not None:
+            llguidance.numpy.fill_next_token_bitmask(self._matcher, self._mask)
+            draw.mask = self._mask.ctypes.data
+        return draw
+
+    def take(self, draw: Draw) -> DrawnToken:
+        """The token of a draw that the decoder has made; the answer goes on behind it."""
+        self._n_drawn += 1
+        top = [
+            (int(id), float(value)) for id, value in zip(self._top_tokens, self._top_log_probs, strict=True) if id >= 0
+        ]
+        drawn = DrawnToken(draw.token, draw.log_prob, top)
+        if drawn.id >= 0:
+            self._seen[drawn.id] += 1
+            if self._matcher is not None and not self._matcher.consume_token(drawn.id):
+                return DrawnToken(-1, 0.0, [])
+        return drawn
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the grammar lets nothing follow."""
+        return self._matcher is not None and self._matcher.is_stopped()
+
+    def _uniform(self) -> float:
+        """The next number in [0, 1): of the seed and the token's place in the answer alone."""
+        source = self._seed.to_bytes(16, "little", signed=True) + self._n_drawn.to_bytes(8, "little")
+        return int.from_bytes(hashlib.blake2b(source, digest_size=7).digest(), "little") / (1 << 56)

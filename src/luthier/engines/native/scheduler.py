@@ -1,0 +1,212 @@
+"""Which rows a step computes: a token of each answer in progress, and pieces of the prompts that wait.
+
+A short prompt never waits for a long one to be read: every step has room for a piece of a prompt, the shortest rest
+goes first, and one that has waited for long goes before. Answers in progress are in every step.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from luthier.engines.native import pages
+from luthier.engines.native.library import PAGE, Decoder, Draw, Segment
+from luthier.engines.native.pages import Key, PageCache
+from luthier.engines.native.prompt_scoring import score_rows
+from luthier.engines.native.sequences import Sequence, Vocabulary
+
+PIECE_TOKENS = 32
+"""Tokens of prompts in one step: so long does a new request wait at most before its own prompt is begun."""
+LONE_PIECE_TOKENS = 128
+"""The same when nothing else waits or is being answered."""
+PATIENCE_STEPS = 8
+"""A prompt that got no room for so many steps goes first."""
+
+
+class Scheduler:
+    """Runs the decoder on a thread of its own. `submit`, `cancel` and `run_between_steps` are for all other threads."""
+
+    def __init__(self, decoder: Decoder, vocabulary: Vocabulary, max_sequences: int) -> None:
+        self._decoder = decoder
+        self._vocabulary = vocabulary
+        self._max_sequences = max_sequences
+        self._cache = PageCache(decoder.shape.n_pages)
+        self._wake = threading.Condition()
+        self._waiting: deque[Sequence] = deque()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._running: list[Sequence] = []
+        self._logits = np.empty((max_sequences, decoder.row), np.float32)
+        self._is_closing = False
+        self.on_step: Callable[[], None] = lambda: None
+        """Called behind each step, when all that it gives out has been emitted."""
+        self.n_steps = 0
+        self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        with self._wake:
+            self._is_closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def submit(self, sequence: Sequence) -> None:
+        with self._wake:
+            self._waiting.append(sequence)
+            self._wake.notify()
+
+    def cancel(self, call: int) -> None:
+        """Ends a call's sequence before the next step."""
+        with self._wake:
+            for sequence in (*self._waiting, *self._running):
+                if sequence.call == call:
+                    sequence.is_cancelled = True
+            self._wake.notify()
+
+    def run_between_steps(self, order: Callable[[], None]) -> None:
+        """Calls `order` on the decoder's thread when no step is computed."""
+        with self._wake:
+            self._orders.append(order)
+            self._wake.notify()
+
+    def uses(self, model: str) -> bool:
+        """Whether a sequence of the model is in progress; to be called between steps."""
+        return any(sequence.model == model for sequence in (*self._waiting, *self._running))
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._running or self._waiting or self._orders)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._orders or self._waiting or self._running or self._is_closing):
+                    self._wake.wait()
+                if self._is_closing:
+                    return
+                orders, self._orders = list(self._orders), deque()
+            for order in orders:
+                order()
+            self._drop_cancelled()
+            self._admit()
+            self._step()
+            self.on_step()
+            self.n_steps += 1
+
+    def _drop_cancelled(self) -> None:
+        with self._wake:
+            self._waiting = deque(sequence for sequence in self._waiting if not sequence.is_cancelled)
+        for sequence in [sequence for sequence in self._running if sequence.is_cancelled]:
+            self._end(sequence)
+
+    def _admit(self) -> None:
+        """Gives pages to those that wait, in their order, for as long as there is room."""
+        while len(self._running) < self._max_sequences:
+            with self._wake:
+                if not self._waiting:
+                    return
+                sequence = self._waiting[0]
+                sequence.keys = list(pages.keys_of(sequence.scope, sequence.tokens[: sequence.n_prompt]))
+                # The last token of a prompt is always computed: its logits are what the answer begins with.
+                shared = [] if sequence.parameters is None else self._share(sequence)
+                n_new = sequence.n_pages_needed - len(shared)
+                if n_new > self._cache.available:
+                    self._cache.release(shared)
+                    return
+                self._waiting.popleft()
+            sequence.pages = np.array([*shared, *self._cache.allocate(n_new)], np.int32)
+            sequence.n_published = len(shared)
+            sequence.n_computed = sequence.n_cached = len(shared) * PAGE
+            self._running.append(sequence)
+
+    def _share(self, sequence: Sequence) -> list[int]:
+        return self._cache.share(sequence.keys[: (sequence.n_prompt - 1) // PAGE])
+
+    def _step(self) -> None:
+        chosen = self._choose()
+        if not chosen:
+            return
+        segments = []
+        for sequence, n in chosen:
+            begin = sequence.n_computed
+            sequence.n_computed += n
+            is_whole = sequence.n_computed >= sequence.n_prompt
+            n_logits = n if sequence.parameters is None else int(is_whole)
+            segments.append(
+                Segment(begin, sequence.tokens[begin : begin + n], sequence.adapter, n_logits, sequence.pages)
+            )
+        n_rows = sum(segment.n_logits for segment in segments)
+        if n_rows > len(self._logits):
+            self._logits = np.empty((n_rows, self._decoder.row), np.float32)
+        self._decoder.step(segments, self._logits)
+        self._read([sequence for sequence, _ in chosen], segments)
+
+    def _choose(self) -> list[tuple[Sequence, int]]:
+        """The sequences of the next step with how many tokens of each."""
+        decoding = [(sequence, 1) for sequence in self._running if not sequence.n_to_prefill]
+        prefilling = [sequence for sequence in self._running if sequence.n_to_prefill]
+        prefilling.sort(key=lambda sequence: (sequence.waited_steps < PATIENCE_STEPS, sequence.n_to_prefill))
+        is_alone = not decoding and len(prefilling) == 1 and not self._waiting
+        room = LONE_PIECE_TOKENS if is_alone else PIECE_TOKENS
+        pieces = []
+        under_way: set[Key] = set()
+        for sequence in prefilling:
+            self._adopt(sequence)
+            if sequence.next_key in under_way:
+                continue  # another is just computing that page: it is taken over when it is there
+            n = min(sequence.n_to_prefill, room)
+            room -= n
+            under_way.update(sequence.keys[sequence.n_computed // PAGE : (sequence.n_computed + n) // PAGE + 1])
+            sequence.waited_steps = 0 if n else sequence.waited_steps + 1
+            if n:
+                pieces.append((sequence, n))
+        return decoding + pieces
+
+    def _adopt(self, sequence: Sequence) -> None:
+        """Takes over pages of its prompt that others have computed since it was admitted."""
+        while sequence.n_computed + PAGE < sequence.n_prompt and (key := sequence.next_key) is not None:
+            shared = self._cache.share([key])
+            if not shared:
+                return
+            place = sequence.n_computed // PAGE
+            self._cache.release([int(sequence.pages[place])])
+            sequence.pages[place] = shared[0]
+            sequence.n_published = place + 1
+            sequence.n_computed += PAGE
+            sequence.n_cached += PAGE
+
+    def _read(self, sequences: list[Sequence], segments: list[Segment]) -> None:
+        """Draws tokens from the logits of a step and gives out what they say."""
+        row = 0
+        drawing: list[tuple[Sequence, Draw]] = []
+        for sequence, segment in zip(sequences, segments, strict=True):
+            self._publish(sequence)
+            logits = self._logits[row : row + segment.n_logits]
+            row += segment.n_logits
+            if not segment.n_logits:
+                sequence.emit({"progress": sequence.n_computed})
+                continue
+            if sequence.sampler is None:
+                score_rows(self._decoder, sequence, segment, logits, self._vocabulary)
+                if not sequence.n_to_prefill:
+                    self._end(sequence)
+            else:
+                drawing.append((sequence, sequence.sampler.draw(logits[0])))
+        draws = self._decoder.draw([draw for _, draw in drawing])
+        for (sequence, _), draw in zip(drawing, draws, strict=True):
+            assert sequence.sampler is not None
+            if sequence.take(sequence.sampler.take(draw), self._vocabulary):
+                self._end(sequence)
+
+    def _publish(self, sequence: Sequence) -> None:
+        """Lets others share the pages of the prompt that are whole now."""
+        while sequence.n_published < min(len(sequence.keys), sequence.n_computed // PAGE):
+            place = sequence.n_published
+            self._cache.publish(int(sequence.pages[place]), sequence.keys[place])
+            sequence.n_published += 1
+
+    def _end(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self._cache.release(sequence.pages.tolist())

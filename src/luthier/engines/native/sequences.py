@@ -1,0 +1,123 @@
+"""One answer in progress: its tokens, its pages of the KV cache, and what it gives out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from luthier.core.generation import FinishReason
+from luthier.engines.native.answer_text import AnswerText, LogProbEntry, Piece
+from luthier.engines.native.library import PAGE
+from luthier.engines.native.pages import Key
+from luthier.engines.native.sampling import DrawnToken, Sampler, SamplingParameters
+
+Emit = Callable[[dict[str, Any]], None]
+"""Sends a message about one call; called on the thread that computes."""
+
+
+class Vocabulary:
+    """What the tokens of a model are in bytes, and which of them end an answer."""
+
+    def __init__(self, pieces: list[bytes], end_ids: frozenset[int], hidden_ids: frozenset[int]) -> None:
+        """`hidden_ids` are control tokens: an answer's text does not show them."""
+        self.pieces = pieces
+        self.end_ids = end_ids
+        self.hidden_ids = hidden_ids
+
+    def entry(self, drawn: DrawnToken) -> LogProbEntry:
+        top = [(id, self.pieces[id], log_prob) for id, log_prob in drawn.top]
+        return drawn.id, self.pieces[drawn.id], drawn.log_prob, top
+
+
+@dataclass(slots=True)
+class Sequence:
+    """A prompt and the answer to it. `adapter` is the decoder's, `scope` names who may share its prompt's cache.
+
+    A sequence without parameters has no answer: the log-probabilities of its own tokens are wanted, `n_scored` with the
+    likeliest tokens in their places.
+    """
+
+    call: int
+    emit: Emit
+    tokens: "np.ndarray[Any, np.dtype[np.int32]]"
+    n_prompt: int
+    adapter: int
+    model: str | None
+    scope: str
+    sampler: Sampler | None
+    parameters: SamplingParameters | None
+    n_scored: int = 0
+    pages: "np.ndarray[Any, np.dtype[np.int32]]" = field(default_factory=lambda: np.empty(0, np.int32))
+    keys: list[Key] = field(default_factory=list)
+    n_published: int = 0
+    n_computed: int = 0
+    n_cached: int = 0
+    n_tokens: int = 0
+    waited_steps: int = 0
+    text: AnswerText | None = None
+    is_cancelled: bool = False
+
+    @property
+    def n_to_prefill(self) -> int:
+        """Tokens of the prompt that are not computed yet."""
+        return max(0, self.n_prompt - self.n_computed)
+
+    @property
+    def n_pages_needed(self) -> int:
+        most = self.n_prompt + (0 if self.parameters is None else self.parameters.max_tokens)
+        return -(-most // PAGE)
+
+    @property
+    def next_key(self) -> Key | None:
+        """Names the page that is computed next; None within a page, behind the prompt's whole ones, and if scored."""
+        place, rest = divmod(self.n_computed, PAGE)
+        return self.keys[place] if rest == 0 and place < len(self.keys) and self.parameters is not None else None
+
+    def take(self, drawn: DrawnToken, vocabulary: Vocabulary) -> bool:
+        """Adds a token to the answer and gives out what can be given out; returns whether the answer ends."""
+        assert self.parameters is not None
+        assert self.sampler is not None
+        assert self.text is not None
+        if drawn.id < 0:
+            self.emit({"error": "engine_failed", "message": "The grammar lets no token follow."})
+            return True
+        n_answer = self.n_tokens - self.n_prompt + 1
+        wants_log_probs = self.parameters.top_log_probs is not None
+        if drawn.id in vocabulary.end_ids:
+            self._finish(FinishReason.STOP, n_answer, [vocabulary.entry(drawn)] if wants_log_probs else [])
+            return True
+        self.tokens[self.n_tokens] = drawn.id
+        self.n_tokens += 1
+        data = b"" if drawn.id in vocabulary.hidden_ids else vocabulary.pieces[drawn.id]
+        piece = self.text.feed(data, vocabulary.entry(drawn) if wants_log_probs else None)
+        if piece.is_stopped or self.sampler.is_at_end:
+            self._give(piece)
+            self._finish(FinishReason.STOP, n_answer, is_cut=piece.is_stopped)
+            return True
+        if n_answer >= self.parameters.max_tokens:
+            self._give(piece)
+            self._finish(FinishReason.LENGTH, n_answer)
+            return True
+        self._give(piece)
+        return False
+
+    def _give(self, piece: Piece) -> None:
+        if piece.text or piece.log_probs:
+            self.emit({"text": piece.text, "log_probs": piece.log_probs})
+
+    def _finish(
+        self, reason: FinishReason, n_answer: int, entries: list[LogProbEntry] | None = None, is_cut: bool = False
+    ) -> None:
+        """Gives out the rest, with `entries` behind it, unless a stop string has cut it off."""
+        assert self.text is not None
+        rest = Piece() if is_cut else self.text.finish()
+        is_stopped = is_cut or rest.is_stopped
+        self.emit(
+            {
+                "text": rest.text,
+                "log_probs": [*rest.log_probs, *(entries or ())],
+                "finish": (FinishReason.STOP if is_stopped else reason).value,
+                "usage": [self.n_prompt, n_answer, self.n_cached],
+            }
+        )

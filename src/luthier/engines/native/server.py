@@ -1,0 +1,227 @@
+"""The engine process: one base model, any number of adapters, loaded and unloaded while it answers.
+
+`python -m luthier.engines.native.server CONFIG.json`, started by `engine_process`. It writes one JSON line to stdout
+(its port, or why it cannot start) and serves until stdin closes: the parent holds the other end, so that a parent
+killed by SIGKILL takes its engines with it.
+"""
+
+import asyncio
+import hmac
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from luthier.core.errors import LuthierError
+from luthier.engines import child_process
+from luthier.engines.native.answer_text import AnswerText
+from luthier.engines.native.loaded_model import LoadedModel
+from luthier.engines.native.protocol import Message, MessageReader, encode
+from luthier.engines.native.sampling import Sampler, SamplingParameters
+from luthier.engines.native.scheduler import Scheduler
+from luthier.engines.native.sequences import Sequence
+from luthier.engines.native.weights import Unsupported
+from luthier.process import logs
+
+logger = logging.getLogger(__name__)
+
+_READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What one engine process serves; `context_tokens` is what its sequences share."""
+
+    base_folder: str
+    context_tokens: int
+    sequences: int
+    threads: int
+    key: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class _Connection:
+    """One caller's calls. Lives on the event loop; the decoder's thread emits through `emit`."""
+
+    def __init__(self, server: "EngineServer", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._server = server
+        self._reader = reader
+        self._writer = writer
+        self._calls: dict[int, int] = {}
+        self._is_open = True
+
+    async def serve(self) -> None:
+        messages = MessageReader()
+        is_known = False
+        try:
+            while data := await self._reader.read(_READ_BYTES):
+                for message in messages.feed(data):
+                    if not is_known:
+                        if not hmac.compare_digest(str(message.get("key")), self._server.key):
+                            return
+                        is_known = True
+                        continue
+                    self._handle(message)
+        except (ConnectionError, ValueError):
+            logger.warning("connection lost or not understood")
+        finally:
+            self._is_open = False
+            for unique in self._calls.values():
+                self._server.scheduler.cancel(unique)
+            self._writer.close()
+
+    def write(self, data: bytes) -> None:
+        if self._is_open:
+            self._writer.write(data)
+
+    def _handle(self, message: Message) -> None:
+        call, op = message["call"], message["op"]
+        if op == "cancel":
+            if (unique := self._calls.pop(call, None)) is not None:
+                self._server.scheduler.cancel(unique)
+            return
+        try:
+            self._server.handle(op, message, self, self._calls)
+        except LuthierError as error:
+            self.write(encode({"call": call, "error": error.code, "message": error.message}))
+        except Exception as error:
+            logger.exception("call failed op=%s", op)
+            text = f"The engine failed ({type(error).__name__})."
+            self.write(encode({"call": call, "error": "engine_failed", "message": text}))
+
+    def forget(self, call: int) -> None:
+        self._calls.pop(call, None)
+
+
+class EngineServer:
+    """The calls of all connections, and the scheduler that computes them."""
+
+    def __init__(self, config: Config, model: LoadedModel) -> None:
+        self.key = config.key
+        self.scheduler = Scheduler(model.decoder, model.vocabulary, config.sequences)
+        self._model = model
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._n_calls = 0
+        self._emitted: list[tuple[_Connection, Message]] = []
+
+    async def run(self, reply: Callable[..., None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.scheduler.on_step = self._flush
+        self.scheduler.start()
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        reply(port=server.sockets[0].getsockname()[1], **self._model.properties())
+        await server.serve_forever()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _Connection(self, reader, writer).serve()
+
+    def handle(self, op: str, message: Message, connection: _Connection, calls: dict[int, int]) -> None:
+        """Begins a call. Raises LuthierError and ValueError."""
+        call = message["call"]
+        match op:
+            case "generate" | "score":
+                self._n_calls += 1
+                calls[call] = self._n_calls
+                emit = partial(self._emit, connection, call)
+                make = self._answer if op == "generate" else self._scores
+                self.scheduler.submit(make(message, self._n_calls, emit))
+            case "load":
+                order = partial(self._load, connection, call, message["model"], Path(message["folder"]))
+                self.scheduler.run_between_steps(order)
+            case "unload":
+                self.scheduler.run_between_steps(partial(self._unload, connection, call, message["model"]))
+            case "tokenize":
+                connection.write(encode({"call": call, "tokens": self._model.token_ids(message["text"])}))
+            case "detokenize":
+                connection.write(encode({"call": call, "text": self._model.text(message["tokens"])}))
+            case "ping":
+                state = {"steps": self.scheduler.n_steps, "is_busy": self.scheduler.is_busy}
+                connection.write(encode({"call": call, **state}))
+            case _:
+                raise ValueError(f"unknown op {op}")
+
+    def _answer(self, message: Message, unique: int, emit: Callable[[Message], None]) -> Sequence:
+        parameters = SamplingParameters.of_request(message["request"])
+        sequence = self._sequence(message, unique, emit, parameters.max_tokens)
+        model = self._model
+        sequence.parameters = parameters
+        sequence.sampler = Sampler(parameters, model.grammar_tokenizer, model.decoder.shape.vocabulary)
+        sequence.text = AnswerText(parameters.stops)
+        return sequence
+
+    def _scores(self, message: Message, unique: int, emit: Callable[[Message], None]) -> Sequence:
+        sequence = self._sequence(message, unique, emit, 0)
+        sequence.n_scored = int(message["top"])
+        return sequence
+
+    def _sequence(self, message: Message, unique: int, emit: Callable[[Message], None], n_more: int) -> Sequence:
+        prompt, model = message["prompt"], message["model"]
+        tokens = np.zeros(len(prompt) + n_more, np.int32)
+        tokens[: len(prompt)] = prompt
+        adapter = self._model.adapter(model)
+        scope = f"{message.get('scope')}\0{model}"
+        n = len(prompt)
+        return Sequence(unique, emit, tokens, n, adapter, model, scope, None, None, n_tokens=n)
+
+    def _load(self, connection: _Connection, call: int, model: str, folder: Path) -> None:
+        try:
+            self._model.load(model, folder)
+            self._emit(connection, call, {"is_loaded": True})
+        except LuthierError as error:
+            self._emit(connection, call, {"error": error.code, "message": error.message})
+        except Exception as error:
+            logger.exception("adapter not loaded")
+            text = f"The adapter could not be loaded ({type(error).__name__})."
+            self._emit(connection, call, {"error": "engine_failed", "message": text})
+
+    def _unload(self, connection: _Connection, call: int, model: str) -> None:
+        if self.scheduler.uses(model):  # its answers end first
+            self._emit(connection, call, {"is_loaded": True})
+            return
+        self._model.unload(model)
+        self._emit(connection, call, {"is_loaded": False})
+
+    def _emit(self, connection: _Connection, call: int, message: Message) -> None:
+        """On the decoder's thread: kept until the step ends, then sent in one go."""
+        self._emitted.append((connection, {"call": call, **message}))
+
+    def _flush(self) -> None:
+        if self._emitted:
+            assert self._loop is not None
+            emitted, self._emitted = self._emitted, []
+            self._loop.call_soon_threadsafe(self._send, emitted)
+
+    @staticmethod
+    def _send(emitted: list[tuple[_Connection, Message]]) -> None:
+        by_connection: dict[_Connection, list[Message]] = {}
+        for connection, message in emitted:
+            by_connection.setdefault(connection, []).append(message)
+            if "finish" in message or "error" in message or message.get("is_last"):
+                connection.forget(message["call"])
+        for connection, messages in by_connection.items():
+            connection.write(encode(*messages))
+
+
+def main(config_path: Path) -> None:
+    config = Config(**json.loads(config_path.read_bytes()))
+    reply = child_process.reply_pipe()
+    child_process.end_with_parent()
+    try:
+        model = LoadedModel(Path(config.base_folder), config.context_tokens, config.threads)
+    except (Unsupported, OSError, MemoryError, KeyError, ValueError) as error:
+        logger.error("model not loaded: %s", error)
+        reply(code="engine_failed", message=f"The engine cannot load this model: {error}.")
+        return
+    asyncio.run(EngineServer(config, model).run(reply))
+
+
+if __name__ == "__main__":
+    logs.configure(logging.WARNING)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,176 @@
+"""Engines that run a process for each base model: which answers, which are ending, and what happens when one dies."""
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from luthier.core.errors import Unavailable
+from luthier.core.ports import Address, ServedModel
+from luthier.engines import process_folders, watchdog
+from luthier.engines.watchdog import BackOff, Watchdog, Watched
+
+logger = logging.getLogger(__name__)
+
+
+class Process(Watched, Protocol):
+    """An engine process as its parent sees it."""
+
+    folder: Path
+
+    @property
+    def base_model(self) -> str: ...
+
+    def serves(self, model: ServedModel) -> bool:
+        """Whether the process lives and an address for the model can be given."""
+        ...
+
+    def address(self, model: ServedModel) -> Address: ...
+
+    def is_idle(self) -> bool:
+        """Whether it computes nothing; a process that is gone is idle."""
+        ...
+
+    def end(self) -> None:
+        """Ends the process now and removes its files; returns when it is gone."""
+        ...
+
+    def abandon(self) -> None:
+        """Closes our ends of the pipes of a process that has ended; its folder with the log stays."""
+        ...
+
+
+P = TypeVar("P", bound=Process)
+
+
+@dataclass(slots=True)
+class Base(Generic[P]):
+    """A base model's state: what is wanted of it and the process that answers. `changing` lets one load at a time."""
+
+    changing: threading.Lock = field(default_factory=threading.Lock)
+    wanted: dict[str, ServedModel] = field(default_factory=dict)
+    current: P | None = None
+    back_off: BackOff = field(default_factory=BackOff)
+
+
+class ProcessPerBaseEngine(ABC, Generic[P]):
+    """The part of core.ports.Engine that does not depend on how a process loads its models.
+
+    `look_s` is the pause between two looks at whether a retired process is idle.
+    """
+
+    def __init__(self, folder: Path, retire_grace_s: float, retire_max_s: float, look_s: float) -> None:
+        self._folder = folder
+        self._retire_grace_s = retire_grace_s
+        self._retire_max_s = retire_max_s
+        self._look_s = look_s
+        self._bases: dict[Path, Base[P]] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._retiring: dict[P, threading.Thread] = {}
+        self._watchdog = Watchdog(self._processes, self._on_death, self._closing)
+        self._watchdog.start()
+        process_folders.remove_leftovers(folder)
+
+    @abstractmethod
+    def ensure(self, model: ServedModel) -> Address:
+        """Loads the model if it is not loaded and returns where it answers. Raises Unavailable when it cannot."""
+
+    def loaded(self, model: ServedModel) -> Address | None:
+        """The address of a model that a live process has; a load elsewhere is not waited for."""
+        with self._lock:
+            base = self._bases.get(model.base_folder.absolute())
+            return None if base is None else self._loaded(base, model)
+
+    def faults(self) -> list[str]:
+        """Why models that should answer do not, a sentence each."""
+        with self._lock:
+            current = [base.current for base in self._bases.values() if base.wanted and base.current is not None]
+        dead = [process.base_model for process in current if process.exit_status() is not None]
+        silent = [(process.base_model, self._watchdog.silent_s(process)) for process in current]
+        return [f"The engine of {base} has ended and is started anew." for base in dead] + [
+            f"The engine of {base} has not answered for {silent_s:.0f} s; it is started anew if it goes on so."
+            for base, silent_s in silent
+            if silent_s and base not in dead
+        ]
+
+    def close(self) -> None:
+        """Ends every process."""
+        self._closing.set()
+        with self._lock:
+            running = [base.current for base in self._bases.values() if base.current is not None]
+            retiring = list(self._retiring.values())
+            self._bases.clear()
+        for process in running:
+            process.end()
+        for thread in retiring:
+            thread.join()
+
+    def _base(self, model: ServedModel) -> Base[P]:
+        """To be called with the lock."""
+        return self._bases.setdefault(model.base_folder.absolute(), Base())
+
+    def _loaded(self, base: Base[P], model: ServedModel) -> Address | None:
+        if self._closing.is_set():
+            raise closed()
+        if base.current is None or not base.current.serves(model):
+            return None
+        base.wanted[model.id] = model
+        return base.current.address(model)
+
+    def _retire(self, process: P) -> None:
+        """Ends a process once it is idle; to be called with the lock."""
+        status = process.exit_status()
+        if status is not None:
+            logger.warning("engine died pid=%d status=%d log=%s", process.pid, status, process.folder)
+            process.abandon()
+            return
+        thread = threading.Thread(
+            target=self._end_when_idle, args=(process,), name=f"retire-{process.pid}", daemon=True
+        )
+        self._retiring[process] = thread
+        thread.start()
+
+    def _processes(self) -> list[P]:
+        with self._lock:
+            return [*self._retiring, *(base.current for base in self._bases.values() if base.current is not None)]
+
+    def _on_death(self, process: Watched, lived_s: float) -> None:
+        """Starts the process of a base anew if anything is wanted of it; callers meanwhile do so themselves."""
+        with self._lock:
+            base = next((base for base in self._bases.values() if base.current is process), None)
+            if base is None or not base.wanted or self._closing.is_set():
+                return
+            wanted = list(base.wanted.values())[-1]
+        logger.warning("engine ended, it is started anew base=%s pid=%d", wanted.base_model, process.pid)
+        start = partial(self._ensure_again, base, wanted)
+        arguments = (start, base.back_off, lived_s, self._closing)
+        threading.Thread(target=watchdog.revive, args=arguments, name=f"revive-{process.pid}", daemon=True).start()
+
+    def _ensure_again(self, base: Base[P], model: ServedModel) -> None:
+        if model.id in base.wanted:
+            self.ensure(model)
+
+    def _end_when_idle(self, process: P) -> None:
+        deadline = time.monotonic() + self._retire_max_s
+        # A request may have taken the address and not have arrived yet.
+        self._closing.wait(self._retire_grace_s)
+        while not self._closing.is_set() and time.monotonic() < deadline and not process.is_idle():
+            self._closing.wait(self._look_s)
+        process.end()
+        with self._lock:
+            self._retiring.pop(process, None)
+        logger.info("engine retired pid=%d", process.pid)
+
+
+def present(models: list[ServedModel]) -> list[ServedModel]:
+    """Those whose files are there: one that was deleted while nobody told us must not keep others from being served."""
+    return [model for model in models if model.adapter_folder is None or model.adapter_folder.exists()]
+
+
+def closed() -> Unavailable:
+    return Unavailable("engine_closed", "The service is stopping. Ask again when it is back.")
