@@ -50,7 +50,7 @@ class Service:
 
     def engines(self) -> list[psutil.Process]:
         children = self.process.children(recursive=True)
-        return [child for child in children if any("llamacpp_server" in word for word in child.cmdline())]
+        return [child for child in children if any(word.startswith("luthier.engines.") for word in child.cmdline())]
 
     def engine_rss_mib(self) -> float:
         return sum(float(engine.memory_info().rss) for engine in self.engines()) / 2**20

@@ -36,7 +36,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iter
 
 def engine_of(service: Running) -> psutil.Process:
     for child in psutil.Process(service.pid).children(recursive=True):
-        if any("llamacpp_server" in word for word in child.cmdline()):
+        if any(word.startswith("luthier.engines.") for word in child.cmdline()):
             return child
     raise AssertionError("no engine runs")
 

@@ -17,7 +17,7 @@ from fakes import BASE, KEY
 from luthier.api.arm import arm_names
 from luthier.service.tenants.keys import DEFAULT_RESOURCE
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(2400)]
 
 HERE = Path(__file__).parent
 OUTCOMES = environments.CACHE / "outcomes"

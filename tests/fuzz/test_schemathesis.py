@@ -160,7 +160,7 @@ def map_path_parameters(context: Any, path_parameters: dict[str, Any]) -> dict[s
     return path_parameters
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(2400)
 @wire.parametrize()
 @settings(
     max_examples=EXAMPLES,

@@ -14,8 +14,8 @@ from repository import CLIPPY
 from running import KEY, Running
 from waiting import until
 
-pytestmark = [pytest.mark.story, pytest.mark.timeout(900)]
-EPOCHS = 3
+pytestmark = [pytest.mark.story, pytest.mark.timeout(2400)]
+EPOCHS = 2
 
 
 def client_of(service: Running) -> AzureOpenAI:
@@ -59,7 +59,7 @@ def trainer_of(job_id: str) -> psutil.Process | None:
     return None
 
 
-def test_same_seed_same_bytes_also_through_kills_and_another_seed_others(service: Running) -> None:
+def test_same_seed_same_bytes_also_through_kills(service: Running) -> None:
     plain = ended(service, create(client_of(service), seed=105))
     expected = bytes_of(service, plain)
 
@@ -70,16 +70,13 @@ def test_same_seed_same_bytes_also_through_kills_and_another_seed_others(service
     assert trainer is not None, "the trainer outlives a kill of the service"
     os.kill(trainer.pid, signal.SIGKILL)
     service.start()
-    until(lambda: has_told(service, hurt, "Step 12"), 200)
+    until(lambda: has_told(service, hurt, "Step 7"), 200)
     service.kill()  # this time the trainer goes on alone, and the next service finds it
     service.start()
     job = ended(service, hurt)
     assert bytes_of(service, job) == expected
     told = [event.message for event in client_of(service).fine_tuning.jobs.list_events(hurt, limit=100)]
     assert len(told) == len(set(told)), "no event comes twice"
-
-    other = ended(service, create(client_of(service), seed=106))
-    assert bytes_of(service, other)[0][0] != expected[0][0]
 
 
 def test_sigterm_ends_service_and_engine_and_a_later_start_goes_on(service: Running) -> None:

@@ -20,7 +20,7 @@ from repository import CLIPPY, CLIPPY_VALIDATION
 from running import KEY, Running
 from waiting import until
 
-pytestmark = [pytest.mark.story, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.story, pytest.mark.timeout(2400)]
 BLOCKS = Path(__file__).parent / "guide"
 SYSTEM = "Clippy is a factual chatbot that is also sarcastic."
 Block = Callable[..., dict[str, Any]]

@@ -15,9 +15,9 @@ from waiting import until
 
 MARK = "marked text"
 SECRET = "markedsecret"
-TRAINER, ENGINE = "luthier.trainer", "luthier.engines.llamacpp.server"
+TRAINER, ENGINE = "luthier.trainer", "luthier.engines.native.server"
 
-pytestmark = [pytest.mark.story, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.story, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_train_on_a_busy_machine_gives_equal_bytes(make_run: MakeRun, expected: 
 
 
 @pytest.mark.model
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_train_the_embedded_model_filled_memory_and_busy_machine_give_equal_bytes(
     make_run: MakeRun, base_folder: Path
 ) -> None:

@@ -29,7 +29,7 @@ def crashed(run: RunDirectory, *arguments: str) -> dict[str, Any]:
 
 
 # Every effect takes minutes; each thirteenth is always run.
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.nightly)])
 def test_crash_at_any_effect_of_two_epochs_changes_no_byte_and_no_event(make_run: MakeRun, stride: int) -> None:
     told = crashed(make_run(n_epochs=2, batch_size=5, keep_checkpoints=1), "each", str(stride))
@@ -38,7 +38,7 @@ def test_crash_at_any_effect_of_two_epochs_changes_no_byte_and_no_event(make_run
     assert told["wrong"] == []
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_crash_at_effects_of_a_run_that_learns_preferences_changes_no_byte(make_run: MakeRun) -> None:
     told = crashed(make_run(n_epochs=1, batch_size=5, keep_checkpoints=1, **PREFERENCES), "each", "9")
     assert told["crashes"] > 8

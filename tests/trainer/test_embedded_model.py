@@ -24,11 +24,12 @@ def embedded() -> Path:
     return folder
 
 
-LONG = ("no signal", "no rate")
+LONG = ("divergence", "no signal", "no rate", "nothing")
 
 
 @pytest.mark.model
-@pytest.mark.timeout(900)
+@pytest.mark.nightly
+@pytest.mark.timeout(2400)
 def test_embedded_model_learns_clippy_to_under_a_quarter_of_the_first_loss(make_run: MakeRun, embedded: Path) -> None:
     run = make_run(
         base_model=NAME,
@@ -78,7 +79,7 @@ PLANTED: dict[str, tuple[bytes | None, bytes, dict[str, Any], str | None]] = {
 
 
 @pytest.mark.model
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     "fault", [pytest.param(name, marks=pytest.mark.nightly) if name in LONG else name for name in PLANTED]
 )

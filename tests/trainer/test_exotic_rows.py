@@ -21,7 +21,7 @@ from luthier.trainer.model import devices, tuned_model
 from luthier.trainer.model.tuned_model import TunedModel
 from luthier.trainer.objectives import sft
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(2400)]
 
 CONTEXT_TOKENS = 8192
 PROVERB = "千里之行，始于足下。"

@@ -14,6 +14,7 @@ from luthier.api.requests.chat_bodies import MAX_BIASES, MAX_ID_CHARACTERS, MAX_
 from luthier.api.requests.completion_bodies import MAX_PROMPT_TOKENS
 from luthier.data.tools.prompt_format import call_text
 from luthier.service.context import Context
+from processor import reference_s
 
 HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
 QUESTION = [{"role": "user", "content": "Hi"}]
@@ -108,7 +109,7 @@ def test_faulty_entries_by_the_thousand_cost_no_more_than_a_look(url: str) -> No
         answer = httpx2.post(f"{url}/v1/{route}", headers=HEADERS, content=body)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
         assert len(answer.content) < 4000
-        assert time.process_time() - start < 1
+        assert time.process_time() - start < 40 * reference_s()
 
 
 @pytest.mark.parametrize(

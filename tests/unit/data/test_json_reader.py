@@ -12,6 +12,7 @@ from luthier.data.checks import validate
 from luthier.data.jsonl import json_reader
 from luthier.data.jsonl.json_reader import ParsedJson
 from luthier.data.rows import image_header
+from processor import reference_s
 
 words = st.text(max_size=6)
 values = st.recursive(
@@ -95,7 +96,7 @@ def test_image_header_takes_any_bytes(content: bytes, image: bytes) -> None:
 def test_read_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
     began = time.process_time()
     json_reader.read(text)
-    assert time.process_time() - began < 3.0
+    assert time.process_time() - began < 80 * reference_s()
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,6 @@ def test_read_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
 def test_check_file_row_with_very_many_faults_tells_the_first_and_takes_no_longer(row: dict[str, object]) -> None:
     began = time.process_time()
     report = validate.check_file([json.dumps(row).encode()], None, 0)
-    assert time.process_time() - began < 3.0
+    assert time.process_time() - began < 80 * reference_s()
     assert 1 <= report.n_errors <= 101
     assert "more_problems" in {problem.code for problem in report.problems}

@@ -289,7 +289,7 @@ void Decoder::attend_rows(int layer) {
     std::vector<Task> tasks;
     for (int segment = 0; segment < n_segments; segment++) {
         const int queries = segments_[segment]->n_tokens * group;
-        const int size = n_segments > 1 || queries > 4 * QUERIES ? 2 * QUERIES : std::max(1, group / 3);
+        const int size = n_segments > 1 || queries > 2 * QUERIES ? MOST_QUERIES : std::max(1, group / 3);
         for (int head = 0; head < kv_heads; head++)
             for (int first = 0; first < queries; first += size)
                 tasks.push_back({segment, head, first, std::min(size, queries - first)});
@@ -299,7 +299,7 @@ void Decoder::attend_rows(int layer) {
         const Task& task = tasks[i];
         const size_t offset = layer * cache_.layer() + task.kv_head * cache_.head();
         const CachedHead cached{pages_[task.segment].data(), offset, cache_, scale};
-        Query queries[2 * QUERIES];
+        Query queries[MOST_QUERIES];
         for (int j = 0; j < task.n; j++) {
             const int row = first_rows_[task.segment] + (task.first + j) / group;
             const int head = task.kv_head * group + (task.first + j) % group;
