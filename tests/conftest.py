@@ -17,6 +17,7 @@ from openai import AzureOpenAI, OpenAI
 
 from answers import Witness
 from asgi_switch import Switch
+from cores import own_cores
 from fakes import BASE, KEY, EchoEngine, ScriptedExecutor, agreeing_parity, engine_calls, train_well
 from luthier import blobs, catalog
 from luthier.api import server
@@ -34,6 +35,10 @@ from luthier.store import db
 from luthier.url_fetch.address_policy import Allowed
 from luthier.url_fetch.fetcher import GuardedFetcher
 from repository import SPEC_FOLDER
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Read when a library first computes: torch in two workers would else wait for one another's threads.
+    os.environ.setdefault("OMP_NUM_THREADS", str(own_cores()))
 
 
 def pytest_report_header() -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
+import engine_asks
 import small_models
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, Engine, ServedModel
 from luthier.engines.gguf import export
 from luthier.engines.llamacpp.engine import LlamaCppEngine
+from luthier.engines.native.engine import NativeEngine
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ def llamacpp(folder: Path) -> Engine:
     return LlamaCppEngine(folder, context_tokens=2048, slots=2, threads=1, retire_grace_s=0.1)
 
 
+def native(folder: Path) -> Engine:
+    return NativeEngine(folder, context_tokens=2048, sequences=2, threads=1, retire_grace_s=0.1)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")
@@ -41,7 +47,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     )
 
 
-@pytest.fixture(params=[llamacpp])
+@pytest.fixture(params=[llamacpp, native])
 def make(request: pytest.FixtureRequest) -> Callable[[Path], Engine]:
     open_engine: Callable[[Path], Engine] = request.param
     return open_engine
@@ -119,7 +125,7 @@ def test_ensure_after_close_is_refused_and_close_twice_is_no_error(engine: Engin
     address = engine.ensure(models.base)
     engine.close()
     engine.close()
-    with pytest.raises(httpx2.TransportError):
+    with pytest.raises((httpx2.TransportError, OSError)):
         answer(address)
     with pytest.raises(Unavailable):
         engine.ensure(models.base)
@@ -134,35 +140,13 @@ def test_same_seed_samples_the_same_answer_and_another_seed_another(engine: Engi
 def test_sampling_is_from_the_whole_distribution(engine: Engine, models: Models) -> None:
     """Hot enough, an answer now and then leaves the forty likeliest tokens, where llama.cpp would cut by itself."""
     address = engine.ensure(models.base)
-    body = {
-        "messages": [{"role": "user", "content": "Go on."}],
-        "max_tokens": 200,
-        "temperature": 2.0,
-        "top_p": 1.0,
-        "seed": 1,
-        "ignore_eos": True,
-        "logprobs": True,
-        "top_logprobs": 40,
-        **address.fields,
-    }
-    reply = httpx2.post(f"{address.url}/chat/completions", json=body, headers=dict(address.headers), timeout=60)
-    entries = reply.json()["choices"][0]["logprobs"]["content"]
+    asked = {"max_tokens": 200, "temperature": 2.0, "top_p": 1.0, "seed": 1, "top_logprobs": 40}
+    entries = engine_asks.answer_entries(address, "Go on.", **asked)
     assert any(entry["id"] not in {top["id"] for top in entry["top_logprobs"]} for entry in entries)
 
 
 def answer(address: Address, prompt: str = "Tell me about the sea.", **fields: object) -> list[int]:
     """The first token ids of the greedy answer; small random models say nothing that is text."""
-    body = {
-        "messages": [{"role": "user", "content": prompt}],
-        "temperature": 0,
-        "max_tokens": 8,
-        "ignore_eos": True,
-        "logprobs": True,
-        # Tokens within a character have no entry of their own: ask for ASCII only.
-        "grammar": "root ::= [a-zA-Z ]+",
-        **fields,
-        **address.fields,
-    }
-    reply = httpx2.post(f"{address.url}/chat/completions", json=body, headers=dict(address.headers), timeout=60)
-    assert reply.status_code == 200, reply.text
-    return [entry["id"] for entry in reply.json()["choices"][0]["logprobs"]["content"]]
+    asked = {"temperature": 0, "max_tokens": 8, **fields}
+    # Tokens within a character have no entry of their own in llama.cpp: ask for letters only.
+    return [entry["id"] for entry in engine_asks.answer_entries(address, prompt, letters_only=True, **asked)]

@@ -14,11 +14,11 @@ import jsonschema_rs
 import psutil
 import pytest
 
+from engine_kinds import KINDS, AnyEngine, open_engine
 from fakes import BASE, KEY, agreeing_parity, engine_calls
 from luthier.api import server
 from luthier.api.services import Services
 from luthier.core.ports import ServedModel
-from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.grammars.grammars import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
@@ -32,16 +32,16 @@ MAX_GROWTH_BYTES = 400 * 1024 * 1024
 """Of the engine over all of them; its cache of 1,024 tokens alone is a tenth of that."""
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCppEngine]:
-    made = LlamaCppEngine(tmp_path_factory.mktemp("engines"), context_tokens=1024, slots=3)
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyEngine]:
+    made = open_engine(request.param, tmp_path_factory.mktemp("engines"), 1024, 3)
     yield made
     made.close()
 
 
 @pytest.fixture
 def client(
-    switch: tuple[Any, str], context: Context, engine: LlamaCppEngine, base_folder: Path, grammars: GrammarChecker
+    switch: tuple[Any, str], context: Context, engine: AnyEngine, base_folder: Path, grammars: GrammarChecker
 ) -> Iterator[httpx2.Client]:
     there = replace(context, models_folder=base_folder.parent)
     engine.ensure(ServedModel(BASE, BASE, base_folder, None))
@@ -74,7 +74,7 @@ def test_odd_schemas_are_answered_rightly_or_refused_and_hold_up_nobody(client: 
     process = next(
         child
         for child in psutil.Process().children(recursive=True)
-        if "luthier.engines.llamacpp.server" in child.cmdline()
+        if any(word.startswith("luthier.engines.") for word in child.cmdline())
     )
     before_bytes = process.memory_info().rss
     over = threading.Event()

@@ -14,7 +14,9 @@ from typing import Any
 
 from luthier.core.ports import Address, Capacity, Ending, ParityReport, ServedModel
 from luthier.core.states import RunState
+from luthier.engines.choice import ChosenEngineClient
 from luthier.engines.engine_client import HttpEngineClient
+from luthier.engines.native.client import NativeClient
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import CheckpointSaved, Metrics, Started, Succeeded
 from luthier.service.background.supervisor import Supervisor
@@ -237,8 +239,8 @@ def cut(text: str | None, size: int) -> list[str]:
 
 
 def engine_calls(limits: QueueLimits | None = None) -> EngineCalls:
-    """Calls over HTTP, as the service makes them."""
-    return EngineCalls(HttpEngineClient(), limits)
+    """Calls as the service makes them, to either kind of engine."""
+    return EngineCalls(ChosenEngineClient(NativeClient(), HttpEngineClient()), limits)
 
 
 def agreeing_parity(address: Address, folder: Path) -> ParityReport:

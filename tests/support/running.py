@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 
+from cores import own_cores
 from waiting import until
 
 KEY = "story-key-0123456789abcdef"
@@ -18,7 +19,9 @@ class Running:
 
     def __init__(self, data: Path, models: Path) -> None:
         self.data = data
-        self.environment = os.environ | {"LUTHIER_SERVER_KEY": KEY, "LUTHIER_MODELS_DIR": str(models)}
+        # Threads of two trainers that share cores wait for one another: both take three times as long.
+        threads = {"LUTHIER_TRAIN_THREADS": str(own_cores()), "LUTHIER_SERVE_THREADS": str(own_cores())}
+        self.environment = os.environ | {"LUTHIER_SERVER_KEY": KEY, "LUTHIER_MODELS_DIR": str(models)} | threads
         self.url = ""
         self.said = ""
         self._process: subprocess.Popen[str] | None = None

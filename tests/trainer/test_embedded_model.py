@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cores import own_cores
 from repository import CLIPPY_VALIDATION
 from runs import TARGETS, MakeRun, events, start
 
@@ -39,7 +40,7 @@ def test_embedded_model_learns_clippy_to_under_a_quarter_of_the_first_loss(make_
         batch_size=2,
         learning_rate=1e-3,
         lora={"rank": 16, "alpha": 32, "targets": TARGETS},
-        threads=None,
+        threads=own_cores(),
     )
     assert start(run).wait() == 0
     assert events(run)[-1]["kind"] == "succeeded"
@@ -88,7 +89,13 @@ def test_planted_fault_gets_the_right_advice_and_a_healthy_run_none(
 ) -> None:
     rows, valid, asked, expected = PLANTED[fault]
     recipe = {"rank": 16, "alpha": 32, "targets": TARGETS}
-    fixed = {"base_model": NAME, "base_folder": embedded, "context_tokens": 8192, "lora": recipe, "threads": None}
+    fixed = {
+        "base_model": NAME,
+        "base_folder": embedded,
+        "context_tokens": 8192,
+        "lora": recipe,
+        "threads": own_cores(),
+    }
     run = make_run(rows=rows, valid=valid, **({"learning_rate": 1e-3} | fixed | asked))
     assert start(run).wait() == 0
     told = events(run)

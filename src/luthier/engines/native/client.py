@@ -1,4 +1,4 @@
-"""Calls to engine processes of our own, over one connection to each: implements core.ports.EngineClient."""
+"""Calls to engine processes of our own: all calls in progress to one share a connection."""
 
 import asyncio
 import itertools
@@ -20,7 +20,7 @@ _OF_ADDRESS = ("model", "adapter", "tokenizer")
 
 
 class NativeClient:
-    """Lives on one event loop. Connections are made when they are needed, and left when the engine closes them."""
+    """Implements core.ports.EngineClient. Lives on one event loop; a connection lasts as long as it has calls."""
 
     def __init__(self, stalled_s: float = STALLED_S) -> None:
         self._stalled_s = stalled_s
@@ -60,8 +60,8 @@ class NativeClient:
                 entries += map(_log_prob, received["scores"])
                 if received["is_last"]:
                     break
-        first = TokenLogProb(await self.detokenize(address, token_ids[:1]), (), MIN_LOG_PROB)
-        return [first, *entries]
+        text = await self.detokenize(address, token_ids[:1])
+        return [TokenLogProb(text, [*text.encode()], MIN_LOG_PROB), *entries]
 
     async def busy_slots(self, address: Address) -> set[int] | None:
         """None: a call that is given up is out of the engine before its next step."""
@@ -152,12 +152,19 @@ class _Connection:
         return call
 
     def leave(self, number: int, is_over: bool) -> None:
+        """Ends a call; behind the last one the connection is closed, which cancels what is not over."""
         self._calls.pop(number, None)
-        if not is_over and not self.is_closed:
+        if self.is_closed:
+            return
+        if not is_over:
             self._writer.write(encode({"op": "cancel", "call": number}))
+        if not self._calls:
+            self.close()
 
     def close(self) -> None:
+        self.is_closed = True
         self._reading.cancel()
+        self._writer.close()
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         messages = MessageReader()

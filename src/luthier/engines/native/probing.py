@@ -36,7 +36,7 @@ def ask_probes(address: Address, probes: Sequence[Mapping[str, Any]], top: int) 
     ]
     port = int(address.url.rsplit(":", 1)[1])
     try:
-        with BlockingConnection(port, address.headers["key"], _TIMEOUT_S) as connection:
+        with BlockingConnection(port, address.headers.get("key", ""), _TIMEOUT_S) as connection:
             connection.send(*messages)
             left = len(messages)
             while left:

@@ -61,7 +61,13 @@ class DrawnToken:
 class Sampler:
     """Draws the tokens of one answer. The same seed gives the same tokens, whatever else the engine computes."""
 
-    def __init__(self, parameters: SamplingParameters, tokenizer: llguidance.LLTokenizer, n_vocabulary: int) -> None:
+    def __init__(
+        self,
+        parameters: SamplingParameters,
+        tokenizer: llguidance.LLTokenizer,
+        n_vocabulary: int,
+        end_ids: frozenset[int] = frozenset(),
+    ) -> None:
         """Raises ValueError for a grammar that is none."""
         self._parameters = parameters
         self._seed = secrets.randbits(64) if parameters.seed is None else parameters.seed
@@ -72,6 +78,8 @@ class Sampler:
         self._bias_values = np.fromiter(biases.values(), np.float32, len(biases))
         n_top = parameters.top_log_probs or 0
         self._top_tokens, self._top_log_probs = np.full(n_top, -1, np.int32), np.empty(n_top, np.float32)
+        self._end_ids = end_ids
+        self._grammar_end = tokenizer.eos_token
         self._matcher: llguidance.LLMatcher | None = None
         self._mask = np.empty(0, np.int32)
         if parameters.grammar is not None:
@@ -97,7 +105,7 @@ class Sampler:
             draw.n_seen, draw.frequency = n, parameters.frequency_penalty
             draw.presence = parameters.presence_penalty
         if self._matcher is not None:
-            llguidance.numpy.fill_next_token_bitmask(self._matcher, self._mask)
+            self._fill_mask(self._matcher)
             draw.mask = self._mask.ctypes.data
         return draw
 
@@ -110,7 +118,8 @@ class Sampler:
         drawn = DrawnToken(draw.token, draw.log_prob, top)
         if drawn.id >= 0:
             self._seen[drawn.id] += 1
-            if self._matcher is not None and not self._matcher.consume_token(drawn.id):
+            continues = self._matcher is not None and drawn.id not in self._end_ids
+            if continues and self._matcher is not None and not self._matcher.consume_token(drawn.id):
                 return DrawnToken(-1, 0.0, [])
         return drawn
 
@@ -118,6 +127,14 @@ class Sampler:
     def is_at_end(self) -> bool:
         """Whether the grammar lets nothing follow."""
         return self._matcher is not None and self._matcher.is_stopped()
+
+    def _fill_mask(self, matcher: llguidance.LLMatcher) -> None:
+        """Where the grammar lets an answer end, any of the model's end tokens may come: it was taught one of them."""
+        llguidance.numpy.fill_next_token_bitmask(matcher, self._mask)
+        bits = self._mask[0]
+        may_end = bits[self._grammar_end // 32] >> (self._grammar_end % 32) & 1
+        for id in self._end_ids if may_end else ():
+            bits[id // 32] |= np.array(1 << (id % 32), np.uint32).view(np.int32)
 
     def _uniform(self) -> float:
         """The next number in [0, 1): of the seed and the token's place in the answer alone."""

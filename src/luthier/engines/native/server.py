@@ -152,7 +152,9 @@ class EngineServer:
         sequence = self._sequence(message, unique, emit, parameters.max_tokens)
         model = self._model
         sequence.parameters = parameters
-        sequence.sampler = Sampler(parameters, model.grammar_tokenizer, model.decoder.shape.vocabulary)
+        sequence.sampler = Sampler(
+            parameters, model.grammar_tokenizer, model.decoder.shape.vocabulary, model.vocabulary.end_ids
+        )
         sequence.text = AnswerText(parameters.stops)
         return sequence
 

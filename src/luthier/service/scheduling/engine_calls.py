@@ -206,9 +206,10 @@ class EngineCalls:
             asked = request.get("max_tokens")
             assert asked is None or isinstance(asked, int)
             max_tokens = context_budget.answer_tokens(capacity, len(prompt), asked, len(requests), call.prompt_field)
-            sized_requests.append(
-                _SizedRequest({**request, "max_tokens": max_tokens}, prompt, len(prompt) + max_tokens)
-            )
+            sized = {**request, "max_tokens": max_tokens}
+            if call.address.takes_tokens:
+                sized["prompt"] = list(prompt)
+            sized_requests.append(_SizedRequest(sized, prompt, len(prompt) + max_tokens))
         return sized_requests
 
     @asynccontextmanager

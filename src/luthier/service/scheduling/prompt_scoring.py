@@ -25,7 +25,7 @@ class PromptScoring:
 
         Raises Unsupported, RateLimited, Unavailable and UpstreamFailed.
         """
-        if address.scores_url is None:
+        if address.scores_url is None and not address.takes_tokens:
             text = "the engine of this model tells no log-probabilities of a prompt; ask without echo."
             raise Unsupported("prompt_logprobs_not_supported", text, "logprobs")
         if self._waiting[resource_id] >= self._max_waiting:
@@ -34,7 +34,7 @@ class PromptScoring:
         self._waiting[resource_id] += 1
         try:
             # However short a prompt is, it has a turn of its own.
-            engine = address.capacity.engine if address.capacity else address.scores_url
+            engine = address.capacity.engine if address.capacity else address.url
             async with self._queues[engine].turn(resource_id, max(len(token_ids), LONG_TOKENS + 1)):
                 return await self._client.prompt_log_probs(address, token_ids, top)
         finally:
