@@ -25,6 +25,7 @@ from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.engine import NativeEngine
 from luthier.engines.parity import check_parity
+from luthier.engines.process_per_base import RestPolicy
 from luthier.executors.local import LocalExecutor
 from luthier.grammars.grammars import GrammarChecker
 from luthier.process import private_folder
@@ -162,9 +163,11 @@ def _server_context(settings: Settings, database: Database, clocks: Clocks) -> C
 def _build_engine(settings: Settings) -> ChosenEngine:
     folder = settings.data_dir.absolute() / "engines"
     tokens, slots, threads = settings.serve_context_tokens, settings.serve_slots, settings.serve_threads
+    memory = settings.serve_memory_mib
+    rest = RestPolicy(settings.serve_idle_s or None, None if memory is None else memory << 20)
     return ChosenEngine(
-        NativeEngine(folder / "native", context_tokens=tokens, sequences=slots, threads=threads),
-        LlamaCppEngine(folder / "llamacpp", context_tokens=tokens, slots=slots, threads=threads),
+        NativeEngine(folder / "native", context_tokens=tokens, sequences=slots, threads=threads, rest=rest),
+        LlamaCppEngine(folder / "llamacpp", context_tokens=tokens, slots=slots, threads=threads, rest=rest),
         settings.serve_engine,
     )
 

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     serve_threads: int | None = Field(default=None, ge=1)
     serve_engine: EngineName = EngineName.AUTO
     serve_slots: int = Field(default=8, ge=1)
+    serve_idle_s: float = Field(default=1800.0, ge=0)
+    serve_memory_mib: int | None = Field(default=None, ge=1)
     serve_context_tokens: int = Field(default=16_384, ge=512)
     serve_queue: int = Field(default=64, ge=1)
     serve_queue_wait_s: float = Field(default=60.0, gt=0)

@@ -243,11 +243,11 @@ def engine_calls(limits: QueueLimits | None = None) -> EngineCalls:
     return EngineCalls(ChosenEngineClient(NativeClient(), HttpEngineClient()), limits)
 
 
-def agreeing_parity(address: Address, folder: Path) -> ParityReport:
+def agreeing_parity(address: Address, folder: Path, n_probes: int | None = None) -> ParityReport:
     return ParityReport(8, 0.001, 0.0001, 0.05, True, "the fake agrees")
 
 
-def failing_parity(address: Address, folder: Path) -> ParityReport:
+def failing_parity(address: Address, folder: Path, n_probes: int | None = None) -> ParityReport:
     return ParityReport(8, 2.5, 0.5, 0.05, False, "differs by 2.5 nats where 0.05 are allowed.")
 
 

@@ -57,6 +57,24 @@ async def generate(client: NativeClient, address: Address, prompt: Sequence[int]
     return answer
 
 
+async def begin(
+    client: NativeClient, address: Address, prompt: Sequence[int], **fields: object
+) -> "tuple[Answer, asyncio.Task[None]]":
+    """An answer in progress, of which the first piece has come, and the task that takes the rest."""
+    answer = Answer()
+    request = {"prompt": list(prompt), "max_tokens": 8, "temperature": 0, **fields}
+
+    async def take() -> None:
+        async with aclosing(client.generate(address, request)) as received:
+            async for each in received:
+                answer.take(each)
+
+    task = asyncio.ensure_future(take())
+    while not answer.pieces and not task.done():
+        await asyncio.sleep(0.001)
+    return answer, task
+
+
 def ask(address: Address, prompt: Sequence[int], **fields: object) -> Answer:
     """An answer on a connection of its own."""
     return with_client(lambda client: generate(client, address, prompt, **fields))

@@ -21,6 +21,7 @@ SECTIONS = {
     "Service": {
         "serve": "Run the service: API, supervisor and engines.",
         "status": "Show the service: device, memory, disk, queue, models and versions.",
+        "engines": "Show which engine serves each installed base model, and why.",
         "demo": "Run the whole workflow on ten rows: serve, upload, fine-tune, deploy and chat.",
     },
     "Models, files, jobs and deployments": {
@@ -149,6 +150,10 @@ def _function(name: str) -> Callable[..., None] | None:
             from luthier.cli.commands.status import status
 
             return status
+        case "engines":
+            from luthier.cli.base_models.engines import engines
+
+            return engines
         case "demo":
             from luthier.cli.demo import demo
 

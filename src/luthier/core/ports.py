@@ -273,6 +273,9 @@ class ParityReport:
 
 
 class ParityCheck(Protocol):
-    def __call__(self, address: Address, folder: Path) -> ParityReport:
-        """Runs the probes of `folder`/probes.json at the address. Raises Unavailable if the engine does not answer."""
+    def __call__(self, address: Address, folder: Path, n_probes: int | None = None) -> ParityReport:
+        """Runs the probes of `folder`/probes.json, or the first `n_probes` of them, at the address.
+
+        Raises Unavailable if the engine does not answer.
+        """
         ...

@@ -49,7 +49,7 @@ class _Findings:
     """Why no comparison of numbers is possible at all; empty as long as it is."""
 
 
-def check_parity(address: Address, folder: Path) -> ParityReport:
+def check_parity(address: Address, folder: Path, n_probes: int | None = None) -> ParityReport:
     """Asks each probe greedily and compares position by position for as long as both continue alike.
 
     Where both like two tokens almost equally they may continue differently: that ends the probe and is no failure
@@ -62,8 +62,9 @@ def check_parity(address: Address, folder: Path) -> ParityReport:
     content = json.loads(path.read_bytes())
     tolerance = TOLERANCES.get(content["dtype"], min(TOLERANCES.values()))
     findings = _Findings()
-    with closing(_answers(address, content["probes"])) as answers:
-        for number, (probe, answer) in enumerate(zip(content["probes"], answers, strict=True), start=1):
+    probes = content["probes"][:n_probes]
+    with closing(_answers(address, probes)) as answers:
+        for number, (probe, answer) in enumerate(zip(probes, answers, strict=True), start=1):
             prompt_tokens = answer["usage"]["prompt_tokens"]
             if prompt_tokens != probe["prompt_tokens"]:
                 findings.fault = (

@@ -9,12 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import psutil
+
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, ServedModel
 from luthier.engines import process_folders, watchdog
 from luthier.engines.watchdog import BackOff, Watchdog, Watched
 
 logger = logging.getLogger(__name__)
+
+REST_EVERY_S = 1.0
 
 
 class Process(Watched, Protocol):
@@ -54,7 +58,28 @@ class Base(Generic[P]):
     changing: threading.Lock = field(default_factory=threading.Lock)
     wanted: dict[str, ServedModel] = field(default_factory=dict)
     current: P | None = None
+    used_at: float = field(default_factory=time.monotonic)
+    """When an address of it was last given out, on the monotonic clock."""
     back_off: BackOff = field(default_factory=BackOff)
+
+
+@dataclass(frozen=True, slots=True)
+class RestPolicy:
+    """When a process is ended although models of it are wanted: the next call of one starts it anew.
+
+    After `idle_s` without a call, and while all processes together hold more than `memory_bytes`, the least recently
+    used first. None for never.
+    """
+
+    idle_s: float | None = None
+    memory_bytes: int | None = None
+
+    @property
+    def is_never(self) -> bool:
+        return self.idle_s is None and self.memory_bytes is None
+
+
+NEVER = RestPolicy()
 
 
 class ProcessPerBaseEngine(ABC, Generic[P]):
@@ -63,8 +88,11 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
     `look_s` is the pause between two looks at whether a retired process is idle.
     """
 
-    def __init__(self, folder: Path, retire_grace_s: float, retire_max_s: float, look_s: float) -> None:
+    def __init__(
+        self, folder: Path, retire_grace_s: float, retire_max_s: float, look_s: float, rest: RestPolicy
+    ) -> None:
         self._folder = folder
+        self._rest = rest
         self._retire_grace_s = retire_grace_s
         self._retire_max_s = retire_max_s
         self._look_s = look_s
@@ -75,6 +103,8 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         self._watchdog = Watchdog(self._processes, self._on_death, self._closing)
         self._watchdog.start()
         process_folders.remove_leftovers(folder)
+        if not rest.is_never:
+            threading.Thread(target=self._rest_forever, name="engine-rest", daemon=True).start()
 
     @abstractmethod
     def ensure(self, model: ServedModel) -> Address:
@@ -120,7 +150,39 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         if base.current is None or not base.current.serves(model):
             return None
         base.wanted[model.id] = model
+        base.used_at = time.monotonic()
         return base.current.address(model)
+
+    def _rest_forever(self) -> None:
+        while not self._closing.wait(REST_EVERY_S):
+            try:
+                self.rest_unused()
+            except Exception:
+                logger.exception("a look at idle engines failed")
+
+    def rest_unused(self) -> None:
+        """Ends processes as the policy says; one that computes something is left alone."""
+        with self._lock:
+            running = sorted((base for base in self._bases.values() if base.current), key=lambda base: base.used_at)
+        held = [_memory_bytes(base.current) for base in running]
+        for place, base in enumerate(running):
+            is_over = self._rest.memory_bytes is not None and sum(held) > self._rest.memory_bytes
+            is_idle = self._rest.idle_s is not None and time.monotonic() - base.used_at > self._rest.idle_s
+            if (is_idle or (is_over and len(running) > 1)) and self._rests(base):
+                held[place] = 0
+
+    def _rests(self, base: Base[P]) -> bool:
+        """Ends the process of a base, unless it is in use; returns whether it does."""
+        process, used_at = base.current, base.used_at
+        if process is None or time.monotonic() - used_at < self._retire_grace_s or not process.is_idle():
+            return False
+        with self._lock:
+            if base.current is not process or base.used_at != used_at or self._closing.is_set():
+                return False
+            base.current = None
+            self._retire(process)
+        logger.info("engine rests base=%s pid=%d", process.base_model, process.pid)
+        return True
 
     def _retire(self, process: P) -> None:
         """Ends a process once it is idle; to be called with the lock."""
@@ -165,6 +227,14 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         with self._lock:
             self._retiring.pop(process, None)
         logger.info("engine retired pid=%d", process.pid)
+
+
+def _memory_bytes(process: Process | None) -> int:
+    """The resident memory of a process; 0 for one that has ended."""
+    try:
+        return 0 if process is None else int(psutil.Process(process.pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def present(models: list[ServedModel]) -> list[ServedModel]:

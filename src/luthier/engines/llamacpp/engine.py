@@ -11,7 +11,7 @@ from luthier.core.ports import Address, ServedModel
 from luthier.engines import process_folders, process_per_base
 from luthier.engines.llamacpp import engine_process
 from luthier.engines.llamacpp.engine_process import EngineProcess, Launch
-from luthier.engines.process_per_base import ProcessPerBaseEngine
+from luthier.engines.process_per_base import NEVER, ProcessPerBaseEngine, RestPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,10 @@ class LlamaCppEngine(ProcessPerBaseEngine[EngineProcess]):
         start_timeout_s: float = 300.0,
         retire_grace_s: float = 10.0,
         retire_max_s: float = 600.0,
+        rest: RestPolicy = NEVER,
     ) -> None:
         self._launch = Launch(python, context_tokens, slots, threads or os.cpu_count() or 1, start_timeout_s)
-        super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S)
+        super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S, rest)
 
     def ensure(self, model: ServedModel) -> Address:
         """Starts or replaces the base's process if the model is not in it; that takes seconds, a loaded one does not.

@@ -13,7 +13,7 @@ from luthier.core.ports import Address, ServedModel
 from luthier.engines import process_folders, process_per_base
 from luthier.engines.native import engine_process
 from luthier.engines.native.engine_process import EngineProcess, Launch
-from luthier.engines.process_per_base import Base, ProcessPerBaseEngine
+from luthier.engines.process_per_base import NEVER, Base, ProcessPerBaseEngine, RestPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,10 @@ class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
         start_timeout_s: float = 300.0,
         retire_grace_s: float = 10.0,
         retire_max_s: float = 600.0,
+        rest: RestPolicy = NEVER,
     ) -> None:
         self._launch = Launch(python, context_tokens, sequences, threads or os.cpu_count() or 1, start_timeout_s)
-        super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S)
+        super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S, rest)
 
     def ensure(self, model: ServedModel) -> Address:
         """Loads the model: a process for its base if there is none, and its adapter into that.

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Serving:
         self._engine = engine
         self._check_parity = check_parity
         self._proofs: dict[str, ParityReport] = {}
+        self._proven: dict[str, ServedModel] = {}
         self._loads: dict[tuple[str, bool], asyncio.Future[Address]] = {}
         self._threads = ThreadPoolExecutor(LOADS_AT_ONCE, "load")
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -83,6 +85,7 @@ class Serving:
         with self._locks[name]:
             self._engine.release(name)
             self._proofs.pop(name, None)
+            self._proven.pop(name, None)
 
     def discard(self, checkpoint: Checkpoint) -> None:
         """Unloads a deleted model and removes its local files."""
@@ -114,7 +117,31 @@ class Serving:
             report.tolerance,
         )
         if report.agrees:
+            report = self._check_isolation(served, report)
+        if report.agrees:
             self._proofs[model.canonical_name] = report
+            self._proven[model.canonical_name] = served
+        return report
+
+    def _check_isolation(self, served: ServedModel, report: ParityReport) -> ParityReport:
+        """The report as it is, unless other models on the same base no longer answer as trained beside this one.
+
+        One probe each of the base and of the model that was proven last: a weight that leaks would show in any.
+        """
+        others = [other for other in list(self._proven.values()) if other.base_folder == served.base_folder]
+        others = [other for other in others if other.id != served.id]
+        checked = [other for other in others if other.adapter_folder is None]
+        checked += others[-1:] if others[-1:] != checked else []
+        for other in checked:
+            address = self._engine.loaded(other)
+            if address is None:
+                continue
+            beside = self._check_parity(address, other.adapter_folder or other.base_folder, 1)
+            if not beside.agrees:
+                self._engine.release(served.id)
+                logger.error("isolation failed model=%s beside=%s", other.id, served.id)
+                reason = f"Another model on the same base no longer answers as trained beside it. {beside.reason}"
+                return replace(report, agrees=False, reason=reason)
         return report
 
     def _served(self, model: Model) -> ServedModel:
