@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -67,10 +68,20 @@ def umask() -> Iterator[None]:
     os.umask(before)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the newest schema and no rows: to copy is forty times as fast as to migrate."""
+    path = tmp_path_factory.mktemp("empty") / "luthier.db"
+    db.open_database(path).close()
+    return path
+
+
 @pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
+def context(tmp_path: Path, empty_database: Path) -> Iterator[Context]:
     numbers = itertools.count(1)
     folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    shutil.copy(empty_database, folder / "luthier.db")
     (folder / "models" / BASE).mkdir(parents=True)
     (folder / "models" / BASE / "prepared.json").write_text("{}")
     made = Context(

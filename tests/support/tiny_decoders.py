@@ -1,6 +1,7 @@
 """Random models of a few thousand weights: in transformers' layout on disk, and as our own decoder computes them."""
 
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ def reference(folder: Path, adapter: Path | None = None) -> Any:
         return peft.PeftModel.from_pretrained(causal, adapter).eval()
 
 
-class _HalfCache(transformers.DynamicCache):
+class _HalfCache(transformers.DynamicCache):  # type: ignore[misc]
     """Keeps keys and values in float16, as our own cache does."""
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *rest: Any, **named: Any) -> Any:
@@ -132,7 +133,7 @@ def read(
     borders = [0, *cuts, len(tokens)]
     parts = [
         step(decoder, Piece(tokens[begin:end], chosen, begin, adapter, end - begin))[0]
-        for begin, end in zip(borders, borders[1:], strict=False)
+        for begin, end in itertools.pairwise(borders)
     ]
     return np.concatenate(parts)
 

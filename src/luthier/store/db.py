@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,10 +138,10 @@ class Database:
 
     def migrate(self) -> None:
         """Migrates the schema to the newest revision. Raises Conflict for a database of a newer version."""
-        config = _config()
         with self.writing() as connection:
-            if not _is_newest(connection, config):
-                _check_known(connection, config, self.path)
+            if not _is_newest(connection):
+                config = _config()
+                _check_known(connection, self.path)
                 config.attributes["connection"] = connection
                 before = MigrationContext.configure(connection).get_current_revision()
                 command.upgrade(config, "head")
@@ -150,7 +151,7 @@ class Database:
         """Whether the schema is at the newest revision. Raises Unavailable if the file is not a database."""
         try:
             with self.reading() as connection:
-                return _is_newest(connection, _config())
+                return _is_newest(connection)
         except DatabaseError as error:
             raise _unusable(self.path, error) from error
 
@@ -174,14 +175,19 @@ def _config() -> Config:
     return config
 
 
-def _is_newest(connection: Connection, config: Config) -> bool:
-    head = ScriptDirectory.from_config(config).get_current_head()
-    return MigrationContext.configure(connection).get_current_revision() == head
+@cache
+def _scripts() -> ScriptDirectory:
+    """The migrations of this version, read once a process."""
+    return ScriptDirectory.from_config(_config())
 
 
-def _check_known(connection: Connection, config: Config, path: Path) -> None:
+def _is_newest(connection: Connection) -> bool:
+    return MigrationContext.configure(connection).get_current_revision() == _scripts().get_current_head()
+
+
+def _check_known(connection: Connection, path: Path) -> None:
     revision = MigrationContext.configure(connection).get_current_revision()
-    revisions = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    revisions = {script.revision for script in _scripts().walk_revisions()}
     if revision is not None and revision not in revisions:
         text = f"{path} is of a newer version of Luthier (schema {revision:.20}). Install that one. Nothing is changed."
         raise Conflict("newer_database", text)

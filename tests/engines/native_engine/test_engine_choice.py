@@ -18,7 +18,7 @@ WRITES_CALLS = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 OUR_FORM = (
-    "<tool_call>\n{\"name\": {{ call.function.name | tojson }}, \"arguments\": {{ call.function.arguments | tojson }}}"
+    '<tool_call>\n{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}'
     "\n</tool_call>"
 )
 ANOTHER_FORM = "[CALL {{ call.function.name }}({{ call.function.arguments | tojson }})]"
@@ -79,7 +79,7 @@ def test_llama_cpp_serves_the_rest_and_the_reason_names_the_obstacle(
         assert_says(chosen.reason, obstacle)
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_folder_that_lacks_a_file_is_not_served_by_our_own_engine(name: str, tmp_path: Path) -> None:
     base = small_models.make_base(tmp_path, "llama")
     (base / "hf" / name).unlink()

@@ -1,0 +1,1 @@
+"""`make bench-serve`: both engines through the service and without it, side by side."""
