@@ -13,7 +13,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients coverage check fix bench bench-load bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients coverage check fix bench bench-load bench-serve bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ bench: setup ## what the control plane costs beside bare routes (BENCH='--reques
 
 bench-load: model ## a real service under too much of everything (BENCH='--before REV' for a commit beside it, '--divide 10' for less)
 	@PYTHONPATH=tests/support $(BIN)/python -m bench.load $(BENCH)
+
+bench-serve: model ## both engines through the service and without it, side by side (BENCH='--rounds 5 --lines 1,3,5 --without-llamacpp --divide 8' for more or less)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.serving $(BENCH)
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)

@@ -35,8 +35,11 @@ NAMES = (NATIVE, LLAMACPP, BARE_LLAMACPP, BARE_NATIVE)
 Openers = dict[str, Callable[[], Target]]
 
 
-def openers(stack: ExitStack, folder: Path, models: Path, prompts: Prompts) -> Openers:
-    """How each target is started, by its name; the stack ends what was started."""
+def openers(stack: ExitStack, folder: Path, data: Path, models: Path, prompts: Prompts) -> Openers:
+    """How each target is started, by its name; the stack ends what was started.
+
+    `data` is for the services: one that was tuned there before is not tuned again.
+    """
 
     def bare_native() -> Target:
         engine = NativeEngine(folder / "bare-native", context_tokens=CONTEXT_TOKENS, sequences=STREAMS)
@@ -48,8 +51,8 @@ def openers(stack: ExitStack, folder: Path, models: Path, prompts: Prompts) -> O
         return LlamaCppTarget(BARE_LLAMACPP, url, process, prompts)
 
     return {
-        NATIVE: lambda: stack.enter_context(_service(NATIVE, "native", folder / "native", models)),
-        LLAMACPP: lambda: stack.enter_context(_service(LLAMACPP, "llamacpp", folder / "llamacpp", models)),
+        NATIVE: lambda: stack.enter_context(_service(NATIVE, "native", data / "native", models)),
+        LLAMACPP: lambda: stack.enter_context(_service(LLAMACPP, "llamacpp", data / "llamacpp", models)),
         BARE_LLAMACPP: bare_llamacpp,
         BARE_NATIVE: bare_native,
     }
@@ -57,7 +60,7 @@ def openers(stack: ExitStack, folder: Path, models: Path, prompts: Prompts) -> O
 
 @contextmanager
 def _service(name: str, engine: str, folder: Path, models: Path) -> Iterator[ServiceTarget]:
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     running = Running(folder / "data", models)
     running.environment |= {
         "LUTHIER_SERVE_ENGINE": engine,
@@ -66,7 +69,10 @@ def _service(name: str, engine: str, folder: Path, models: Path) -> Iterator[Ser
     }
     try:
         running.start()
-        tuned = _tuned(running, TUNED + 1)
+        names = folder / "tuned.json"
+        if not names.exists():
+            names.write_text(json.dumps(_tuned(running, TUNED + 1)))
+        tuned: list[str] = json.loads(names.read_text())
         deployments = [f"tuned-{place}" for place in range(TUNED)]
         for deployment, model in zip(deployments, tuned, strict=False):
             ended = running.deploy(deployment, model)
@@ -80,7 +86,9 @@ def _tuned(running: Running, n: int) -> list[str]:
     """Models tuned for one step each on the guide's ten rows; only their seeds differ."""
     headers = {"Authorization": f"Bearer {KEY}"}
     with httpx2.Client(base_url=running.url, headers=headers, timeout=60, trust_env=False) as http:
-        file = _sent(http, "/v1/files", files={"file": ("rows.jsonl", ROWS.read_bytes())}, data={"purpose": "fine-tune"})
+        file = _sent(
+            http, "/v1/files", files={"file": ("rows.jsonl", ROWS.read_bytes())}, data={"purpose": "fine-tune"}
+        )
         body = {"training_file": file["id"], "model": BASE, "hyperparameters": {"n_epochs": 1, "batch_size": 10}}
         jobs = [_sent(http, "/v1/fine_tuning/jobs", json=body | {"seed": seed})["id"] for seed in range(1, n + 1)]
         return [_ended(http, job) for job in jobs]

@@ -90,10 +90,13 @@ class _HalfCache(transformers.DynamicCache):  # type: ignore[misc]
 
 
 def log_probs_of(causal: Any, tokens: Sequence[int]) -> Array:
-    """By transformers, after each of the tokens."""
+    """By transformers, after each of the tokens; on one thread, for several that wait for one another spin."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.no_grad():
         cache = _HalfCache(config=causal.config)
         found: Array = causal(torch.tensor([list(tokens)]), past_key_values=cache).logits[0].log_softmax(-1).numpy()
+    torch.set_num_threads(n_threads)
     return found
 
 

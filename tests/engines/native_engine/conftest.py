@@ -3,9 +3,11 @@
 import pytest
 
 from luthier.engines.native import library
+from luthier.process import cpp_library
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled() -> None:
-    if library.load() is None:
+    if cpp_library.compiler() is None:
         pytest.skip("needs a C++ compiler")
+    assert library.load() is not None, "the compiler does not build the decoder"

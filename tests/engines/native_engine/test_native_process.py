@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(folder: Path) -> Iterator[NativeEngine]:
-    engine = NativeEngine(folder, context_tokens=2048, sequences=4, threads=1, retire_grace_s=0.05)
+    engine = NativeEngine(folder, context_tokens=4096, sequences=4, threads=1, retire_grace_s=0.05)
     yield engine
     engine.close()
 
@@ -74,7 +74,7 @@ def test_process_that_is_killed_ends_calls_with_unavailable_and_comes_again_with
     (process,) = processes(folder)
 
     async def main(client: NativeClient) -> list[str]:
-        fields = {"max_tokens": 600, "logit_bias": PRINTABLE}
+        fields = {"max_tokens": 980, "logit_bias": PRINTABLE}
         calls = [await begin(client, engine.ensure(model), PROMPT, **fields) for model in models]
         process.kill()
         refusals = await asyncio.gather(*(rest for _, rest in calls), return_exceptions=True)
@@ -112,14 +112,14 @@ def test_released_adapter_is_unloaded_when_its_answers_have_ended(
     address = engine.ensure(tuned[0])
 
     async def main(client: NativeClient) -> Answer:
-        answer, rest = await begin(client, address, PROMPT, max_tokens=1900, logit_bias=PRINTABLE)
+        answer, rest = await begin(client, address, PROMPT, max_tokens=980, logit_bias=PRINTABLE)
         engine.release(tuned[0].id)
         await rest
         return answer
 
     answer = with_client(main)
     assert answer.usage is not None
-    assert answer.usage.completion_tokens == 1900
+    assert answer.usage.completion_tokens == 980
     until(lambda: refused(address) == "model_not_loaded")
     assert engine.loaded(tuned[0]) is None
     assert ask(engine.ensure(base), PROMPT).usage is not None

@@ -202,21 +202,21 @@ def test_engine_that_says_how_far_it_has_read_is_not_stalled() -> None:
             await asyncio.sleep(0.001)
         tell = partial(answer, engine.writers[0], engine.heard[1]["call"])
         for number in range(10):
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.06)
             tell({"progress": number})
         answer_two(engine.heard[1], tell)
         assert len(await asking) == 3
 
-    run(silent, use, stalled_s=0.2)
+    run(silent, use, stalled_s=0.5)
 
 
 def test_engine_that_nobody_asks_anything_may_be_silent() -> None:
     async def use(client: NativeClient, engine: Engine) -> None:
         for _ in range(3):
             assert len(await received(client, engine.address)) == 3
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.4)
 
-    run(answer_two, use, stalled_s=0.05)
+    run(answer_two, use, stalled_s=0.3)
 
 
 @pytest.mark.parametrize("last_words", [b"", b"\xff\xff\xff\xff", encode({"call": 1, "text": "o"})[:-1]])

@@ -5,20 +5,14 @@ Without a compiler training takes the path of plain torch modules: the same math
 
 import ctypes
 import functools
-import hashlib
 import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from torch import Tensor
 
-from luthier.process import child_environment
+from luthier.process import cpp_library
 
 SWITCH = "LUTHIER_KERNELS"
 """The environment variable that, set to "off", keeps the compiled kernels out."""
@@ -26,7 +20,6 @@ SWITCH = "LUTHIER_KERNELS"
 _FOLDER = Path(__file__).parent
 _SOURCES = [_FOLDER / "kernels.cpp", _FOLDER / "attention_amx.cpp"]
 _HEADERS = [_FOLDER / "elements.h", _FOLDER / "amx_squares.h", _FOLDER / "amx_tasks.h"]
-_COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512"),
     *("-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared"),
@@ -82,61 +75,20 @@ class Kernels:
 @functools.lru_cache(maxsize=1)
 def load() -> Kernels | None:
     """The kernels, built if need be (about three seconds, once a machine); None where they cannot be had."""
-    compiler = _compiler()
-    if compiler is None:
+    if os.environ.get(SWITCH) == "off":
+        return None
+    library = cpp_library.build("trainer", _SOURCES, _HEADERS, _FLAGS)
+    if library is None:
         return None
     try:
-        return Kernels(ctypes.CDLL(str(_built(compiler))))
-    except (OSError, subprocess.SubprocessError):
-        # A compiler without OpenMP, a cache that cannot be written: the other path needs neither.
+        return Kernels(ctypes.CDLL(str(library)))
+    except OSError:
         return None
 
 
 def identity() -> str:
     """What the kernels' bits depend on, as a short hash; "none" where training goes without."""
-    compiler = _compiler()
-    return "none" if compiler is None or load() is None else _digest(compiler)
-
-
-def _compiler() -> str | None:
-    if os.environ.get(SWITCH) == "off":
-        return None
-    return next(filter(None, map(shutil.which, _COMPILERS)), None)
-
-
-def _built(compiler: str) -> Path:
-    """The library for these sources, compiler and processor, in the user's cache; renamed into place when whole."""
-    folder = Path(platformdirs.user_cache_dir("luthier")) / "kernels"
-    library = folder / f"{_digest(compiler)}.so"
-    if not library.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            target = Path(scratch) / library.name
-            command = [compiler, *_FLAGS, "-o", str(target), *map(str, _SOURCES)]
-            subprocess.run(command, check=True, capture_output=True, timeout=120, env=_environment())
-            target.replace(library)
-    return library
-
-
-def _digest(compiler: str) -> str:
-    texts = [path.read_text() for path in (*_SOURCES, *_HEADERS)]
-    identity = [*texts, *_FLAGS, _version(compiler), platform.machine(), _processor()]
-    return hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
-
-
-def _version(compiler: str) -> str:
-    command, environment = [compiler, "--version"], _environment()
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10, env=environment).stdout
-
-
-def _environment() -> dict[str, str]:
-    return child_environment.to_compute(os.environ)
-
-
-def _processor() -> str:
-    """What -march=native depends on: a cache may be shared by machines with other instructions."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    compiler = cpp_library.compiler()
+    if compiler is None or load() is None:
+        return "none"
+    return cpp_library.digest(compiler, _SOURCES, _HEADERS, _FLAGS)
