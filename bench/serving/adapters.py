@@ -13,7 +13,7 @@ from bench.serving.targets import BASE, NEVER_ENDS
 from luthier.core.generation import EngineDelta
 from luthier.core.ports import Address, ServedModel
 from luthier.engines.native.client import NativeClient
-from luthier.engines.native.engine import NativeEngine
+from luthier.engines.native.native_engine import NativeEngine
 
 SPREAD = 0.03
 ADAPTERS = 50
@@ -120,7 +120,7 @@ async def _asked(client: NativeClient, address: Address, token_ids: list[int]) -
 
 def _engine_pids() -> set[int]:
     children = psutil.Process().children()
-    return {child.pid for child in children if "luthier.engines.native.server" in child.cmdline()}
+    return {child.pid for child in children if "luthier.engines.native.engine_server" in child.cmdline()}
 
 
 def _resident_mib(pid: int) -> float:

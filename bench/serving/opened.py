@@ -18,7 +18,7 @@ from bench.serving.prompts import Prompts
 from bench.serving.targets import BASE, LlamaCppTarget, NativeTarget, ServiceTarget, Target
 from luthier.core.ports import ServedModel
 from luthier.engines import child_process
-from luthier.engines.native.engine import NativeEngine
+from luthier.engines.native.native_engine import NativeEngine
 from luthier.model_folder import BASE_GGUF
 from running import KEY, Running
 

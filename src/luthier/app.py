@@ -23,7 +23,7 @@ from luthier.engines.choice import ChosenEngine, ChosenEngineClient
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.native.client import NativeClient
-from luthier.engines.native.engine import NativeEngine
+from luthier.engines.native.native_engine import NativeEngine
 from luthier.engines.parity import check_parity
 from luthier.engines.process_per_base import RestPolicy
 from luthier.executors.local import LocalExecutor

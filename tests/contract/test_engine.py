@@ -14,7 +14,7 @@ from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, Engine, ServedModel
 from luthier.engines.gguf import export
 from luthier.engines.llamacpp.engine import LlamaCppEngine
-from luthier.engines.native.engine import NativeEngine
+from luthier.engines.native.native_engine import NativeEngine
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from waiting import until
 
 MARK = "marked text"
 SECRET = "markedsecret"
-TRAINER, ENGINE = "luthier.trainer", "luthier.engines.native.server"
+TRAINER, ENGINE = "luthier.trainer", "luthier.engines.native.engine_server"
 
 pytestmark = [pytest.mark.story, pytest.mark.timeout(2400)]
 

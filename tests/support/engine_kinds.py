@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from luthier.engines.llamacpp.engine import LlamaCppEngine
-from luthier.engines.native.engine import NativeEngine
+from luthier.engines.native.native_engine import NativeEngine
 
 KINDS = ("native", "llamacpp")
 AnyEngine = NativeEngine | LlamaCppEngine

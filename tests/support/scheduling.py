@@ -12,12 +12,12 @@ import llguidance
 import numpy as np
 
 import tiny_decoders
-from luthier.engines.native import sequences
-from luthier.engines.native.answer_text import AnswerText
-from luthier.engines.native.library import NO_ADAPTER, Decoder
-from luthier.engines.native.sampling import Sampler, SamplingParameters
-from luthier.engines.native.scheduler import Scheduler
-from luthier.engines.native.sequences import Vocabulary
+from luthier.engines.native.decoder.library import NO_ADAPTER, Decoder
+from luthier.engines.native.steps import sequences
+from luthier.engines.native.steps.answer_text import AnswerText
+from luthier.engines.native.steps.sampling import Sampler, SamplingParameters
+from luthier.engines.native.steps.scheduler import Scheduler
+from luthier.engines.native.steps.sequences import Vocabulary
 
 Message = dict[str, Any]
 TIMEOUT_S = 30.0

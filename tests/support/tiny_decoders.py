@@ -12,8 +12,8 @@ import peft
 import torch
 import transformers
 
-from luthier.engines.native import weights
-from luthier.engines.native.library import NO_ADAPTER, PAGE, Decoder, Segment
+from luthier.engines.native.decoder import weights
+from luthier.engines.native.decoder.library import NO_ADAPTER, PAGE, Decoder, Segment
 from luthier.model_folder import HuggingFaceFolder
 
 Array = np.ndarray[Any, np.dtype[Any]]

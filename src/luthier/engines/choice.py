@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from luthier.core.generation import EngineDelta, TokenLogProb, Usage
 from luthier.core.ports import Address, Engine, EngineClient, EngineRequest, ServedModel
 from luthier.core.states import EngineName
 from luthier.data.rendering.renderer import Renderer
-from luthier.engines.native import library, weights
 from luthier.engines.native.client import SCHEME
+from luthier.engines.native.decoder import library, model_config, weights
+from luthier.engines.native.decoder.model_config import Unsupported
+from luthier.model_folder import HuggingFaceFolder
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
 
@@ -32,17 +33,31 @@ def choose(base_folder: Path, setting: EngineName = EngineName.AUTO) -> Choice:
     return Choice(EngineName.LLAMACPP, f"Luthier's own engine does not serve it: {obstacle}.")
 
 
-@lru_cache(256)
+_known_obstacles: dict[Path, str | None] = {}
+"""What does not change: weights under one path stay the same."""
+
+
 def _obstacle(base_folder: Path) -> str | None:
-    """Why our own engine cannot serve a model; None if it can. Weights under one path never change."""
-    hf = weights.hf_folder(base_folder)
+    """Why our own engine cannot serve a model; None if it can."""
+    if base_folder not in _known_obstacles:
+        try:
+            _known_obstacles[base_folder] = _obstacle_of_files(model_config.hf_folder(base_folder))
+        except (OSError, ValueError, KeyError) as error:
+            return f"its files cannot be read ({type(error).__name__})"
+    return _known_obstacles[base_folder]
+
+
+def _obstacle_of_files(hf: HuggingFaceFolder) -> str | None:
+    """Raises OSError, ValueError and KeyError for files that cannot be read, now."""
     try:
-        weights.shape_of(weights.read_config(hf), 1)
-        renderer = Renderer(TorchFreeTokenizer(hf.path), 1)
-    except weights.Unsupported as error:
+        config = model_config.read_config(hf)
+        weights.read_model(hf, config, model_config.shape_of(config, 1))
+    except Unsupported as error:
         return str(error)
-    except (OSError, ValueError, KeyError) as error:
-        return f"its files cannot be read ({type(error).__name__})"
+    tokenizer = TorchFreeTokenizer(hf.path)
+    if not tokenizer.end_ids:
+        return "its files name no token that ends an answer"
+    renderer = Renderer(tokenizer, 1)
     if renderer.renders_tools and not renderer.writes_our_calls:
         return "its chat template writes tool calls in a form that only llama.cpp parses"
     if library.load() is None:

@@ -149,9 +149,15 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
             raise closed()
         if base.current is None or not base.current.serves(model):
             return None
+        self._want(base, model)
+        return base.current.address(model)
+
+    def _want(self, base: Base[P], model: ServedModel) -> None:
+        """Notes that a model of a base is in use; to be called with the lock."""
+        if self._closing.is_set():
+            raise closed()
         base.wanted[model.id] = model
         base.used_at = time.monotonic()
-        return base.current.address(model)
 
     def _rest_forever(self) -> None:
         while not self._closing.wait(REST_EVERY_S):

@@ -30,7 +30,7 @@ class TorchFreeTokenizer:
 
     def __init__(self, folder: Path) -> None:
         hf = HuggingFaceFolder(folder)
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(hf.tokenizer))
+        self._tokenizer = _read_tokenizer(hf.tokenizer)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         config = json.loads(hf.tokenizer_config.read_bytes())
@@ -110,6 +110,15 @@ class TorchFreeTokenizer:
 
     def _count(self, texts: list[str]) -> list[int]:
         return [len(found) for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """Raises OSError and ValueError; the library raises a bare Exception for both."""
+    text = path.read_text("utf-8")
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # noqa: BLE001
+        raise ValueError(f"The base model's {path.name} cannot be read ({type(error).__name__}).") from None
 
 
 def _chat_template(folder: HuggingFaceFolder, config: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier.engines.native import library
+from luthier.engines.native.decoder import library
 from luthier.process import cpp_library
 
 

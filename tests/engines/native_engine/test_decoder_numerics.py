@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny_decoders
-from luthier.engines.native import weights
+from luthier.engines.native.decoder.model_config import Unsupported
 from tiny_decoders import Piece
 
 TOLERANCE = 1e-3
@@ -108,7 +108,7 @@ def test_model_that_is_not_computed_here_is_refused_with_the_reason(
     kind: str, settings: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     folder = tiny_decoders.save(tmp_path, kind, **settings)
-    with pytest.raises(weights.Unsupported, match=words):
+    with pytest.raises(Unsupported, match=words):
         tiny_decoders.load(folder)
 
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 import small_models
 import tiny_decoders
 from luthier.core.errors import Unavailable
-from luthier.engines.native import weights
-from luthier.engines.native.library import NO_ADAPTER, Decoder
+from luthier.engines.native.decoder import adapters
+from luthier.engines.native.decoder.library import NO_ADAPTER, Decoder
 from luthier.model_folder import CheckpointFolder
 from tiny_decoders import Array, Piece
 
@@ -61,7 +61,7 @@ def decoder(base: Path) -> Iterator[Decoder]:
 def test_adapter_computes_what_peft_computes(
     name: str, decoder: Decoder, base: Path, expected: dict[str | None, Array]
 ) -> None:
-    adapter = weights.load_adapter(decoder, CheckpointFolder(base / name))
+    adapter = adapters.load_adapter(decoder, CheckpointFolder(base / name))
     computed = tiny_decoders.log_softmax(tiny_decoders.read(decoder, TOKENS, adapter))
     assert np.abs(computed - expected[name]).max() < TOLERANCE
     assert np.abs(computed - expected[None]).max() > 0.1, "an adapter that changes nothing proves nothing"
@@ -70,11 +70,11 @@ def test_adapter_computes_what_peft_computes(
 def test_rows_of_the_base_and_of_many_adapters_in_one_step_are_each_its_own(
     decoder: Decoder, base: Path, expected: dict[str | None, Array]
 ) -> None:
-    adapters: dict[str | None, int] = {None: NO_ADAPTER}
-    adapters |= {name: weights.load_adapter(decoder, CheckpointFolder(base / name)) for name in ADAPTERS}
-    order = [*reversed(adapters), *adapters]
+    loaded: dict[str | None, int] = {None: NO_ADAPTER}
+    loaded |= {name: adapters.load_adapter(decoder, CheckpointFolder(base / name)) for name in ADAPTERS}
+    order = [*reversed(loaded), *loaded]
     pieces = [
-        Piece(TOKENS, (2 * place, 2 * place + 1), adapter=adapters[name], n_logits=len(TOKENS))
+        Piece(TOKENS, (2 * place, 2 * place + 1), adapter=loaded[name], n_logits=len(TOKENS))
         for place, name in enumerate(order)
     ]
     for name, logits in zip(order, tiny_decoders.step(decoder, *pieces), strict=True):
@@ -85,12 +85,12 @@ def test_adapter_that_was_removed_changes_nothing_for_others_and_its_number_is_n
     decoder: Decoder, base: Path
 ) -> None:
     names = list(ADAPTERS)
-    first, second, third = (weights.load_adapter(decoder, CheckpointFolder(base / name)) for name in names[:3])
+    first, second, third = (adapters.load_adapter(decoder, CheckpointFolder(base / name)) for name in names[:3])
     before = [tiny_decoders.read(decoder, TOKENS, adapter) for adapter in (NO_ADAPTER, first, third)]
     decoder.remove_adapter(second)
     after = [tiny_decoders.read(decoder, TOKENS, adapter) for adapter in (NO_ADAPTER, first, third)]
     assert all(map(np.array_equal, before, after))
-    fourth = weights.load_adapter(decoder, CheckpointFolder(base / names[0]))
+    fourth = adapters.load_adapter(decoder, CheckpointFolder(base / names[0]))
     assert fourth not in (first, second, third)
     assert np.array_equal(tiny_decoders.read(decoder, TOKENS, fourth), before[1])
 
@@ -108,7 +108,7 @@ def test_adapter_that_is_more_than_low_rank_matrices_is_refused(
 ) -> None:
     small_models.lora_config(**settings).save_pretrained(tmp_path)
     with pytest.raises(Unavailable, match=words):
-        weights.load_adapter(decoder, CheckpointFolder(tmp_path))
+        adapters.load_adapter(decoder, CheckpointFolder(tmp_path))
 
 
 def test_adapter_with_matrices_for_other_modules_is_refused(decoder: Decoder, base: Path, tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_adapter_with_matrices_for_other_modules_is_refused(decoder: Decoder, ba
     tensors["base_model.model.lm_head.lora_A.weight"] = torch.zeros(8, 64)
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     assert "lora_alpha" in json.loads((tmp_path / "adapter_config.json").read_text())
-    with pytest.raises(Unavailable, match="modules that this engine does not know"):
-        weights.load_adapter(decoder, CheckpointFolder(tmp_path))
+    with pytest.raises(Unavailable, match="of no module that this engine knows"):
+        adapters.load_adapter(decoder, CheckpointFolder(tmp_path))
 
 
 def log_probs(base: Path, adapter: Path | None) -> Array:

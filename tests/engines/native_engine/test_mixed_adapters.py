@@ -10,8 +10,8 @@ import torch
 
 import small_models
 import tiny_decoders
-from luthier.engines.native import weights
-from luthier.engines.native.library import NO_ADAPTER, Decoder
+from luthier.engines.native.decoder import adapters
+from luthier.engines.native.decoder.library import NO_ADAPTER, Decoder
 from luthier.model_folder import CheckpointFolder
 from scheduling import Call, Desk
 from tiny_decoders import prompt
@@ -34,7 +34,7 @@ class Model:
     def __init__(self, folder: Path, n_threads: int) -> None:
         self.decoder: Decoder = tiny_decoders.load(folder / "hf", n_pages=64, n_threads=n_threads)
         folders = [CheckpointFolder(folder / str(number)) for number in range(N_ADAPTERS)]
-        self.adapters = [NO_ADAPTER, *(weights.load_adapter(self.decoder, each) for each in folders)]
+        self.adapters = [NO_ADAPTER, *(adapters.load_adapter(self.decoder, each) for each in folders)]
         self.desk = Desk(self.decoder)
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ def test_an_adapter_loaded_or_removed_between_steps_changes_no_answer(model: Mod
 
     def order() -> None:
         model.decoder.remove_adapter(unused)
-        weights.load_adapter(model.decoder, CheckpointFolder(folder / "1"))
+        adapters.load_adapter(model.decoder, CheckpointFolder(folder / "1"))
 
     calls = [model.desk.ask(text, adapter, scope="other", **fields) for text, adapter, fields in asked]
     calls[0].heard.get(timeout=30)

@@ -11,7 +11,7 @@ from cores import own_cores
 from luthier.core.ports import ServedModel
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.native.client import NativeClient
-from luthier.engines.native.engine import NativeEngine
+from luthier.engines.native.native_engine import NativeEngine
 from luthier.engines.parity import check_parity
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 from native_calls import Answer, ask, generate, with_client

@@ -10,8 +10,8 @@ import pytest
 
 import tiny
 import tiny_decoders
-from luthier.engines.native.library import LANES, Decoder
-from luthier.engines.native.sampling import DrawnToken, Sampler, SamplingParameters
+from luthier.engines.native.decoder.library import LANES, Decoder
+from luthier.engines.native.steps.sampling import DrawnToken, Sampler, SamplingParameters
 from tiny_decoders import Array
 
 VOCABULARY = tiny.VOCABULARY + 3

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny_decoders
-from luthier.engines.native.library import PAGE, Decoder
+from luthier.engines.native.decoder.library import PAGE, Decoder
 from scheduling import Call, Desk, Message
 from tiny_decoders import CONTEXT, prompt
 

@@ -10,8 +10,8 @@ import torch
 
 import small_models
 import tiny_decoders
-from luthier.engines.native import weights
-from luthier.engines.native.library import NO_ADAPTER, Decoder
+from luthier.engines.native.decoder import adapters
+from luthier.engines.native.decoder.library import NO_ADAPTER, Decoder
 from luthier.model_folder import CheckpointFolder
 from tiny_decoders import Array, Piece
 
@@ -27,7 +27,7 @@ def make_decoder(folder: Path, n_threads: int) -> tuple[Decoder, int]:
         tiny_decoders.save(base, "mistral", torch.bfloat16, sliding_window=90, num_attention_heads=6, hidden_size=96)
         small_models.make_adapter(folder / "adapter", folder, r=8)
     decoder = tiny_decoders.load(base, n_pages=40, n_threads=n_threads)
-    return decoder, weights.load_adapter(decoder, CheckpointFolder(folder / "adapter"))
+    return decoder, adapters.load_adapter(decoder, CheckpointFolder(folder / "adapter"))
 
 
 @pytest.fixture(scope="module")

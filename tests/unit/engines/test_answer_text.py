@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from luthier.engines.native.answer_text import AnswerText, LogProbEntry, Piece
+from luthier.engines.native.steps.answer_text import AnswerText, LogProbEntry, Piece
 
 
 def entry(number: int) -> LogProbEntry:

@@ -6,16 +6,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from luthier.engines.native import pages
-from luthier.engines.native.library import PAGE
-from luthier.engines.native.pages import Key, PageCache
+from luthier.engines.native.decoder.library import PAGE
+from luthier.engines.native.steps import page_cache
+from luthier.engines.native.steps.page_cache import Key, PageCache
 
 
 def keys(n_tokens: int, scope: str = "scope", changed: int | None = None) -> list[Key]:
     tokens = np.arange(n_tokens, dtype=np.int32)
     if changed is not None:
         tokens[changed] += 1
-    return list(pages.keys_of(scope, tokens))
+    return list(page_cache.keys_of(scope, tokens))
 
 
 def filled(cache: PageCache, names: list[Key]) -> list[int]:

@@ -63,7 +63,7 @@ class LlamaCppEngine(ProcessPerBaseEngine[EngineProcess]):
                     process.end()
                     raise process_per_base.closed()
                 old, base.current = base.current, process
-                base.wanted[model.id] = model
+                self._want(base, model)
                 if old is not None:
                     self._retire(old)
                 return process.address(model)

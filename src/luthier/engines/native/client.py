@@ -8,7 +8,7 @@ from typing import Any, cast
 from luthier.core.errors import InvalidRequest, LuthierError, Unavailable, UpstreamFailed
 from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
 from luthier.core.ports import Address, EngineRequest
-from luthier.engines.native.protocol import Message, MessageReader, encode
+from luthier.engines.native.protocol import INVALID, Message, MessageReader, encode
 
 SCHEME = "native"
 """Of the URLs of addresses: native://127.0.0.1:PORT."""
@@ -229,6 +229,6 @@ def _error_of(message: Message) -> LuthierError:
     code, text = message["error"], message["message"]
     if code == "model_not_loaded":
         return Unavailable(code, text, retry_after_s=1.0)
-    if code == "invalid_request":
+    if code == INVALID:
         return InvalidRequest(code, text)
     return UpstreamFailed(code, text)

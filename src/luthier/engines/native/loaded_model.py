@@ -1,16 +1,18 @@
 """A base model in an engine process: decoder, tokenizer, and the adapters that are loaded now."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import llguidance
 import tokenizers
 
-from luthier.core.errors import Unavailable
-from luthier.engines.native import weights
-from luthier.engines.native.library import NO_ADAPTER
-from luthier.engines.native.sequences import Vocabulary
+from luthier.core.errors import InvalidRequest, Unavailable
+from luthier.engines.native.decoder import adapters, weights
+from luthier.engines.native.decoder.library import NO_ADAPTER, PAGE
+from luthier.engines.native.decoder.model_config import Unsupported
+from luthier.engines.native.protocol import INVALID
+from luthier.engines.native.steps.sequences import Vocabulary
 from luthier.model_folder import CheckpointFolder, HuggingFaceFolder
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
@@ -26,11 +28,31 @@ class LoadedModel:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         end_ids = TorchFreeTokenizer(hf.path).end_ids
+        if not end_ids:
+            raise Unsupported("its files name no token that ends an answer")
         size = max(self.decoder.shape.vocabulary, self._tokenizer.get_vocab_size())
         text = hf.tokenizer.read_text("utf-8")
         self.grammar_tokenizer = llguidance.LLTokenizer(text, n_vocab=size, eos_token=min(end_ids))
         self.vocabulary = self._vocabulary(size, end_ids)
         self._adapters: dict[str, int] = {}
+
+    def check(self, prompt: Sequence[int], n_more: int) -> None:
+        """Raises InvalidRequest for a prompt that cannot be computed, with so many tokens behind it."""
+        shape = self.decoder.shape
+        if not prompt:
+            raise InvalidRequest(INVALID, "The prompt has no token.")
+        if not all(0 <= id < shape.vocabulary for id in prompt):
+            raise InvalidRequest(INVALID, f"A token of the prompt is not below {shape.vocabulary}.")
+        most = min(shape.context, shape.n_pages * PAGE)
+        if len(prompt) + n_more > most:
+            raise InvalidRequest(
+                INVALID, f"Prompt and answer come to {len(prompt) + n_more} tokens, of {most} at most."
+            )
+
+    def check_biases(self, biases: Mapping[int, float]) -> None:
+        """Raises InvalidRequest for a bias of a token that does not exist."""
+        if not all(0 <= id < self.decoder.shape.vocabulary for id in biases):
+            raise InvalidRequest(INVALID, f"A token of logit_bias is not below {self.decoder.shape.vocabulary}.")
 
     def properties(self) -> dict[str, Any]:
         """What the parent tells callers."""
@@ -48,7 +70,7 @@ class LoadedModel:
     def load(self, model: str, folder: Path) -> None:
         """Loads an adapter; one of that name stays as it is, for a name always means the same weights."""
         if model not in self._adapters:
-            self._adapters[model] = weights.load_adapter(self.decoder, CheckpointFolder(folder))
+            self._adapters[model] = adapters.load_adapter(self.decoder, CheckpointFolder(folder))
 
     def unload(self, model: str) -> None:
         adapter = self._adapters.pop(model, None)
@@ -63,6 +85,8 @@ class LoadedModel:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
     def _vocabulary(self, size: int, end_ids: frozenset[int]) -> Vocabulary:
-        tokenizer = self.grammar_tokenizer
+        tokenizer, known = self.grammar_tokenizer, self._tokenizer.get_vocab_size()
+        # Rows that fill the vocabulary up, and that no text has, are no text.
+        pieces = [tokenizer.decode_bytes([id]) if id < known else b"" for id in range(size)]
         hidden = frozenset(id for id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special)
-        return Vocabulary([tokenizer.decode_bytes([id]) for id in range(size)], end_ids, hidden)
+        return Vocabulary(pieces, end_ids, hidden)

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+INVALID = "invalid_request"
+"""The error of a call that can never succeed as it is."""
 MAX_BYTES = 1 << 28
 _LENGTH = struct.Struct("<I")
 _encoder = msgspec.msgpack.Encoder()

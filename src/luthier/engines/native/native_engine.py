@@ -11,8 +11,8 @@ from pathlib import Path
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, ServedModel
 from luthier.engines import process_folders, process_per_base
-from luthier.engines.native import engine_process
-from luthier.engines.native.engine_process import EngineProcess, Launch
+from luthier.engines.native import native_process
+from luthier.engines.native.native_process import EngineProcess, Launch
 from luthier.engines.process_per_base import NEVER, Base, ProcessPerBaseEngine, RestPolicy
 
 logger = logging.getLogger(__name__)
@@ -59,11 +59,16 @@ class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
                 process, others = base.current, list(base.wanted.values())
             if process is None or process.exit_status() is not None:
                 process = self._start(base, model, others)
-            process.load(model)
+            try:
+                process.load(model)
+            except Unavailable:
+                with self._lock:
+                    if not base.wanted and base.current is process:  # started for this model alone
+                        base.current = None
+                        self._retire(process)
+                raise
             with self._lock:
-                if self._closing.is_set():
-                    raise process_per_base.closed()
-                base.wanted[model.id] = model
+                self._want(base, model)
             return process.address(model)
 
     def release(self, model_id: str) -> None:
@@ -83,7 +88,7 @@ class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
     def _start(self, base: Base[EngineProcess], model: ServedModel, others: list[ServedModel]) -> EngineProcess:
         """A new process with all that is wanted of the base; the old one, if there was one, has ended."""
         began = time.monotonic()
-        process = engine_process.start(self._launch, process_folders.new_folder(self._folder), model)
+        process = native_process.start(self._launch, process_folders.new_folder(self._folder), model)
         for other in process_per_base.present(others):
             try:
                 process.load(other)

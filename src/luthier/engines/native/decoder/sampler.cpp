@@ -27,6 +27,7 @@ struct Draw {
 };
 
 constexpr float UNLIKELY = 1e-6f;
+constexpr int NOTHING = -1, NOT_FINITE = -2;
 
 float largest_of(const float* values, int n) {
     float largest = -INFINITY;
@@ -95,7 +96,18 @@ int draw_from(std::vector<std::pair<float, int32_t>>& weighted, double total, fl
     return weighted[n - 1].second;
 }
 
+bool are_finite(const float* values, int n) {
+    for (int i = 0; i < n; i++)
+        if (!std::isfinite(values[i])) return false;
+    return true;
+}
+
 void draw_token(Draw& draw, int n_vocabulary) {
+    draw.token = NOTHING;
+    if (!are_finite(draw.logits, n_vocabulary)) {
+        draw.token = NOT_FINITE;
+        return;
+    }
     const float largest = largest_of(draw.logits, n_vocabulary);
     const bool needs_log_probs = draw.n_top >= 0;
     const double log_sum = needs_log_probs ? std::log(sum_of_exponentials(draw.logits, n_vocabulary, largest)) : 0;
@@ -136,7 +148,7 @@ void draw_token(Draw& draw, int n_vocabulary) {
 
 }  // namespace
 
-// `token` is -1 where a mask lets none come; `n_top` is -1 where no log-probabilities are wanted.
+// `token` is -1 where a mask lets none come, -2 where a logit is not finite; `n_top` is -1 where no log-probabilities are wanted.
 extern "C" void decoder_draw(Decoder* decoder, int n_vocabulary, Draw* draws, int n) {
     decoder->pool().run(n, [&](int i) { draw_token(draws[i], n_vocabulary); });
 }

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from luthier.engines.native.library import Decoder, Draw, Segment
-from luthier.engines.native.sequences import Sequence, Vocabulary
+from luthier.engines.native.decoder.library import Decoder, Draw, Segment
+from luthier.engines.native.steps.sequences import Sequence, Vocabulary
 
 
 def score_rows(decoder: Decoder, sequence: Sequence, segment: Segment, logits: Any, vocabulary: Vocabulary) -> None:

@@ -11,7 +11,7 @@ import llguidance
 import llguidance.numpy
 import numpy as np
 
-from luthier.engines.native.library import Draw
+from luthier.engines.native.decoder.library import Draw
 
 _GRAMMAR_LIMITS = llguidance.LLParserLimits(max_lexer_states=30_000)
 
@@ -51,11 +51,17 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True)
 class DrawnToken:
-    """A token, its log-probability by the model alone, and the likeliest tokens in its place; -1 if none may come."""
+    """A token, its log-probability by the model alone, and the likeliest tokens in its place.
+
+    The id is NOTHING if none may follow, NOT_FINITE if the model computed what is no number.
+    """
 
     id: int
     log_prob: float
     top: list[tuple[int, float]]
+
+
+NOTHING, NOT_FINITE = -1, -2
 
 
 class Sampler:
@@ -112,6 +118,8 @@ class Sampler:
     def take(self, draw: Draw) -> DrawnToken:
         """The token of a draw that the decoder has made; the answer goes on behind it."""
         self._n_drawn += 1
+        if self._matcher is not None and self._matcher.is_error():  # it grew beyond its limits in this answer
+            return DrawnToken(NOTHING, 0.0, [])
         top = [
             (int(id), float(value)) for id, value in zip(self._top_tokens, self._top_log_probs, strict=True) if id >= 0
         ]
@@ -120,7 +128,7 @@ class Sampler:
             self._seen[drawn.id] += 1
             continues = self._matcher is not None and drawn.id not in self._end_ids
             if continues and self._matcher is not None and not self._matcher.consume_token(drawn.id):
-                return DrawnToken(-1, 0.0, [])
+                return DrawnToken(NOTHING, 0.0, [])
         return drawn
 
     @property

@@ -17,9 +17,9 @@ from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, Capacity, ServedModel
 from luthier.engines import child_process
 from luthier.engines.native.client import SCHEME
+from luthier.engines.native.decoder.model_config import hf_folder
+from luthier.engines.native.engine_server import Config
 from luthier.engines.native.protocol import BlockingConnection, Message
-from luthier.engines.native.server import Config
-from luthier.engines.native.weights import hf_folder
 from luthier.engines.watchdog import Look
 from luthier.process import child_environment
 
@@ -176,7 +176,7 @@ def start(launch: Launch, folder: Path, model: ServedModel) -> EngineProcess:
     config_path = _configure(launch, folder, model, key)
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
-            [launch.python, "-m", "luthier.engines.native.server", str(config_path)],
+            [launch.python, "-m", "luthier.engines.native.engine_server", str(config_path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -11,7 +11,6 @@
 namespace {
 
 constexpr int PANELS_A_CHUNK = 8;
-constexpr int MAX_RANK = 512;
 
 const float* floats(const Buffer& buffer) { return static_cast<const float*>(buffer.get()); }
 
@@ -57,6 +56,23 @@ int Decoder::input(int joined) const {
         case FALL: return shape_.intermediate;
         default: return shape_.hidden;
     }
+}
+
+// Numbers of a row's low-rank products, at most: those of the modules that are joined.
+int Decoder::low_width() const {
+    int widest = 0;
+    for (const auto& [id, adapter] : adapters_)
+        for (int layer = 0; layer < shape_.n_layers; layer++) {
+            int widths[N_JOINED] = {};
+            for (int module = 0; module < N_MODULES; module++) {
+                int joined;
+                place(module, &joined);
+                const LowRank& pair = adapter.modules[size_t(layer) * N_MODULES + module];
+                widths[joined] += pair ? pair.a.n : 0;
+            }
+            widest = std::max(widest, *std::max_element(widths, widths + N_JOINED));
+        }
+    return widest;
 }
 
 // The first output of a module among those of the matrices that it is joined with.
@@ -375,7 +391,7 @@ void Decoder::step(const Segment* segments, int n_segments, float* logits) {
     grow(h_, size_t(n) * std::max({size, shape_.n_heads * shape_.head_dim, shape_.intermediate}));
     grow(y_, size_t(n) * widest);
     grow(z_, size_t(n) * size);
-    grow(low_, size_t(n) * 3 * MAX_RANK);
+    grow(low_, size_t(n) * low_width());
     for (int i = 0; i < n_segments; i++) embed(*segments_[i], first_rows_[i]);
     auto add = [&](const float* y) {
         for (size_t i = 0; i < size_t(n) * size; i += LANES) store16(&x_[i], load16(&x_[i]) + load16(y + i));

@@ -72,6 +72,7 @@ class Decoder {
     int width(int joined) const;
     int input(int joined) const;
     int place(int module, int* joined) const;
+    int low_width() const;
     void rotate(float* head, int position) const;
     void norm_rows(const float* x, const void* weight, float* out, int n);
     void project(int layer, int joined, const float* x, float* y, int n);

@@ -4,17 +4,22 @@ A short prompt never waits for a long one to be read: every step has room for a 
 goes first, and one that has waited for long goes before. Answers in progress are in every step.
 """
 
+import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
-from luthier.engines.native import pages
-from luthier.engines.native.library import PAGE, Decoder, Draw, Segment
-from luthier.engines.native.pages import Key, PageCache
-from luthier.engines.native.prompt_scoring import score_rows
-from luthier.engines.native.sequences import Sequence, Vocabulary
+from luthier.core.errors import LuthierError
+from luthier.engines.native.decoder.library import PAGE, Decoder, Draw, Segment
+from luthier.engines.native.steps import page_cache
+from luthier.engines.native.steps.page_cache import Key, PageCache
+from luthier.engines.native.steps.prompt_scoring import score_rows
+from luthier.engines.native.steps.sequences import Sequence, Vocabulary
+
+logger = logging.getLogger(__name__)
 
 PIECE_TOKENS = 32
 """Tokens of prompts in one step: so long does a new request wait at most before its own prompt is begun."""
@@ -24,17 +29,40 @@ PATIENCE_STEPS = 8
 """A prompt that got no room for so many steps goes first."""
 
 
+FAULT_STATUS = 70
+"""EX_SOFTWARE of sysexits.h: the exit status of an engine whose decoder failed."""
+
+
+def end_process() -> None:
+    """Ends the process: callers get an error at once, and the parent starts it anew."""
+    os._exit(FAULT_STATUS)
+
+
 class Scheduler:
     """Runs the decoder on a thread of its own. `submit`, `cancel` and `run_between_steps` are for all other threads."""
 
-    def __init__(self, decoder: Decoder, vocabulary: Vocabulary, max_sequences: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        vocabulary: Vocabulary,
+        max_sequences: int,
+        adapter_of: Callable[[str | None], int] | None = None,
+        on_fault: Callable[[], None] = end_process,
+    ) -> None:
+        """`adapter_of` gives the decoder's number of a model's adapter, or raises LuthierError, between two steps.
+
+        `on_fault` is called once a step has raised what no step may raise: the process must not go on without it.
+        """
         self._decoder = decoder
         self._vocabulary = vocabulary
         self._max_sequences = max_sequences
+        self._adapter_of = adapter_of
+        self._on_fault = on_fault
         self._cache = PageCache(decoder.shape.n_pages)
         self._wake = threading.Condition()
         self._waiting: deque[Sequence] = deque()
         self._orders: deque[Callable[[], None]] = deque()
+        self._is_ordering = False
         self._running: list[Sequence] = []
         self._logits = np.empty((max_sequences, decoder.row), np.float32)
         self._is_closing = False
@@ -77,9 +105,16 @@ class Scheduler:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._running or self._waiting or self._orders)
+        return bool(self._running or self._waiting or self._orders or self._is_ordering)
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception:
+            logger.exception("a step failed")
+            self._on_fault()
+
+    def _work(self) -> None:
         while True:
             with self._wake:
                 while not (self._orders or self._waiting or self._running or self._is_closing):
@@ -87,8 +122,10 @@ class Scheduler:
                 if self._is_closing:
                     return
                 orders, self._orders = list(self._orders), deque()
+                self._is_ordering = bool(orders)
             for order in orders:
                 order()
+            self._is_ordering = False
             self._drop_cancelled()
             self._admit()
             self._step()
@@ -108,7 +145,7 @@ class Scheduler:
                 if not self._waiting:
                     return
                 sequence = self._waiting[0]
-                sequence.keys = list(pages.keys_of(sequence.scope, sequence.tokens[: sequence.n_prompt]))
+                sequence.keys = list(page_cache.keys_of(sequence.scope, sequence.tokens[: sequence.n_prompt]))
                 # The last token of a prompt is always computed: its logits are what the answer begins with.
                 shared = [] if sequence.parameters is None else self._share(sequence)
                 n_new = sequence.n_pages_needed - len(shared)
@@ -116,10 +153,21 @@ class Scheduler:
                     self._cache.release(shared)
                     return
                 self._waiting.popleft()
-            sequence.pages = np.array([*shared, *self._cache.allocate(n_new)], np.int32)
-            sequence.n_published = len(shared)
-            sequence.n_computed = sequence.n_cached = len(shared) * PAGE
-            self._running.append(sequence)
+                sequence.pages = np.array([*shared, *self._cache.allocate(n_new)], np.int32)
+                sequence.n_published = len(shared)
+                sequence.n_computed = sequence.n_cached = len(shared) * PAGE
+                self._running.append(sequence)
+            self._resolve(sequence)
+
+    def _resolve(self, sequence: Sequence) -> None:
+        """Finds the adapter of a sequence that was admitted; one whose adapter was unloaded ends at once."""
+        if self._adapter_of is None:
+            return
+        try:
+            sequence.adapter = self._adapter_of(sequence.model)
+        except LuthierError as error:
+            sequence.emit({"error": error.code, "message": error.message})
+            self._end(sequence)
 
     def _share(self, sequence: Sequence) -> list[int]:
         return self._cache.share(sequence.keys[: (sequence.n_prompt - 1) // PAGE])

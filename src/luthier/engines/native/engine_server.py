@@ -1,8 +1,8 @@
 """The engine process: one base model, any number of adapters, loaded and unloaded while it answers.
 
-`python -m luthier.engines.native.server CONFIG.json`, started by `engine_process`. It writes one JSON line to stdout
-(its port, or why it cannot start) and serves until stdin closes: the parent holds the other end, so that a parent
-killed by SIGKILL takes its engines with it.
+`python -m luthier.engines.native.engine_server CONFIG.json`, started by `native_process`. It writes one JSON line to
+stdout (its port, or why it cannot start) and serves until stdin closes: the parent holds the other end, so that a
+parent killed by SIGKILL takes its engines with it.
 """
 
 import asyncio
@@ -17,18 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from luthier.core.errors import LuthierError
+from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.engines import child_process
-from luthier.engines.native.answer_text import AnswerText
+from luthier.engines.native.decoder.library import NO_ADAPTER
+from luthier.engines.native.decoder.model_config import Unsupported
 from luthier.engines.native.loaded_model import LoadedModel
-from luthier.engines.native.protocol import Message, MessageReader, encode
-from luthier.engines.native.sampling import Sampler, SamplingParameters
-from luthier.engines.native.scheduler import Scheduler
-from luthier.engines.native.sequences import Sequence
-from luthier.engines.native.weights import Unsupported
+from luthier.engines.native.protocol import INVALID, Message, MessageReader, encode
+from luthier.engines.native.steps.answer_text import AnswerText
+from luthier.engines.native.steps.sampling import Sampler, SamplingParameters
+from luthier.engines.native.steps.scheduler import Scheduler
+from luthier.engines.native.steps.sequences import Sequence
 from luthier.process import logs
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("luthier.engines.native.engine_server")
 
 _READ_BYTES = 1 << 16
 
@@ -64,7 +65,7 @@ class _Connection:
             while data := await self._reader.read(_READ_BYTES):
                 for message in messages.feed(data):
                     if not is_known:
-                        if not hmac.compare_digest(str(message.get("key")), self._server.key):
+                        if not hmac.compare_digest(str(message.get("key")).encode(), self._server.key.encode()):
                             return
                         is_known = True
                         continue
@@ -89,9 +90,14 @@ class _Connection:
             return
         try:
             self._server.handle(op, message, self, self._calls)
+        except InvalidRequest as error:
+            self.forget(call)
+            self.write(encode({"call": call, "error": INVALID, "message": error.message}))
         except LuthierError as error:
+            self.forget(call)
             self.write(encode({"call": call, "error": error.code, "message": error.message}))
         except Exception as error:
+            self.forget(call)
             logger.exception("call failed op=%s", op)
             text = f"The engine failed ({type(error).__name__})."
             self.write(encode({"call": call, "error": "engine_failed", "message": text}))
@@ -105,7 +111,7 @@ class EngineServer:
 
     def __init__(self, config: Config, model: LoadedModel) -> None:
         self.key = config.key
-        self.scheduler = Scheduler(model.decoder, model.vocabulary, config.sequences)
+        self.scheduler = Scheduler(model.decoder, model.vocabulary, config.sequences, model.adapter)
         self._model = model
         self._loop: asyncio.AbstractEventLoop | None = None
         self._n_calls = 0
@@ -152,9 +158,12 @@ class EngineServer:
         sequence = self._sequence(message, unique, emit, parameters.max_tokens)
         model = self._model
         sequence.parameters = parameters
-        sequence.sampler = Sampler(
-            parameters, model.grammar_tokenizer, model.decoder.shape.vocabulary, model.vocabulary.end_ids
-        )
+        model.check_biases(parameters.logit_bias)
+        try:
+            n_vocabulary, end_ids = model.decoder.shape.vocabulary, model.vocabulary.end_ids
+            sequence.sampler = Sampler(parameters, model.grammar_tokenizer, n_vocabulary, end_ids)
+        except ValueError as error:
+            raise InvalidRequest(INVALID, f"{error}.") from None
         sequence.text = AnswerText(parameters.stops)
         return sequence
 
@@ -167,10 +176,10 @@ class EngineServer:
         prompt, model = message["prompt"], message["model"]
         tokens = np.zeros(len(prompt) + n_more, np.int32)
         tokens[: len(prompt)] = prompt
-        adapter = self._model.adapter(model)
+        self._model.check(prompt, n_more)
         scope = f"{message.get('scope')}\0{model}"
         n = len(prompt)
-        return Sequence(unique, emit, tokens, n, adapter, model, scope, None, None, n_tokens=n)
+        return Sequence(unique, emit, tokens, n, NO_ADAPTER, model, scope, None, None, n_tokens=n)
 
     def _load(self, connection: _Connection, call: int, model: str, folder: Path) -> None:
         try:
@@ -219,7 +228,9 @@ def main(config_path: Path) -> None:
         model = LoadedModel(Path(config.base_folder), config.context_tokens, config.threads)
     except (Unsupported, OSError, MemoryError, KeyError, ValueError) as error:
         logger.error("model not loaded: %s", error)
-        reply(code="engine_failed", message=f"The engine cannot load this model: {error}.")
+        # The text of an OSError may name a path.
+        why = str(error) if isinstance(error, Unsupported) else type(error).__name__
+        reply(code="engine_failed", message=f"The engine cannot load this model: {why}.")
         return
     asyncio.run(EngineServer(config, model).run(reply))
 

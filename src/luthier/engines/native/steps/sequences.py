@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from luthier.core.generation import FinishReason
-from luthier.engines.native.answer_text import AnswerText, LogProbEntry, Piece
-from luthier.engines.native.library import PAGE
-from luthier.engines.native.pages import Key
-from luthier.engines.native.sampling import DrawnToken, Sampler, SamplingParameters
+from luthier.engines.native.decoder.library import PAGE
+from luthier.engines.native.steps.answer_text import AnswerText, LogProbEntry, Piece
+from luthier.engines.native.steps.page_cache import Key
+from luthier.engines.native.steps.sampling import NOT_FINITE, NOTHING, DrawnToken, Sampler, SamplingParameters
 
+_FAULTS = {
+    NOTHING: "The grammar of this answer lets no token follow, or grew beyond its bounds.",
+    NOT_FINITE: "The model computed what is no number: its weights, or those of its adapter, are damaged.",
+}
 Emit = Callable[[dict[str, Any]], None]
 """Sends a message about one call; called on the thread that computes."""
 
@@ -80,7 +84,7 @@ class Sequence:
         assert self.sampler is not None
         assert self.text is not None
         if drawn.id < 0:
-            self.emit({"error": "engine_failed", "message": "The grammar lets no token follow."})
+            self.emit({"error": "engine_failed", "message": _FAULTS[drawn.id]})
             return True
         n_answer = self.n_tokens - self.n_prompt + 1
         wants_log_probs = self.parameters.top_log_probs is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from luthier.engines.native.library import PAGE
+from luthier.engines.native.decoder.library import PAGE
 
 Key = bytes
 """Names what a page holds: a cache scope, an adapter, and all tokens up to the page's end."""

@@ -1,0 +1,1 @@
+"""The decoder in C++, and how Python builds it, gives it weights and calls it."""
