@@ -15,7 +15,7 @@ from luthier.process import cpp_library
 Array = "np.ndarray[Any, np.dtype[Any]]"
 
 _FOLDER = Path(__file__).parent
-_SOURCES = tuple(_FOLDER / name for name in ("decoder.cpp", "interface.cpp", "sampler.cpp"))
+_SOURCES = tuple(_FOLDER / name for name in ("decoder.cpp", "decoder_weights.cpp", "interface.cpp", "sampler.cpp"))
 _HEADERS = tuple(_FOLDER / name for name in ("decoder.h", "linear.h", "attention.h", "thread_pool.h", "vectors.h"))
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffp-contract=fast"),
