@@ -37,6 +37,7 @@ def pull(
     from luthier import catalog
     from luthier.cli.base_models import pull as base_model_pull
     from luthier.cli.base_models import unlisted_models
+    from luthier.engines import choice
     from luthier.settings import Settings
 
     settings = Settings()
@@ -52,6 +53,9 @@ def pull(
         fail(error.message)
     except base_model_pull.PullError as error:
         fail(str(error))
+    # Here, so that the first chat does not wait until the decoder is compiled (once a machine).
+    served_by = choice.choose(folder, settings.serve_engine)
+    screen.print(f"served by the engine {served_by.engine}", highlight=False)
     screen.print(f"{entry.name} is ready: {folder}", highlight=False)
 
 
