@@ -20,7 +20,7 @@ PREFILL_TOKENS = 2_000
 SAMPLES = 3
 HEAD_START_S = 0.5
 """So long after a long prompt was sent it is certainly being read."""
-LOOK_S = 0.005
+LOOK_S = 0.02
 DEPLOY_S = 300.0
 UNLOAD_S = 12.0
 """A model without a deployment is in the engine for ten seconds more."""

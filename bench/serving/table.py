@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from bench.serving.lines import Figure, Found
+from bench.serving.lines import LINES, Figure, Found
 from bench.serving.opened import BARE_LLAMACPP, BARE_NATIVE, LLAMACPP, NAMES, NATIVE
 
 HEAD = (
@@ -52,6 +52,8 @@ class Results:
         return {number: found[key] for number, found in self._found[name].items() if key in found}
 
     def _cell(self, name: str, line: int, values: dict[int, float], digits: int) -> str:
+        if name in (BARE_LLAMACPP, BARE_NATIVE) and LINES[line].of_services:
+            return _NO_FIGURE
         if name in self._closed:
             return f"failed: {self._closed[name]}"
         reason = self._failures.get((name, line))
@@ -62,8 +64,7 @@ class Results:
     @staticmethod
     def _ratios(values: dict[str, dict[int, float]]) -> str:
         others = [_each(values[NATIVE], values[other], False) for other in (LLAMACPP, BARE_LLAMACPP)]
-        written = [f"{median(each):.2f}" if each else _NO_FIGURE for each in others]
-        return "; ".join(written)
+        return "; ".join(_ratio(median(each)) if each else _NO_FIGURE for each in others)
 
 
 def row(*cells: str) -> str:
@@ -86,6 +87,10 @@ def machine() -> str:
     has = ", ".join(flag for flag in _FLAGS if flag in flags) or "none of " + ", ".join(_FLAGS)
     load = os.getloadavg()[0]
     return f"{facts.get('model name', 'unknown')}, {os.cpu_count()} cores, {has}; load at the start {load:.1f}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
 
 def _each(ours: dict[int, float], theirs: dict[int, float], differs: bool) -> list[float]:

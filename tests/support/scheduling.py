@@ -16,7 +16,7 @@ from luthier.engines.native.decoder.library import NO_ADAPTER, Decoder
 from luthier.engines.native.steps import sequences
 from luthier.engines.native.steps.answer_text import AnswerText
 from luthier.engines.native.steps.sampling import Sampler, SamplingParameters
-from luthier.engines.native.steps.scheduler import Scheduler
+from luthier.engines.native.steps.scheduler import Pace, Scheduler
 from luthier.engines.native.steps.sequences import Vocabulary
 
 Message = dict[str, Any]
@@ -67,11 +67,18 @@ class Call:
         return next(step for step, message in self.received if "text" in message) - self.at_step
 
 
+class EvenPace(Pace):
+    """Pieces of one size, whatever they take, so that steps can be counted."""
+
+    def rows_in(self, seconds: float) -> int:
+        return 32
+
+
 class Desk:
     """A scheduler that may be started after calls have come."""
 
     def __init__(self, decoder: Decoder, max_sequences: int = 8) -> None:
-        self.scheduler = Scheduler(decoder, VOCABULARY, max_sequences)
+        self.scheduler = Scheduler(decoder, VOCABULARY, max_sequences, pace=EvenPace())
         self._numbers = itertools.count(1)
         self._is_started = False
 
@@ -109,7 +116,7 @@ class Desk:
         """Asks for the log-probabilities of a prompt's own tokens."""
         call = Call(next(self._numbers), self.scheduler.n_steps)
         sequence = self._sequence(call, prompt, adapter, scope, 0)
-        sequence.n_scored = top
+        sequence.n_scored, sequence.n_scored_rows = top, len(prompt)
         self.scheduler.submit(sequence)
         return call
 

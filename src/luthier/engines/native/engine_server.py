@@ -170,6 +170,7 @@ class EngineServer:
     def _scores(self, message: Message, unique: int, emit: Callable[[Message], None]) -> Sequence:
         sequence = self._sequence(message, unique, emit, 0)
         sequence.n_scored = int(message["top"])
+        sequence.n_scored_rows = int(message.get("rows", sequence.n_prompt))
         return sequence
 
     def _sequence(self, message: Message, unique: int, emit: Callable[[Message], None], n_more: int) -> Sequence:

@@ -8,7 +8,7 @@ from typing import Any
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address
 from luthier.data.rendering.renderer import Renderer
-from luthier.engines.native.protocol import BlockingConnection
+from luthier.engines.native.protocol import BlockingConnection, Message
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
 _TIMEOUT_S = 300.0
@@ -17,24 +17,28 @@ Answer = dict[str, Any]
 
 
 def ask_probes(address: Address, probes: Sequence[Mapping[str, Any]], top: int) -> list[Answer]:
-    """The greedy answer to each probe, in the shape of a chat completion. Raises Unavailable."""
+    """What the model says at each of a probe's positions, behind the trainer's tokens, as answers of a chat completion.
+
+    Raises Unavailable.
+    """
     renderer = _renderer(Path(str(address.fields["tokenizer"])))
     prompts = [renderer.token_ids(renderer.text_of_turns(probe["messages"], (), True)) for probe in probes]
-    answers: list[Answer] = [
-        {"usage": {"prompt_tokens": len(prompt)}, "choices": [{"logprobs": {"content": []}}]} for prompt in prompts
+    messages = []
+    for number, (prompt, probe) in enumerate(zip(prompts, probes, strict=True)):
+        said = [position["token_id"] for position in probe["positions"]]
+        asked = {"prompt": prompt + said[:-1], "top": top, "rows": len(said), "scope": ""}
+        messages.append({"op": "score", "call": number, "model": address.fields.get("adapter"), **asked})
+    scores = _scores(address, messages)
+    return [
+        {"usage": {"prompt_tokens": len(prompt)}, "choices": [{"logprobs": {"content": _content(rows, probe)}}]}
+        for prompt, rows, probe in zip(prompts, scores, probes, strict=True)
     ]
-    messages = [
-        {
-            "op": "generate",
-            "call": number,
-            "model": address.fields.get("adapter"),
-            "prompt": prompt,
-            "scope": "",
-            "request": {"temperature": 0, "max_tokens": len(probe["positions"]), "logprobs": top},
-        }
-        for number, (prompt, probe) in enumerate(zip(prompts, probes, strict=True))
-    ]
+
+
+def _scores(address: Address, messages: Sequence[Message]) -> list[list[Any]]:
+    """The entries of all calls, which the engine computes side by side. Raises Unavailable."""
     port = int(address.url.rsplit(":", 1)[1])
+    entries: list[list[Any]] = [[] for _ in messages]
     try:
         with BlockingConnection(port, address.headers.get("key", ""), _TIMEOUT_S) as connection:
             connection.send(*messages)
@@ -43,21 +47,24 @@ def ask_probes(address: Address, probes: Sequence[Mapping[str, Any]], top: int) 
                 message = connection.receive()
                 if "error" in message:
                     raise Unavailable("engine_failed", f"The engine refuses the parity probes: {message['message']}")
-                answers[message["call"]]["choices"][0]["logprobs"]["content"] += map(
-                    _entry, message.get("log_probs", ())
-                )
-                left -= "finish" in message
+                entries[message["call"]] += message.get("scores", ())
+                left -= bool(message.get("is_last"))
     except OSError as error:
         raise Unavailable("engine_failed", "The engine does not answer the parity probes. Try again.") from error
-    return answers
+    return entries
+
+
+def _content(rows: Sequence[Any], probe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """An entry for each position: the trainer's token, and what the engine thinks of it and of others there."""
+    content = []
+    for (_, _, _, top), position in zip(rows, probe["positions"], strict=True):
+        alternatives = [{"id": id, "bytes": [*piece], "logprob": log_prob} for id, piece, log_prob in top]
+        said = position["token_id"]
+        data: list[int] = next((other["bytes"] for other in alternatives if other["id"] == said), [])
+        content.append({"id": said, "bytes": data, "top_logprobs": alternatives})
+    return content
 
 
 @lru_cache(4)
 def _renderer(folder: Path) -> Renderer:
     return Renderer(TorchFreeTokenizer(folder), 1)
-
-
-def _entry(entry: Sequence[Any]) -> dict[str, Any]:
-    id, data, log_prob, top = entry
-    alternatives = [{"id": other, "bytes": [*piece], "logprob": value} for other, piece, value in top]
-    return {"id": id, "bytes": [*data], "logprob": log_prob, "top_logprobs": alternatives}

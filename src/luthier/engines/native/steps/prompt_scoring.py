@@ -5,11 +5,15 @@ from typing import Any
 import numpy as np
 
 from luthier.engines.native.decoder.library import Decoder, Draw, Segment
-from luthier.engines.native.steps.sequences import Sequence, Vocabulary
+from luthier.engines.native.steps.sampling import NOT_FINITE
+from luthier.engines.native.steps.sequences import FAULTS, Sequence, Vocabulary
 
 
 def score_rows(decoder: Decoder, sequence: Sequence, segment: Segment, logits: Any, vocabulary: Vocabulary) -> None:
-    """Emits an entry for each row: the token that follows it, or none behind the last; with the likeliest tokens."""
+    """Emits an entry for each row: the token that follows it, or none behind the last; with the likeliest tokens.
+
+    The rows are those of the segment's last tokens.
+    """
     n_top = sequence.n_scored
     tops = np.empty((len(logits), n_top), np.int32), np.empty((len(logits), n_top), np.float32)
     draws = decoder.draw(
@@ -23,9 +27,14 @@ def score_rows(decoder: Decoder, sequence: Sequence, segment: Segment, logits: A
             for index, row in enumerate(logits)
         ]
     )
+    if any(draw.token < 0 for draw in draws):
+        sequence.emit({"error": "engine_failed", "message": FAULTS[NOT_FINITE]})
+        sequence.is_cancelled = True
+        return
     entries: list[Any] = []
+    first = segment.first_position + len(segment.tokens) - len(logits)
     for index, draw in enumerate(draws):
-        place = segment.first_position + index + 1
+        place = first + index + 1
         likeliest = zip(tops[0][index].tolist(), tops[1][index].tolist(), strict=True)
         top = [(id, vocabulary.pieces[id], log_prob) for id, log_prob in likeliest]
         if place < sequence.n_prompt:

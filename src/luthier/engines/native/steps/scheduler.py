@@ -7,6 +7,7 @@ goes first, and one that has waited for long goes before. Answers in progress ar
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -21,10 +22,12 @@ from luthier.engines.native.steps.sequences import Sequence, Vocabulary
 
 logger = logging.getLogger(__name__)
 
-PIECE_TOKENS = 32
-"""Tokens of prompts in one step: so long does a new request wait at most before its own prompt is begun."""
-LONE_PIECE_TOKENS = 128
-"""The same when nothing else waits or is being answered."""
+PIECE_S = 0.025
+"""What the pieces of prompts in one step may take: so much longer do answers in progress wait for their next token."""
+LONE_PIECE_S = 0.05
+"""The same when nothing else waits or is being answered: so long does a new request wait for the step under way."""
+MIN_PIECE, MAX_PIECE = 16, 128
+"""Tokens of prompts in one step, whatever they take: below, weights are read for too few rows."""
 PATIENCE_STEPS = 8
 """A prompt that got no room for so many steps goes first."""
 
@@ -38,6 +41,21 @@ def end_process() -> None:
     os._exit(FAULT_STATUS)
 
 
+class Pace:
+    """How long a row takes, by the latest steps: it grows with the model and with the positions before it."""
+
+    def __init__(self) -> None:
+        self._row_s = 0.002
+
+    def rows_in(self, seconds: float) -> int:
+        return max(MIN_PIECE, min(MAX_PIECE, int(seconds / self._row_s)))
+
+    def note(self, n_rows: int, seconds: float) -> None:
+        """A step of a few rows says nothing: it takes what reading the weights takes."""
+        if n_rows >= MIN_PIECE // 2:
+            self._row_s += (max(seconds / n_rows, 1e-6) - self._row_s) / 2
+
+
 class Scheduler:
     """Runs the decoder on a thread of its own. `submit`, `cancel` and `run_between_steps` are for all other threads."""
 
@@ -48,6 +66,7 @@ class Scheduler:
         max_sequences: int,
         adapter_of: Callable[[str | None], int] | None = None,
         on_fault: Callable[[], None] = end_process,
+        pace: Pace | None = None,
     ) -> None:
         """`adapter_of` gives the decoder's number of a model's adapter, or raises LuthierError, between two steps.
 
@@ -58,6 +77,7 @@ class Scheduler:
         self._max_sequences = max_sequences
         self._adapter_of = adapter_of
         self._on_fault = on_fault
+        self._pace = pace or Pace()
         self._cache = PageCache(decoder.shape.n_pages)
         self._wake = threading.Condition()
         self._waiting: deque[Sequence] = deque()
@@ -180,15 +200,14 @@ class Scheduler:
         for sequence, n in chosen:
             begin = sequence.n_computed
             sequence.n_computed += n
-            is_whole = sequence.n_computed >= sequence.n_prompt
-            n_logits = n if sequence.parameters is None else int(is_whole)
-            segments.append(
-                Segment(begin, sequence.tokens[begin : begin + n], sequence.adapter, n_logits, sequence.pages)
-            )
+            tokens, n_logits = sequence.tokens[begin : begin + n], sequence.n_logits(n)
+            segments.append(Segment(begin, tokens, sequence.adapter, n_logits, sequence.pages))
         n_rows = sum(segment.n_logits for segment in segments)
         if n_rows > len(self._logits):
             self._logits = np.empty((n_rows, self._decoder.row), np.float32)
+        began = time.perf_counter()
         self._decoder.step(segments, self._logits)
+        self._pace.note(sum(len(segment.tokens) for segment in segments), time.perf_counter() - began)
         self._read([sequence for sequence, _ in chosen], segments)
 
     def _choose(self) -> list[tuple[Sequence, int]]:
@@ -197,7 +216,7 @@ class Scheduler:
         prefilling = [sequence for sequence in self._running if sequence.n_to_prefill]
         prefilling.sort(key=lambda sequence: (sequence.waited_steps < PATIENCE_STEPS, sequence.n_to_prefill))
         is_alone = not decoding and len(prefilling) == 1 and not self._waiting
-        room = LONE_PIECE_TOKENS if is_alone else PIECE_TOKENS
+        room = self._pace.rows_in(LONE_PIECE_S if is_alone else PIECE_S)
         pieces = []
         under_way: set[Key] = set()
         for sequence in prefilling:
@@ -238,7 +257,7 @@ class Scheduler:
                 continue
             if sequence.sampler is None:
                 score_rows(self._decoder, sequence, segment, logits, self._vocabulary)
-                if not sequence.n_to_prefill:
+                if not sequence.n_to_prefill and not sequence.is_cancelled:
                     self._end(sequence)
             else:
                 drawing.append((sequence, sequence.sampler.draw(logits[0])))

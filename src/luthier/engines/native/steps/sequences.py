@@ -12,7 +12,7 @@ from luthier.engines.native.steps.answer_text import AnswerText, LogProbEntry, P
 from luthier.engines.native.steps.page_cache import Key
 from luthier.engines.native.steps.sampling import NOT_FINITE, NOTHING, DrawnToken, Sampler, SamplingParameters
 
-_FAULTS = {
+FAULTS = {
     NOTHING: "The grammar of this answer lets no token follow, or grew beyond its bounds.",
     NOT_FINITE: "The model computed what is no number: its weights, or those of its adapter, are damaged.",
 }
@@ -38,8 +38,8 @@ class Vocabulary:
 class Sequence:
     """A prompt and the answer to it. `adapter` is the decoder's, `scope` names who may share its prompt's cache.
 
-    A sequence without parameters has no answer: the log-probabilities of its own tokens are wanted, `n_scored` with the
-    likeliest tokens in their places.
+    A sequence without parameters has no answer: log-probabilities of its own tokens are wanted, behind each of the last
+    `n_scored_rows`, with the `n_scored` likeliest tokens in their places.
     """
 
     call: int
@@ -52,6 +52,7 @@ class Sequence:
     sampler: Sampler | None
     parameters: SamplingParameters | None
     n_scored: int = 0
+    n_scored_rows: int = 0
     pages: "np.ndarray[Any, np.dtype[np.int32]]" = field(default_factory=lambda: np.empty(0, np.int32))
     keys: list[Key] = field(default_factory=list)
     n_published: int = 0
@@ -72,6 +73,12 @@ class Sequence:
         most = self.n_prompt + (0 if self.parameters is None else self.parameters.max_tokens)
         return -(-most // PAGE)
 
+    def n_logits(self, n: int) -> int:
+        """Of how many of the last `n` tokens that were computed the logits are wanted."""
+        if self.parameters is not None:
+            return int(self.n_computed >= self.n_prompt)
+        return max(0, min(n, self.n_computed - (self.n_prompt - self.n_scored_rows)))
+
     @property
     def next_key(self) -> Key | None:
         """Names the page that is computed next; None within a page, behind the prompt's whole ones, and if scored."""
@@ -84,7 +91,7 @@ class Sequence:
         assert self.sampler is not None
         assert self.text is not None
         if drawn.id < 0:
-            self.emit({"error": "engine_failed", "message": _FAULTS[drawn.id]})
+            self.emit({"error": "engine_failed", "message": FAULTS[drawn.id]})
             return True
         n_answer = self.n_tokens - self.n_prompt + 1
         wants_log_probs = self.parameters.top_log_probs is not None
