@@ -36,7 +36,7 @@ def by_epoch(*losses: float) -> list[float]:
 def given(steps: Sequence[Metrics], patience: int | None = None) -> list[Advice]:
     """All that is said in a run, each kind as often as it is found."""
     return [
-        found for end in range(1, len(steps) + 1) for found in diagnosis.after_step(steps[:end], PER_EPOCH, patience)
+        found for end in range(1, len(steps) + 1) for found in diagnosis.advice_on(steps[:end], PER_EPOCH, patience)
     ]
 
 
@@ -90,9 +90,9 @@ def test_advice_on_a_loss_that_stands_says_that_nothing_was_learned(training: li
 
 
 def test_advice_on_one_epoch_compares_its_quarters() -> None:
-    flat = [diagnosis.after_step(told([1.5] * n), n, None) for n in (8, 7)]
+    flat = [diagnosis.advice_on(told([1.5] * n), n, None) for n in (8, 7)]
     assert [len(found) for found in flat] == [1, 0], "fewer than eight steps say nothing"
-    assert diagnosis.after_step(told([1.6, 1.6, 1.3, 1.2, 1.1, 1.1, 1.0, 1.0]), 8, None) == []
+    assert diagnosis.advice_on(told([1.6, 1.6, 1.3, 1.2, 1.1, 1.1, 1.0, 1.0]), 8, None) == []
 
 
 def test_advice_where_only_the_first_epoch_helped() -> None:

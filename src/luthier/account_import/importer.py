@@ -74,15 +74,15 @@ class ImportRun:
 
 def account(source: Source) -> Account:
     """All files and jobs of the source, and the ids of deleted files that jobs name."""
-    jobs = [source_records.job_of(payload) for payload in source.jobs()]
-    files = {file.id: file for file in map(source_records.file_of, source.files())}
+    jobs = [source_records.parse_job(payload) for payload in source.jobs()]
+    files = {file.id: file for file in map(source_records.parse_file, source.files())}
     missing = set()
     for name in sorted({name for job in jobs for name in job.files} - files.keys()):
         payload = source.file(name)
         if payload is None:
             missing.add(name)
         else:
-            files[name] = source_records.file_of(payload)
+            files[name] = source_records.parse_file(payload)
     return Account(files, frozenset(missing), jobs)
 
 

@@ -62,7 +62,8 @@ def identifier(payload: JsonObject) -> str:
     return _valid_id(payload.get("id"))
 
 
-def file_of(payload: JsonObject) -> SourceFile:
+def parse_file(payload: JsonObject) -> SourceFile:
+    """A file of the source. A missing field gets a default; raises UpstreamFailed for a bad id."""
     size = payload.get("bytes")
     return SourceFile(
         id=identifier(payload),
@@ -73,7 +74,8 @@ def file_of(payload: JsonObject) -> SourceFile:
     )
 
 
-def job_of(payload: JsonObject) -> SourceJob:
+def parse_job(payload: JsonObject) -> SourceJob:
+    """A job of the source. A missing field gets a default; raises UpstreamFailed for a bad id."""
     method = payload.get("method") if isinstance(payload.get("method"), dict) else None
     metadata = payload.get("metadata")
     seed = payload.get("seed")

@@ -76,7 +76,7 @@ class JsonLines(logging.Formatter):
 
 def describe_error(error: BaseException) -> str:
     """An error and its causes: types, frames, and details of a closed set. Never a message."""
-    return "\n".join(line for link in _chain(error, set()) for line in _lines(link))
+    return "\n".join(line for link in _chain(error, set()) for line in _frames_and_type(link))
 
 
 def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
@@ -93,7 +93,8 @@ def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
             yield from _chain(member, seen)
 
 
-def _lines(error: BaseException) -> Iterator[str]:
+def _frames_and_type(error: BaseException) -> Iterator[str]:
+    """One error without its causes: its frames, then its type and detail. Never its message."""
     for frame in traceback.extract_tb(error.__traceback__):
         yield f"  {frame.filename}:{frame.lineno} {frame.name}"
     kind = type(error)

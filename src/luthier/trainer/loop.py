@@ -128,7 +128,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         steps.append(metrics)
         if epoch_ends:
             keeper.after_epoch(early_stopping.summed(steps, steps_per_epoch), steps)
-        for advice in diagnosis.after_step(steps, steps_per_epoch, patience):
+        for advice in diagnosis.advice_on(steps, steps_per_epoch, patience):
             journal.advise(advice)
         leaving = stop() and step < n_steps
         if epoch_ends or saver.due() or leaving:

@@ -20,6 +20,19 @@ pytestmark = pytest.mark.model
 
 QUESTION = [{"role": "user", "content": "Name three rivers of Europe, with an emoji for each. Ünïcode: 東京"}]
 
+QUESTIONS = (
+    "Name three rivers of Europe, with an emoji for each.",
+    "What is the capital of Japan?",
+    "Write a haiku about rain.",
+    "How much is 17 times 23?",
+    "Translate to French: the cat sleeps on the roof.",
+    "Write a Python function that reverses a list.",
+    "Who wrote Don Quixote?",
+    "Explain photosynthesis to a child.",
+    "Give me a name for a bakery.",
+    "Summarise: Ünïcode 東京 is the capital city; it has many trains.",
+)
+
 
 @pytest.fixture(scope="module")
 def base(base_folder: Path) -> ServedModel:
@@ -45,13 +58,24 @@ def test_probes_of_the_trainer_are_answered_as_torch_does(engine: NativeEngine, 
     assert report.max_difference < 0.05, "in float32 all that differs is the cache, in float16"
 
 
-def test_greedy_answer_is_that_of_transformers(engine: NativeEngine, base: ServedModel, prompt: list[int]) -> None:
-    answer = ask(engine.ensure(base), prompt, max_tokens=16, logprobs=1)
+@pytest.mark.parametrize("is_tuned", [False, True], ids=["base", "tuned"])
+def test_greedy_answers_are_those_of_transformers_in_float32(
+    engine: NativeEngine, base: ServedModel, is_tuned: bool, tmp_path: Path
+) -> None:
     tokenizer = TorchFreeTokenizer(base.base_folder / "hf")
-    tokens = tokenizer.token_ids(answer.text)
-    log_probs = small_models.logprobs(base.base_folder, None, [*prompt, *tokens])[len(prompt) - 1 : -1]
-    assert log_probs.argmax(-1).tolist() == tokens
-    assert [entry.log_prob for entry in answer.log_probs] == pytest.approx(log_probs.amax(-1).tolist(), abs=0.02)
+    renderer = Renderer(tokenizer, 1)
+    adapter = small_models.make_adapter(tmp_path / "adapter", base.base_folder, spread=0.03) if is_tuned else None
+    model = ServedModel(f"base.ft-{tmp_path.name}", base.base_model, base.base_folder, adapter) if is_tuned else base
+    address = engine.ensure(model)
+    for question in QUESTIONS:
+        text = renderer.text_of_turns([{"role": "user", "content": question}], (), True)
+        prompt = renderer.token_ids(text)
+        answer = ask(address, prompt, max_tokens=16, logprobs=1)
+        tokens = tokenizer.token_ids(answer.text)
+        log_probs = small_models.logprobs(base.base_folder, adapter, [*prompt, *tokens])[len(prompt) - 1 : -1]
+        assert log_probs.argmax(-1).tolist() == tokens, question
+        own = [entry.log_prob for entry in answer.log_probs][: len(tokens)]  # behind them may be the end's
+        assert own == pytest.approx(log_probs.amax(-1).tolist(), abs=0.05)
 
 
 def test_answers_side_by_side_are_those_of_each_alone(

@@ -205,9 +205,9 @@ def test_lists_that_tell_the_same_again_or_no_end_stop(account: FakeAccount) -> 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", ".hidden", "a\n", None, 3])
 def test_id_that_could_be_a_path_is_refused(name: object) -> None:
     with pytest.raises(UpstreamFailed, match="sent an invalid id"):
-        source_records.file_of({"id": name, "filename": "a"})
+        source_records.parse_file({"id": name, "filename": "a"})
     with pytest.raises(UpstreamFailed, match="sent an invalid id"):
-        source_records.job_of(fake.job("ftjob-1", result_files=[name]))
+        source_records.parse_job(fake.job("ftjob-1", result_files=[name]))
 
 
 @pytest.mark.parametrize(

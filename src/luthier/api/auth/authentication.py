@@ -1,4 +1,4 @@
-"""Authentication: the key from either vendor's header, and the api-version that Azure's dated dialect requires."""
+"""Authentication: the key from either vendor's header, the right to the route's action, and Azure's api-version."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -83,7 +83,11 @@ class KeyCheck:
         return caller
 
     async def admit(self, request: Request, action: Action) -> Principal:
-        """Raises Unauthenticated, Forbidden, and Unavailable if a token cannot be checked now."""
+        """Authenticates the caller and requires `action` of it.
+
+        Writes caller, action and route into the request's state, of a forbidden caller too: the audit log names it.
+        Raises Unauthenticated, Forbidden, and Unavailable if a token cannot be checked now.
+        """
         caller = await caller_of(self._context, _presented(request))
         request.scope["state"] |= {"caller": caller, "action": action, "route": request.scope["route"].path}
         authorization.require(caller, action)

@@ -49,15 +49,16 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
     @router.post(
         "/uploads/{upload_id}/parts",
         Action.FILES_WRITE,
-        "Add a part; several at once, in any order",
+        "Add one part; parts may be sent in parallel and in any order",
         json_reply(dialect.upload_part),
         form=_PART_FORM,
         max_body_bytes=MAX_PART_BYTES + FORM_OVERHEAD_BYTES,
     )
     async def add_part(upload_id: str, request: Request, caller: Caller) -> Response:
-        with services.rights.watching(context, authentication.credentials_of(request)) as standing:
+        # Waits for an upload slot, then stores the part as it comes; ends if the caller's key is revoked meanwhile.
+        with services.rights.watching(context, authentication.credentials_of(request)) as right:
             async with services.intake.upload(caller):
-                part = await _receive(request, services, standing, upload_id)
+                part = await _receive(request, services, right, upload_id)
         return JsonResponse(dialect.upload_part.from_part(part))
 
 

@@ -123,12 +123,12 @@ def is_windows_1252(lines: Iterable[bytes]) -> bool:
     letters = _letters_of_languages(texts)
     if letters is None:
         return False
-    n_occurrences = n_odd = 0
+    n_occurrences = n_doubtful = 0
     for text in texts:
         for occurrence in _occurrences(text):
             n_occurrences += 1
-            n_odd += not _is_plain(occurrence, letters)
-    return n_occurrences > 0 and n_odd <= n_occurrences * _TOLERATED
+            n_doubtful += not _makes_sense(occurrence, letters)
+    return n_occurrences > 0 and n_doubtful <= n_occurrences * _TOLERATED
 
 
 def _letters_of_languages(texts: Iterable[str]) -> frozenset[str] | None:
@@ -154,7 +154,11 @@ def _occurrences(text: str) -> Iterator[_Occurrence]:
         yield _Occurrence(match.group(), before[-1:], behind[:1], left.group(), right.group())
 
 
-def _is_plain(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
+def _makes_sense(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
+    """Whether the character is certain where it stands: a letter of the languages in a fitting word, or a usual sign.
+
+    `letters` are those of the text's languages. ª, º and µ are letters to Unicode and signs here.
+    """
     if (
         occurrence.character.isalpha()
         and unicodedata.category(occurrence.character) != "Lo"
@@ -162,7 +166,7 @@ def _is_plain(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
     ):
         is_known = occurrence.character in letters or occurrence.word in _LOANWORDS
         return is_known and _fits_word(occurrence)
-    return _is_plain_sign(occurrence, letters)
+    return _sign_makes_sense(occurrence, letters)
 
 
 def _fits_word(occurrence: _Occurrence) -> bool:
@@ -178,7 +182,8 @@ def _fits_word(occurrence: _Occurrence) -> bool:
     return len(touching) < 2 and any(one.isascii() for one in around)
 
 
-def _is_plain_sign(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
+def _sign_makes_sense(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
+    """Whether a sign stands where texts of these languages have it."""
     left, right = occurrence.left, occurrence.right
     match occurrence.character:
         case "’":

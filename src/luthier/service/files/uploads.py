@@ -115,7 +115,7 @@ def complete(
         _check_pending(context, upload)
         _check_parts(upload, uploads.parts(tx, upload_id), part_ids)
     try:
-        blob = _join(context, upload_id, part_ids, md5)
+        blob = _store_joined(context, upload_id, part_ids, md5)
     except FileNotFoundError as error:  # cancelled, expired or completed by another call meanwhile
         return _outcome_of_other_call(context, resource_id, upload_id, part_ids, error)
     file = file_service.make_file(
@@ -143,8 +143,12 @@ def complete(
     return upload, file
 
 
-def _join(context: Context, upload_id: str, part_ids: Sequence[str], md5: str | None) -> Blob:
-    """The concatenated parts. Raises InvalidRequest for another md5, FileNotFoundError for a deleted part."""
+def _store_joined(context: Context, upload_id: str, part_ids: Sequence[str], md5: str | None) -> Blob:
+    """Stores the parts, one behind the other, as the blob of a new file; the parts stay.
+
+    The caller discards the blob if no file comes of it. Raises InvalidRequest for an md5 that is none or another one,
+    FileNotFoundError for a deleted part.
+    """
     if md5 is not None and not _MD5.fullmatch(md5):
         raise InvalidRequest("invalid_md5", "md5 must be 32 hex digits: the MD5 of the whole file's bytes.", "md5")
     digest = hashlib.md5(usedforsecurity=False)

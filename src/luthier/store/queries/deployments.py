@@ -69,21 +69,25 @@ def set_used(tx: Connection, resource_id: str, name: str, now: datetime, unless_
 
 
 def list_expired(
-    tx: Connection, developer_skus: Collection[str], chosen_before: datetime | None, used_before: datetime | None
+    tx: Connection,
+    developer_skus: Collection[str],
+    sku_set_before: datetime | None,
+    last_called_before: datetime | None,
 ) -> list[Deployment]:
-    """Those of a developer's sku chosen before the one time, and those of tuned models last called before the other.
+    """Deployments of all resources that have expired.
 
-    A time that is None expires nothing.
+    Those with one of `developer_skus` set before `sku_set_before`, and those of a fine-tuned model that were last
+    called before `last_called_before`. None switches that rule off.
     """
     tables = schema.checkpoints, schema.checkpoint_copies
     tuned = [select(table.c.id).where(table.c.model == _deployments.c.model).exists() for table in tables]
     conditions: list[ColumnElement[bool]] = []
-    if chosen_before is not None:
+    if sku_set_before is not None:
         conditions.append(
-            _deployments.c.sku_name.in_(list(developer_skus)) & (_deployments.c.sku_changed_at < chosen_before)
+            _deployments.c.sku_name.in_(list(developer_skus)) & (_deployments.c.sku_changed_at < sku_set_before)
         )
-    if used_before is not None:
-        conditions.append((_deployments.c.last_used_at < used_before) & (tuned[0] | tuned[1]))
+    if last_called_before is not None:
+        conditions.append((_deployments.c.last_used_at < last_called_before) & (tuned[0] | tuned[1]))
     if not conditions:
         return []
     statement = select(_deployments).where(or_(*conditions))

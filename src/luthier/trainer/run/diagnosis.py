@@ -25,8 +25,12 @@ LEAST_STEPS = 8
 """A single epoch of fewer steps says nothing about whether it learned."""
 
 
-def after_step(steps: Sequence[Metrics], steps_per_epoch: int, patience: int | None) -> list[Advice]:
-    """What there is to say after the last of `steps`, which are told from the first on; `patience`: to stop early."""
+def advice_on(steps: Sequence[Metrics], steps_per_epoch: int, patience: int | None) -> list[Advice]:
+    """The advice that the losses give after the last of `steps`, all steps of the run so far.
+
+    The same advice may come again after later steps: the event log keeps the first. `patience` is how many epochs
+    without a better one end the run, None for never.
+    """
     whole = early_stopping.summed(steps, steps_per_epoch) if len(steps) % steps_per_epoch == 0 else []
     if _diverges(steps, len(steps)):
         return [_diverging(steps, steps_per_epoch)]
