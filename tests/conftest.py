@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -36,6 +37,10 @@ from luthier.store import db
 from luthier.url_fetch.address_policy import Allowed
 from luthier.url_fetch.fetcher import GuardedFetcher
 from repository import SPEC_FOLDER
+
+# A busy machine is no fault, and a run shows what the one before it showed; --hypothesis-profile default searches anew.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Read when a library first computes: torch in two workers would else wait for one another's threads.

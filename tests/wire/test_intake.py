@@ -23,6 +23,7 @@ from luthier.core.roles import Role
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import keys
+from waiting import until
 
 FORM = {"content_type": "multipart/form-data; boundary=b"}
 JSON = {"content_type": "application/json"}
@@ -191,15 +192,15 @@ def test_one_upload_too_many_is_refused_until_another_has_ended(
 
     with peers.asking(url, head[0]):
         with peers.asking(url, head[0]):
-            wait_until(lambda: send(KEY).status_code == 429)
+            until(lambda: send(KEY).status_code == 429)
             refused = send(KEY)
             assert "This key has 2 uploads open" in refused.json()["error"]["message"]
             assert refused.headers["retry-after"] == "5"
             assert send(others[0]).status_code == 200
             with peers.asking(url, head[1]):
-                wait_until(lambda: send(others[1]).status_code == 429)
+                until(lambda: send(others[1]).status_code == 429)
                 assert "3 uploads are open, the most" in send(others[1]).json()["error"]["message"]
-        wait_until(lambda: send(KEY).status_code == 200)
+        until(lambda: send(KEY).status_code == 200)
 
 
 def test_lengths_that_are_announced_and_not_sent_take_no_room(limited: Build) -> None:
@@ -217,11 +218,11 @@ def test_large_bodies_are_held_up_to_a_limit_and_given_back(limited: Build) -> N
     headers = {"api-key": KEY, "content-type": "application/json"}
     body = b'{"model": "nobody"}'.ljust(200_000)
     with peers.asking(url, peers.head("POST", CHAT, KEY, **JSON, content_length=200_000) + b"{" * 150_000):
-        wait_until(lambda: httpx2.post(url + CHAT, headers=headers, content=body).status_code == 429)
+        until(lambda: httpx2.post(url + CHAT, headers=headers, content=body).status_code == 429)
         refused = httpx2.post(url + CHAT, headers=headers, content=body)
         assert refused.json()["error"]["code"] == "too_many_bytes_at_once"
         assert httpx2.post(url + CHAT, headers=headers, content=body.strip()).status_code == 400
-    wait_until(lambda: httpx2.post(url + CHAT, headers=headers, content=body).status_code == 400)
+    until(lambda: httpx2.post(url + CHAT, headers=headers, content=body).status_code == 400)
 
 
 def test_body_of_too_many_values_is_refused_and_as_many_commas_in_a_text_are_not(url: str) -> None:
@@ -246,12 +247,3 @@ def test_thousands_of_faults_are_answered_in_a_short_list(url: str) -> None:
     answer = httpx2.post(url + JOBS, headers={"api-key": KEY}, json=body)
     assert answer.status_code == 400
     assert len(answer.content) < 50_000
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """What a peer has sent is looked at some time after `sendall`."""
-    for _ in range(100):
-        if is_so():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never was")

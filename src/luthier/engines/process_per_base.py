@@ -174,7 +174,8 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         for place, base in enumerate(running):
             is_over = self._rest.memory_bytes is not None and sum(held) > self._rest.memory_bytes
             is_idle = self._rest.idle_s is not None and time.monotonic() - base.used_at > self._rest.idle_s
-            if (is_idle or (is_over and len(running) > 1)) and self._rests(base):
+            is_last = sum(map(bool, held)) <= 1
+            if (is_idle or (is_over and not is_last)) and self._rests(base):
                 held[place] = 0
 
     def _rests(self, base: Base[P]) -> bool:

@@ -92,6 +92,17 @@ def test_no_repair_ever_writes_another_text(encoding: str, words: list[str]) -> 
     assert text_encoding.is_utf8(content) or written == content.decode(encoding) + "\n"
 
 
+@pytest.mark.parametrize("sign", ["…", "’", "”", "–"])
+def test_sign_of_mac_roman_that_reads_as_a_lone_capital_is_not_taken_for_windows_1252(sign: str) -> None:
+    with pytest.raises(Unrepairable):
+        mend(row(f"What is in the {sign} of it?").encode("mac_roman"))
+
+
+def test_lone_capital_at_the_beginning_of_a_sentence_is_taken() -> None:
+    said = "À quelle place est la voiture {} ? À la place 4, près de l’entrée. À demain."
+    assert mend(file(said, "cp1252"))[0] == file(said, "utf-8").decode()
+
+
 def test_controls_and_lost_characters_are_never_written() -> None:
     for encoding, content in (("latin-1", file(WESTERN, "cp1252")), ("gb18030", row("\ufffd é").encode("gb18030"))):
         with pytest.raises(Unrepairable, match="line 1: read as"):

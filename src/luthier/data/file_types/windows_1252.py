@@ -71,6 +71,7 @@ _TOLERATED = 0.01
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
 _WORD = re.compile(r"[a-z]+")
 _UNITS = frozenset(("m", "km", "cm", "mm", "dm", "ft", "in", "x", "y", "r", "n", "s"))
+_SENTENCE_START = re.compile(r"""(?:^|[.!?:;"“«¿¡(])\s*$""")
 _LONE_LETTERS = frozenset("àèéòóôåöæøíúüÀÈÉÒÓÔÅÖ")
 
 
@@ -83,6 +84,12 @@ class _Occurrence:
     right: str
     word_left: str
     word_right: str
+    before: str
+    """The characters before it, thirty at most."""
+
+    @property
+    def begins_sentence(self) -> bool:
+        return _SENTENCE_START.search(self.before) is not None
 
     @property
     def word(self) -> str:
@@ -151,7 +158,7 @@ def _occurrences(text: str) -> Iterator[_Occurrence]:
         left, right = re.search(r"[^\W\d_]*$", before), re.match(r"[^\W\d_]*", behind)
         assert left is not None
         assert right is not None
-        yield _Occurrence(match.group(), before[-1:], behind[:1], left.group(), right.group())
+        yield _Occurrence(match.group(), before[-1:], behind[:1], left.group(), right.group(), before)
 
 
 def _makes_sense(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
@@ -177,7 +184,9 @@ def _fits_word(occurrence: _Occurrence) -> bool:
         return False
     around = occurrence.word_left + occurrence.word_right
     if not around:
-        return occurrence.character in _LONE_LETTERS
+        # Bytes of other encodings' signs are capitals here: an ellipsis of Mac OS Roman reads É.
+        is_in_place = occurrence.character.islower() or occurrence.begins_sentence
+        return occurrence.character in _LONE_LETTERS and is_in_place
     touching = [one for one in (occurrence.word_left[-2:] + occurrence.word_right[:2]) if not one.isascii()]
     return len(touching) < 2 and any(one.isascii() for one in around)
 
