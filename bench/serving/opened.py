@@ -133,5 +133,4 @@ def _llamacpp(folder: Path, gguf: Path) -> Iterator[tuple[str, psutil.Process]]:
         yield json.loads(line)["url"], known
     finally:
         process.kill()
-        process.wait()
-        child_process.close_pipes(process)
+        process.communicate()  # waits, and closes the pipes

@@ -1,14 +1,26 @@
 """What every engine process and its parent do alike: the line that says it is ready, its end, and the parent's end."""
 
 import json
+import logging
 import os
 import selectors
+import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import psutil
+
+from luthier.core.errors import Unavailable
+from luthier.core.ports import ServedModel
+from luthier.process import child_environment
+
+logger = logging.getLogger(__name__)
+
+LOG = "engine.log"
 END_TIMEOUT_S = 5.0
 
 
@@ -38,6 +50,101 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+class ChildProcess:
+    """An engine process as its parent sees it: the part that does not depend on what it speaks."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path, base: ServedModel) -> None:
+        self.folder = folder
+        self._process = process
+        self._base = base
+
+    @property
+    def base_model(self) -> str:
+        return self._base.base_model
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def exit_status(self) -> int | None:
+        """None while the process lives; below zero, the signal that ended it."""
+        return self._process.poll()
+
+    def is_stopped(self) -> bool:
+        """Whether the system has it stopped (SIGSTOP, a debugger)."""
+        try:
+            return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        except psutil.NoSuchProcess:
+            return False
+
+    def await_line(self, timeout_s: float) -> dict[str, Any]:
+        """What the process says once it is loaded. Raises Unavailable when it says no, ends, or takes too long."""
+        line = read_line(self._process, timeout_s)
+        if line is None:
+            raise self.failed(f"did not load the model within {timeout_s:.0f} s")
+        if not line:
+            self._process.wait(END_TIMEOUT_S)
+            raise self.failed(f"ended while loading (status {self.exit_status()})")
+        answer: dict[str, Any] = json.loads(line)
+        if "code" in answer:
+            raise Unavailable(answer["code"], answer["message"])
+        return answer
+
+    def kill(self) -> None:
+        """Ends the process in the middle of whatever it does; returns when it is gone. Its log stays."""
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        """Ends the process now and removes its files; returns when it is gone."""
+        self._process.terminate()
+        try:
+            self._process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self.abandon()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Closes our ends of the pipes of a process that has ended; its folder with the log stays."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def failed(self, what: str) -> Unavailable:
+        logger.error("engine failed: it %s log=%s", what, self.folder / LOG)
+        return Unavailable("engine_failed", f"The engine process {what}. The operator has its log.")
+
+
+def spawn(python: str, module: str, folder: Path, config: str, more: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """Starts a module with its configuration, which holds a key, in a new folder that nobody else may read.
+
+    `more` are variables of its environment unless the service's own say otherwise.
+    """
+    folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    path = folder / "config.json"
+    path.touch(mode=0o600)
+    path.write_text(config)
+    with (folder / LOG).open("wb") as log:
+        return subprocess.Popen(
+            [python, "-m", module, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            # A Ctrl-C is for the service: it ends its engines when the answers under way are done.
+            start_new_session=True,
+            env={**more, **child_environment.to_compute(os.environ)},
+        )
+
+
+def incomplete(base: ServedModel) -> Unavailable:
+    """The error for a base model whose weights are not there."""
+    logger.error("base model incomplete name=%s", base.base_model)
+    text = f"The weights of {base.base_model} are not whole on this machine. Run: luthier models pull {base.base_model}"
+    return Unavailable("model_not_ready", text)
+
+
 def read_line(process: "subprocess.Popen[bytes]", timeout_s: float) -> bytes | None:
     """The child's line; empty if it ends without one, None when time is up."""
     assert process.stdout is not None
@@ -53,20 +160,3 @@ def read_line(process: "subprocess.Popen[bytes]", timeout_s: float) -> bytes | N
                 return b""
             data += piece
     return data
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a child now; returns when it is gone."""
-    process.terminate()
-    try:
-        process.wait(END_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def close_pipes(process: "subprocess.Popen[bytes]") -> None:
-    """Closes the parent's ends of the pipes of a child that has ended."""
-    for pipe in (process.stdin, process.stdout):
-        assert pipe is not None
-        pipe.close()

@@ -1,10 +1,7 @@
 """One engine process as its parent sees it: start, proof that it answers, idleness, end."""
 
-import json
 import logging
-import os
 import secrets
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, Capacity, ServedModel
 from luthier.engines import child_process
+from luthier.engines.child_process import ChildProcess
 from luthier.engines.llamacpp.server import Config
 from luthier.engines.watchdog import Look
 from luthier.model_folder import BaseModelFolder, CheckpointFolder
-from luthier.process import child_environment
 
 logger = logging.getLogger(__name__)
 
-LOG = "engine.log"
+LOG = child_process.LOG
+_MODULE = "luthier.engines.llamacpp.server"
 _PROOF_TIMEOUT_S = 120.0
 # llama.cpp cuts the distribution by defaults of its own; OpenAI's wire knows temperature, top_p and penalties alone.
 _PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
@@ -50,7 +47,7 @@ class Launch:
     timeout_s: float
 
 
-class EngineProcess:
+class EngineProcess(ChildProcess):
     """A llama.cpp server with a list of models that never changes: llama.cpp loads adapters at its start only."""
 
     def __init__(
@@ -61,31 +58,17 @@ class EngineProcess:
         key: str,
         models: Sequence[ServedModel],
     ) -> None:
-        self.folder = folder
+        super().__init__(process, folder, models[0])
         self._launch = launch
-        self._process = process
         self._models = {model.id: model for model in models}
         self._adapters = [model.id for model in models if model.adapter_folder]
         self._headers = {"Authorization": f"Bearer {key}"}
-        self._base = models[0]
         self._url = self._scores_url = ""
         self._renders_tools = False
         self._capacity: Capacity | None = None
         self._http = httpx2.Client(
             headers=self._headers, trust_env=False, transport=httpx2.HTTPTransport(verify=False, limits=_NO_KEPT)
         )
-
-    @property
-    def base_model(self) -> str:
-        return self._base.base_model
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def exit_status(self) -> int | None:
-        """None while the process lives; below zero, the signal that ended it."""
-        return self._process.poll()
 
     def serves(self, model: ServedModel) -> bool:
         """Whether an address for the model can be given: a live process serves its base without asking for it."""
@@ -110,15 +93,7 @@ class EngineProcess:
 
     def await_ready(self, timeout_s: float) -> None:
         """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""
-        line = child_process.read_line(self._process, timeout_s)
-        if line is None:
-            raise self._failed(f"did not load the model within {timeout_s:.0f} s")
-        if not line:
-            self._process.wait(child_process.END_TIMEOUT_S)
-            raise self._failed(f"ended while loading (status {self.exit_status()})")
-        answer = json.loads(line)
-        if "url" not in answer:
-            raise Unavailable(answer["code"], answer["message"])
+        answer = self.await_line(timeout_s)
         self._url, self._scores_url = answer["url"], answer["scores_url"]
 
     def prove(self, model: ServedModel) -> None:
@@ -153,11 +128,7 @@ class EngineProcess:
 
     def look(self, loop_too: bool) -> Look:
         """Whether the process runs, answers, and with `loop_too` whether the loop that computes does."""
-        try:
-            stopped = psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-        except psutil.NoSuchProcess:
-            stopped = False
-        if stopped:
+        if self.is_stopped():
             return Look(True, False)
         return Look(False, self._answers("/health"), self._answers("/slots") if loop_too else None)
 
@@ -168,21 +139,10 @@ class EngineProcess:
             return False
         return True
 
-    def kill(self) -> None:
-        """Ends the process in the middle of whatever it does; returns when it is gone. Its log stays."""
-        self._process.kill()
-        self._process.wait()
-
-    def end(self) -> None:
-        """Ends the process now and removes its files; returns when it is gone."""
-        child_process.end(self._process)
-        self.abandon()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def abandon(self) -> None:
         """Closes our ends of the pipes of a process that has ended; its folder with the log stays."""
         self._http.close()
-        child_process.close_pipes(self._process)
+        super().abandon()
 
     def _get(self, path: str, timeout_s: float) -> Any:
         """Raises httpx2.HTTPError, also where another thread has ended the process meanwhile."""
@@ -199,10 +159,6 @@ class EngineProcess:
         window = int(properties["default_generation_settings"]["n_ctx"])
         return Capacity(str(self._base.base_folder.absolute()), self._launch.slots, tokens, min(window, tokens))
 
-    def _failed(self, what: str) -> Unavailable:
-        logger.error("engine failed: it %s log=%s", what, self.folder / LOG)
-        return Unavailable("engine_failed", f"The engine process {what}. The operator has its log.")
-
     def _unproven(self, what: str) -> Unavailable:
         return Unavailable("engine_failed", f"The new engine process {what}, so it was ended. Try again.")
 
@@ -212,35 +168,23 @@ def start(launch: Launch, folder: Path, models: Sequence[ServedModel]) -> Engine
     base = models[0]
     gguf = BaseModelFolder(base.base_folder).gguf
     if not gguf.exists() and not CheckpointFolder(base.base_folder).hf.weights.exists():
-        logger.error("base model incomplete name=%s missing=%s", base.base_model, gguf)
-        text = f"The weights of {base.base_model} are not whole on this machine. Run: luthier models pull"
-        raise Unavailable("model_not_ready", f"{text} {base.base_model}")
+        raise child_process.incomplete(base)
     key = secrets.token_hex(16)
-    config_path = _configure(launch, folder, models, key)
-    with (folder / LOG).open("wb") as log:
-        process = subprocess.Popen(
-            [launch.python, "-m", "luthier.engines.llamacpp.server", str(config_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            # A Ctrl-C is for the service: it ends its engines when the answers under way are done.
-            start_new_session=True,
-            env=_SLEEP_WHEN_WAITING | child_environment.to_compute(os.environ),
-        )
+    config = _config(launch, models, key)
+    process = child_process.spawn(launch.python, _MODULE, folder, config.to_json(), _SLEEP_WHEN_WAITING)
     engine = EngineProcess(process, launch, folder, key, models)
     try:
         engine.await_ready(launch.timeout_s)
     except Unavailable:
-        process.kill()
-        process.wait()
+        engine.kill()
         engine.abandon()
         raise
     return engine
 
 
-def _configure(launch: Launch, folder: Path, models: Sequence[ServedModel], key: str) -> Path:
+def _config(launch: Launch, models: Sequence[ServedModel], key: str) -> Config:
     base = models[0]
-    config = Config(
+    return Config(
         base_folder=str(base.base_folder),
         base_gguf=str(BaseModelFolder(base.base_folder).gguf),
         alias=base.base_model,
@@ -250,9 +194,3 @@ def _configure(launch: Launch, folder: Path, models: Sequence[ServedModel], key:
         threads=launch.threads,
         key=key,
     )
-    folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-    folder.mkdir(mode=0o700)
-    path = folder / "config.json"
-    path.touch(mode=0o600)  # it holds the key
-    path.write_text(config.to_json())
-    return path

@@ -1,31 +1,26 @@
 """One engine process as its parent sees it: start, adapters that come and go, a look at its health, its end."""
 
-import json
 import logging
-import os
 import secrets
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, Capacity, ServedModel
 from luthier.engines import child_process
+from luthier.engines.child_process import ChildProcess
 from luthier.engines.native.client import SCHEME
 from luthier.engines.native.decoder.model_config import hf_folder
 from luthier.engines.native.engine_server import Config
 from luthier.engines.native.protocol import BlockingConnection, Message
 from luthier.engines.watchdog import Look
-from luthier.process import child_environment
 
 logger = logging.getLogger(__name__)
 
-LOG = "engine.log"
+_MODULE = "luthier.engines.native.engine_server"
 _PROBES_SHARE = 32
 """One in so many tokens of the context is for parity probes: they stand in no queue."""
 _LOAD_TIMEOUT_S = 120.0
@@ -43,33 +38,19 @@ class Launch:
     timeout_s: float
 
 
-class EngineProcess:
+class EngineProcess(ChildProcess):
     """A process with a base model. Implements engines.watchdog.Watched."""
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", launch: Launch, folder: Path, key: str, base: ServedModel
     ) -> None:
-        self.folder = folder
-        self._process = process
+        super().__init__(process, folder, base)
         self._launch = launch
         self._key = key
-        self._base = base
         self._port = 0
         self._capacity: Capacity | None = None
         self._loaded: set[str] = set()
         self._steps = -1
-
-    @property
-    def base_model(self) -> str:
-        return self._base.base_model
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def exit_status(self) -> int | None:
-        """None while the process lives; below zero, the signal that ended it."""
-        return self._process.poll()
 
     def serves(self, model: ServedModel) -> bool:
         return self.exit_status() is None and (model.adapter_folder is None or model.id in self._loaded)
@@ -82,15 +63,7 @@ class EngineProcess:
 
     def await_ready(self, timeout_s: float) -> None:
         """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""
-        line = child_process.read_line(self._process, timeout_s)
-        if line is None:
-            raise self._failed(f"did not load the model within {timeout_s:.0f} s")
-        if not line:
-            self._process.wait(child_process.END_TIMEOUT_S)
-            raise self._failed(f"ended while loading (status {self.exit_status()})")
-        answer = json.loads(line)
-        if "port" not in answer:
-            raise Unavailable(answer["code"], answer["message"])
+        answer = self.await_line(timeout_s)
         self._port = answer["port"]
         tokens = self._launch.context_tokens - self._launch.context_tokens // _PROBES_SHARE
         window = min(int(answer["window_tokens"]), tokens)
@@ -104,7 +77,7 @@ class EngineProcess:
         message = {"op": "load", "model": model.id, "folder": str(model.adapter_folder.absolute())}
         answer = self._ask(message, _LOAD_TIMEOUT_S)
         if answer is None:
-            raise self._failed("does not load the adapter")
+            raise self.failed("does not load the adapter")
         if "error" in answer:
             raise Unavailable(answer["error"], answer["message"])
         self._loaded.add(model.id)
@@ -124,11 +97,7 @@ class EngineProcess:
 
     def look(self, loop_too: bool) -> Look:
         """Whether the process runs, answers, and with `loop_too` whether the loop that computes does."""
-        try:
-            stopped = psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-        except psutil.NoSuchProcess:
-            stopped = False
-        if stopped:
+        if self.is_stopped():
             return Look(True, False)
         answer = self._ask({"op": "ping"}, _LOOK_TIMEOUT_S)
         if answer is None:
@@ -136,21 +105,6 @@ class EngineProcess:
         moves = not answer["is_busy"] or answer["steps"] != self._steps
         self._steps = answer["steps"]
         return Look(False, True, moves if loop_too else True if moves else None)
-
-    def kill(self) -> None:
-        """Ends the process in the middle of whatever it does; returns when it is gone. Its log stays."""
-        self._process.kill()
-        self._process.wait()
-
-    def end(self) -> None:
-        """Ends the process now and removes its files; returns when it is gone."""
-        child_process.end(self._process)
-        self.abandon()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def abandon(self) -> None:
-        """Closes our ends of the pipes of a process that has ended; its folder with the log stays."""
-        child_process.close_pipes(self._process)
 
     def _ask(self, message: Message, timeout_s: float) -> dict[str, Any] | None:
         """The answer to a call; None if there is none in time."""
@@ -161,46 +115,20 @@ class EngineProcess:
         except (OSError, ValueError):
             return None
 
-    def _failed(self, what: str) -> Unavailable:
-        logger.error("engine failed: it %s log=%s", what, self.folder / LOG)
-        return Unavailable("engine_failed", f"The engine process {what}. The operator has its log.")
-
 
 def start(launch: Launch, folder: Path, model: ServedModel) -> EngineProcess:
     """Starts a process for a model's base, and returns it once that is loaded. Raises Unavailable."""
-    if not hf_folder(model.base_folder).weights.exists():
-        logger.error("base model incomplete name=%s", model.base_model)
-        text = f"The weights of {model.base_model} are not whole on this machine. Run: luthier models pull"
-        raise Unavailable("model_not_ready", f"{text} {model.base_model}")
+    hf = hf_folder(model.base_folder)
+    if not hf.weights.exists():
+        raise child_process.incomplete(model)
     key = secrets.token_hex(16)
-    config_path = _configure(launch, folder, model, key)
-    with (folder / LOG).open("wb") as log:
-        process = subprocess.Popen(
-            [launch.python, "-m", "luthier.engines.native.engine_server", str(config_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            # A Ctrl-C is for the service: it ends its engines when the answers under way are done.
-            start_new_session=True,
-            env=child_environment.to_compute(os.environ),
-        )
+    config = Config(str(hf.path.absolute()), launch.context_tokens, launch.sequences, launch.threads, key)
+    process = child_process.spawn(launch.python, _MODULE, folder, config.to_json(), {})
     engine = EngineProcess(process, launch, folder, key, model)
     try:
         engine.await_ready(launch.timeout_s)
     except Unavailable:
-        process.kill()
-        process.wait()
+        engine.kill()
         engine.abandon()
         raise
     return engine
-
-
-def _configure(launch: Launch, folder: Path, model: ServedModel, key: str) -> Path:
-    hf = hf_folder(model.base_folder).path.absolute()
-    config = Config(str(hf), launch.context_tokens, launch.sequences, launch.threads, key)
-    folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-    folder.mkdir(mode=0o700)
-    path = folder / "config.json"
-    path.touch(mode=0o600)  # it holds the key
-    path.write_text(config.to_json())
-    return path
