@@ -1,4 +1,7 @@
-"""Values that were encoded twice: JSON inside a JSON string, or what Python's str made of them."""
+"""Values that were encoded twice: JSON inside a JSON string, or what Python's str made of them.
+
+The row parsers (rows/) report them, `luthier check --fix` (repair/) decodes them.
+"""
 
 import json
 from collections.abc import Callable
@@ -13,7 +16,10 @@ FIX = "Decode it once, with json.loads or jq's fromjson; luthier check OLD --fix
 
 
 def decode(text: str) -> dict[str, object] | list[object] | None:
-    """The object or array that a text is of; None for other text, and for one with a fault."""
+    """The object or array that a text encodes, as JSON, JSON within JSON strings, or a Python literal.
+
+    None for any other text: one of a number or of prose, and JSON with any fault that is no Python literal either.
+    """
     start = text.lstrip()[:1]
     if start not in ("{", "[", '"'):
         return None
@@ -26,29 +32,38 @@ def decode(text: str) -> dict[str, object] | list[object] | None:
 
 
 def is_json(text: str) -> bool:
-    """Whether a text that can be decoded is JSON, and not Python's."""
+    """Whether the whole text is JSON without a fault; False for Python literals, which `decode` takes too."""
     reading = json_reader.read(text)
     return reading.complete and not reading.faults
 
 
 def encoded_twice_message(key: str, text: str) -> str:
-    """The sentence on a key whose value is such a text."""
+    """The message of a Problem on `key`, whose value `text` was encoded twice; shows none of the text."""
     kind = "JSON" if is_json(text) else "what Python prints of a list"
     return f"{key} is a string that holds {kind}, so it was encoded twice."
 
 
 def decode_turns(value: object) -> list[object] | None:
-    """The turns that a text, or an array of texts, is of; None for all else."""
+    """The messages that a string, or an array of strings with one message each, encodes.
+
+    None for all else: a value that is no string, an empty array, objects with neither `role` nor `from`.
+    """
     return _read(value, _are_turns)
 
 
 def decode_tools(value: object) -> list[object] | None:
-    """The same for tools."""
+    """The tools that a string, or an array of strings with one tool each, encodes; None for all else.
+
+    Only that each of them is an object is checked.
+    """
     return _read(value, _are_objects)
 
 
 def decode_fields(row: JsonObject) -> JsonObject:
-    """The row with messages, outputs and tools as what they are; the row itself if none is a text."""
+    """A copy of the row with encoded messages, outputs and tools decoded, those of its `input` too.
+
+    The same object where nothing is encoded; the row itself is never changed.
+    """
     decoded_row = dict(row)
     for keys, decode_value in ((_TURN_KEYS, decode_turns), (_TOOL_KEYS, decode_tools)):
         for key in keys:
@@ -66,10 +81,12 @@ def decode_fields(row: JsonObject) -> JsonObject:
 
 
 def as_json(value: object) -> bytes:
+    """One row as JSON in UTF-8, on one line and without a line end."""
     return json.dumps(value, ensure_ascii=False).encode()
 
 
 def _read(value: object, fits: Callable[[list[object]], bool]) -> list[object] | None:
+    """Decodes a string, or a non-empty array of strings one by one, to a list that `fits` accepts; else None."""
     if isinstance(value, str):
         decoded = decode(value)
         return decoded if isinstance(decoded, list) and fits(decoded) else None
@@ -80,6 +97,7 @@ def _read(value: object, fits: Callable[[list[object]], bool]) -> list[object] |
 
 
 def _are_turns(value: list[object]) -> bool:
+    """Whether a non-empty list holds only objects with a `role`, or a `from` as ShareGPT has it."""
     return bool(value) and all(isinstance(one, dict) and ("role" in one or "from" in one) for one in value)
 
 

@@ -1,4 +1,7 @@
-"""JSON documents that hold rows otherwise than one a line: arrays, rows under a key, what pandas writes."""
+"""JSON documents that hold rows otherwise than one a line: arrays, rows under a key, what pandas writes.
+
+file_types/ names the layout to the user and how to convert it, repair/ takes the rows out of it.
+"""
 
 import re
 from collections.abc import Mapping
@@ -30,9 +33,9 @@ JsonObject = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a document is, as in "It looks like ...", jq's program that gives its rows, and these rows.
+    """The layout of a whole document: `name` completes "It looks like ...", `jq` is jq's program that gives its `rows`.
 
-    `jq` is None and `rows` empty where what to take is not certain; then `advice` says what to do.
+    Where it is not certain which rows to take, `jq` is None and `rows` empty; then `advice` says what to do.
     """
 
     name: str
@@ -42,7 +45,7 @@ class Document:
 
 
 def recognise(value: object) -> Document | None:
-    """The layout of a whole document; None for one row, and for what is not known."""
+    """The layout of a decoded document; None for an object that is one row itself, and for an unknown layout."""
     if isinstance(value, list):
         return _array(value)
     if not isinstance(value, dict) or not value or _is_row(value):
@@ -51,7 +54,10 @@ def recognise(value: object) -> Document | None:
 
 
 def wrapper_key(start: bytes) -> str | None:
-    """The key of the array that holds the rows of a document that begins so, however long it is."""
+    """The key of the array that holds the rows of an object, judged by the object's first bytes alone.
+
+    None where these do not show it for certain; they have to reach the first key of the first row.
+    """
     if not (match := _WRAPPER.match(start)):
         return None
     key, inner = match["key"].decode("utf-8", "replace"), match["inner"].decode("utf-8", "replace")
@@ -59,16 +65,20 @@ def wrapper_key(start: bytes) -> str | None:
 
 
 def are_turns(value: object) -> bool:
-    """Whether it is an array of messages without the object around it."""
+    """Whether it is a non-empty array of objects with a `role`: messages without the row around them."""
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
 
 
 def are_rows(value: object) -> bool:
+    """Whether it is a non-empty array of objects that each look like a row, in any known format."""
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and _is_row(one) for one in value)
 
 
 def _is_row(value: JsonObject) -> bool:
-    """Whether an object is a row itself: one of its keys is a row's, and holds what it holds in a row."""
+    """Whether an object looks like a row itself: its `messages` are messages, encoded in a string, or none.
+
+    Without `messages`: some key of a known row format holds messages or no container, and no key is a message's own.
+    """
     if "messages" in value:
         messages = value["messages"]
         return isinstance(messages, str) or are_turns(messages) or messages == []
@@ -78,6 +88,7 @@ def _is_row(value: JsonObject) -> bool:
 
 
 def _array(value: list[object]) -> Document | None:
+    """The layout of an array, "one JSON array" where it is nothing more particular; never None."""
     if are_turns(value):
         return Document("one array of messages", "{messages: .}", ({"messages": value},))
     if value and all(are_turns(one) for one in value):
@@ -97,6 +108,7 @@ def _array(value: list[object]) -> Document | None:
 
 
 def _pandas(value: JsonObject) -> Document | None:
+    """The layout of a table as pandas' to_json writes it for any orient but records; None for all else."""
     columns, data = value.get("columns"), value.get("data")
     if isinstance(columns, list) and isinstance(data, list) and value.keys() <= {"columns", "index", "data"}:
         if all(isinstance(name, str) for name in columns) and all(
@@ -110,6 +122,7 @@ def _pandas(value: JsonObject) -> Document | None:
 
 
 def _by_column(value: JsonObject) -> Document | None:
+    """pandas' orient columns, {column: {index: cell}}; None unless all columns have the same numbers as index."""
     parts = [part for part in value.values() if isinstance(part, dict)]
     if len(parts) < len(value) or not parts[0] or not all(part.keys() == parts[0].keys() for part in parts):
         return None
@@ -121,6 +134,7 @@ def _by_column(value: JsonObject) -> Document | None:
 
 
 def _by_row(value: JsonObject) -> Document | None:
+    """pandas' orient table, without its index, or orient index, {index: row}; None for all else."""
     data = value.get("data")
     if isinstance(value.get("schema"), dict) and isinstance(data, list) and all(isinstance(one, dict) for one in data):
         rows = tuple({key: part for key, part in one.items() if key != "index"} for one in data)
@@ -131,12 +145,13 @@ def _by_row(value: JsonObject) -> Document | None:
 
 
 def _of_pandas(orient: str, jq: str, rows: tuple[object, ...]) -> Document:
+    """The layout of a table of this orient, with the call that exports it as JSON lines for advice."""
     advice = f"In pandas: {_PANDAS}."
     return Document(f"a table that pandas wrote as {orient}, not as records in lines", jq, rows, advice)
 
 
 def _column_lists(value: JsonObject) -> Document | None:
-    """Columns as arrays of equal length, as `Dataset.to_dict()` gives them."""
+    """Columns as arrays of equal length, as `Dataset.to_dict()` gives them; None if none of them is `messages`."""
     messages = value.get("messages")
     if not isinstance(messages, list) or not messages or not all(are_turns(one) for one in messages):
         return None
@@ -149,7 +164,10 @@ def _column_lists(value: JsonObject) -> Document | None:
 
 
 def _wrapped(value: JsonObject) -> Document | None:
-    """Rows in an array at a key, which may be some objects deep; or several such arrays."""
+    """Rows in an array at a key, which may be two objects deep; several such arrays get advice only.
+
+    None where there is no such array, or other keys beside it are a row's own.
+    """
     path: list[str] = []
     for _ in range(_MAX_STEPS):
         arrays = {key: part for key, part in value.items() if are_rows(part) or _are_viewer_rows(part)}
@@ -170,6 +188,10 @@ def _wrapped(value: JsonObject) -> Document | None:
 
 
 def _at_key(path: str, rows: object) -> Document | None:
+    """The layout of `rows` at jq's path `path`; rows of Hugging Face's dataset viewer are taken out of its objects.
+
+    Never None. Without rows where the viewer has cut cells off.
+    """
     assert isinstance(rows, list)
     if not _are_viewer_rows(rows):
         return Document("one JSON object that holds the rows in an array", f"{path}[]", tuple(rows))
@@ -181,6 +203,7 @@ def _at_key(path: str, rows: object) -> Document | None:
 
 
 def _are_viewer_rows(value: object) -> bool:
+    """Whether it is a non-empty array of {"row": {...}}, as Hugging Face's dataset viewer answers."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -194,6 +217,7 @@ def _jq_step(value: JsonObject, key: str) -> str:
 
 
 def _known_other(value: JsonObject) -> Document | None:
+    """A document without rows that is often given by mistake: a notebook, a service's error; None for others."""
     if "cells" in value and "nbformat" in value:
         return Document("a Jupyter notebook", advice="Run it, and give the JSONL file that it writes.")
     if len(value) <= 4 and ("error" in value or "detail" in value or {"message", "documentation_url"} <= value.keys()):

@@ -1,4 +1,7 @@
-"""Why a JSON text cannot be parsed any further: one fault in plain words, with its fix."""
+"""Why a JSON text cannot be parsed any further: one fault in plain words, with its fix.
+
+json_reader.py finds the position; this module words it, for rows of a file and for bodies of the API.
+"""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from enum import Enum
 
 
 class Expected(Enum):
-    """What the grammar of JSON expects at a position."""
+    """What the grammar of JSON expects at a position; the values are its words in messages."""
 
     VALUE = "a value"
     ELEMENT = "a value (after a comma)"
@@ -19,7 +22,10 @@ class Expected(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of a JSON text: its column in characters from 1, and its path in the value."""
+    """One fault of a JSON text: its column in characters from 1, and its path in the value.
+
+    `code` is for programs; `message` and `fix` are sentences for people, and show nothing of the text.
+    """
 
     column: int
     path: str
@@ -42,7 +48,10 @@ FaultText = tuple[str, str, str]
 
 
 def explain(text: str, at: int, expected: Expected, path: str) -> Fault:
-    """The fault of a text that does not have what is expected at index `at`."""
+    """The fault of a text that does not have what is expected at index `at`; `path` is its place in the value.
+
+    A comma in front of a closing bracket is reported at the comma.
+    """
     if expected in (Expected.ELEMENT, Expected.NEXT_KEY) and text[at : at + 1] in ("]", "}"):
         comma = text.rindex(",", 0, at)
         return Fault(
@@ -56,7 +65,10 @@ def explain(text: str, at: int, expected: Expected, path: str) -> Fault:
 
 
 def explain_string(text: str, start: int, at: int, message: str, path: str) -> Fault:
-    """The fault of a string that begins at index `start`, where Python's scanner stopped at `at` with `message`."""
+    """The fault of a string whose opening quote is at index `start`.
+
+    `at` and `message` are what json.scanstring raised: where it stopped, and why.
+    """
     if message.startswith("Unterminated"):
         return Fault(start + 1, path, *_truncated("the string that begins here is never closed"))
     if "escape" in message:
@@ -72,6 +84,7 @@ def explain_string(text: str, start: int, at: int, message: str, path: str) -> F
 
 
 def _fault_text(text: str, at: int, expected: Expected) -> FaultText:
+    """Names the fault at index `at`: what is wrong in any place comes before what the grammar expects here."""
     character = text[at : at + 1]
     if not character:
         return _truncated(f"the JSON ends where {expected.value}is expected")
@@ -108,6 +121,7 @@ def _fault_text(text: str, at: int, expected: Expected) -> FaultText:
 
 
 def _no_comma(character: str) -> FaultText:
+    """For a character that stands where a comma or a closing bracket is expected."""
     if character in '"{[-' or character.isalnum():
         message = "a comma is missing between two values, or a quote inside a string has no backslash before it."
         return "invalid_json", message, r"Write the comma, or \" for a quote inside a string."
@@ -121,6 +135,7 @@ def _no_comma(character: str) -> FaultText:
 
 
 def _no_value(text: str, at: int) -> FaultText:
+    """For text that begins no value: a Markdown fence, a malformed number, another language's constant, a bare word."""
     if text.startswith(("```", "~~~"), at):
         return "invalid_json", "there is a Markdown code fence here.", "Remove the line."
     if number := _NUMBER_LIKE.match(text, at):
@@ -139,7 +154,7 @@ def _no_value(text: str, at: int) -> FaultText:
 
 
 def _behind_the_value(text: str, at: int) -> FaultText:
-    """What follows the value that the line holds."""
+    """For text behind the one value that the line may hold."""
     before = text[:at].rstrip(" \t")
     character = text[at]
     if before.endswith("\r") or "\r" in before[len(before.rstrip()) :]:
@@ -160,6 +175,7 @@ def _behind_the_value(text: str, at: int) -> FaultText:
 
 
 def _control(character: str) -> FaultText:
+    """For a raw control character; NUL has a code of its own, since it is a sign of a failed write."""
     if character == "\0":
         message = "there is a NUL byte in the line; a program or disk that failed often leaves these."
         return "nul_byte", message, "Remove the NUL bytes, or write the file again."
@@ -168,4 +184,5 @@ def _control(character: str) -> FaultText:
 
 
 def _truncated(message: str) -> FaultText:
+    """For a text that ends too early; `message` comes without its full stop."""
     return "truncated_json", f"{message}.", "Complete it; if the file was cut off, write it again."

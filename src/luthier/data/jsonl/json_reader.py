@@ -1,7 +1,6 @@
 """One JSON text -> its value and every fault in it, with column and place; stricter than RFC 8259.
 
-A text without a fault is read by Python's own decoder. Only a text that this refuses, or that could hold what it lets
-pass, is read by the reader here, which goes through it once, without recursion, and says where and why.
+Python's decoder reads faultless text; what it refuses or may let pass is read strictly, in one pass, not recursively.
 """
 
 import json
@@ -33,7 +32,7 @@ _CONSTANTS = {"null": None, "true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class ParsedJson:
-    """What a text gave. `complete` is False if the last fault ended parsing; then `value` is None.
+    """What a text gave. `complete` is False if the last fault ended parsing; then `value` is None, as it is for null.
 
     The value never holds what the faults name: half surrogates are replaced, numbers without a value are None.
     """
@@ -62,6 +61,7 @@ class _NeedsStrictReader(Exception):
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """json's object_pairs_hook: the object; raises _NeedsStrictReader if a key occurs twice."""
     members = dict(pairs)
     if len(members) < len(pairs):
         raise _NeedsStrictReader
@@ -69,12 +69,14 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _integer(digits: str) -> int:
+    """json's parse_int; raises _NeedsStrictReader where a double may not be large enough."""
     if len(digits) > _MAX_DIGITS - 1:
         raise _NeedsStrictReader
     return int(digits)
 
 
 def _real(digits: str) -> float:
+    """json's parse_float; raises _NeedsStrictReader for a number beyond a double, as 1e999."""
     value = float(digits)
     if value in (float("inf"), float("-inf")):
         raise _NeedsStrictReader
@@ -100,12 +102,14 @@ class _Frame:
 
 
 class _Unreadable(Exception):
+    """Ends a strict reading; `fault` becomes the last one of its result."""
+
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
 
 
 class _StrictReader:
-    """Goes through a text once; `frames` are the open brackets around `at`."""
+    """Goes through a text once; `frames` are the open brackets around index `at`."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -115,6 +119,7 @@ class _StrictReader:
         self.faults: list[Fault] = []
 
     def read(self) -> ParsedJson:
+        """The value of the whole text and its faults; to be called once."""
         try:
             value = self._value()
             if self._peek():
@@ -124,6 +129,7 @@ class _StrictReader:
         return ParsedJson(value, tuple(self.faults))
 
     def _value(self) -> object:
+        """The value at `at`, with `frames` in place of recursion. Raises _Unreadable."""
         expected = Expected.VALUE
         while True:
             character = self._peek()
@@ -168,12 +174,14 @@ class _StrictReader:
         return None
 
     def _next(self, frame: _Frame) -> Expected:
+        """What follows a comma in this frame; in an object its next key is read."""
         if isinstance(frame.container, list):
             return Expected.ELEMENT
         self._key(frame, Expected.NEXT_KEY)
         return Expected.VALUE
 
     def _key(self, frame: _Frame, expected: Expected) -> None:
+        """Reads a key and its colon into the frame; notes a key that occurs twice. Raises _Unreadable."""
         assert isinstance(frame.container, dict)
         frame.key, frame.position = "", len(frame.container)
         if self._peek() != '"':
@@ -189,6 +197,7 @@ class _StrictReader:
         self.at += 1
 
     def _scalar(self, character: str, expected: Expected) -> object:
+        """A string, number or constant; None, and noted, for NaN. Raises _Unreadable for all else."""
         self._count()
         if character == '"':
             return self._string()
@@ -206,6 +215,7 @@ class _StrictReader:
         return self._fail(expected)
 
     def _number(self, number: re.Match[str], start: int) -> int | float | None:
+        """The number of a match; None, and noted, where it is beyond a double."""
         digits, fraction, exponent = number.groups()
         is_real = fraction is not None or exponent is not None
         if len(digits) < _MAX_DIGITS and not is_real:
@@ -218,6 +228,7 @@ class _StrictReader:
         return value
 
     def _string(self) -> str:
+        """The string at `at`; half surrogates are noted and replaced. Raises _Unreadable."""
         start = self.at
         value: str
         try:
@@ -233,6 +244,7 @@ class _StrictReader:
         return value
 
     def _put(self, frame: _Frame, value: object) -> None:
+        """Adds a value to the frame's array, or at its key to the object."""
         if isinstance(frame.container, list):
             frame.container.append(value)
             frame.position = len(frame.container)
@@ -240,32 +252,36 @@ class _StrictReader:
             frame.container[frame.key] = value
 
     def _peek(self) -> str:
-        """The next character that is not blank; "" at the end."""
+        """Skips blanks; the character behind them, "" at the end."""
         blank = _BLANK.match(self.text, self.at)
         assert blank is not None
         self.at = blank.end()
         return self.text[self.at : self.at + 1]
 
     def _count(self) -> None:
+        """Counts a value; raises _Unreadable beyond MAX_VALUES."""
         self.n_values += 1
         if self.n_values > MAX_VALUES:
             message = f"the row holds more than {MAX_VALUES:,} JSON values."
             self._stop("too_many_values", message, "Split the row.")
 
     def _note(self, start: int, code: str, message: str, fix: str) -> None:
-        """A fault that does not end the reading."""
+        """Adds a fault that does not end the reading, unless there are MAX_FAULTS."""
         if len(self.faults) < MAX_FAULTS:
             self.faults.append(Fault(start + 1, self._path(), code, message, fix))
 
     def _stop(self, code: str, message: str, fix: str) -> NoReturn:
+        """Raises _Unreadable for a limit that is exceeded here."""
         raise _Unreadable(Fault(self.at + 1, self._path(), code, message, fix))
 
     def _fail(self, expected: Expected) -> NoReturn:
+        """Raises _Unreadable: the text has not what is expected here."""
         # What is missing between two values is missing in the array or object, not in one of them.
         around = self.frames if expected in (Expected.VALUE, Expected.COLON) else self.frames[:-1]
         raise _Unreadable(json_faults.explain(self.text, self.at, expected, self._path(around)))
 
     def _path(self, frames: list[_Frame] | None = None) -> str:
+        """The path of the place that is read, or of `frames`."""
         path = ""
         for frame in self.frames if frames is None else frames:
             if isinstance(frame.container, list):
@@ -276,6 +292,7 @@ class _StrictReader:
 
 
 def _is_text(value: str) -> bool:
+    """Whether a string holds no half of a surrogate pair."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,6 +1,7 @@
 """The values of a JSON document one by one, however it is laid out: an array, objects on end, rows under a key.
 
-Holds one value at a time. It looks only at brackets and strings; whether a value is JSON is checked by the caller.
+Holds one value at a time. It looks only at brackets and strings; whether a value is JSON is checked by the caller:
+repair/, which writes the values as lines, and file_types/, which tells where a document is damaged.
 """
 
 import re
@@ -19,7 +20,7 @@ class Unsplittable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A value as it is in the document, and the line on which it begins."""
+    """A value as it is in the document, in bytes, and the line, from 1, on which it begins."""
 
     line: int
     content: bytes
@@ -27,7 +28,11 @@ class Element:
 
 @dataclass(slots=True)
 class LayoutFaults:
-    """What was odd in the document: the line of a comma before ], of the end of a document that is not closed."""
+    """What was odd in the document, each as a line, None where there was nothing of the kind.
+
+    `comma_line`: of a ] behind a comma; `unclosed_line`: where a document ends whose brackets are not all closed;
+    `cut_line`: on which the value begins that the end of the document cuts off.
+    """
 
     comma_line: int | None = None
     unclosed_line: int | None = None
@@ -35,7 +40,7 @@ class LayoutFaults:
 
 
 class Nesting(IntEnum):
-    """Where in a document the wanted values stand: how many brackets are open around each."""
+    """Where in a document the wanted values are; the number is how many brackets are open around each."""
 
     ON_END = 0
     IN_ARRAY = 1
@@ -43,7 +48,10 @@ class Nesting(IntEnum):
 
 
 class ElementSplitter:
-    """Splits a document into its values: those of the text itself, of an array, or of an array at `key`."""
+    """Splits a document into its values: those of the text itself, of an array, or of an array at `key`.
+
+    For one document; `faults` is complete once `split` is exhausted.
+    """
 
     def __init__(self, nesting: Nesting, key: str | None = None) -> None:
         assert (key is not None) == (nesting is Nesting.IN_ARRAY_AT_KEY)
@@ -61,7 +69,11 @@ class ElementSplitter:
         self.faults = LayoutFaults()
 
     def split(self, chunks: Iterable[bytes]) -> Iterator[Element]:
-        """The values in their order. Raises Unsplittable, at the end too."""
+        """Yields the values in their order, a last one that is cut off included; fills `faults`.
+
+        Raises Unsplittable, at the end too: for anything else between values, a bracket too many, a value that is too
+        long.
+        """
         for chunk in chunks:
             self._drop_consumed()
             self._buffer += chunk
@@ -79,6 +91,7 @@ class ElementSplitter:
             self.faults.unclosed_line = self._line_number(len(self._buffer.rstrip()))
 
     def _elements(self) -> Iterator[Element]:
+        """Yields the values that are complete in the buffer; what follows them stays for the next chunk."""
         while token := _TOKEN.search(self._buffer, self._position):
             text = token.group()
             if text == b'"':
@@ -100,11 +113,16 @@ class ElementSplitter:
                 self._last_string = bytes(text[1:-1])
 
     def _open(self, bracket: bytes) -> None:
+        """Counts an opening bracket; the array at the wanted key begins the rows."""
         self._depth += 1
         if self._nesting is Nesting.IN_ARRAY_AT_KEY and self._depth == 2 and bracket == b"[":
             self._inside_rows = self._start is None and self._last_string.decode("utf-8", "replace") == self._key
 
     def _close(self, bracket: bytes, at: int) -> Iterator[Element]:
+        """Counts the closing bracket at buffer index `at`; yields the value that it completes.
+
+        Notes a comma in front of the array's end. Raises Unsplittable where no bracket is open.
+        """
         self._depth -= 1
         if self._depth < 0:
             raise Unsplittable(f"on line {self._line_number(at)} a bracket is closed that was never opened")
@@ -118,7 +136,7 @@ class ElementSplitter:
             self._inside_rows = self._nesting is not Nesting.IN_ARRAY_AT_KEY
 
     def _check_between(self, end: int) -> None:
-        """Only blanks and commas may be between rows; outside an array's brackets only blanks."""
+        """Only blanks and commas may be between rows; raises Unsplittable for anything else before index `end`."""
         between = _BETWEEN.match(self._buffer, self._position, end)
         assert between is not None
         if between.end() < end:
@@ -126,6 +144,7 @@ class ElementSplitter:
         self._has_comma = self._has_comma or b"," in between.group()
 
     def _line_number(self, at: int) -> int:
+        """The line, from 1, of a buffer index; the count is kept, so that rising indices are counted once."""
         if at < self._newlines_counted_to:
             return self._line - self._buffer.count(b"\n", at, self._newlines_counted_to)
         self._line += self._buffer.count(b"\n", self._newlines_counted_to, at)
@@ -133,7 +152,7 @@ class ElementSplitter:
         return self._line
 
     def _drop_consumed(self) -> None:
-        """Drops what has been read."""
+        """Removes from the buffer all before the value that is open, and moves the positions accordingly."""
         end = self._position if self._start is None else self._start
         self._line_number(end)
         self._line -= self._buffer.count(b"\n", end, self._newlines_counted_to)

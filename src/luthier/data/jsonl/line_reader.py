@@ -1,4 +1,7 @@
-"""Lines of a JSONL file from chunks of bytes, each with its number; broken ones as Problems, not exceptions."""
+"""Lines of a JSONL file from chunks of bytes, each with its number; broken ones as Problems, not exceptions.
+
+The checks, the repair and, through the checks, the trainer read their files with it.
+"""
 
 import codecs
 from collections.abc import Iterable, Iterator
@@ -16,9 +19,10 @@ _PYTHON = "Write it with json.dumps; luthier check OLD --fix NEW does it."
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line without its end. `complete` is False if the line was longer than MAX_LINE_BYTES and was cut.
+    """One line without its end, numbered from 1 with blank lines counted.
 
-    `ended` is False for a last line without line end; `blanks_before` counts the blank lines since the last one.
+    `complete` is False if the line was longer than MAX_LINE_BYTES and was cut. `ended` is False for a last line without
+    line end; `blanks_before` counts the blank lines since the last one.
     """
 
     number: int
@@ -30,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class JsonRow:
-    """The JSON object of a line, and the faults that did not keep it from being parsed.
+    """The JSON object of a line, and the faults, each an error, that did not keep it from being parsed.
 
     The value holds no half of a surrogate pair, and nothing that JSON does not have.
     """
@@ -49,7 +53,7 @@ def read_lines(chunks: Iterable[bytes]) -> Iterator[Line]:
 
 
 class LineSplitter:
-    """Takes a file's chunks one by one and gives the lines that they complete."""
+    """Takes a file's chunks one by one and gives the lines that they complete; holds the line that is not yet whole."""
 
     def __init__(self) -> None:
         self._pending = bytearray()
@@ -59,7 +63,7 @@ class LineSplitter:
 
     @property
     def is_inside_line(self) -> bool:
-        """Whether a line has begun."""
+        """Whether a line has begun that has not ended yet."""
         return bool(self._pending) or not self._whole
 
     @property
@@ -68,11 +72,12 @@ class LineSplitter:
         return self._blanks
 
     def skip_lines(self, n_lines: int) -> int:
-        """Counts lines that another has read, between two lines; returns the number of the first of them."""
+        """Counts lines that the caller has split itself, between two lines; returns the number of their first."""
         self._number += n_lines
         return self._number - n_lines + 1
 
     def add(self, chunk: bytes) -> Iterator[Line]:
+        """Yields the lines, but for blank ones, that the chunk completes; keeps its rest for the next chunk."""
         *complete_parts, tail = chunk.split(b"\n")
         for part in complete_parts:
             self._take(part)
@@ -80,15 +85,18 @@ class LineSplitter:
         self._take(tail)
 
     def finish(self) -> Iterator[Line]:
+        """Yields the last line if the file ends without a line end; to be called after the last chunk."""
         if self._pending or not self._whole:
             yield from self._line(ended=False)
 
     def _take(self, part: bytes) -> None:
+        """Appends to the line that is open; what goes beyond MAX_LINE_BYTES is dropped, and the line is not whole."""
         room = MAX_LINE_BYTES - len(self._pending)
         self._pending += part[:room]
         self._whole = self._whole and len(part) <= room
 
     def _line(self, ended: bool) -> Iterator[Line]:
+        """Ends the line that is open: counts it, and yields it unless it is blank. Line 1 loses a byte order mark."""
         self._number += 1
         content = bytes(self._pending)
         if self._number == 1:
@@ -103,13 +111,16 @@ class LineSplitter:
 
 
 def read_rows(chunks: Iterable[bytes]) -> Iterator[JsonRow | Problem]:
-    """Yields for each line its JSON object, or the Problem that it has instead."""
+    """Yields for each line that is not blank its JSON object, or the Problem that it has instead; never raises."""
     for line in read_lines(chunks):
         yield parse_line(line)
 
 
 def parse_line(line: Line) -> JsonRow | Problem:
-    """The JSON object of one line, or what keeps it from being read."""
+    """The JSON object of one line, with faults that left it readable; or the error that keeps it from being read.
+
+    Never raises for the line's content.
+    """
     if not line.complete:
         message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB."
         return _problem(line, "", "line_too_long", message, "Write one JSON object on each line.")
@@ -139,6 +150,7 @@ def parse_line(line: Line) -> JsonRow | Problem:
 
 
 def _not_an_object(line: Line, value: object) -> Problem:
+    """The error of a line whose value is no object: one that was encoded twice, bare messages, or any other."""
     if isinstance(value, str) and double_encoding.decode(value) is not None:
         message = double_encoding.encoded_twice_message("the row", value)
         return _problem(line, "", "encoded_twice", message, double_encoding.FIX)
@@ -168,6 +180,7 @@ def json_type(value: object) -> str:
 
 
 def _not_utf8(line: Line, error: UnicodeDecodeError) -> Problem:
+    """The error of a line's first byte that is not UTF-8: the end of a file cut off, or another encoding."""
     column = len(line.content[: error.start].decode("utf-8")) + 1
     if error.reason == "unexpected end of data" and not line.ended:
         message = f"the line ends at column {column} in the middle of a character."
@@ -178,6 +191,7 @@ def _not_utf8(line: Line, error: UnicodeDecodeError) -> Problem:
 
 
 def _of(line: Line, fault: Fault) -> Problem:
+    """A fault of the line's JSON as a Problem of the file."""
     return _problem(line, fault.path, fault.code, fault.sentence, fault.fix)
 
 

@@ -1,4 +1,7 @@
-"""Text that Python's print or str made of a dict or list -> the value it had, only if JSON can say the same."""
+"""Text that Python's print or str made of a dict or list -> the value it had, only if JSON can say the same.
+
+Such text is in files that were written without json.dumps. It is parsed, never evaluated.
+"""
 
 import ast
 import re
@@ -32,11 +35,12 @@ class _NotJson(Exception):
 
 
 def _has_other_escapes(text: str) -> bool:
-    """Whether it has an escape that Python would warn of: print writes none."""
+    """Whether it has an escape that Python would warn of, as `d` behind a backslash: print writes none."""
     return any(match["other"] for match in _OTHER_ESCAPE.finditer(text))
 
 
 def _json_value(node: ast.expr, depth: int) -> object:
+    """The value of a literal's syntax node. Raises _NotJson for what JSON cannot say, and beyond _MAX_DEPTH."""
     if depth > _MAX_DEPTH:
         raise _NotJson
     match node:
