@@ -14,6 +14,8 @@ _KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "fun
 
 
 class Role(StrEnum):
+    """Who a message is by, in the words of the wire; "function" is the older form of "tool"."""
+
     SYSTEM = "system"
     DEVELOPER = "developer"
     USER = "user"
@@ -31,7 +33,11 @@ _ROLES = {role.value: role for role in Role}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `weight` is 1.0 where the model learns to write it, else 0.0; the calls are those of the wire."""
+    """One turn. `weight` is 1.0 where the model learns to write it, else 0.0; the calls are those of the wire.
+
+    `content` is the joined text, "" for an answer of calls alone. `tool_call_id` is set for the role tool only; `name`
+    is the participant's, or for the role function the function's, None if the row has none.
+    """
 
     role: Role
     content: str
@@ -43,7 +49,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ParsedTurn:
-    """What is known of a message for rules over several of them; `message` is None where it has an error."""
+    """What is known of a message for rules over several of them; `message` is None where it has an error.
+
+    `path` leads to it, as `messages[2]`; `role` is None where it is missing or unknown; `weight` as in Message.
+    """
 
     path: str
     role: Role | None
@@ -57,7 +66,10 @@ class ParsedTurn:
 
 
 def read_message(item: object, path: str, abilities: Set[Ability] | None, collector: ProblemCollector) -> ParsedTurn:
-    """Reads one turn; reports all that is wrong with it."""
+    """Reads one turn at `path`; reports all that is wrong with it to `collector`, and never raises.
+
+    `abilities` are those of the base model; None, where there is none yet, allows everything.
+    """
     if not isinstance(item, dict):
         message = f"a JSON {json_type(item)} stands here."
         collector.error(path, "invalid_message", message, "Each message is a JSON object.")
@@ -91,6 +103,7 @@ def read_message(item: object, path: str, abilities: Set[Ability] | None, collec
 
 
 def _role(item: Mapping[str, object], path: str, collector: ProblemCollector) -> Role | None:
+    """The message's role; None after reporting that it is missing or unknown, with the word that was perhaps meant."""
     role = item.get("role")
     if isinstance(role, str) and role in _ROLES:
         return _ROLES[role]
@@ -103,6 +116,7 @@ def _role(item: Mapping[str, object], path: str, collector: ProblemCollector) ->
 
 
 def _check_places(item: Mapping[str, object], role: Role, path: str, collector: ProblemCollector) -> None:
+    """Warns of tool_call_id and refusal on roles that do not have them, and reports audio as an error."""
     for key, owner in _KEY_OWNERS.items():
         if item.get(key) is not None and role is not owner:
             message = f"{key} has no meaning on a {role} message and is ignored."
@@ -112,6 +126,10 @@ def _check_places(item: Mapping[str, object], role: Role, path: str, collector: 
 
 
 def _weight(item: Mapping[str, object], role: Role, path: str, collector: ProblemCollector) -> float:
+    """1.0 for a message to be learned, else 0.0; only an answer may have a weight, of 0 or 1.
+
+    An invalid weight is reported and taken for 1; a weight on another role is reported and taken for 0.
+    """
     weight = item.get("weight")
     if role is not Role.ASSISTANT:
         if weight is not None:
@@ -131,6 +149,10 @@ def _weight(item: Mapping[str, object], role: Role, path: str, collector: Proble
 def _calls(
     item: Mapping[str, object], role: Role, path: str, abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> tuple[message_tool_calls.ToolCall, ...]:
+    """The calls of an answer, those left out that have errors.
+
+    Reports calls on other roles, for a base model that cannot call tools, and in both spellings at once.
+    """
     calls: list[message_tool_calls.ToolCall] = []
     for key in ("tool_calls", "function_call"):
         if not item.get(key):
@@ -152,6 +174,10 @@ def _calls(
 def _content(
     item: Mapping[str, object], role: Role, path: str, abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> str:
+    """The message's text, "" after reporting that there is none; a refusal stands in for content that is missing.
+
+    Answers of calls alone and function messages may be without content. Warns of an empty answer.
+    """
     value = item.get("content")
     value_path = f"{path}.content"
     calls = bool(item.get("tool_calls") or item.get("function_call"))
@@ -186,6 +212,10 @@ def _content(
 def _answered_call(
     item: Mapping[str, object], role: Role, path: str, abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> str | None:
+    """The id of the call that a tool message answers, or the name of the function for the older role function.
+
+    None for other roles, and after reporting that it is missing or that the base model cannot call tools.
+    """
     if role not in (Role.TOOL, Role.FUNCTION):
         return None
     refused = abilities is not None and Ability.TOOLS not in abilities
@@ -206,6 +236,7 @@ def _answered_call(
 
 
 def refuse_tools(path: str, collector: ProblemCollector) -> None:
+    """Reports as an error at `path` that the row uses tools and the base model cannot call any."""
     collector.error(
         path,
         "tools_not_supported",

@@ -1,4 +1,7 @@
-"""The content of a message: a string, or parts of text, refusals and images; every fault of it."""
+"""The content of a message where it is an array of parts, of text, refusals and images; every fault of it.
+
+chat_message.py reads content that is a string itself.
+"""
 
 from collections.abc import Mapping, Set
 
@@ -23,7 +26,10 @@ _UNSUPPORTED_PARTS = frozenset(("input_audio", "file"))
 def read_parts(
     parts: list[object], role: str, path: str, abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> str:
-    """The text of an array of parts, joined; "" for what is no text."""
+    """The texts of the parts of a message of this role, joined; images and faulty parts add nothing.
+
+    Reports each fault, an empty array too, to `collector`. `abilities` are the base model's, None for no model yet.
+    """
     if not parts:
         fix = "Give a string, or an array of parts of type text."
         collector.error(path, "invalid_content", "content is an empty array.", fix)
@@ -31,6 +37,7 @@ def read_parts(
 
 
 def _part(part: object, role: str, path: str, abilities: Set[Ability] | None, collector: ProblemCollector) -> str:
+    """The text of one part; "" for an image, and after reporting a part that cannot be read."""
     if not isinstance(part, dict):
         message = f"a JSON {json_type(part)} is used where a content part is needed."
         collector.error(path, "invalid_content_part", message, _TEXT_SHAPE)
@@ -55,6 +62,7 @@ def _part(part: object, role: str, path: str, abilities: Set[Ability] | None, co
 
 
 def _text(part: Mapping[str, object], key: str, path: str, collector: ProblemCollector) -> str:
+    """The text under `key`, "text" or "refusal"; "" after reporting that there is none. Unknown keys are reported."""
     collector.check_keys(part, ("type", key), path)
     text = part.get(key)
     if isinstance(text, str):
@@ -67,6 +75,7 @@ def _text(part: Mapping[str, object], key: str, path: str, collector: ProblemCol
 def _image(
     part: Mapping[str, object], role: str, path: str, abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> None:
+    """Reports an image outside of a user message, its faults, and that it cannot be trained on."""
     if role != "user":
         message = f"an image is in a message of role {role}; only user messages can hold images."
         collector.error(path, "misplaced_image", message, "Move it to the user's message.")

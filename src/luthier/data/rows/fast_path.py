@@ -1,9 +1,9 @@
 """The fast path: valid rows are recognised at the speed of a decoder in C; all others are left to the full parser.
 
-msgspec decodes each line into the plainest form of a valid row. It ignores unknown keys, and keys that occur
-twice; both show when the quotes of the line are counted. A row that is accepted has no problem at all, or the warnings
-that the full parser gave an earlier row of its shape (row_shapes.py), and the full parser would give the same Example:
-tests hold both to it.
+msgspec decodes each line into the plainest form of a valid row. It ignores unknown keys, and keys that occur twice;
+both show when the quotes of the line are counted. A row that is accepted has no problem at all, or the warnings that
+the full parser gave an earlier row of its shape (row_shapes.py), and the full parser would give the same Example: tests
+hold both to it. checks/validate.py is the caller.
 """
 
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -36,7 +36,8 @@ _BLOCK_BYTES = 1 << 16
 class PlainRows:
     """Rows without an error that follow one another, each on a line of its own from line `first` on.
 
-    `warned` has the places of rows with warnings among them, and the warnings, whose own lines are other rows'.
+    `lines` are their bytes without LF, `rows` what msgspec made of them. `warned` has the index of each row with
+    warnings among them, and the warnings, whose own line numbers may be another row's.
     """
 
     first: int
@@ -48,13 +49,16 @@ class PlainRows:
         return len(self.rows)
 
     def examples(self) -> Iterator[tuple[int, bytes, Example]]:
-        """Line number, line and example of each row."""
+        """Line number, line without its end, and example of each row; examples are made only when asked for."""
         for index, row in enumerate(self.rows):
             yield self.first + index, self.lines[index].removesuffix(b"\r"), fast_path_structs.to_example(row)
 
 
 def scan(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[PlainRows | line_reader.Line]:
-    """Yields the lines of a file in their order: plain rows together, every other line that is not blank by itself."""
+    """Yields the lines of a file in their order: plain rows together, every other line that is not blank by itself.
+
+    `abilities` are those of the base model, None where there is none yet. Never raises for the lines' content.
+    """
     sieve = _Scanner(abilities)
     for chunk in chunks:
         yield from sieve.add(chunk)
@@ -70,6 +74,7 @@ class _Scanner:
         self._shapes = ShapeCache(abilities)
 
     def add(self, chunk: bytes) -> Iterator[PlainRows | line_reader.Line]:
+        """Yields what the chunk completes; whole lines are split and decoded in blocks of _BLOCK_BYTES."""
         start = 0
         while start < len(chunk):
             end = chunk.rfind(b"\n", start, start + _BLOCK_BYTES) + 1
@@ -82,6 +87,7 @@ class _Scanner:
             start = end
 
     def one_by_one(self, lines: Iterable[line_reader.Line]) -> Iterator[PlainRows | line_reader.Line]:
+        """Yields each line as a plain row, or as it is where it is none, was cut, or follows blank lines."""
         for line in lines:
             parsed = self._plain(line.content) if line.complete and not line.blanks_before else None
             if parsed is None:
@@ -91,7 +97,7 @@ class _Scanner:
                 yield PlainRows(line.number, [line.content], [row], [(0, warnings)] if warnings else [])
 
     def _block(self, lines: list[bytes]) -> Iterator[PlainRows | line_reader.Line]:
-        """The same for lines that are whole."""
+        """Yields whole lines, given without line end: plain neighbours together, others as the splitter has them."""
         block_start = 0
         rows: list[fast_path_structs.PlainRow] = []
         warned: list[tuple[int, Warnings]] = []
@@ -111,7 +117,7 @@ class _Scanner:
             yield PlainRows(self.splitter.skip_lines(len(rows)), lines[block_start:], rows, warned)
 
     def _plain(self, line: bytes) -> tuple[fast_path_structs.PlainRow, Warnings] | None:
-        """The row of a line and its warnings; None if it must be fully parsed."""
+        """The row of a line and its warnings, () for none; None if the line must be fully parsed."""
         try:
             row = fast_path_structs.PLAIN_ROW.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -181,7 +187,10 @@ def _quotes_around(messages: Sequence[PlainTurn], tools: fast_path_structs.Plain
 
 
 def _quotes_of_answer(turn: Assistant, tools: fast_path_structs.PlainTools | None, pending_call_ids: set[str]) -> int:
-    """The same for one answer, whose calls are added to `waiting`."""
+    """How many quotes begin and end the keys and strings of one answer, but for its name; 0: parse fully.
+
+    Adds the ids of its calls to `pending_call_ids`, which is empty before.
+    """
     n_quotes = 0 if turn.weight is UNSET else 2
     if not turn.tool_calls:
         if turn.tool_calls is None:
@@ -197,18 +206,18 @@ _BEGINNINGS = (None, System, Developer)
 
 
 def _is_empty(turn: PlainTurn) -> bool:
-    """Whether it is an answer of nothing."""
+    """Whether it is an answer without calls whose text is missing or blank."""
     content = turn.content
     return isinstance(turn, Assistant) and not turn.tool_calls and (not content or content.isspace())
 
 
 def _shape_marks(messages: Sequence[PlainTurn]) -> list[object]:
-    """What warnings about order and empty answers depend on."""
+    """What warnings about order and empty answers depend on: each message's struct, None for an empty answer."""
     return [None if _is_empty(turn) else type(turn) for turn in messages]
 
 
 def _quotes_inside(messages: Sequence[PlainTurn]) -> int:
-    """How many quotes are inside the strings of these messages."""
+    """How many quotes are inside the strings of these messages, where the line has them as escapes."""
     n_quotes = 0
     for turn in messages:
         if turn.content and '"' in turn.content:
@@ -234,7 +243,7 @@ def _admit_calls(calls: Sequence[Call], tools: fast_path_structs.PlainTools | No
 
 
 def _call_matches_schema(called: CalledFunction, tools: fast_path_structs.PlainTools) -> bool:
-    """Whether a call is of a known tool and its arguments satisfy the schema."""
+    """Whether a call is of a known tool and its arguments are an object that satisfies the schema, if there is one."""
     if called.name not in tools.schemas:
         return False
     arguments = json_reader.read(called.arguments)

@@ -1,4 +1,8 @@
-"""The plainest form of a valid row as msgspec structs, and its conversion to an Example."""
+"""The plainest form of a valid row as msgspec structs, and its conversion to an Example.
+
+fast_path.py decodes lines into them. UNSET is a key that is absent, None one that is null. Unknown keys are dropped;
+those of a call make the line one for the full parser.
+"""
 
 import functools
 from collections.abc import Mapping
@@ -21,32 +25,44 @@ _MAX_KEPT_BYTES = 1 << 16
 
 
 class System(Struct, tag_field="role", tag="system", gc=False):
+    """A message of the role system."""
+
     content: str
     name: str | UnsetType | None = UNSET
 
 
 class Developer(Struct, tag_field="role", tag="developer", gc=False):
+    """A message of the role developer."""
+
     content: str
     name: str | UnsetType | None = UNSET
 
 
 class User(Struct, tag_field="role", tag="user", gc=False):
+    """A message of the role user."""
+
     content: str
     name: str | UnsetType | None = UNSET
 
 
 class CalledFunction(Struct, forbid_unknown_fields=True, gc=False):
+    """The function of a call; `arguments` are a JSON object in a string, as on the wire."""
+
     name: str
     arguments: str
 
 
 class Call(Struct, forbid_unknown_fields=True, gc=False):
+    """One call of an answer."""
+
     id: Annotated[str, Meta(min_length=1)]
     type: Literal["function"]
     function: CalledFunction
 
 
 class Assistant(Struct, tag_field="role", tag="assistant", gc=False):
+    """A message of the role assistant; it is learned unless `weight` is 0."""
+
     content: str | UnsetType | None = UNSET
     weight: Literal[0, 1] | UnsetType | None = UNSET
     tool_calls: Annotated[list[Call], Meta(min_length=1)] | UnsetType | None = UNSET
@@ -54,6 +70,8 @@ class Assistant(Struct, tag_field="role", tag="assistant", gc=False):
 
 
 class Result(Struct, tag_field="role", tag="tool", gc=False):
+    """A message of the role tool: what came of the call with the id `tool_call_id`."""
+
     content: str
     tool_call_id: str
     name: str | UnsetType | None = UNSET
@@ -63,6 +81,8 @@ PlainTurn = System | Developer | User | Assistant | Result
 
 
 class PlainRow(Struct, gc=False):
+    """A line as msgspec decodes it; the JSON of `tools` is left for `cached_tools`."""
+
     messages: Annotated[list[PlainTurn], Meta(min_length=1)]
     tools: Raw | UnsetType = UNSET
     parallel_tool_calls: bool | UnsetType = UNSET
@@ -73,7 +93,10 @@ PLAIN_ROW = msgspec.json.Decoder(PlainRow)
 
 @dataclass(frozen=True, slots=True)
 class PlainTools:
-    """An array of tools without a fault. `n_quotes` are those of its JSON."""
+    """An array of tools without a fault. `n_quotes` are those of its JSON.
+
+    `schemas` has the compiled parameters by function name, None for a function without parameters.
+    """
 
     tools: tuple[Mapping[str, object], ...]
     schemas: Mapping[str, tool_definitions.ParameterSchema | None]
@@ -81,13 +104,17 @@ class PlainTools:
 
 
 def cached_tools(raw: Raw) -> PlainTools | None:
+    """The tools of this JSON; None if there is any problem with them, or it is longer than _MAX_KEPT_BYTES.
+
+    Kept for the process, so that a file's rows share one reading of their tools.
+    """
     content = bytes(raw)
     return _read_tools(content) if len(content) <= _MAX_KEPT_BYTES else None
 
 
 @functools.lru_cache(_KEPT_TOOLS)
 def _read_tools(content: bytes) -> PlainTools | None:
-    """The tools that this JSON describes, or None if there is any problem with them."""
+    """The tools that this JSON describes, or None if there is any problem with them, a warning too."""
     try:
         reading = json_reader.read(content.decode())
     except UnicodeDecodeError:
@@ -110,11 +137,13 @@ def _read_tools(content: bytes) -> PlainTools | None:
 
 
 def to_example(row: PlainRow) -> Example:
+    """The Example that the full parser would make of the row, which the fast path has accepted."""
     tools = cached_tools(row.tools) if isinstance(row.tools, Raw) else None
     return Example(tuple(_to_message(turn) for turn in row.messages), () if tools is None else tools.tools)
 
 
 def _to_message(turn: PlainTurn) -> Message:
+    """The message of a turn; missing content becomes "", and an answer is learned unless its weight is 0."""
     name = None if isinstance(turn.name, UnsetType) else turn.name
     if isinstance(turn, Assistant):
         weight = 1.0 if turn.weight != 0 else 0.0
@@ -129,6 +158,7 @@ _ROLES = {User: Role.USER, System: Role.SYSTEM, Developer: Role.DEVELOPER}
 
 
 def _to_tool_call(call: Call) -> ToolCall:
+    """The call with its arguments decoded; that they are an object was checked before."""
     arguments = json_reader.read(call.function.arguments).value
     assert isinstance(arguments, dict)
     return ToolCall(call.id, call.function.name, arguments)

@@ -13,6 +13,8 @@ _MAX_CHUNKS = 10_000
 
 
 class ImageFormat(StrEnum):
+    """The formats that images in training rows may have."""
+
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
@@ -20,7 +22,11 @@ class ImageFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What an image says of itself. Pixels; `colours` as Pillow and the vendors' pages name them."""
+    """What an image says of itself: width and height in pixels, and whether it has several frames.
+
+    `colours` are in the words of Pillow and the vendors' pages; "RGB" and "RGBA" are the ones that hosted services
+    take.
+    """
 
     format: ImageFormat
     width: int
@@ -34,7 +40,10 @@ class BrokenImage(Exception):
 
 
 def read_header(content: bytes) -> ImageHeader | None:
-    """The header of a PNG, JPEG or WEBP image; None for any other kind of bytes. Raises Broken."""
+    """The header of a PNG, JPEG or WEBP image; None for any other kind of bytes.
+
+    Raises BrokenImage if the bytes begin as one of these and the header is cut off or makes no sense.
+    """
     try:
         if content.startswith(_PNG):
             return _png(content)
@@ -48,7 +57,10 @@ def read_header(content: bytes) -> ImageHeader | None:
 
 
 def _png(content: bytes) -> ImageHeader:
-    """PNG specification, 11.2.2 (IHDR) and 11.3.6.1 (acTL, which makes it animated and precedes the pixels)."""
+    """PNG specification, 11.2.2 (IHDR) and 11.3.6.1 (acTL, which makes it animated and precedes the pixels).
+
+    Raises BrokenImage, or struct.error where the bytes end too soon.
+    """
     length, kind, width, height, _, colour = struct.unpack_from(">I4sIIBB", content, 8)
     if kind != b"IHDR" or length != 13 or colour not in _PNG_COLOURS or not width or not height:
         raise BrokenImage
@@ -64,7 +76,10 @@ def _png(content: bytes) -> ImageHeader:
 
 
 def _jpeg(content: bytes) -> ImageHeader:
-    """ITU T.81, B.2: segments up to the frame header, which holds the size."""
+    """ITU T.81, B.2: segments up to the frame header, which holds the size.
+
+    Raises BrokenImage, or IndexError or struct.error where the bytes end too soon.
+    """
     at = 2
     for _ in range(_MAX_CHUNKS):
         if content[at] != 0xFF:
@@ -85,7 +100,10 @@ def _jpeg(content: bytes) -> ImageHeader:
 
 
 def _webp(content: bytes) -> ImageHeader:
-    """RFC 9649: the first chunk is VP8 (lossy), VP8L (lossless) or VP8X (extended, with the animation flag)."""
+    """RFC 9649: the first chunk is VP8 (lossy), VP8L (lossless) or VP8X (extended, with the animation flag).
+
+    Raises BrokenImage, or IndexError or struct.error where the bytes end too soon.
+    """
     kind = content[12:16]
     if kind == b"VP8X":
         flags = content[20]

@@ -27,7 +27,10 @@ _SHAPE = 'Write {"type": "image_url", "image_url": {"url": "https://... or data:
 
 
 def check_image(part: Mapping[str, object], path: str, collector: ProblemCollector) -> None:
-    """Reports every fault of a part whose type is one of KINDS. Nothing is fetched, no pixel is decoded."""
+    """Reports every fault of a part whose type is one of IMAGE_TYPES. Nothing is fetched, no pixel is decoded.
+
+    An image that holds its bytes is decoded from Base64 in memory, and its header is read.
+    """
     if part["type"] != "image_url":
         collector.error(f"{path}.type", "invalid_image", "the image is in the form of another API.", _SHAPE)
         return
@@ -54,7 +57,10 @@ def check_image(part: Mapping[str, object], path: str, collector: ProblemCollect
 
 
 def refuse_image(path: str, abilities: Set[Ability] | None, collector: ProblemCollector) -> None:
-    """Reports that no job can be trained on an image at `path` in the wire's form."""
+    """Reports that no job can be trained on an image at `path` in the wire's form.
+
+    An error, but a warning where there is no base model yet (`abilities` is None).
+    """
     if abilities is None:
         message = "no base model can be trained on images yet, so a job with this row will fail."
         collector.warning(path, "image_not_supported", message, "Keep the row for later, or remove its image parts.")
@@ -68,13 +74,14 @@ def refuse_image(path: str, abilities: Set[Ability] | None, collector: ProblemCo
 
 
 def refuse_key(key: str, path: str, collector: ProblemCollector) -> None:
-    """The same for images and videos under a key that no base model is shown."""
+    """Reports as an error images or videos under a key of a row or message, which no base model is shown."""
     message = f"{key} is not shown to the model, so it would learn to answer about what it cannot see."
     fix = "Leave the row out, or remove the key together with what the text says about it, <image> included."
     collector.error(path, "image_not_supported", message, fix)
 
 
 def _check_web(url: str, path: str, collector: ProblemCollector) -> None:
+    """Reports a URL that is not http or https with a host, or that holds blanks; nothing is requested."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -86,6 +93,7 @@ def _check_web(url: str, path: str, collector: ProblemCollector) -> None:
 
 
 def _check_data(url: str, path: str, collector: ProblemCollector) -> None:
+    """Reports a data URL without Base64, one of more than MAX_IMAGE_BYTES, and the faults of the image in it."""
     head = _DATA_URL.match(url[:256])
     if head is None or not head["base64"]:
         fix = "Write data:image/png;base64, and then the image's bytes in Base64."
@@ -106,6 +114,10 @@ def _check_data(url: str, path: str, collector: ProblemCollector) -> None:
 
 
 def _check_content(content: bytes, media_type: str, path: str, collector: ProblemCollector) -> None:
+    """Reports what is wrong with an image by its header: format, type in the data URL, animation, size, colours.
+
+    `media_type` is what the data URL says, "" if nothing. Colours other than RGB and RGBA are only a warning.
+    """
     try:
         header = image_header.read_header(content)
     except image_header.BrokenImage:

@@ -25,7 +25,10 @@ _CALL_SHAPE = 'Write {"id": "...", "type": "function", "function": {"name": "...
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call. `arguments` are decoded, as chat templates want them; the wire holds them as a JSON string."""
+    """One call. `arguments` are decoded, as chat templates want them; the wire holds them as a JSON string.
+
+    `id` is None for the older function_call, which has none.
+    """
 
     id: str | None
     name: str
@@ -33,7 +36,11 @@ class ToolCall:
 
 
 def read_tools(key: str, value: object, path: str, collector: ProblemCollector) -> list[Mapping[str, object]]:
-    """The tools of a row in today's spelling; `functions`, the old one, is turned into it. `path` leads there."""
+    """The tools of a row in today's spelling; `functions`, the old one, is turned into it. `path` leads there.
+
+    Each has only the name, description and parameters of its function, as templates get it. Reports every fault to
+    `collector`; what is no function at all is left out.
+    """
     if double_encoding.decode_tools(value) is not None:
         text = value if isinstance(value, str) else str(value[0]) if isinstance(value, list) else ""
         collector.error(path, "encoded_twice", double_encoding.encoded_twice_message(key, text), double_encoding.FIX)
@@ -68,7 +75,7 @@ def read_tools(key: str, value: object, path: str, collector: ProblemCollector) 
 
 
 def _function_of_tool(item: object, path: str, collector: ProblemCollector) -> object:
-    """The `function` of a tool; None after reporting that there is none."""
+    """What a tool has under `function`; None after reporting that there is none. Reports its other faults too."""
     if holds_json(item, dict):
         message = "the tool is a string that holds the object."
         collector.error(path, "invalid_tools", message, f"Write the object itself; {FIXED_BY_CHECK}")
@@ -86,6 +93,10 @@ def _function_of_tool(item: object, path: str, collector: ProblemCollector) -> o
 
 
 def _check_function(function: Mapping[str, object], path: str, names: set[str], collector: ProblemCollector) -> None:
+    """Reports the faults of a function's description, also parameters that are no valid JSON Schema.
+
+    Adds its name to `names`, those of the row's earlier tools, and reports a name that is there already.
+    """
     collector.check_keys(function, _FUNCTION_KEYS, path)
     name = function.get("name")
     if not isinstance(name, str):
@@ -125,7 +136,10 @@ def _check_function(function: Mapping[str, object], path: str, names: set[str], 
 
 
 def read_calls(key: str, value: object, path: str, collector: ProblemCollector) -> list[ToolCall]:
-    """The calls of an assistant message that are whole: `tool_calls`, or the single `function_call` of old."""
+    """The calls of an assistant message that are whole: `tool_calls`, or the single `function_call` of old.
+
+    Reports the faults of the others, which are left out; `key` says which of the two spellings `value` is in.
+    """
     if key == "function_call":
         call = _call(None, value, path, collector)
         return [] if call is None else [call]
@@ -145,6 +159,10 @@ def read_calls(key: str, value: object, path: str, collector: ProblemCollector) 
 
 
 def _call_with_id(item: object, path: str, ids: set[str], collector: ProblemCollector) -> ToolCall | None:
+    """One entry of tool_calls; None after reporting that it has no id, name or readable arguments.
+
+    Adds its id to `ids`, those of the message's earlier calls, and reports an id that is there already.
+    """
     if not isinstance(item, dict):
         collector.error(
             path, "invalid_tool_calls", f"a JSON {json_type(item)} is used where a call is needed.", _CALL_SHAPE
@@ -172,6 +190,7 @@ def _call_with_id(item: object, path: str, ids: set[str], collector: ProblemColl
 
 
 def _call(id: str | None, function: object, path: str, collector: ProblemCollector) -> ToolCall | None:
+    """The call of {"name", "arguments"}; None after reporting what is missing. `id` is None for a function_call."""
     if not isinstance(function, dict):
         collector.error(path, "invalid_tool_calls", "the call names no function.", _CALL_SHAPE)
         return None
@@ -186,7 +205,10 @@ def _call(id: str | None, function: object, path: str, collector: ProblemCollect
 
 
 def _arguments(function: Mapping[str, object], path: str, collector: ProblemCollector) -> Mapping[str, object] | None:
-    """What a call's arguments are; {} for null and for a string of nothing, which APIs give where there are none."""
+    """What a call's arguments are; {} for null and for a string of nothing, which APIs give where there are none.
+
+    None after reporting that they are missing, or no JSON object in a string.
+    """
     value = function.get("arguments")
     fix = "Write the arguments as a string that holds one JSON object."
     if "arguments" in function and (value is None or (isinstance(value, str) and not value.strip())):
@@ -211,7 +233,10 @@ def _arguments(function: Mapping[str, object], path: str, collector: ProblemColl
 
 
 def check_call(call: ToolCall, tools: Sequence[Mapping[str, object]], path: str, collector: ProblemCollector) -> None:
-    """Whether a call, which `path` leads to, is of a tool of the row, and its arguments satisfy the schema."""
+    """Reports a call, which `path` leads to, of a tool that is not defined or with arguments that break its schema.
+
+    A row without any tools gets a warning only.
+    """
     if not tools:
         message = "the row calls a tool and defines none, so the model is never shown what it may call."
         collector.warning(path, "no_tools_defined", message, "Add tools to the row.")
@@ -227,6 +252,7 @@ def check_call(call: ToolCall, tools: Sequence[Mapping[str, object]], path: str,
 
 
 def _check_arguments(call: ToolCall, parameters: object, path: str, collector: ProblemCollector) -> None:
+    """Reports where a call's arguments break the schema. A schema that is none was reported by itself."""
     schema = tool_definitions.compile_schema(parameters) if isinstance(parameters, dict) else None
     if isinstance(schema, tool_definitions.ParameterSchema):
         for finding in schema.violations(call.arguments):
@@ -234,7 +260,7 @@ def _check_arguments(call: ToolCall, parameters: object, path: str, collector: P
 
 
 def holds_json(value: object, kind: type) -> bool:
-    """Whether a value is a string that holds JSON of that kind, without a fault."""
+    """Whether a value is a string that holds JSON of that kind (list or dict), without a fault."""
     if not isinstance(value, str):
         return False
     reading = json_reader.read(value)
@@ -242,4 +268,5 @@ def holds_json(value: object, kind: type) -> bool:
 
 
 def _join(path: str, inner: str) -> str:
+    """The path of `inner` under `path`; `inner` is relative, "" for the value itself or as `[2]` or `name`."""
     return f"{path}{inner}" if not inner or inner[0] in "[{" else f"{path}.{inner}"

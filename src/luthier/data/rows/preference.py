@@ -21,7 +21,10 @@ _SHAPE = '{"input": {"messages": [...]}, "preferred_output": [...], "non_preferr
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A prompt and two ways to go on. The prompt's turns have weight 0.0, the assistant's in the outputs 1.0."""
+    """A prompt, its tools, and two ways to go on.
+
+    The prompt's turns have weight 0.0; in the outputs the assistant's have 1.0 and its tools' 0.0.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, object], ...]
@@ -37,7 +40,10 @@ class Preference:
 
 
 def parse_preference(row: JsonRow, abilities: Set[Ability] | None) -> Parsed[Preference]:
-    """Reads one row for a base model with these abilities; never raises for the row's content."""
+    """Reads one row for a base model with these abilities, None for no model yet; never raises for its content.
+
+    A faulty row that is in another known format has one Problem that names the format, in place of its own.
+    """
     collector = ProblemCollector(row.line, row.problems)
     preference = _preference(row.value, abilities, collector)
     if not collector.failed:
@@ -52,6 +58,10 @@ def parse_preference(row: JsonRow, abilities: Set[Ability] | None) -> Parsed[Pre
 def _preference(
     value: Mapping[str, object], abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> Preference | None:
+    """The pair of a row, None where a part of it cannot be read; reports all faults to `collector`.
+
+    A pair comes back for some rows with errors too: the caller drops it.
+    """
     if not value.keys() & set(_ROW_KEYS):
         _explain_other_row(value, collector)
         return None
@@ -74,7 +84,7 @@ def _preference(
 
 
 def _explain_other_row(value: Mapping[str, object], collector: ProblemCollector) -> None:
-    """The row has no key of a preference pair."""
+    """Reports a row that has no key of a preference pair: a supervised example, a typing slip, or neither."""
     if "messages" in value:
         message = "the row is a supervised example, but the job's method is dpo."
         fix = f"Write {_SHAPE} on each line, or make the job with method supervised."
@@ -89,7 +99,7 @@ def _explain_other_row(value: Mapping[str, object], collector: ProblemCollector)
 def _input(
     value: Mapping[str, object], abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> tuple[tuple[Message, ...], tuple[Mapping[str, object], ...]] | None:
-    """The prompt's turns and tools."""
+    """The prompt's turns, all of weight 0.0, and its tools; None after reporting that there are no usable turns."""
     raw = value.get("input")
     fix = 'Write "input": {"messages": [...]}.'
     if not isinstance(raw, dict):
@@ -118,7 +128,10 @@ def _input(
 
 
 def _output_keys(value: Mapping[str, object], collector: ProblemCollector) -> tuple[str | None, str | None]:
-    """The keys of the outputs; reports a side that is missing, or spelled twice."""
+    """The keys of the preferred and of the other output, None for one that is missing.
+
+    Reports a missing one, and a row that mixes the two spellings of these keys.
+    """
     keys: list[str | None] = []
     for spellings in (PREFERRED, NON_PREFERRED):
         present = [key for key in spellings if key in value]
@@ -165,7 +178,10 @@ def _output(
 
 
 def _unweighted(raw: object, path: str, collector: ProblemCollector) -> object:
-    """The messages without `weight`, which says nothing in a pair: outputs are learned whole, inputs not at all."""
+    """The messages without `weight`, which says nothing in a pair: outputs are learned whole, inputs not at all.
+
+    A copy, with a warning for each weight; what is no array comes back as it is.
+    """
     if not isinstance(raw, list):
         return raw
     messages: list[object] = []

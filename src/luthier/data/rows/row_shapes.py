@@ -60,7 +60,10 @@ class _NeedsFullParse(Exception):
 
 
 class ShapeCache:
-    """The shapes of one file. What is kept is bounded; each row of further shapes is fully parsed."""
+    """The shapes of one file, read for one base model.
+
+    At most _MAX_SHAPES are kept; each row of a further shape is fully parsed.
+    """
 
     def __init__(self, abilities: Set[Ability] | None) -> None:
         self._abilities = abilities
@@ -87,6 +90,10 @@ class ShapeCache:
         return row_warnings
 
     def _parse_fully(self, line: bytes, example: Callable[[], Example]) -> Warnings | None:
+        """The warnings that the full parser gives a row; None if it has any other problem than those of its shape.
+
+        None too if it makes another example of the row than the fast path.
+        """
         row = line_reader.parse_line(line_reader.Line(0, line.removesuffix(b"\r")))
         if isinstance(row, Problem):
             return None
@@ -97,7 +104,10 @@ class ShapeCache:
 
 
 def _shape(line: bytes, n_others: int, turns: Sequence[object]) -> RowShape | None:
-    """None where a quote of the line is that of a duplicate key, or of nothing that was seen."""
+    """The shape of a row; None where a quote of the line is that of a duplicate key, or of nothing that was seen.
+
+    Raises _NeedsFullParse where a value may have a problem of its own, and msgspec's errors for what it cannot decode.
+    """
     marks: list[object] = []
     members = _KEYS.decode(line)
     if not known_formats.MEANING_KEYS.isdisjoint(members):
@@ -114,7 +124,10 @@ def _shape(line: bytes, n_others: int, turns: Sequence[object]) -> RowShape | No
 
 
 def _mark(value: dict[str, Raw], known_keys: frozenset[str], marks: list[object]) -> int:
-    """Notes an object's keys, and of their values what warnings depend on; returns the quotes of the unknown ones."""
+    """Adds an object's keys to `marks`, and of their values what warnings depend on; counts the unknown ones' quotes.
+
+    Raises _NeedsFullParse where a value may have a problem of its own.
+    """
     n_quotes = 0
     for key, raw in value.items():
         marks.append(key)
@@ -142,7 +155,7 @@ def _refuse_faults(part: bytes) -> None:
 
 
 def _rule_input(part: bytes) -> object:
-    """What the rules for keys of others ask of a value."""
+    """What the rules of unknown_keys.py ask of a value: None for an empty one, a flag itself, () for anything else."""
     value = msgspec.json.decode(part)
     if unknown_keys.is_nothing(value):
         return None

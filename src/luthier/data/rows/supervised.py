@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training line: its turns, and the tools that the model may call in them."""
+    """One training line: its turns, and the tools that the model may call in them, as templates get them."""
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, object], ...] = ()
@@ -37,14 +37,17 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[T]):
-    """What a row gave: an example unless one of its problems is an error."""
+    """What a row gave: an example, None if one of its problems is an error; the problems as they were found."""
 
     example: T | None
     problems: tuple[Problem, ...]
 
 
 def parse_supervised(row: JsonRow, abilities: Set[Ability] | None) -> Parsed[Example]:
-    """Reads one row for a base model with these abilities, or for none yet (None); never raises for what it holds."""
+    """Reads one row for a base model with these abilities, or for none yet (None); never raises for what it holds.
+
+    A faulty row that is in another known format has one Problem that names the format, in place of its own.
+    """
     collector = ProblemCollector(row.line, row.problems)
     other = _recognise_format(row.value)
     if other is None:
@@ -60,7 +63,7 @@ def parse_supervised(row: JsonRow, abilities: Set[Ability] | None) -> Parsed[Exa
 
 
 def recognise(row: JsonRow) -> known_formats.RecognisedRow | None:
-    """The format of a row that is not valid here, and the row converted; None for all others."""
+    """The format of a row that is not valid here, and the row converted or why it cannot be; None for all others."""
     recognised = _recognise_format(row.value)
     if recognised is not None or "messages" not in row.value:
         return recognised
@@ -69,7 +72,7 @@ def recognise(row: JsonRow) -> known_formats.RecognisedRow | None:
 
 
 def _recognise_format(value: dict[str, object]) -> known_formats.RecognisedRow | None:
-    """The format of a row that has no messages, or keys that change the meaning of valid messages."""
+    """The format of a row that has no messages, or keys that change the meaning of valid messages; None for others."""
     if "messages" not in value:
         return known_formats.recognise(value)
     return (
@@ -82,6 +85,7 @@ def _recognise_format(value: dict[str, object]) -> known_formats.RecognisedRow |
 def _example(
     value: Mapping[str, object], abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> Example | None:
+    """The row's Example; None after reporting an error in its messages. Other errors the caller sees in `collector`."""
     if "messages" not in value:
         _explain_missing_messages(value, collector)
         return None
@@ -102,7 +106,7 @@ def read_turns(
     collector: ProblemCollector,
     tools: Sequence[Mapping[str, object]] | None = None,
 ) -> tuple[Message, ...] | None:
-    """The messages of an array; None after reporting what is wrong with one of them.
+    """The messages of an array at `path`; None after reporting what is wrong with one of them.
 
     Calls are checked against `tools` if these are given. Faults only of the order leave the messages as they are.
     """
@@ -118,6 +122,11 @@ def _turns(
     abilities: Set[Ability] | None,
     collector: ProblemCollector,
 ) -> list[chat_message.ParsedTurn]:
+    """The turns of an array, faulty ones too; [] after reporting that it is no array of messages.
+
+    Reports the faults of each turn, of their order, of calls that do not fit `tools` (None: unchecked), and too many
+    images.
+    """
     if double_encoding.decode_turns(raw) is not None:
         text = raw if isinstance(raw, str) else str(raw[0]) if isinstance(raw, list) else ""
         collector.error(path, "encoded_twice", double_encoding.encoded_twice_message(path, text), double_encoding.FIX)
@@ -140,12 +149,14 @@ def _turns(
 def _check_calls(
     turn: chat_message.ParsedTurn, tools: Sequence[Mapping[str, object]], collector: ProblemCollector
 ) -> None:
+    """Reports the calls of a turn that do not fit the row's tools."""
     for index, call in enumerate(turn.calls):
         call_path = "function_call" if call.id is None else f"tool_calls[{index}].function"
         message_tool_calls.check_call(call, tools, f"{turn.path}.{call_path}", collector)
 
 
 def _check_images(raw: list[object], path: str, collector: ProblemCollector) -> None:
+    """Reports more than MAX_IMAGES image parts in these messages together; `path` leads to the array."""
     contents = [item.get("content") for item in raw if isinstance(item, dict)]
     parts = [part for content in contents if isinstance(content, list) for part in content if isinstance(part, dict)]
     n_images = sum(isinstance(kind := part.get("type"), str) and kind in images.IMAGE_TYPES for part in parts)
@@ -155,6 +166,7 @@ def _check_images(raw: list[object], path: str, collector: ProblemCollector) -> 
 
 
 def _explain_missing_messages(value: Mapping[str, object], collector: ProblemCollector) -> None:
+    """Reports a row without messages: a preference pair, a typing slip, or neither."""
     if len(_PREFERENCE_KEYS & value.keys()) >= 2:
         collector.error(
             "",
@@ -172,7 +184,10 @@ def _explain_missing_messages(value: Mapping[str, object], collector: ProblemCol
 def read_tools(
     value: Mapping[str, object], within: str, abilities: Set[Ability] | None, collector: ProblemCollector
 ) -> tuple[Mapping[str, object], ...]:
-    """The tools of an object; `within` leads to it, as in `input.`."""
+    """The tools of a row or of a pair's input, () for none; `within` leads to it, as in `input.`, "" for the row.
+
+    Reports their faults, and any tools for a base model that cannot call them.
+    """
     parallel = value.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         flag_path = f"{within}parallel_tool_calls"

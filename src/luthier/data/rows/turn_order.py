@@ -7,7 +7,10 @@ from luthier.data.rows.chat_message import ParsedTurn, Role
 
 
 def check_order(turns: Sequence[ParsedTurn], collector: ProblemCollector) -> None:
-    """Reports what is wrong with the order. A turn of unknown role is assumed to be in order."""
+    """Reports what is wrong with the order. A turn of unknown role is assumed to be in order.
+
+    Two answers in a row, and calls and tool messages that do not match, are errors; a late system message is a warning.
+    """
     seen_other = False
     for before, turn in zip([None, *turns], turns, strict=False):
         if turn.role is Role.ASSISTANT and before is not None and before.role is Role.ASSISTANT:
@@ -44,7 +47,10 @@ def check_learned(turns: Sequence[ParsedTurn], path: str, collector: ProblemColl
 
 
 def _check_answers(turns: Sequence[ParsedTurn], collector: ProblemCollector) -> None:
-    """Each call is answered right behind it, unless it ends the row; each answer answers one call."""
+    """Reports where calls and tool messages do not match.
+
+    Each call is answered right behind it, unless it ends the row; each answer answers one call.
+    """
     waiting: dict[str, str] = {}
     answered: set[str] = set()
     earlier: set[str] = set()
@@ -69,13 +75,14 @@ def _check_answers(turns: Sequence[ParsedTurn], collector: ProblemCollector) -> 
 
 
 def _expected_answers(turn: ParsedTurn) -> dict[str, str]:
-    """What an answer names -> the place of the call."""
+    """What an answer names, a call's id or for a function_call its name -> the path of the call."""
     if len(turn.calls) == 1 and turn.calls[0].id is None:
         return {turn.calls[0].name: f"{turn.path}.function_call"}
     return {call.id: f"{turn.path}.tool_calls[{index}]" for index, call in enumerate(turn.calls) if call.id is not None}
 
 
 def _report_unanswered(waiting: dict[str, str], collector: ProblemCollector) -> None:
+    """Reports each call in `waiting` (as in _expected_answers), at its path, as unanswered."""
     for call_path in waiting.values():
         message = "the call has no answer before the next turn that is not a tool's."
         fix = "Put a tool message with its tool_call_id right after the message, or remove the call."
@@ -83,6 +90,10 @@ def _report_unanswered(waiting: dict[str, str], collector: ProblemCollector) -> 
 
 
 def _refuse_answer(turn: ParsedTurn, answered: set[str], earlier: set[str], collector: ProblemCollector) -> None:
+    """Reports a tool message that answers no open call of the answer before it.
+
+    `answered` are the calls of that answer that have theirs already, `earlier` the calls of the answers before.
+    """
     key = "tool_call_id" if turn.role is Role.TOOL else "name"
     if turn.answers in answered:
         message = "an earlier message answers the same call."

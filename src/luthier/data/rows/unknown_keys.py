@@ -34,7 +34,10 @@ FOREIGN_KEYS = frozenset(
 
 
 def check_row(value: Mapping[str, object], known: tuple[str, ...], path: str, collector: ProblemCollector) -> None:
-    """Reports what the unknown keys of a row, or of a pair's input, mean; `path` leads there."""
+    """Reports what the unknown keys of a row, or of a pair's input, mean; `path` leads there.
+
+    `known` are the keys that the caller reads itself.
+    """
     reported = set()
     for position, (key, part) in enumerate(value.items()):
         if key in known:
@@ -45,7 +48,7 @@ def check_row(value: Mapping[str, object], known: tuple[str, ...], path: str, co
 
 
 def check_message(item: Mapping[str, object], known: tuple[str, ...], path: str, collector: ProblemCollector) -> None:
-    """The same of a message."""
+    """Reports what the unknown keys of a message mean; `known` are the keys that the caller reads itself."""
     reported = set()
     for position, (key, part) in enumerate(item.items()):
         if key in known:
@@ -56,7 +59,7 @@ def check_message(item: Mapping[str, object], known: tuple[str, ...], path: str,
 
 
 def _check_row_key(key: str, part: object, path: str, collector: ProblemCollector) -> bool:
-    """Whether the key is known from elsewhere, and was fully reported."""
+    """Whether the key is known from elsewhere; then it was reported here, unless its value makes no difference."""
     if key in SYSTEM_KEYS:
         if not is_nothing(part):
             message = f"{key} is beside the messages, where nothing reads it, so it would be lost."
@@ -88,6 +91,10 @@ def _check_message_key(
     path: str,
     collector: ProblemCollector,
 ) -> bool:
+    """Whether the key of a message is known from elsewhere; then it was reported here if its value matters.
+
+    False also for keys of answers, such as annotations, that hold something: the caller reports them as unknown.
+    """
     if key in _VISUAL or key in _AUDIO:
         _check_media(key, part, path, collector)
     elif key in LOSS_FLAGS or key == MASKED:
@@ -112,6 +119,7 @@ def _check_message_key(
 
 
 def _check_media(key: str, part: object, path: str, collector: ProblemCollector) -> None:
+    """Reports images, videos or sound under a key, unless it is empty."""
     if is_nothing(part):
         return
     if key in _VISUAL:
@@ -121,11 +129,13 @@ def _check_media(key: str, part: object, path: str, collector: ProblemCollector)
 
 
 def refuse_audio(path: str, collector: ProblemCollector) -> None:
+    """Reports as an error at `path` that a row has audio."""
     message = "speech and sound cannot be learned here."
     collector.error(path, "audio_not_supported", message, "Remove it, and write out as content what is said.")
 
 
 def _check_context_key(key: str, part: object, path: str, collector: ProblemCollector) -> None:
+    """Reports a key that would change what the model reads, such as documents, unless it is empty."""
     if is_nothing(part):
         return
     message = f"{key} would change what the model reads; here it reads the messages and tools alone, as when served."
@@ -133,6 +143,7 @@ def _check_context_key(key: str, part: object, path: str, collector: ProblemColl
 
 
 def _check_flag(key: str, part: object, item: Mapping[str, object], path: str, collector: ProblemCollector) -> None:
+    """Reports a flag of another trainer that disagrees with the message's role and weight on what is learned."""
     learned = is_learned(key, part)
     if part is None or (learned is not None and learned is (item.get("role") == "assistant")):
         return
@@ -152,14 +163,14 @@ def _check_flag(key: str, part: object, item: Mapping[str, object], path: str, c
 
 
 def is_learned(key: str, part: object) -> bool | None:
-    """What a flag of a message says; None where it is no flag."""
+    """Whether a flag of a message (a boolean, 0 or 1) asks to learn it; None where it is no flag."""
     if not (isinstance(part, bool) or (_is_number(part) and part in (0, 1))):
         return None
     return bool(part) is (key != MASKED)
 
 
 def is_nothing(part: object) -> bool:
-    """Whether a value holds nothing that could be lost."""
+    """Whether a value holds nothing that could be lost: null, blank text, [] or {}; not so False and 0."""
     return part is None or part == [] or part == {} or (isinstance(part, str) and not part.strip())
 
 
