@@ -15,10 +15,11 @@ from luthier.data.rows.supervised import Example
 
 
 class DatasetChecks:
-    """A validate.Watcher. `training` are the prompts of the training file, where the rows are those for validation.
+    """A validate.RowObserver for one file: warnings on its rows, and on what only shows over all of them.
 
-    `shows_names` is whether the base model's template shows names of participants, None if no base model is known;
-    `special` knows its control tokens.
+    `training` are the prompts of the training file, where the rows are those for validation. `shows_names` is whether
+    the base model's template shows names of participants, None if no base model is known; `special` knows its control
+    tokens. `prompts` are this file's own, for the check of a validation file.
     """
 
     def __init__(
@@ -38,7 +39,10 @@ class DatasetChecks:
         self._messages = self._with_system = self._with_tools = self._rows = 0
 
     def add(self, line: int, raw: bytes, example: Example | Preference) -> list[Problem]:
-        """Adds a row; returns its duplicates, and what in it should not be learned."""
+        """Counts a valid row, whose line is `raw`; returns its warnings.
+
+        They are of secrets, control tokens and names in it, and of rows of this or the training file that it repeats.
+        """
         view = row_text.extract(example, raw)
         problems = secret_scan.problems(line, raw, view)
         problems += self._special.problems(line, raw, view)
@@ -62,11 +66,12 @@ class DatasetChecks:
         return problems
 
     def finish(self) -> list[Problem]:
-        """What the rows together have, once all were added."""
+        """The warnings that all rows together have: odd system prompts, stray scripts, an outlier in length."""
         uneven = statistics.uneven_lengths(self._lengths.distribution(), self._rows, "characters")
         return [*self._systems.problems(), *self._scripts.problems(), *([] if uneven is None else [uneven])]
 
     def statistics(self) -> DatasetStatistics:
+        """The counts of all rows that were added."""
         return DatasetStatistics(
             messages=self._messages,
             characters=self._lengths.distribution(),

@@ -10,7 +10,7 @@ MAX_ROWS = 4_000_000
 
 
 class PromptIndex:
-    """The prompts and answers of a file, as hashes: no text is kept."""
+    """The prompts and answers of a file, as hashes of 64 bits: no text is kept. Valid within this process only."""
 
     def __init__(self) -> None:
         self._first: dict[int, int] = {}  # prompt -> the index in the arrays of the first row that has it
@@ -20,7 +20,7 @@ class PromptIndex:
         self._pairs: dict[tuple[int, int, int], int] = {}  # preferences as (prompt, better, worse) -> line
 
     def add(self, line: int, view: RowText) -> Problem | None:
-        """Adds a row; returns the problem if an earlier row duplicates or contradicts it."""
+        """Adds a row; returns the warning if an earlier row has the same prompt and answer, or another answer to it."""
         prompt, answer = view.prompt_hash, view.answer_hash
         if view.rejected:
             return self._add_preference(line, prompt, answer, view.rejected_hash)
@@ -40,7 +40,10 @@ class PromptIndex:
         return _contradiction_problem(line, first)
 
     def find(self, view: RowText) -> tuple[int, bool] | None:
-        """The line that has the prompt of this row, and whether it has the answer too; for rows of another file."""
+        """The line that has the prompt of this row, and whether it has the answer too; for rows of another file.
+
+        None where no row has the prompt. Of a preference both outputs must be the same.
+        """
         prompt, answer = view.prompt_hash, view.answer_hash
         index = self._first.get(prompt)
         if index is None:
@@ -54,7 +57,10 @@ class PromptIndex:
         return (self._lines[index], False) if further is None else (further, True)
 
     def _add_preference(self, line: int, prompt: int, better: int, worse: int) -> Problem | None:
-        """Several pairs for one prompt are usual; one pair twice, or both ways round, is not."""
+        """Adds a pair; returns the warning if an earlier row has it, or has its outputs the other way round.
+
+        Several pairs for one prompt are usual, and no problem.
+        """
         if prompt not in self._first and len(self._lines) < MAX_ROWS:
             self._first[prompt] = len(self._lines)
             self._lines.append(line)
@@ -69,7 +75,7 @@ class PromptIndex:
 
 
 def leak_problem(line: int, match: tuple[int, bool]) -> Problem:
-    """The problem of a validation row whose prompt, and perhaps answer, is also in the training file."""
+    """The warning of a validation row whose prompt is in the training file too; `match` is what `find` gave."""
     training_line, same_answer = match
     if same_answer:
         return Problem(
@@ -91,6 +97,7 @@ def leak_problem(line: int, match: tuple[int, bool]) -> Problem:
 
 
 def _duplicate_problem(line: int, first: int) -> Problem:
+    """The warning of a row that line `first` has already."""
     return Problem(
         line,
         "",
@@ -102,6 +109,7 @@ def _duplicate_problem(line: int, first: int) -> Problem:
 
 
 def _contradiction_problem(line: int, first: int) -> Problem:
+    """The warning of a row to whose prompt line `first` has another answer."""
     return Problem(
         line,
         "",
@@ -113,6 +121,7 @@ def _contradiction_problem(line: int, first: int) -> Problem:
 
 
 def _opposite_problem(line: int, first: int) -> Problem:
+    """The warning of a preference whose two outputs line `first` has the other way round."""
     return Problem(
         line,
         "",

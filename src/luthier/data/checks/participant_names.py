@@ -15,7 +15,7 @@ _PARTICIPANTS = frozenset((Role.SYSTEM, Role.DEVELOPER, Role.USER, Role.ASSISTAN
 
 
 def template_shows_names(renderer: Renderer) -> bool:
-    """Whether the template writes a user's name."""
+    """Whether the template writes a user's name, tried with a probe chat; False if it refuses the chat."""
     try:
         return _NAME in renderer.text(_PROBE_CHAT, (), False)
     except Unrenderable:
@@ -23,7 +23,10 @@ def template_shows_names(renderer: Renderer) -> bool:
 
 
 def name_problem(line: int, raw: bytes, view: RowText, shown: bool | None) -> Problem | None:
-    """The first name of a row that the model is not shown; `shown` is None if no base model is known yet."""
+    """The warning for the first participant's name in a row that the model is not shown, None if there is none.
+
+    `shown` is what template_shows_names said of the base model, None if no base model is known yet.
+    """
     if shown or b'"name"' not in raw:
         return None
     path = next(

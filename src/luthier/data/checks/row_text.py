@@ -12,9 +12,10 @@ _IMAGE = re.compile(rb'"type"\s*:\s*"(?:input_)?image')
 
 @dataclass(frozen=True, slots=True)
 class RowText:
-    """The last answer that is learned, and all that precedes it; `rejected` is the worse one of a preference.
+    """A row cut in two: `answer` begins with the last message that is learned, `prompt` is all before it.
 
-    `image_hash` covers what a prompt has besides its text, such as images.
+    Of a preference they are its input and its preferred output, and `rejected` is the other one, () for other rows.
+    `image_hash` stands for images, which messages do not hold; 0 without any.
     """
 
     prompt: tuple[Message, ...]
@@ -25,7 +26,7 @@ class RowText:
 
     @property
     def system(self) -> str | None:
-        """The system prompt that the row begins with."""
+        """The system prompt that the row begins with, None if it begins with another message."""
         first = self.prompt[0] if self.prompt else None
         return first.content if first is not None and first.role in (Role.SYSTEM, Role.DEVELOPER) else None
 
@@ -37,6 +38,7 @@ class RowText:
 
     @property
     def answer_hash(self) -> int:
+        """Equal for equal answers; valid only within this process."""
         return hash(_key_text(self.answer))
 
     @property
@@ -44,7 +46,7 @@ class RowText:
         return hash(_key_text(self.rejected))
 
     def messages_with_paths(self) -> Iterator[tuple[str, Message]]:
-        """Every message with its path in the row."""
+        """Every message with its path in the row, as a Problem has it."""
         if not self.rejected:
             yield from ((f"messages[{index}]", message) for index, message in enumerate(self.prompt + self.answer))
             return
@@ -62,7 +64,7 @@ class RowText:
 
 
 def extract(example: Example | Preference, raw: bytes = b"") -> RowText:
-    """The view of a row. A supervised one is cut before the last message with weight.
+    """The view of a row, whose line is `raw`. A supervised one is cut before the last message with weight.
 
     Messages hold no images, so that rows with any, by their lines, are equal where the whole lines are.
     """

@@ -39,6 +39,8 @@ _RESERVED = re.compile(r"@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|example|test|
 
 
 class _Detector(Protocol):
+    """What is used of a plugin of detect-secrets."""
+
     @property
     def secret_type(self) -> str: ...
 
@@ -46,7 +48,10 @@ class _Detector(Protocol):
 
 
 def problems(line: int, raw: bytes, view: RowText) -> list[Problem]:
-    """What a row holds of this kind, each kind once a text. `raw` is its line, for a quick look first."""
+    """A warning for each kind of secret, and one for e-mail addresses, in each text of a row.
+
+    `raw` is its line, for a quick look first: most rows end there.
+    """
     has_at = b"@" in raw
     if not has_at and not _is_key_like(raw):
         return []
@@ -62,6 +67,7 @@ def problems(line: int, raw: bytes, view: RowText) -> list[Problem]:
 
 
 def _is_key_like(text: bytes) -> bool:
+    """Whether a text has so long a run of the key alphabet that it may hold a key."""
     return len(text) >= len(_KEY_LIKE) and _KEY_LIKE in text.translate(_TRANSLATED)
 
 
@@ -73,12 +79,16 @@ def _secret_types(text: str) -> Iterator[str]:
 
 
 def _has_address(text: str) -> bool:
+    """Whether a text has an e-mail address other than those at names reserved for examples."""
     return "@" in text and any(not _RESERVED.search(match.group()) for match in _ADDRESS.finditer(text))
 
 
 @cache
 def _detectors() -> tuple[_Detector, ...]:
-    """Imported lazily: it imports an HTTP client that nothing here uses."""
+    """The detectors of _MODULES, loaded once a process.
+
+    Imported lazily: the package imports an HTTP client that nothing here uses.
+    """
     import importlib
 
     from detect_secrets.plugins.base import BasePlugin
@@ -92,6 +102,7 @@ def _detectors() -> tuple[_Detector, ...]:
 
 
 def _secret_problem(line: int, path: str, kind: str) -> Problem:
+    """The warning of a secret; `kind` is the library's name of it."""
     return Problem(
         line,
         path,
@@ -103,6 +114,7 @@ def _secret_problem(line: int, path: str, kind: str) -> Problem:
 
 
 def _address_problem(line: int, path: str) -> Problem:
+    """The warning of an e-mail address at `path`, which it does not repeat."""
     return Problem(
         line,
         path,

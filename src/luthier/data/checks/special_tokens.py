@@ -27,7 +27,10 @@ _STRUCK_OUT = re.compile(r"<s>[^<]*</s>")
 
 
 class SpecialTokens:
-    """Looks for spellings, `own` and `own_ends` being those of the base model, and of its tokens that end a turn."""
+    """Looks for spellings of control tokens in rows.
+
+    `own` are the spellings of the base model's tokens, `own_ends` of those of them that end a turn.
+    """
 
     def __init__(self, own: Iterable[str] = (), own_ends: Iterable[str] = ()) -> None:
         self._texts = ControlTexts({*_END_TOKENS, *_OTHER_TOKENS, *own})
@@ -37,7 +40,10 @@ class SpecialTokens:
         self._needles = (*{b"<" if "<" in text else text.encode() for text in self._texts.texts}, *_ESCAPED)
 
     def problems(self, line: int, raw: bytes, view: RowText) -> list[Problem]:
-        """A warning for each place that holds one. `raw` is the row's line, for a quick look first."""
+        """A warning for each text of a row, and each tool, that spells one; it names the first.
+
+        `raw` is the row's line, for a quick look first.
+        """
         for needle in self._needles:
             if needle in raw:
                 break
@@ -60,6 +66,7 @@ class SpecialTokens:
         return problems_found
 
     def _first(self, value: object) -> str | None:
+        """The first token that a text, or any text of a JSON value, spells; None for none, and for struck-out HTML."""
         token = self._texts.first_in(value)
         if token == "</s>" and isinstance(value, str):
             return self._texts.first_in(_STRUCK_OUT.sub("", value))
@@ -67,7 +74,7 @@ class SpecialTokens:
 
 
 def _text_values(message: Message) -> Iterator[tuple[str, object]]:
-    """What people wrote in a message, with the places of it."""
+    """The texts that people wrote in a message, and the arguments of its calls, each with its path in it."""
     yield "content", message.content
     if message.name is not None:
         yield "name", message.name
@@ -79,6 +86,7 @@ def _text_values(message: Message) -> Iterator[tuple[str, object]]:
 
 
 def _problem(line: int, path: str, token: str, is_answer: bool) -> Problem:
+    """The warning of a token; `is_answer` if it ends a turn and is in an answer, where the model learns to write it."""
     if is_answer:
         message = f"the answer spells {token}, which ends a turn; here it is text, which the model learns to write."
         fix = "Remove it: training appends the end token to every answer."

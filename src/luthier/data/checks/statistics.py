@@ -1,4 +1,7 @@
-"""Statistics of a file, and outliers: rows whose length is out of proportion to the others."""
+"""Statistics of a file, and outliers: rows whose length is out of proportion to the others.
+
+Lengths are in characters for dataset_checks.py, in tokens for token_counts.py.
+"""
 
 from array import array
 from collections.abc import Sequence
@@ -16,7 +19,10 @@ UNEVEN_LENGTH = 4000
 
 @dataclass(frozen=True, slots=True)
 class LengthDistribution:
-    """Lengths of the rows of a file: their total, median, 95th percentile and maximum."""
+    """Lengths of the rows of a file: their total, median, 95th percentile and maximum.
+
+    All are 0 and `longest_line`, that of the first longest row, is None where there are no rows.
+    """
 
     total: int
     median: int
@@ -27,9 +33,11 @@ class LengthDistribution:
 
 @dataclass(frozen=True, slots=True)
 class DatasetStatistics:
-    """`characters` are those of all messages of a row, `answer_characters` those of the last learned answer.
+    """Counts over the valid rows of a file; tokens are counted elsewhere, for they depend on the model.
 
-    `scripts` counts rows by the script of their answers. Tokens are counted elsewhere: they depend on the model.
+    `characters` are those of all messages of a row, `answer_characters` those of the last learned answer; of a
+    preference pair both leave out the other output, which `messages`, over all rows, counts too. `scripts` counts rows
+    by the script of their answers.
     """
 
     messages: int
@@ -41,7 +49,7 @@ class DatasetStatistics:
 
 
 class LengthCounter:
-    """Lengths of rows, four bytes each."""
+    """Gathers the lengths of rows, one machine word each."""
 
     def __init__(self) -> None:
         self._lengths = array("L")
@@ -50,6 +58,7 @@ class LengthCounter:
         self._longest_line: int | None = None
 
     def add(self, line: int, length: int) -> None:
+        """Adds a row; those after MAX_ROWS count in total and maximum, and not in median and percentile."""
         self._total += length
         if length > self._longest or self._longest_line is None:
             self._longest, self._longest_line = length, line
@@ -57,13 +66,14 @@ class LengthCounter:
             self._lengths.append(length)
 
     def distribution(self) -> LengthDistribution:
+        """The distribution of the lengths so far; sorts them."""
         return length_distribution(self._lengths, self._total, self._longest, self._longest_line)
 
 
 def length_distribution(
     lengths: Sequence[int], total: int, longest: int, longest_line: int | None
 ) -> LengthDistribution:
-    """The spread of these lengths; zeros where there are none."""
+    """The distribution of `lengths`, with total and maximum as they are given; zeros where there are none."""
     ordered = sorted(lengths) or [0]
     return LengthDistribution(
         total, ordered[len(ordered) // 2], ordered[len(ordered) * 95 // 100], longest, longest_line
@@ -73,7 +83,10 @@ def length_distribution(
 def uneven_lengths(
     lengths: LengthDistribution, n_rows: int, unit: str, min_length: int = UNEVEN_LENGTH
 ) -> Problem | None:
-    """The longest row as a problem, where it outweighs the others."""
+    """The warning on the longest row, where it outweighs the others; else None.
+
+    `unit` is the word for what lengths count; no row under `min_length` of them is an outlier.
+    """
     if n_rows < MIN_ROWS or lengths.longest_line is None or lengths.longest < min_length:
         return None
     if lengths.longest < UNEVEN_FACTOR * max(lengths.median, 1) or lengths.longest < UNEVEN_SHARE * lengths.total:

@@ -16,18 +16,24 @@ MIN_CHARACTERS_PER_EDIT = 16
 
 @dataclass(slots=True)
 class _PromptCount:
+    """How many rows have one system prompt, and the line of the first of them."""
+
     line: int
     rows: int = 1
 
 
 class SystemPrompts:
-    """Counts the rows of each different system prompt."""
+    """Counts the rows of each different system prompt, whose texts it keeps."""
 
     def __init__(self) -> None:
         self._found: dict[str, _PromptCount] = {}
         self._full = False
 
     def add(self, line: int, system: str | None) -> None:
+        """Counts a row, unless it has no system prompt (None).
+
+        One prompt too many, or too long, ends the counting: then all are dropped and there are no problems.
+        """
         if system is None or self._full:
             return
         count = self._found.get(system)
@@ -40,7 +46,7 @@ class SystemPrompts:
             self._found.clear()
 
     def problems(self) -> list[Problem]:
-        """A problem for each prompt that is nearly the usual one, at the first row that has it."""
+        """A warning for each prompt that is nearly the usual one, at the first row that has it."""
         if len(self._found) < 2:
             return []
         usual, usual_count = max(self._found.items(), key=lambda item: item[1].rows)
@@ -58,9 +64,9 @@ class SystemPrompts:
 
 
 def edit_distance(first: str, second: str, max_edits: int) -> int | None:
-    """The least number of characters to insert, delete or replace that makes one text the other; None above `most`.
+    """The least number of characters to insert, delete or replace that makes one text the other.
 
-    Ukkonen's cut-off: only the diagonals that are at most `most` away are computed.
+    None above `max_edits`. Ukkonen's cut-off: only the diagonals that are at most `max_edits` away are computed.
     """
     start = 0
     shorter = min(len(first), len(second))
@@ -89,6 +95,7 @@ def edit_distance(first: str, second: str, max_edits: int) -> int | None:
 
 
 def _problem(prompt: _PromptCount, edits: int, usual: _PromptCount) -> Problem:
+    """The warning of a prompt that is `edits` characters from the usual one."""
     characters = "one character" if edits == 1 else f"{edits} characters"
     also = "" if prompt.rows == 1 else f" and of {prompt.rows - 1} more"
     return Problem(

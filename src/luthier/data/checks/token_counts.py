@@ -22,7 +22,10 @@ _TEMPLATE_TOKENS = 200
 
 @dataclass(frozen=True, slots=True)
 class TokenStatistics:
-    """One epoch: `tokens` of all examples, `supervised` the learned ones of them. Rows that do not fit are left out."""
+    """Tokens of the rows in one epoch: `tokens` of all, `supervised` the learned ones of them.
+
+    `too_long` counts the rows of more than `context_tokens`, the base model's context; they are left out of both.
+    """
 
     tokens: LengthDistribution
     supervised: LengthDistribution
@@ -40,7 +43,7 @@ class _Batch:
 
 
 class TokenCounter:
-    """A validate.Watcher. Rows of more than `context_tokens` are problems: nothing is ever cut off silently.
+    """A validate.RowObserver. Rows of more than `context_tokens` are problems: nothing is ever cut off silently.
 
     With `only_long` rows that are clearly short enough are passed over, and the statistics are not those of the file.
     """
@@ -58,6 +61,11 @@ class TokenCounter:
         self._ahead: deque[tuple[_Batch, Callable[[], list[int]]]] = deque()
 
     def add(self, line: int, raw: bytes, example: Example | Preference) -> Iterable[Problem]:
+        """Takes a row, whose line is `raw`, to be counted with others in the background.
+
+        Returns the error of this row if it cannot be rendered or is far too long, or those of an older batch; mostly
+        ().
+        """
         if len(raw) <= self._short_bytes:
             return ()
         examples = example.examples() if isinstance(example, Preference) else (example,)
@@ -81,6 +89,7 @@ class TokenCounter:
         return self._take() if len(self._ahead) > _BATCHES_AHEAD else ()
 
     def finish(self) -> Iterable[Problem]:
+        """Counts what is left; yields the errors of rows that are too long, and last the outlier, if there is one."""
         self._send()
         while self._ahead:
             yield from self._take()
@@ -89,15 +98,17 @@ class TokenCounter:
             yield uneven
 
     def statistics(self) -> TokenStatistics:
+        """The counts of all rows; to be asked for after `finish`."""
         tokens, supervised = self._tokens.distribution(), self._supervised.distribution()
         return TokenStatistics(tokens, supervised, self._context_tokens, self._too_long)
 
     def _send(self) -> None:
+        """Gives the batch to the tokenizer, which begins to count, and starts a new one."""
         self._ahead.append((self._batch, self._tokenizer.count_later(self._batch.texts)))
         self._batch = _Batch()
 
     def _take(self) -> list[Problem]:
-        """Waits for the oldest batch and counts its rows."""
+        """Waits for the oldest batch and adds its rows to the statistics; returns the errors of those too long."""
         batch, counts = self._ahead.popleft()
         next_counts = iter(counts())
         problems: list[Problem] = []
@@ -118,6 +129,7 @@ class TokenCounter:
         return problems
 
     def _over(self, line: int, length: int, at_least: bool = False) -> Problem:
+        """Counts a row that is too long; returns its error. `at_least`: it has `length` tokens or more."""
         self._too_long += 1
         error = renderer.too_many_tokens(length, self._context_tokens, at_least)
         return Problem(line, "messages", error.code, Severity.ERROR, error.message, error.fix)

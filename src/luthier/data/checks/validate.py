@@ -1,4 +1,7 @@
-"""A whole training or validation file -> Report: every problem in it at once, and how many examples it holds."""
+"""A whole training or validation file -> Report: every problem in it at once, and how many examples it holds.
+
+The service checks uploads and jobs with it, the trainer reads its files with it.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -31,8 +34,8 @@ _ROWLESS_LINES = 100
 class Report:
     """What was found. `problems` lists the first MAX_LISTED of either severity; `n_errors` and `n_warnings` count all.
 
-    `n_rows` are the lines that are not blank, `bad_rows` those of them with an error, `warned_rows` those with only
-    warnings. `groups` has all problems by kind, errors first.
+    `n_examples` counts the rows that could be parsed, `n_rows` the lines that are not blank, `bad_rows` those of them
+    with an error, `warned_rows` those with only warnings. `groups` has all problems by kind, errors first.
     """
 
     problems: tuple[Problem, ...]
@@ -59,7 +62,7 @@ class Report:
 
 
 class InvalidFile(Exception):
-    """A file that was to be read as examples has errors; `report` names them."""
+    """A file that was to be read as examples has errors; `report` names those of its first faulty row."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(f"{report.n_errors} errors")
@@ -73,7 +76,9 @@ class RowObserver(Protocol):
         """Takes a row, and its line as it is in the file. Its problems may be of earlier rows."""
         ...
 
-    def finish(self) -> Iterable[Problem]: ...
+    def finish(self) -> Iterable[Problem]:
+        """Called once after the last row; gives what only shows over all rows."""
+        ...
 
 
 def check_file(
@@ -84,9 +89,10 @@ def check_file(
     watchers: Sequence[RowObserver] = (),
     max_bytes: int = MAX_FILE_BYTES,
 ) -> Report:
-    """Reads the file to its end, its rows as the method's are; reports their problems, and what the watchers say.
+    """Reads the rows of the file as the method's; reports their problems, and what the watchers say of the valid ones.
 
-    `abilities` are those of the base model, None where there is none yet.
+    `abilities` are those of the base model, None where there is none yet. Never raises for the content. A file that is
+    plainly no JSONL is given up early, and the watchers' `finish` is then not called where its kind is known.
     """
     tally = ProblemTally()
     source = whole_file.ChunkBuffer(chunks)
@@ -137,12 +143,13 @@ def check_file(
 
 
 def with_problem(report: Report, problem: Problem) -> Report:
-    """The report with an error of the file as a whole before the others."""
+    """A copy of the report with an error of the file as a whole before the others."""
     groups = (*problem_groups.group_problems([problem]), *report.groups)
     return replace(report, problems=(problem, *report.problems), n_errors=report.n_errors + 1, groups=groups)
 
 
 def _report(tally: ProblemTally, n_examples: int, survey: EncodingSurvey) -> Report:
+    """The report of a file; problems of lines that are not UTF-8 say which encoding all these lines may be in."""
     with_fix = whole_file.with_encoding_fix(survey)
     return Report(
         tuple(map(with_fix, tally.listed())),
@@ -157,12 +164,15 @@ def _report(tally: ProblemTally, n_examples: int, survey: EncodingSurvey) -> Rep
 
 
 def read_examples(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[tuple[int, Example]]:
-    """Yields line number and example of each row, for a file that check_file found valid; InvalidFile at an error."""
+    """Yields line number and example of each row, for a file that check_file found valid.
+
+    Raises InvalidFile at the first row with an error, while it is iterated.
+    """
     return _parsed_rows(chunks, abilities, supervised.parse_supervised)
 
 
 def read_pairs(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[tuple[int, Preference]]:
-    """The same for a file of preference pairs."""
+    """Yields line number and pair of each row of a valid preference file; InvalidFile at the first error."""
     return _parsed_rows(chunks, abilities, preference.parse_preference)
 
 
@@ -174,13 +184,14 @@ def _lines(
 
 
 def _observed(rows: fast_path.PlainRows, watchers: Sequence[RowObserver]) -> Iterator[Problem]:
+    """Hands each row to every watcher; yields their problems."""
     for number, content, example in rows.examples():
         for watcher in watchers:
             yield from watcher.add(number, content, example)
 
 
 def parse_row(row: JsonRow, abilities: Set[Ability] | None, method: Method) -> Parsed[Example] | Parsed[Preference]:
-    """One row of a file, read as the method's rows are."""
+    """One row of a file, read as the method's rows are: Example for supervised, Preference for dpo."""
     match method:
         case Method.SUPERVISED:
             return supervised.parse_supervised(row, abilities)
@@ -193,6 +204,7 @@ def parse_row(row: JsonRow, abilities: Set[Ability] | None, method: Method) -> P
 def _parsed_rows(
     chunks: Iterable[bytes], abilities: Set[Ability] | None, parse: Callable[[JsonRow, Set[Ability] | None], Parsed[T]]
 ) -> Iterator[tuple[int, T]]:
+    """Yields the line number and what `parse` makes of each row; InvalidFile at the first row with an error."""
     for row in line_reader.read_rows(chunks):
         problems = (row,) if isinstance(row, Problem) else ()
         parsed = None if isinstance(row, Problem) else parse(row, abilities)
@@ -206,13 +218,14 @@ def _parsed_rows(
 
 
 def _count_problems(n_rows: int, n_objects: int, min_examples: int, survey: EncodingSurvey) -> list[Problem]:
-    """What is wrong with how many rows there are, and how many of them are objects."""
+    """The error of a file with too few rows, or without one object among those that were read; [] for others."""
     if n_rows >= _ROWLESS_LINES and n_objects == 0:
         return [whole_file.stopped_early(n_rows, survey)]
     return [_too_few(n_rows, min_examples)] if n_rows < min_examples else []
 
 
 def _too_few(n_rows: int, min_examples: int) -> Problem:
+    """The error of a file with fewer rows than `min_examples`."""
     return Problem(
         None,
         "",

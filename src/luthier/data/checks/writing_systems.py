@@ -22,6 +22,8 @@ _SCRIPT_FAMILIES = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "FULLWIDTH": "LATIN"}
 
 @dataclass(slots=True)
 class _ScriptRows:
+    """How many rows are in one script, and the lines of the first few."""
+
     count: int = 0
     lines: list[int] = field(default_factory=list)
 
@@ -33,6 +35,7 @@ class Scripts:
         self._found: dict[str, _ScriptRows] = {}
 
     def add(self, line: int, text: str) -> None:
+        """Counts a row, whose answer is `text`, unless it has no main script."""
         script = main_script(text)
         if script is None:
             return
@@ -48,7 +51,7 @@ class Scripts:
         return {script.lower(): rows.count for script, rows in self._found.items()}
 
     def problems(self) -> list[Problem]:
-        """One problem for each script that few rows are in."""
+        """A warning for each script that few rows are in; [] where several scripts are usual in the file."""
         total = sum(rows.count for rows in self._found.values())
         if total < MIN_ROWS or len(self._found) < 2:
             return []
@@ -60,7 +63,10 @@ class Scripts:
 
 
 def main_script(text: str) -> str | None:
-    """The script of most of a text's first letters, None for a text with hardly any: `LATIN`, `CYRILLIC`, `CJK`, ..."""
+    """The script of most of a text's first letters: `LATIN`, `CYRILLIC`, `CJK`, ...
+
+    None where none has more than half of them, and for a text with hardly any letters.
+    """
     if text.isascii():  # a flag of the string, so that nearly all rows cost nothing
         first = text[:_READ_CHARACTERS]
         return "LATIN" if first[:1].isalpha() or first.lower() != first.upper() else None
@@ -79,6 +85,7 @@ def main_script(text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _script(character: str) -> str | None:
+    """The script of a letter, the first word of its name in Unicode; None for all other characters."""
     if not character.isalpha():
         return None
     word = unicodedata.name(character, "").split(" ")[0].split("-")[0]
@@ -86,6 +93,7 @@ def _script(character: str) -> str | None:
 
 
 def _problem(script: str, rows: _ScriptRows, usual: str, total: int) -> Problem:
+    """The warning of the rows in a stray script, at their first; `usual` is the script of most of the `total` rows."""
     lines = and_more(", ".join(map(str, rows.lines)), rows.count - len(rows.lines))
     where = f"{rows.count} answers (lines {lines}) are" if rows.count > 1 else "the answer of this row is"
     return Problem(

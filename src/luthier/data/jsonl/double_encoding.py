@@ -102,4 +102,5 @@ def _are_turns(value: list[object]) -> bool:
 
 
 def _are_objects(value: list[object]) -> bool:
+    """Whether all are objects; True for an empty list."""
     return all(isinstance(one, dict) for one in value)

@@ -84,7 +84,7 @@ def explain_string(text: str, start: int, at: int, message: str, path: str) -> F
 
 
 def _fault_text(text: str, at: int, expected: Expected) -> FaultText:
-    """Names the fault at index `at`: what is wrong in any place comes before what the grammar expects here."""
+    """The fault at index `at`: what is wrong in any place first, then what the grammar expects here."""
     character = text[at : at + 1]
     if not character:
         return _truncated(f"the JSON ends where {expected.value}is expected")
@@ -121,7 +121,7 @@ def _fault_text(text: str, at: int, expected: Expected) -> FaultText:
 
 
 def _no_comma(character: str) -> FaultText:
-    """For a character that stands where a comma or a closing bracket is expected."""
+    """The fault of a character that stands where a comma or a closing bracket is expected."""
     if character in '"{[-' or character.isalnum():
         message = "a comma is missing between two values, or a quote inside a string has no backslash before it."
         return "invalid_json", message, r"Write the comma, or \" for a quote inside a string."
@@ -135,7 +135,7 @@ def _no_comma(character: str) -> FaultText:
 
 
 def _no_value(text: str, at: int) -> FaultText:
-    """For text that begins no value: a Markdown fence, a malformed number, another language's constant, a bare word."""
+    """The fault of text that begins no value: a Markdown fence, a malformed number, a bare or foreign word."""
     if text.startswith(("```", "~~~"), at):
         return "invalid_json", "there is a Markdown code fence here.", "Remove the line."
     if number := _NUMBER_LIKE.match(text, at):
@@ -154,7 +154,7 @@ def _no_value(text: str, at: int) -> FaultText:
 
 
 def _behind_the_value(text: str, at: int) -> FaultText:
-    """For text behind the one value that the line may hold."""
+    """The fault of text at `at`, behind the one value that a line may hold."""
     before = text[:at].rstrip(" \t")
     character = text[at]
     if before.endswith("\r") or "\r" in before[len(before.rstrip()) :]:
@@ -175,7 +175,7 @@ def _behind_the_value(text: str, at: int) -> FaultText:
 
 
 def _control(character: str) -> FaultText:
-    """For a raw control character; NUL has a code of its own, since it is a sign of a failed write."""
+    """The fault of a raw control character; NUL has a code of its own, since it is a sign of a failed write."""
     if character == "\0":
         message = "there is a NUL byte in the line; a program or disk that failed often leaves these."
         return "nul_byte", message, "Remove the NUL bytes, or write the file again."
@@ -184,5 +184,5 @@ def _control(character: str) -> FaultText:
 
 
 def _truncated(message: str) -> FaultText:
-    """For a text that ends too early; `message` comes without its full stop."""
+    """The fault of a text that ends too early; `message` comes without its full stop."""
     return "truncated_json", f"{message}.", "Complete it; if the file was cut off, write it again."

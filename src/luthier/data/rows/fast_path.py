@@ -46,6 +46,7 @@ class PlainRows:
     warned: list[tuple[int, Warnings]]
 
     def __len__(self) -> int:
+        """How many rows, and lines, these are."""
         return len(self.rows)
 
     def examples(self) -> Iterator[tuple[int, bytes, Example]]:

@@ -198,4 +198,5 @@ def _unweighted(raw: object, path: str, collector: ProblemCollector) -> object:
 
 
 def _with_weight(message: Message, weight: float) -> Message:
+    """The message with this weight, itself where it has it already."""
     return message if message.weight == weight else replace(message, weight=weight)
