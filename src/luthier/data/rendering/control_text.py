@@ -15,7 +15,7 @@ use inside of a program: chapter 23.7, noncharacters)."""
 
 
 class ControlTexts:
-    """The spellings of one tokenizer's control tokens."""
+    """The spellings of one tokenizer's control tokens, the longest first; those of a single character are left out."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = tuple(sorted({text for text in texts if len(text) > 1}, key=lambda text: (-len(text), text)))
@@ -25,22 +25,22 @@ class ControlTexts:
         self._first = re.compile(f"(?=(?:{spelled}))(.)", re.DOTALL)
 
     def are_in(self, text: str) -> bool:
-        """Whether a text spells one."""
+        """Whether a text spells at least one of them."""
         return self._any.search(text) is not None
 
     def first_in(self, value: object) -> str | None:
-        """The first that a text, or any text of a JSON value, spells."""
+        """The first spelling in a text, or in the JSON of any other value; None if there is none."""
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         match = self._any.search(text)
         return None if match is None else match[0]
 
     def need_marks(self, value: object) -> bool:
-        """Whether a JSON value (a text, messages, tools) holds what `marked` changes."""
+        """Whether a JSON value (text, messages, tools) spells a control token or holds BREAK: `marked` changes it."""
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         return self.are_in(text) or BREAK in text
 
     def marked(self, value: object) -> object:
-        """The JSON value with every spelling in its texts broken, those of keys included."""
+        """A copy of a JSON value, every spelling in its strings and keys broken by BREAK, and BREAK itself doubled."""
         match value:
             case str():
                 return self._first.sub(rf"\1{BREAK}", value.replace(BREAK, BREAK + BREAK))
@@ -52,5 +52,5 @@ class ControlTexts:
 
 
 def is_marked(text: str) -> bool:
-    """Whether a text that a template made holds marks."""
+    """Whether a text that a template made holds marks, so that only a GuardedTokenizer reads it rightly."""
     return BREAK in text

@@ -1,4 +1,4 @@
-"""Example -> token ids and per-token loss weights, by the model's own chat template; and the chat prompt itself."""
+"""Example -> token ids and per-token loss weights, by the model's own chat template; and the chat prompt of serving."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from luthier.data.tools.prompt_format import TemplateMessage
 
 
 class ChatTokenizer(Protocol):
-    """A model's tokenizer and chat template. `end_ids` are the tokens that end a turn, `eos_id` the tokenizer's own."""
+    """A model's tokenizer and chat template: `end_ids` end a turn, `eos_id` is the tokenizer's own end, or None."""
 
     @property
     def end_ids(self) -> frozenset[int]: ...
@@ -33,7 +33,7 @@ class ChatTokenizer(Protocol):
         tools: Sequence[Mapping[str, object]],
         add_generation_prompt: bool,
     ) -> str:
-        """The template's text. Raises TemplateRefused where the template does."""
+        """The template's text for messages. Raises TemplateRefused where the template does."""
         ...
 
     def token_ids(self, text: str) -> list[int]:
@@ -53,7 +53,7 @@ _CALL = {"id": "call00001", "type": "function", "function": {"name": "look_up_wo
 
 
 class Unrenderable(Exception):
-    """An example that cannot become tokens; code and message as in a Problem, without text of the row."""
+    """An example that cannot become tokens; code, message and fix as in a Problem, without text of the row."""
 
     def __init__(self, code: str, message: str, fix: str) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class Unrenderable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A token sequence and for each token the weight of its loss: 0.0 for what the model only reads."""
+    """One training sequence: token ids, and for each the weight of its loss, 0.0 for what the model only reads."""
 
     token_ids: tuple[int, ...]
     loss_weights: tuple[float, ...]
@@ -75,8 +75,8 @@ class Rendered:
 class Renderer:
     """Renders examples for one model; a token sequence longer than `context_tokens` is refused, never cut.
 
-    Tools go through the model's own template where it knows them, and are written out by `prompt_format` where it does
-    not: so they are served.
+    Making one renders a sample chat. Tools go through the model's own template where it knows them, and are written out
+    by `prompt_format` where it does not: so they are served.
     """
 
     def __init__(self, tokenizer: ChatTokenizer, context_tokens: int) -> None:
@@ -91,7 +91,7 @@ class Renderer:
         self.adds_space = len(tokenizer.token_ids("\n")) > 1
 
     def chat_prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
-        """The tokens that a served model reads before it writes the next assistant message."""
+        """The token ids that a served model reads before its next assistant message. Raises Unrenderable."""
         return self._tokenizer.token_ids(self.text(messages, tools, True))
 
     def token_ids(self, text: str) -> list[int]:
@@ -99,11 +99,11 @@ class Renderer:
         return self._tokenizer.token_ids(text)
 
     def render(self, example: Example) -> tuple[Rendered, ...]:
-        """The sequences that teach each learned answer after exactly the prompt that serving gives; or Unrenderable.
+        """The sequences that teach each learned answer after exactly the prompt of serving. Raises Unrenderable.
 
         One sequence as a rule. Where the prompt of a later answer does not begin with the tokens so far (a template
-        that drops old reasoning from history, a tokenizer that merges across an answer's first character), that
-        answer starts a sequence of its own, so that chat_prompt(messages[:k]) is a prefix of what trains message k.
+        that drops old reasoning from history, a tokenizer that merges across an answer's first character), that answer
+        starts a sequence of its own, so that chat_prompt(messages[:k]) is a prefix of what trains message k.
         """
         sequences: list[Rendered] = []
         token_ids: list[int] = []
@@ -122,7 +122,7 @@ class Renderer:
         return tuple(sequences)
 
     def turn(self, example: Example, index: int) -> tuple[str, str]:
-        """The text of the prompt of message `index`, and all that the template writes behind it. Or Unrenderable."""
+        """The prompt of message `index`, and all the text that the template writes behind it. Raises Unrenderable."""
         prompt = self.text(example.messages[:index], example.tools, True)
         full_text = self.text(example.messages[: index + 1], example.tools, False)
         if not full_text.startswith(prompt):
@@ -139,10 +139,10 @@ class Renderer:
         return not self._tokenizer.end_ids.isdisjoint(self._tokenizer.token_ids(answer))
 
     def _turn_ids(self, example: Example, index: int) -> tuple[list[int], list[int]]:
-        """The prompt of message `index` and what the model has to write there, its end-of-turn token included.
+        """The prompt's ids, and what the model writes as message `index`, its end token included. Raises Unrenderable.
 
-        If the template writes no such token, the tokenizer's own end token follows the answer: what never
-        learns to stop cannot be served. The next prompt does not have it, so later answers are learned apart.
+        If the template writes no such token, the tokenizer's own end token follows the answer: what never learns to
+        stop cannot be served. The next prompt does not have it, so later answers are learned apart.
         """
         prompt, answer = self.turn(example, index)
         prompt_ids = self._tokenizer.token_ids(prompt)
@@ -160,7 +160,7 @@ class Renderer:
         return prompt_ids, answer_ids[: ends[-1] + 1]
 
     def _is_blank(self, answer: str, tail_ids: list[int]) -> bool:
-        """Whether the tokens behind the last end are space: else that end was not the answer's own."""
+        """Whether the tokens behind the last end token are blank text; if not, that end was not the answer's own."""
         tail = tuple(tail_ids)
         if tail and tail not in self._blank_tails:
             if self._tokenizer.token_ids(answer.rstrip())[-1] not in self._tokenizer.end_ids:
@@ -174,7 +174,7 @@ class Renderer:
         return bool(message.tool_calls) or (content != "" and answer.rstrip().endswith(content))
 
     def _answer_ids(self, prompt: str, prompt_ids: list[int], answer: str) -> list[int]:
-        """The answer's tokens behind the prompt's. By itself, a text would get a space that the model never writes."""
+        """The answer's ids behind the prompt's; alone, a text may get a space that the model never writes."""
         if self.adds_space:
             whole_ids = self._tokenizer.token_ids(prompt + answer)
             if whole_ids[: len(prompt_ids)] == prompt_ids:
@@ -184,7 +184,7 @@ class Renderer:
     def text(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]], add_generation_prompt: bool
     ) -> str:
-        """What the chat template makes of messages. Raises Unrenderable where it takes none such."""
+        """The chat template's text of messages, control tokens in them marked. Raises Unrenderable."""
         return self.text_of_turns([template_message(message) for message in messages], tools, add_generation_prompt)
 
     def text_of_turns(
@@ -196,7 +196,7 @@ class Renderer:
     ) -> str:
         """The same for turns as templates take them; control tokens in their texts are marked in the text that is made.
 
-        `folds_tools` is whether tools are written out in our own form, None for what the template needs.
+        `folds_tools`: whether tools are written out by `prompt_format`; None for wherever the template has none itself.
         """
         turns = [self._marked_turn(turn) for turn in turns]
         if tools and self._tokenizer.controls.need_marks(tools):
@@ -230,11 +230,12 @@ class Renderer:
         return self.need_marks([template_message(message) for message in example.messages], example.tools)
 
     def need_marks(self, turns: Sequence[TemplateMessage], tools: Sequence[Mapping[str, object]]) -> bool:
-        """The same of turns as templates take them."""
+        """Whether turns, as templates take them, or tools spell a control token or hold its mark."""
         need_marks = self._tokenizer.controls.need_marks
         return any(need_marks(part) for turn in turns for part in turn.values()) or (bool(tools) and need_marks(tools))
 
     def _marked_turn(self, turn: TemplateMessage) -> TemplateMessage:
+        """The turn with control tokens in its values, the role aside, marked; the turn itself if there are none."""
         controls = self._tokenizer.controls
         if not any(map(controls.need_marks, turn.values())):
             return turn
@@ -243,11 +244,13 @@ class Renderer:
         return {**marked, "role": turn["role"]}
 
     def _marked_tool(self, tool: Mapping[str, object]) -> Mapping[str, object]:
+        """The tool with control tokens in its strings marked."""
         marked = self._tokenizer.controls.marked(tool)
         assert isinstance(marked, dict)
         return marked
 
     def _check_length(self, n_tokens: int) -> None:
+        """Raises Unrenderable for more tokens than the model reads."""
         if n_tokens > self._context_tokens:
             raise too_many_tokens(n_tokens, self._context_tokens)
 
@@ -257,18 +260,19 @@ def _uses_tools(turn: TemplateMessage) -> bool:
 
 
 def renders_tools(tokenizer: ChatTokenizer) -> bool:
-    """Whether the model's own template writes out both the tools and the calls: llama.cpp asks the same of it."""
+    """Whether the model's own template writes out both tools and calls: llama.cpp decides by the same test."""
     offered, called = _tools_and_call(tokenizer)
     return "look_up_word" in offered and "axolotl" in called
 
 
 def _writes_our_calls(tokenizer: ChatTokenizer) -> bool:
+    """Whether a call in the template's text begins just as `prompt_format` writes it."""
     _, called = _tools_and_call(tokenizer)
     return called.startswith(prompt_format.call_text("look_up_word", '{"word": "axolotl"}'))
 
 
 def _tools_and_call(tokenizer: ChatTokenizer) -> tuple[str, str]:
-    """What the template writes of a question with a tool, and of the call that answers it; nothing if it refuses."""
+    """The template's text of a question with a tool, and of the call behind it; two empty ones if it refuses."""
     question = {"role": "user", "content": "What is it?"}
     call = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
     try:
@@ -280,7 +284,7 @@ def _tools_and_call(tokenizer: ChatTokenizer) -> tuple[str, str]:
 
 
 def too_many_tokens(n_tokens: int, context_tokens: int, at_least: bool = False) -> Unrenderable:
-    """What is wrong with an example that the model cannot read whole."""
+    """Makes the error for an example longer than the context. Raises nothing itself."""
     least = "at least " if at_least else ""
     return Unrenderable(
         "too_many_tokens",
@@ -291,5 +295,6 @@ def too_many_tokens(n_tokens: int, context_tokens: int, at_least: bool = False) 
 
 
 def _rendered(token_ids: list[int], weights: list[float]) -> Rendered:
+    """The Rendered of a sequence, which must have a weight above 0."""
     first = next(index for index, weight in enumerate(weights) if weight)
     return Rendered(tuple(token_ids), tuple(weights), first)

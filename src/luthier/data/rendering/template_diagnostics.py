@@ -1,4 +1,7 @@
-"""Peculiarities of a model's chat template that its user should know of, found by rendering a few sample chats."""
+"""Peculiarities of a model's chat template that its user should know of, found by rendering a few sample chats.
+
+The trainer (`trainer/dataset/chat_template.py`) asks for them when a model is prepared.
+"""
 
 from luthier.data.rendering.renderer import Renderer, Unrenderable
 from luthier.data.rows.supervised import Example, Message, Role
@@ -12,7 +15,7 @@ _SPACED = Message(Role.ASSISTANT, "  a hat\n\n", 1.0)
 
 
 def diagnose(renderer: Renderer) -> list[str]:
-    """Sentences, for events and the command line; none of a template that leaves chats as they are.
+    """A sentence for each peculiarity, for events and the command line; [] for a template without any.
 
     Raises Unrenderable for a template from which not even a question and its answer can be learned.
     """
@@ -48,17 +51,18 @@ def diagnose(renderer: Renderer) -> list[str]:
 
 
 def _can_be_forged(renderer: Renderer) -> bool:
-    """Whether there is no control token between a question and its answer."""
+    """Whether no control token is between a question and its answer, so that a message can imitate a turn."""
     text = renderer.text((_USER,), (), True)
     return not renderer.spells_control(text[text.rindex(_USER.content) + len(_USER.content) :])
 
 
 def _splits(renderer: Renderer, messages: tuple[Message, ...]) -> bool:
-    """Whether the answers need several sequences; False if the template accepts no such chat at all."""
+    """Whether the answers of a chat need several training sequences; False if the template accepts no such chat."""
     return _accepts(renderer, messages) and len(renderer.render(Example(messages))) > 1
 
 
 def _accepts(renderer: Renderer, messages: tuple[Message, ...]) -> bool:
+    """Whether the chat can be rendered for training."""
     try:
         renderer.render(Example(messages))
     except Unrenderable:

@@ -1,4 +1,4 @@
-"""Messages in the form that every chat template takes."""
+"""Converts messages to the dictionaries that chat templates take; used for training and for serving alike."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,10 @@ UNPARSED_KEY = "arguments"
 
 
 def template_message(message: Message) -> dict[str, object]:
-    """A message as chat templates take it; a developer's is a system message, for templates know no developer."""
+    """A message as chat templates take it: arguments of calls as objects, absent fields left out.
+
+    A developer's message becomes a system message, for templates know no developer.
+    """
     role = Role.SYSTEM if message.role is Role.DEVELOPER else message.role
     value: dict[str, object] = {"role": role.value, "content": message.content}
     if message.tool_calls:
@@ -26,7 +29,10 @@ def template_message(message: Message) -> dict[str, object]:
 
 
 def wrap_unparsed_arguments(message: TemplateMessage) -> TemplateMessage:
-    """The message with call arguments that are no JSON object put under one key, since templates expect an object."""
+    """The message with call arguments that are a string put into an object under UNPARSED_KEY.
+
+    Templates expect an object. The message itself where no call has such arguments.
+    """
     calls = message.get("tool_calls") or ()
     assert isinstance(calls, Sequence)
     if not any(isinstance(call["function"]["arguments"], str) for call in calls):

@@ -1,4 +1,4 @@
-"""A chat template's text for messages, and how a template refuses: the same for every tokenizer."""
+"""Renders a chat template to text, and says how one refuses; for the trainer's and the torch-free tokenizer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from luthier.chat_templates.render_cost import TooCostly
 
 
 class TemplateRefused(Exception):
-    """The model's chat template raised an error of its own for these messages."""
+    """The model's chat template raised an error for these messages, or failed on them; it carries no text of theirs."""
 
 
 class TemplateTooCostly(TemplateRefused):
@@ -22,7 +22,10 @@ def render(
     tools: Sequence[Mapping[str, object]],
     add_generation_prompt: bool,
 ) -> str:
-    """What a template of `sandbox.compile_template` writes. Raises TemplateRefused, without text of the messages."""
+    """The text of messages, by a template of `sandbox.compile_template`.
+
+    Raises TemplateRefused where the template does, TemplateTooCostly beyond its limits; neither quotes the messages.
+    """
     try:
         return sandbox.render(template, messages, tools, add_generation_prompt)
     except TooCostly as error:

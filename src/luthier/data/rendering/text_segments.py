@@ -1,8 +1,9 @@
-"""Splits an example into the texts that the renderer tokenizes one by one, with one run of the template per row.
+"""Splits an example into texts that are tokenized one by one, with one run of the template per row, to count tokens.
 
-That needs to know where in the template's text the prompt of an answer ends. It is found by the words that the template
-writes in front of every answer, and checked against the renderer for the first two rows of each order of roles,
-and for every 256th row. Orders that once disagreed, and rows of any unusual kind, always go through the renderer.
+`data/checks/token_counts.py` uses it, where the renderer would take too long for a whole file. It needs to know where
+in the template's text the prompt of an answer ends: found by the words that the template writes in front of every
+answer, and checked against the renderer for the first two rows of each order of roles, and for every 256th row. Orders
+that once disagreed, and rows of any unusual kind, always go through the renderer.
 """
 
 import sys
@@ -37,7 +38,10 @@ class CountingTokenizer(ChatTokenizer, Protocol):
 
 @dataclass(slots=True)
 class Segment:
-    """A stretch of a sequence: its text, to be tokenized by itself, or where that has been done its tokens' number."""
+    """A stretch of a sequence: its text, to be tokenized by itself; or None, and the number of its tokens.
+
+    `learned` tells an answer's tokens from those that the model only reads.
+    """
 
     learned: bool
     text: str | None
@@ -49,14 +53,17 @@ Sequence = list[Segment]
 
 @dataclass(slots=True)
 class _RoleOrder:
-    """What is known of the rows with one order of roles; `opening` is None where the quick way does not hold."""
+    """What is known of the rows with one order of roles, of which `rows` were seen.
+
+    `opening` is the template's text in front of an answer; None where the quick way does not hold.
+    """
 
     opening: str | None
     rows: int = 0
 
 
 class SegmentSplitter:
-    """Knows one model's template."""
+    """Splits the examples of one file for one model; remembers for each order of roles whether the quick way holds."""
 
     def __init__(self, tokenizer: CountingTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -66,7 +73,11 @@ class SegmentSplitter:
         self._rows = 0
 
     def split(self, example: Example) -> list[Sequence]:
-        """The pieces of every sequence that the example becomes. Raises Unrenderable."""
+        """The segments of every training sequence that the example becomes. Raises Unrenderable.
+
+        Counts the row, and gives the quick way up for its order of roles where the renderer disagrees. Knows no limit
+        of length.
+        """
         # Where a text is no token sequence by itself: a space is put before it, or marks in it are to be read.
         if self._renderer.adds_space or self._renderer.holds_controls(example):
             return self._render_split(example)
@@ -89,13 +100,14 @@ class SegmentSplitter:
         return self._render_split(example)
 
     def _matches_renderer(self, example: Example, learned: list[int], opening: str) -> bool:
-        """Whether the renderer gives the same tokens, up to the second answer: the others follow in the same way."""
+        """Whether the renderer gives the same tokens up to the second answer; the others follow in the same way."""
         prefix = Example(example.messages[: learned[1] + 1], example.tools)
         fast = self._fast_split(prefix, learned[:2], opening)
         rendered = self._renderer.render(prefix)
         return fast is not None and self._ids(fast) == [list(sequence.token_ids) for sequence in rendered]
 
     def _order(self, example: Example, learned: list[int]) -> _RoleOrder:
+        """What is known of the example's order of roles and learned answers; finds the opening for a new one."""
         name = " ".join([message.role + "+" * bool(message.weight) for message in example.messages])
         order = self._orders.get(name)
         if order is None:
@@ -103,7 +115,10 @@ class SegmentSplitter:
         return order
 
     def _opening(self, example: Example, index: int) -> str | None:
-        """What the template writes between a message and the answer to it."""
+        """The template's text between a message and the answer to it.
+
+        None where the template refuses the messages, changes what is before, or writes nothing there.
+        """
         try:
             prompt, _ = self._renderer.turn(example, index)
             before = self._renderer.text(example.messages[:index], example.tools, False)
@@ -112,7 +127,11 @@ class SegmentSplitter:
         return prompt[len(before) :] if prompt.startswith(before) and prompt != before else None
 
     def _fast_split(self, example: Example, learned: list[int], opening: str) -> Sequence | None:
-        """The pieces by the opening; None for a row where they might not be the renderer's."""
+        """The segments of the one sequence, cut at each opening; None for a row where they might not be the renderer's.
+
+        None for empty answers, tool calls, and answers that are not found with an end token behind. Raises
+        Unrenderable.
+        """
         full_text = self._renderer.text(example.messages[: learned[-1] + 1], example.tools, False)
         pieces: Sequence = []
         stop = 0
@@ -136,7 +155,7 @@ class SegmentSplitter:
         return pieces
 
     def _render_answer_split(self, example: Example, index: int) -> list[Sequence]:
-        """The renderer's pieces of an example with one learned answer."""
+        """The renderer's segments of an example with one learned answer. Raises Unrenderable."""
         prompt, answer = self._renderer.turn(example, index)
         end = max(answer.rfind(end) + len(end) if end in answer else 0 for end in (*self._end_texts, "\0"))
         if not end or answer[end:].strip():  # the renderer ends it by a token of its own, or refuses it
@@ -144,13 +163,15 @@ class SegmentSplitter:
         return [[Segment(False, prompt), Segment(True, answer[:end])]]
 
     def _render_split(self, example: Example) -> list[Sequence]:
+        """The renderer's sequences as segments of token counts. Raises Unrenderable."""
         return [_to_segments(sequence) for sequence in self._renderer.render(example)]
 
     def _ids(self, segments: Sequence) -> list[list[int]]:
-        """The tokens of the pieces, in the form of the renderer's sequences: here one."""
+        """The token ids of the segments together, in a list of one sequence, as the renderer gives them."""
         return [[id for piece in segments for id in self._tokenizer.token_ids(piece.text or "")]]
 
 
 def _to_segments(sequence: Rendered) -> Sequence:
+    """Two segments without text: the number of tokens that are only read, and of those that are learned."""
     learned = sum(map(bool, sequence.loss_weights))
     return [Segment(False, None, len(sequence.token_ids) - learned), Segment(True, None, learned)]

@@ -1,1 +1,1 @@
-"""A faulty file and its rows, repaired if that is safe."""
+"""`luthier check --fix`: a faulty data file rewritten without the faults that can be repaired safely."""

@@ -1,6 +1,7 @@
-"""A faulty data file -> the same rows without the faults whose repair loses nothing and needs no judgement.
+"""Repairs a faulty data file: the same rows, without the faults whose repair loses nothing and needs no judgement.
 
-What a row says is never changed but for keys of an older form. A row that cannot be repaired safely stays as it is.
+Used by `luthier check --fix` (`cli/data/repair.py`), which writes the copy. What a row says is never changed but for
+keys of an older form; a row that cannot be repaired safely is passed on as it is.
 """
 
 import codecs
@@ -62,7 +63,10 @@ FILE_CHANGES = frozenset({"utf16", "array", "spread", "crlf", "wrapped", "table"
 
 
 def change_text(code: str) -> str:
-    """What was done, in words. The key that a code may end with is text of the user's own."""
+    """What a change code means, in words to print. A code may end with a key from the user's file.
+
+    Raises KeyError for no code.
+    """
     if not code.startswith(DROPPED):
         return CHANGE_TEXTS[code]
     key = code.removeprefix(DROPPED)
@@ -70,10 +74,11 @@ def change_text(code: str) -> str:
 
 
 class FileRepair:
-    """Repairs one file; `changes` has the lines of the input by what was done to them, once all lines were read.
+    """The repair of one file, used once: `lines` does the work, `changes` then holds the input's line numbers by code.
 
-    `encoding` is that of the lines that are not UTF-8, by Python's name: one that was named or is certain. Without it
-    such lines stay as they are.
+    `encoding` is that of the lines that are not UTF-8, as Python's codec name: one that the user named or that
+    `detect_encoding` is certain of. With None such lines stay as they are. The hash of each row is kept, to drop
+    duplicates.
     """
 
     def __init__(self, encoding: str | None = None) -> None:
@@ -83,7 +88,11 @@ class FileRepair:
         self._encoding = encoding
 
     def lines(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The lines of the repaired file, each with its end. Raises Unrepairable."""
+        """Yields the repaired file line by line, each a row as UTF-8 bytes that end in LF; reads `chunks` as it goes.
+
+        Fills `changes`. Raises Unrepairable, perhaps after some lines, for a file that cannot be rewritten without loss
+        or decoded.
+        """
         try:
             for number, text in repairable_rows.read_rows(self._in_utf8(chunks), self._note):
                 yield from self._repair_line(number, text)
@@ -91,6 +100,10 @@ class FileRepair:
             raise Unrepairable(str(error)) from None
 
     def _in_utf8(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The file's bytes as UTF-8, decoded from UTF-16 or UTF-32, or lines of it from the encoding that was given.
+
+        Without one the bytes pass unchanged. Records what was decoded; the returned iterator may raise Undecodable.
+        """
         head, all_chunks = repairable_rows.read_head(chunks, _SAMPLE_BYTES)
         if marked := text_encoding.detect_utf16_or_32(head):
             encoding, n_skipped = marked
@@ -101,7 +114,10 @@ class FileRepair:
         return transcoding.transcode_lines(all_chunks, self._encoding, self._note)
 
     def _repair_line(self, number: int, text: bytes) -> Iterator[bytes]:
-        """The rows on a line, most often one."""
+        """Yields the repaired rows of one line, most often one, each ending in LF; none for a duplicate.
+
+        Text that cannot be repaired safely is yielded unchanged. Records every change under the line's number.
+        """
         clean = text.strip().replace(_BOM, b"") if _BOM in text[:64] or text.endswith(_BOM) else text.strip()
         if clean != text.strip():
             self._note("byte_order_mark", number)
@@ -124,7 +140,10 @@ class FileRepair:
                 yield row + b"\n"
 
     def _values(self, number: int, text: bytes) -> Iterator[tuple[dict[str, object] | None, bytes]]:
-        """The objects on a line, each with its text; None instead of one that stays as it is."""
+        """Yields the objects on a line, each with its JSON text; (None, text) for one that has to stay as it is.
+
+        Records which reading made a line without an object of its own one or several: brackets, commas, Python, ...
+        """
         if not text:
             return
         for code, candidate in _without_array_marks(text):
@@ -143,7 +162,11 @@ class FileRepair:
             yield value, double_encoding.as_json(value)
 
     def _converted(self, row: JsonRow) -> tuple[dict[str, object], list[str]]:
-        """The row in our format, and what was done to it."""
+        """The row converted from another dataset format, and the codes of what was done; else the same row and [].
+
+        Of keys that were left out, the first hundred different ones of a file have codes of their own, all others share
+        one.
+        """
         recognised = supervised.recognise(row)
         if recognised is None or recognised.conversion is None:
             return row.value, []
@@ -157,6 +180,7 @@ class FileRepair:
         return conversion.row, [recognised.format.name, *conversion.notes, *dropped]
 
     def _is_repeat(self, value: dict[str, object]) -> bool:
+        """Whether an equal row, in any order of keys, came before in this file, by its hash; remembers this one."""
         key = hash(json.dumps(value, sort_keys=True))
         if key in self._seen:
             return True
@@ -164,13 +188,15 @@ class FileRepair:
         return False
 
     def _note(self, code: str, line: int) -> None:
+        """Appends a line number to `changes` under a code; the same line may be there several times."""
         self.changes.setdefault(code, array("L")).append(line)
 
 
 def detect_encoding(chunks: Iterable[bytes]) -> str | None:
-    """What to give Repair for a file: the encoding that its lines beside UTF-8 are in for certain, None without such.
+    """The encoding to give FileRepair: Python's name of the one that lines beside UTF-8 are certainly in, or None.
 
-    Raises Unrepairable where that is not certain; the message names the likely ones.
+    None: all is UTF-8, the file is binary or in UTF-16 or UTF-32, or its UTF-8 was damaged. Reads all chunks. Raises
+    Unrepairable where the encoding is not certain; the message names the likely ones.
     """
     head, all_chunks = repairable_rows.read_head(chunks, _SAMPLE_BYTES)
     if file_type.detect_binary(head) is not None:
@@ -184,7 +210,7 @@ def detect_encoding(chunks: Iterable[bytes]) -> str | None:
 
 
 def _without_array_marks(text: bytes) -> Iterator[tuple[str, bytes]]:
-    """The line as it is, then without what an array around the rows leaves on it, each with the code of the change."""
+    """Yields (change code, text): the line as it is with no code, then without an array's comma or bracket on it."""
     yield "", text
     stripped = text.rstrip(b"; \t")
     if stripped.endswith(b","):
@@ -195,7 +221,10 @@ def _without_array_marks(text: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _parse_non_object(text: bytes) -> tuple[str, list[dict[str, object]]] | None:
-    """The objects of a line that is no JSON object, with the code of what it is; None for one that needs judgement."""
+    """The objects of a line that is not one JSON object, with the code of what it was: array, Python, string ...
+
+    None for a line that cannot be read without judgement.
+    """
     if (value := _parse_value(text)) is None:
         objects = _split_objects(text)
         return None if objects is None else ("several_objects", objects)
@@ -208,6 +237,10 @@ def _parse_non_object(text: bytes) -> tuple[str, list[dict[str, object]]] | None
 
 
 def _parse_value(text: bytes) -> tuple[str, object] | None:
+    """The value of a line that may be JSON, a Python literal or JSON inside a JSON string, with its change code.
+
+    None for text that is none of them, not UTF-8, or JSON with a fault; the value in an "encoded_twice" may be None.
+    """
     try:
         line = text.decode()
     except UnicodeDecodeError:
@@ -224,7 +257,7 @@ def _parse_value(text: bytes) -> tuple[str, object] | None:
 
 
 def _split_objects(text: bytes) -> list[dict[str, object]] | None:
-    """The objects on one line, all of them complete."""
+    """The faultless objects that follow one another on a line; None unless there are two or more and nothing else."""
     objects: list[dict[str, object]] = []
     elements = ElementSplitter(Nesting.ON_END)
     try:

@@ -1,4 +1,7 @@
-"""Keys of other trainers that are pure text -> what this service reads in their place."""
+"""Repairs keys of other trainers: system prompts beside messages become messages, loss flags become weights.
+
+A step of `row_repair`; `data/rows/unknown_keys.py` reports the same keys as problems.
+"""
 
 from luthier.data.rows import unknown_keys
 
@@ -11,7 +14,10 @@ JsonObject = dict[str, object]
 
 
 def repair_keys(row: JsonObject, changes: list[str]) -> JsonObject:
-    """The row, or a pair's input in it, with such keys turned into messages and weights; notes what was done."""
+    """The row, or a pair's `input` in it, with such keys turned into messages and weights; appends codes to `changes`.
+
+    The argument row is never changed: it is returned itself where nothing was to be done.
+    """
     row = _repair_holder(row, changes)
     within = row.get("input")
     if isinstance(within, dict) and "messages" in within and "messages" not in row:
@@ -21,6 +27,7 @@ def repair_keys(row: JsonObject, changes: list[str]) -> JsonObject:
 
 
 def _repair_holder(holder: JsonObject, changes: list[str]) -> JsonObject:
+    """A copy of an object with `messages`, both repairs made; the object itself if its messages are no objects."""
     messages = holder.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         return holder
@@ -31,7 +38,11 @@ def _repair_holder(holder: JsonObject, changes: list[str]) -> JsonObject:
 
 
 def _with_system(holder: JsonObject, messages: list[JsonObject], changes: list[str]) -> JsonObject:
-    """Only one such key, and only where the messages begin with no other system prompt: the order would be a guess."""
+    """The object with the system prompt beside its messages put first among them, and its key removed.
+
+    Only one such key, and only where the messages begin with no other system prompt: the order would be a guess. Else
+    the object itself. Appends to `changes`.
+    """
     system_keys = [key for key in unknown_keys.SYSTEM_KEYS if not unknown_keys.is_nothing(holder.get(key))]
     text = _system_text(holder[system_keys[0]]) if len(system_keys) == 1 else None
     if text is None:
@@ -48,7 +59,7 @@ def _with_system(holder: JsonObject, messages: list[JsonObject], changes: list[s
 
 
 def _system_text(part: object) -> str | None:
-    """A string, or the text of Anthropic's blocks where they hold nothing else."""
+    """A string, or Anthropic's text blocks joined by a blank line; None for anything else."""
     if isinstance(part, str):
         return part
     if not isinstance(part, list):
@@ -64,6 +75,11 @@ def _system_text(part: object) -> str | None:
 
 
 def _with_weight(message: JsonObject, changes: list[str]) -> JsonObject:
+    """A message without other trainers' loss flags: where they say that an answer is not learned, it gets weight 0.
+
+    The message itself where it has none, or where flags disagree with one another, with its role or with its weight.
+    Appends to `changes`.
+    """
     flags = {key: message[key] for key in (*unknown_keys.LOSS_FLAGS, unknown_keys.MASKED) if key in message}
     flag_values = {None if part is None else unknown_keys.is_learned(key, part) for key, part in flags.items()}
     if not flags or (None in flag_values and any(part is not None for part in flags.values())):

@@ -1,4 +1,7 @@
-"""The rows that a repair can read from a file in any layout: lines, a JSON document, a table, rows in a fence."""
+"""Reads the rows that a repair can take from a file in any layout: lines, a JSON document, a table, rows in a fence.
+
+For `file_repair` only; validation (`data/checks/validate.py`) reads lines and nothing else.
+"""
 
 import codecs
 import csv
@@ -23,11 +26,15 @@ OnChange = Callable[[str, int], None]
 
 
 class Unrepairable(Exception):
-    """A file that cannot be written anew without losing something; the message says what."""
+    """A file that cannot be rewritten without losing something; the message, for the user, says what."""
 
 
 def read_rows(chunks: Iterable[bytes], note: OnChange) -> Rows:
-    """The rows of a file in UTF-8. Raises Unrepairable."""
+    """Detects the layout of a file in UTF-8, then yields its rows, each with the number of the line it begins on.
+
+    `note` is told what was done to the file. Raises Unrepairable for a file of a kind that holds no rows, and for a
+    line or a record that cannot be read.
+    """
     head, all_chunks = read_head(chunks, HEAD_BYTES)
     start = head.removeprefix(_BOM).lstrip()
     text = start.decode("utf-8", "replace")
@@ -59,7 +66,10 @@ def read_rows(chunks: Iterable[bytes], note: OnChange) -> Rows:
 
 
 def read_head(chunks: Iterable[bytes], n_bytes: int) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, at least so many if there are, with the whole first line unless it is huge; all chunks again."""
+    """The first chunks joined, and an iterator over all chunks, those included.
+
+    The head has at least `n_bytes` if there are as many, and the whole first line unless that is longer than 64 MiB.
+    """
     pieces = iter(chunks)
     head: list[bytes] = []
     size, has_line = 0, False
@@ -73,7 +83,11 @@ def read_head(chunks: Iterable[bytes], n_bytes: int) -> tuple[bytes, Iterator[by
 
 
 def _document_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange, in_module: bool = False) -> Rows:
-    """What begins with a bracket: lines, or JSON laid out in another way. `start` is the head from the bracket on."""
+    """Yields the rows of text that begins with a bracket: one a line, or JSON laid out in any other way.
+
+    `start` is the head from the bracket on. Up to 64 MiB are held in memory, to recognise the layout. Raises
+    Unrepairable for a layout whose rows cannot be told.
+    """
     if not in_module and _has_one_row_per_line(start):
         if start.startswith(b"["):
             note("array", 1)
@@ -108,7 +122,10 @@ def _document_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange, in
 
 
 def _layout(content: bytes) -> json_documents.Document | None:
-    """The layout of a whole document that is more than an array or an object; or a list that Python printed."""
+    """The layout of a whole document that is more than an array of rows, or a list that Python printed.
+
+    None for a plain array, one row, and text that is neither JSON nor a Python list.
+    """
     text = content.decode("utf-8", "replace")
     try:
         value = json.loads(text)
@@ -122,7 +139,10 @@ def _layout(content: bytes) -> json_documents.Document | None:
 
 
 def _streamed_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange) -> Rows:
-    """The elements of an array, or objects on end, each put on a line of its own."""
+    """Yields the elements of an array, or objects on end, each on one line, without holding the document in memory.
+
+    Raises Unrepairable where brackets do not match, or for an element over several lines that is no JSON.
+    """
     key = json_documents.wrapper_key(start) if start.startswith(b"{") else None
     nesting = Nesting.IN_ARRAY if start.startswith(b"[") else Nesting.ON_END if key is None else Nesting.IN_ARRAY_AT_KEY
     on_one_line = nesting is Nesting.ON_END and b"\n" not in start.strip()
@@ -144,6 +164,7 @@ def _streamed_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange) ->
 
 
 def _table_rows(all_chunks: Iterator[bytes], table: tabular.Table, keys: tuple[str, ...], note: OnChange) -> Rows:
+    """Yields each record below the header as a JSON object with these keys. Raises Unrepairable for a malformed one."""
     note("table", 1)
     lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(_raw_lines(all_chunks)))
     try:
@@ -154,6 +175,10 @@ def _table_rows(all_chunks: Iterator[bytes], table: tabular.Table, keys: tuple[s
 
 
 def _row_lines(chunks: Iterator[bytes], note: OnChange) -> Rows:
+    """Yields the lines that hold something, numbered from 1, but for lone brackets of an array and fences.
+
+    Notes each line that it leaves out. Raises Unrepairable for a line longer than 64 MiB.
+    """
     for line in line_reader.read_lines(_watch_crlf(chunks, note)):
         if not line.complete:
             raise Unrepairable(f"line {line.number} is longer than {line_reader.MAX_LINE_BYTES // 2**20} MiB")
@@ -170,7 +195,7 @@ def _row_lines(chunks: Iterator[bytes], note: OnChange) -> Rows:
 
 
 def _watch_crlf(chunks: Iterable[bytes], note: OnChange) -> Iterator[bytes]:
-    """The chunks as they are; the first CRLF is reported, for all lines end with one or none does."""
+    """The chunks as they are; `note` is told of the first CRLF only, since all lines end with one or none does."""
     before = b""
     noted = False
     for chunk in chunks:
@@ -182,6 +207,7 @@ def _watch_crlf(chunks: Iterable[bytes], note: OnChange) -> Iterator[bytes]:
 
 
 def _without_fences(chunks: Iterable[bytes], note: OnChange) -> Iterator[bytes]:
+    """Yields all lines but the marks of Markdown fences, which `note` is told of. Raises Unrepairable."""
     for number, line in enumerate(_raw_lines(chunks), 1):
         if line.lstrip().startswith((b"```", b"~~~")):
             note("fence", number)
@@ -190,7 +216,7 @@ def _without_fences(chunks: Iterable[bytes], note: OnChange) -> Iterator[bytes]:
 
 
 def _raw_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines with their ends. Raises Unrepairable for one that is too long to hold."""
+    """Yields the lines with their ends. Raises Unrepairable for one longer than 64 MiB."""
     pending = b""
     for chunk in chunks:
         *ended, pending = (pending + chunk).split(b"\n")
@@ -202,13 +228,14 @@ def _raw_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _skip_bytes(chunks: Iterable[bytes], n_bytes: int) -> Iterator[bytes]:
+    """The chunks without the first `n_bytes` of them all."""
     for chunk in chunks:
         yield chunk[n_bytes:]
         n_bytes = max(0, n_bytes - len(chunk))
 
 
 def _has_one_row_per_line(head: bytes) -> bool:
-    """Whether there is one row per line, though there may be the brackets and commas of an array around them."""
+    """Whether a file that begins so has one row on each line, perhaps with an array's brackets and commas around."""
     lines = [line.strip() for line in head.split(b"\n")]
     if lines and lines[0] == b"[":
         return any(_is_row(line) for line in lines[1:3])
@@ -223,18 +250,19 @@ def _has_one_row_per_line(head: bytes) -> bool:
 
 
 def _is_row(line: bytes) -> bool:
-    """Whether a line holds an object, a comma behind it or not."""
+    """Whether a line holds one object, as JSON or as Python prints it, with or without a comma behind it."""
     text = line.strip().removesuffix(b",").decode("utf-8", "replace")
     return isinstance(json_reader.read(text).value, dict) or isinstance(python_literal.read(text), dict)
 
 
 def _is_document(line: bytes) -> bool:
+    """Whether the JSON on a line is a document that holds several rows in some layout, not a row."""
     value = json_reader.read(line.decode("utf-8", "replace")).value
     return json_documents.recognise(value) is not None
 
 
 def _are_objects_on_end(content: bytes) -> bool:
-    """Whether a text is JSON objects on end, laid out over lines."""
+    """Whether a text is nothing but JSON objects, one behind the other over any lines."""
     elements = ElementSplitter(Nesting.ON_END)
     try:
         return all(isinstance(json_reader.read(one.content.decode()).value, dict) for one in elements.split([content]))

@@ -1,4 +1,4 @@
-"""One row in an older or a slightly wrong form -> the same row in today's form."""
+"""All repairs of one row: older forms of calls and weights here, others in `key_repair` and `tool_repair`."""
 
 from luthier.data.repair import key_repair, tool_repair
 
@@ -14,7 +14,10 @@ JsonObject = dict[str, object]
 
 
 def repair_row(row: JsonObject) -> tuple[JsonObject, list[str]]:
-    """The row, and the codes of what was done to it; the row itself where there was nothing."""
+    """The repaired row, and the codes of CHANGE_TEXTS for what was done; the same row and [] if it was nothing.
+
+    Never changes its argument and never raises for what a row holds.
+    """
     changes: list[str] = []
     functions = row.get("functions")
     if isinstance(functions, list) and "tools" not in row and all(isinstance(one, dict) for one in functions):
@@ -34,7 +37,10 @@ def repair_row(row: JsonObject) -> tuple[JsonObject, list[str]]:
 
 
 def _without_weights(messages: list[JsonObject], changes: list[str]) -> list[JsonObject]:
-    """Weight says what is learned, and of others' messages nothing is."""
+    """The messages, `weight` removed from those of other roles than assistant, which are never learned.
+
+    Appends to `changes`.
+    """
     result = []
     for message in messages:
         if "weight" in message and message.get("role") in ("system", "developer", "user", "tool", "function"):
@@ -45,7 +51,11 @@ def _without_weights(messages: list[JsonObject], changes: list[str]) -> list[Jso
 
 
 def _with_calls(messages: list[JsonObject], changes: list[str]) -> list[JsonObject]:
-    """Calls in the spelling of tools; only where each answer of a function follows its call at once."""
+    """Messages with `function_call` and role function rewritten as `tool_calls` and role tool, with ids by position.
+
+    Only where each function's answer follows its call at once, and no message has `tool_calls` yet; else the same list.
+    Appends to `changes`.
+    """
     calls = [index for index, message in enumerate(messages) if isinstance(message.get("function_call"), dict)]
     answers = [index for index, message in enumerate(messages) if message.get("role") == "function"]
     if not calls or any("tool_calls" in message for message in messages):

@@ -1,7 +1,8 @@
-"""Tools and calls of a row in the forms that other programs write them in -> the form of the wire.
+"""Repairs tools and calls of a row in the forms that other programs write: they become what the API accepts.
 
-Only what is certain is changed: a text is read as JSON where it is JSON without a fault, an id is given where a call is
-followed by its answer.
+A step of `row_repair`. Only what is certain is changed: a string is read as JSON where it is JSON without a fault, an
+id is given where a call is followed by its answer. Every function returns copies, and appends codes of CHANGE_TEXTS to
+its argument `changes`, one for each place.
 """
 
 import json
@@ -22,7 +23,7 @@ JsonObject = dict[str, object]
 
 
 def repair_tools(row: JsonObject, changes: list[str]) -> JsonObject:
-    """The row, codes of what was done to it added to `done`; the row itself if there was nothing."""
+    """The row, or preference pair, with its tools and calls repaired; the row itself if nothing was to be done."""
     repaired = _with_tools(row, changes)
     tools = repaired.get("tools")
     schemas = _parameters(tools if isinstance(tools, list) else [])
@@ -42,7 +43,7 @@ def repair_tools(row: JsonObject, changes: list[str]) -> JsonObject:
 
 
 def _map_objects(value: JsonObject, key: str, change: Callable[[list[JsonObject]], list[JsonObject]]) -> JsonObject:
-    """The object with a list of objects in it changed; any other value stays."""
+    """The object with `change` applied to the list of objects at `key`; the object itself if there is no such list."""
     items = value.get(key)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return value
@@ -50,6 +51,7 @@ def _map_objects(value: JsonObject, key: str, change: Callable[[list[JsonObject]
 
 
 def _with_tools(value: JsonObject, changes: list[str]) -> JsonObject:
+    """The object with each definition in `tools` and `functions` repaired, and decoded from JSON in strings."""
     for key in ("tools", "functions"):
         tools = _decode_string(value.get(key), list, changes)
         if isinstance(tools, list):
@@ -59,7 +61,7 @@ def _with_tools(value: JsonObject, changes: list[str]) -> JsonObject:
 
 
 def _repair_tool(tool: JsonObject, changes: list[str]) -> JsonObject:
-    """A tool, or the function of one in the old spelling."""
+    """A tool definition, or the function in it, with parameters decoded from a string and pyarrow's nulls removed."""
     function = tool.get("function")
     if isinstance(function, dict):
         return {**_without_nulls(tool, changes), "function": _repair_tool(function, changes)}
@@ -75,6 +77,7 @@ def _repair_tool(tool: JsonObject, changes: list[str]) -> JsonObject:
 def _repair_messages(
     messages: list[JsonObject], parameters: Mapping[str, Mapping[str, object]], changes: list[str]
 ) -> list[JsonObject]:
+    """The messages with calls, content parts and null keys repaired; `parameters` are schemas by function name."""
     repaired = []
     for message in messages:
         calls = _decode_string(message.get("tool_calls"), list, changes)
@@ -95,6 +98,7 @@ def _repair_messages(
 
 
 def _repair_call(call: object, parameters: Mapping[str, Mapping[str, object]], changes: list[str]) -> object:
+    """One entry of `tool_calls` with its function repaired and its type given; what is no call stays as it is."""
     call = _decode_string(call, dict, changes)
     if not isinstance(call, dict) or not isinstance(call.get("function"), dict):
         return call
@@ -108,6 +112,11 @@ def _repair_call(call: object, parameters: Mapping[str, Mapping[str, object]], c
 def _repair_function(
     function: JsonObject, parameters: Mapping[str, Mapping[str, object]], changes: list[str]
 ) -> JsonObject:
+    """The function of a call with its arguments as a JSON string, as the API has them; "{}" for empty ones.
+
+    Nulls that pyarrow filled into an arguments object are removed by the schema of the function, if `parameters` has
+    it.
+    """
     arguments = function.get("arguments")
     if "arguments" in function and (arguments is None or arguments in ("", "null") or _is_blank(arguments)):
         changes.append("empty_arguments")
@@ -126,7 +135,11 @@ def _repair_function(
 
 
 def _give_ids(index: int, messages: list[JsonObject], changes: list[str]) -> None:
-    """Gives the calls of a message ids, and names them in the answers right behind it, where none is named yet."""
+    """Gives the calls of message `index` ids and names them in the tool messages right behind it, where none are named.
+
+    Replaces entries of `messages`. Does nothing where some have ids and some not, where calls and answers differ in
+    number, or where it is not certain which answer belongs to which call.
+    """
     calls = messages[index]["tool_calls"]
     assert isinstance(calls, list)
     end = index + 1
@@ -167,7 +180,10 @@ def _give_ids(index: int, messages: list[JsonObject], changes: list[str]) -> Non
 
 
 def _order(calls: Sequence[JsonObject], answers: Sequence[JsonObject]) -> list[int] | None:
-    """Which call each answer is of: by the functions' names where all answers have one, else in their order."""
+    """For each answer the position of its call: by function names where all answers have one, else in their order.
+
+    None if a named answer has no call of that name.
+    """
     names = [answer.get("name") for answer in answers]
     if not _are_all(names) or not names:
         return list(range(len(answers)))
@@ -186,15 +202,17 @@ def _name(function: object) -> object:
 
 
 def _are_all(values: Sequence[object]) -> bool:
+    """Whether every value is a string that is not empty; True for no values."""
     return all(isinstance(value, str) and value for value in values)
 
 
 def _are_none(values: Sequence[object]) -> bool:
+    """Whether every value is None or ""; True for no values."""
     return all(value is None or value == "" for value in values)
 
 
 def _without_nulls(value: JsonObject, changes: list[str], *but: str) -> JsonObject:
-    """An object without keys of null, which say nothing."""
+    """A copy without keys whose value is null, but for those in `but`; appends "null_in_tools" if there were any."""
     fields = {key: part for key, part in value.items() if part is not None or key in but}
     if len(fields) < len(value):
         changes.append("null_in_tools")
@@ -202,7 +220,7 @@ def _without_nulls(value: JsonObject, changes: list[str], *but: str) -> JsonObje
 
 
 def _parameters(tools: Sequence[object]) -> dict[str, Mapping[str, object]]:
-    """The schemas of the functions by name."""
+    """The parameter schemas of tool definitions by function name; tools without one are left out."""
     schemas: dict[str, Mapping[str, object]] = {}
     for tool in tools:
         function = tool["function"] if isinstance(tool, dict) and "function" in tool else None
@@ -212,7 +230,7 @@ def _parameters(tools: Sequence[object]) -> dict[str, Mapping[str, object]]:
 
 
 def _decode_string(value: object, kind: type, changes: list[str]) -> object:
-    """What a text holds, if it is JSON of that kind; any other value as it is."""
+    """The value inside a string that is JSON of type `kind`; any other value as it is."""
     inner = _json_in(value, kind)
     if inner is None:
         return value
@@ -221,7 +239,7 @@ def _decode_string(value: object, kind: type, changes: list[str]) -> object:
 
 
 def _json_in(value: object, kind: type) -> object:
-    """The JSON value of that kind in a text; None for anything else."""
+    """The value of type `kind` that a string holds as faultless JSON; None for anything else."""
     if not isinstance(value, str):
         return None
     reading = json_reader.read(value)

@@ -1,1 +1,1 @@
-"""Tool definitions and calls: prompt format, grammar, schemas, stream parser."""
+"""Tools and schemas: their prompt text, their grammar, what a schema may hold, and the parser of streamed calls."""

@@ -1,4 +1,7 @@
-"""What a model may write, as a grammar of llguidance: calls of functions, JSON of a schema, or words."""
+"""Writes what a model may answer as a grammar in llguidance's language: calls of functions, JSON of a schema, or words.
+
+Text only: `grammars/` tries it, and the engine compiles it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -22,9 +25,9 @@ def build_grammar(
 ) -> str:
     """The grammar of an answer that calls one or more of the functions, or, unless it must call, says something.
 
-    `functions` are names with the schemas of their arguments, `schema` is that of an answer in words (else any words
-    will do), both in the form of `response_schema.grammar_schema`. An answer in words never begins as a call, so that
-    `ToolCallParser` can distinguish the two.
+    `functions` maps names to schemas of arguments, `schema` is that of an answer in words (None: any words), all in the
+    form of `response_schema.grammar_schema`. Words never begin as a call does, so that `ToolCallParser` can tell the
+    two apart. With `parallel` up to MAX_CALLS calls, else one.
     """
     rules = []
     if functions:
@@ -41,9 +44,11 @@ def build_grammar(
 
 
 def _call(index: int, name: str, arguments: Mapping[str, Any]) -> str:
+    """The rule of function number `index`: its name fixed, its arguments by their schema."""
     head = json.dumps(f"{HEAD}{json.dumps(name)}{BEFORE_ARGUMENTS}")
     return f"call_{index}: {head} {_json_of(arguments)} {json.dumps(TAIL)}"
 
 
 def _json_of(schema: Mapping[str, Any]) -> str:
+    """A JSON value of the schema, spaced as `prompt_format` writes it."""
     return f"%json {json.dumps({**schema, **_SPACING}, ensure_ascii=False)}"

@@ -1,7 +1,8 @@
-"""Nulls that pyarrow writes: a column of objects has every key of any of them, and null where an object has it not.
+"""Removes the nulls that pyarrow fills in: a column of objects has every key of any of them, null where one has it not.
 
 `datasets.Dataset.from_list` and pandas' Parquet do so to tools: each schema then has the properties and keywords of all
-others, with null for a value, and arguments that are objects the names of all others' arguments.
+others, with null for a value, and arguments that are objects the names of all others' arguments. Used by
+`data/repair/tool_repair.py`, and by `tool_definitions` to name the fault.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ JsonObject = Mapping[str, object]
 
 
 def strip_schema(schema: JsonObject) -> dict[str, object]:
-    """The schema without them. `default` and `const` may be null; beside other nulls they are filled in too."""
+    """A copy of a schema without filled-in nulls. `default` and `const` may be null; beside other nulls they go too."""
     filled = any(value is None and key not in _NULL_IS_A_VALUE for key, value in schema.items())
     stripped: dict[str, object] = {}
     for key, value in schema.items():
@@ -37,7 +38,7 @@ def strip_schema(schema: JsonObject) -> dict[str, object]:
 
 
 def strip_arguments(arguments: JsonObject, parameters: JsonObject) -> dict[str, object]:
-    """Arguments without the nulls that their tool's parameters have no place for."""
+    """A copy of a call's arguments without the nulls that the tool's parameters have no place for."""
     properties = parameters.get("properties")
     if not isinstance(properties, Mapping):
         return dict(arguments)
@@ -52,7 +53,7 @@ def strip_arguments(arguments: JsonObject, parameters: JsonObject) -> dict[str, 
 
 
 def _takes_null(schema: object) -> bool:
-    """Whether null may be meant; for a schema without a type that is unknown."""
+    """Whether a property's schema allows null, or has no type so that it may; False for no schema."""
     if not isinstance(schema, Mapping):
         return False
     types = schema.get("type")

@@ -1,7 +1,8 @@
 """Closes a schema: its objects may have only the properties that they name, unless it says otherwise.
 
-JSON Schema allows any further property if `additionalProperties` is absent. A small model constrained by such a schema
-invents them, and some of them twice; whoever calls a function with what came has no parameter for them.
+Done to the schemas of API requests before a grammar is made of them. JSON Schema allows any further property if
+`additionalProperties` is absent. A small model constrained by such a schema invents them, and some of them twice;
+whoever calls a function with what came has no parameter for them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ Schema = Mapping[str, object]
 
 
 def close_schema(schema: Schema) -> dict[str, object]:
-    """The schema with `additionalProperties: false` at each object that names its properties and says nothing of more.
+    """A copy with `additionalProperties: false` at each object that names its properties and says nothing of more.
 
     `schema` is in the form of `response_schema.grammar_schema`. One that combines several schemas into an object stays
     as it is: each of them knows only some of the properties.
@@ -27,7 +28,7 @@ def close_schema(schema: Schema) -> dict[str, object]:
 
 
 def close_parameters(schema: Schema) -> dict[str, object]:
-    """The same for a function's parameters: where these name no property, the function takes none."""
+    """The same for a function's parameters, as type object: where they name no property, the function takes none."""
     closed = {"type": "object", **close_schema(schema)}
     if not (_LIMITS_EXTRA | _CONSTRAINS) & closed.keys() and not closed.get("required"):
         closed["additionalProperties"] = False
@@ -35,6 +36,7 @@ def close_parameters(schema: Schema) -> dict[str, object]:
 
 
 def _closed(schema: Schema) -> dict[str, object]:
+    """A copy of the schema with all objects within closed, and itself if `_names_all`."""
     closed = dict(schema)
     for key, value in schema.items():
         if key in _ONE:
@@ -53,6 +55,7 @@ def _inner(value: object) -> object:
 
 
 def _names_all(schema: Schema) -> bool:
+    """Whether an object schema names all that it requires, and says nothing itself of further properties."""
     properties, required = schema.get("properties"), schema.get("required", ())
     if not isinstance(properties, Mapping) or not isinstance(required, list | tuple):
         return False
@@ -60,6 +63,7 @@ def _names_all(schema: Schema) -> bool:
 
 
 def _builds_of_several(schema: Schema) -> bool:
+    """Whether a schema puts one object together from several schemas: by allOf, or anyOf or $ref beside properties."""
     branches = schema.get("allOf")
     if isinstance(branches, list) and (len(branches) > 1 or {"properties", "anyOf", "$ref"} & schema.keys()):
         return True
@@ -67,6 +71,7 @@ def _builds_of_several(schema: Schema) -> bool:
 
 
 def _nodes(schema: Schema) -> Iterator[Schema]:
+    """All subschemas of a schema, itself first."""
     waiting: list[object] = [schema]
     while waiting:
         value = waiting.pop()

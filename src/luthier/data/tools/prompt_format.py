@@ -30,9 +30,9 @@ the history of a chat they may be a text that is no JSON object."""
 
 
 def fold_tools(messages: Sequence[TemplateMessage], tools: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    """The messages with tools, calls and results written out as text: only roles system, user and assistant.
+    """A new list of messages with tools, calls and results as text: no other roles than system, user and assistant.
 
-    Results that follow one another share a turn, for templates want user and assistant to alternate.
+    Results that follow one another share a user turn, for templates want user and assistant to alternate.
     """
     folded: list[dict[str, object]] = []
     in_results = False
@@ -63,17 +63,19 @@ def fold_tools(messages: Sequence[TemplateMessage], tools: Sequence[Mapping[str,
 
 
 def call_text(name: str, arguments: str) -> str:
-    """A call as the model writes it; `arguments` are JSON."""
+    """A call as the model writes it; `arguments` is JSON text, taken as it is."""
     return f"{HEAD}{_json(name)}{BEFORE_ARGUMENTS}{arguments}{TAIL}"
 
 
 def _call_block(call: Mapping[str, Mapping[str, object]]) -> str:
+    """The text of one entry of `tool_calls`; arguments that are a string are taken as JSON already."""
     function = call["function"]
     arguments = function["arguments"]
     return call_text(str(function["name"]), arguments if isinstance(arguments, str) else _json(arguments))
 
 
 def _add_definitions(folded: list[dict[str, object]], tools: Sequence[Mapping[str, object]]) -> None:
+    """Adds the tools to the system message of `folded`, or puts one first; changes the list."""
     text = _INSTRUCTIONS.format(tools="\n".join(_json(tool) for tool in tools))
     if folded and folded[0]["role"] == "system":
         before = folded[0]["content"]

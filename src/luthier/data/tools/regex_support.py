@@ -1,4 +1,7 @@
-"""Regular expressions of schemas: which of them can be enforced on an answer, analysed without compiling any."""
+"""Which regular expressions in schemas can be enforced on an answer, analysed without compiling any of them.
+
+Used for schemas of requests (`response_schema`) and of tools in rows (`tool_definitions`).
+"""
 
 import re
 
@@ -21,10 +24,11 @@ class TooHeavy(Exception):
 
 
 def is_regular(pattern: object) -> bool:
-    """Whether the pattern can be enforced on an answer. Raises TooHeavy for one beyond the bounds.
+    """Whether a pattern can be enforced on an answer; False for what is no string too.
 
-    Lookaround, back references, word boundaries, flags and named groups are no regular language, or none that the
-    engine's grammar takes. No engine compiles the pattern here: some take seconds for a few hundred characters.
+    Raises TooHeavy beyond the limits. Lookaround, back references, word boundaries, flags and named groups are no
+    regular language, or none that the engine's grammar takes. No engine compiles the pattern here: some take seconds
+    for a few hundred characters.
     """
     if not isinstance(pattern, str):
         return False
@@ -37,7 +41,10 @@ def is_regular(pattern: object) -> bool:
 
 
 def is_heavy(pattern: str) -> bool:
-    """Whether it may take long to compile: beyond these bounds, or a long repetition beside what is not regular."""
+    """Whether a pattern may take long to compile for a validator: beyond the limits, or with long repetitions.
+
+    Used by `tool_definitions`, which then does not check strings against it.
+    """
     try:
         regular = is_regular(pattern)
     except TooHeavy:
@@ -46,7 +53,7 @@ def is_heavy(pattern: str) -> bool:
 
 
 def _weight(pattern: str) -> int | None:
-    """The length of the pattern with its repetitions written out; None if it is not well formed."""
+    """The length of the pattern with its repetitions written out; None if it is not well formed. Raises TooHeavy."""
     open_groups = [0]  # the weight of each group so far, from the outermost on
     last = 0  # that of the last atom, which a repetition multiplies
     at = 0
@@ -88,6 +95,6 @@ def _weight(pattern: str) -> int | None:
 
 
 def _times(repeat: "re.Match[str]") -> int:
-    """How often an atom comes at most; of a repetition without an end, how often at least."""
+    """How often an atom is repeated at most; for a repetition without a maximum its minimum, and never less than 1."""
     least, comma, most = repeat.groups()
     return max(1, int(most if comma and most else least or 1))

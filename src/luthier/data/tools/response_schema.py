@@ -1,4 +1,7 @@
-"""Which JSON schemas can be enforced on an answer, and the form of a schema that a grammar accepts."""
+"""Which JSON schemas can be enforced on an answer, and their form for the grammar compiler (`answer_grammar`).
+
+The API asks for it with each request that has a schema or tools (`api/requests/chat_tools.py`).
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,11 +25,11 @@ _Inner = Callable[[object, str], GrammarNode]
 
 
 def grammar_schema(schema: Schema, strict: bool, sizes: SchemaSizes | None = None) -> dict[str, object]:
-    """The schema as the grammar of an answer takes it.
+    """A copy of the schema that the grammar compiler takes: no annotations, oneOf as anyOf, large maxima lowered.
 
-    A keyword that no grammar knows raises UnusableSchema if the caller asked for strictness; otherwise nothing was
-    promised, and the rest is enforced. Raises UnusableSchema for what is no schema at all, and for what passes a
-    bound. `sizes` are those of the request's schemas before this one.
+    With `strict`, a keyword that no grammar can enforce raises UnusableSchema; else it is left out. Raises
+    UnusableSchema too for what is no schema and beyond a limit. `sizes` are those of the request's schemas so far; this
+    one's are added.
     """
     taker = _SchemaConverter(schema, strict, sizes or SchemaSizes())
     converted = taker.schema(schema, "", 0)
@@ -36,7 +39,7 @@ def grammar_schema(schema: Schema, strict: bool, sizes: SchemaSizes | None = Non
 
 
 class _SchemaConverter:
-    """Goes through one schema once."""
+    """One conversion of one schema: visits it once, adds to `sizes`, and lists its subschemas in `nodes`."""
 
     def __init__(self, root: Schema, strict: bool, sizes: SchemaSizes) -> None:
         self._root = root
@@ -46,6 +49,10 @@ class _SchemaConverter:
         """Every schema within the one gone through, by its path."""
 
     def schema(self, schema: object, path: str, depth: int) -> GrammarNode:
+        """The converted schema at `path`, `depth` levels below the root; booleans as they are. Appends to `nodes`.
+
+        Raises UnusableSchema for the first keyword that is malformed, beyond a limit or, if strict, not enforceable.
+        """
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, Mapping):
@@ -76,6 +83,7 @@ class _SchemaConverter:
         return converted
 
     def _list(self, key: str, value: object, key_path: str, inner: _Inner) -> list[GrammarNode]:
+        """The converted schemas of anyOf, oneOf, allOf or prefixItems. Raises UnusableSchema."""
         if not isinstance(value, list) or not value:
             raise UnusableSchema(key_path, f"{key} is a list of schemas, and not an empty one")
         if key == "oneOf" and self._strict:
@@ -84,6 +92,10 @@ class _SchemaConverter:
         return [inner(item, f"{key_path}[{index}]") for index, item in enumerate(value)]
 
     def _named(self, key: str, value: object, key_path: str, inner: _Inner) -> dict[str, GrammarNode]:
+        """The converted schemas of properties, definitions and patternProperties by name. Raises UnusableSchema.
+
+        Patterns that cannot be enforced are left out unless `strict`.
+        """
         if not isinstance(value, Mapping):
             raise UnusableSchema(key_path, f"{key} is an object of schemas")
         self._sizes.add("properties", len(value), key_path)
@@ -96,7 +108,10 @@ class _SchemaConverter:
         return converted
 
     def _holds(self, key: str, value: object, key_path: str) -> bool:
-        """Whether a keyword goes into the grammar; raises Unusable if it must and cannot."""
+        """Whether a keyword goes into the grammar as it is.
+
+        Raises UnusableSchema if it is malformed or must and cannot.
+        """
         match key:
             case "type":
                 types = value if isinstance(value, list) else [value]
@@ -133,6 +148,10 @@ class _SchemaConverter:
         return True
 
     def _pattern(self, pattern: object, key_path: str) -> bool:
+        """Whether a regular expression can be enforced; counts it.
+
+        Raises UnusableSchema if too heavy or, if strict, not.
+        """
         self._sizes.add("patterns", 1, key_path)
         try:
             is_regular = regex_support.is_regular(pattern)
@@ -144,12 +163,14 @@ class _SchemaConverter:
         return self._known(is_regular, key_path, "this pattern is not a regular expression that can be enforced")
 
     def _known(self, is_enforceable: bool, key_path: str, message: str) -> bool:
+        """The flag as it was given. Raises UnusableSchema with the message where it is False and the schema strict."""
         if self._strict and not is_enforceable:
             raise UnusableSchema(key_path, message)
         return is_enforceable
 
 
 def _check_optional(converted: Mapping[str, object], path: str) -> None:
+    """Raises UnusableSchema for an object with more optional properties than MAX_OPTIONAL."""
     properties, required = converted.get("properties", {}), converted.get("required", ())
     assert isinstance(properties, Mapping)
     assert isinstance(required, Sequence)
@@ -160,11 +181,11 @@ def _check_optional(converted: Mapping[str, object], path: str) -> None:
 
 
 def _check_combinations(converted: Mapping[str, object], nodes: Sequence[tuple[str, GrammarNode]]) -> None:
-    """Raises Unusable for alternatives that allOf multiplies beyond the bound, and for a $ref that leads to itself."""
+    """Raises UnusableSchema for too many alternatives that allOf multiplies, and for a $ref that leads to itself."""
     ways_by_id: dict[int, int] = {}
 
     def alternatives(schema: object, path: str) -> int:
-        """How many ways lead through the keywords that apply to the same value."""
+        """How many ways lead through the keywords for one value. Raises UnusableSchema for a $ref to itself."""
         if not isinstance(schema, Mapping):
             return 1
         if id(schema) in ways_by_id:
@@ -195,7 +216,7 @@ def _schemas(schema: Mapping[str, object], key: str) -> Sequence[object]:
 
 
 def _resolve_reference(reference: str, root: Schema) -> object:
-    """What a $ref leads to; None for nothing."""
+    """The schema that a $ref leads to, by JSON Pointer; None where it leads nowhere, elsewhere or to no schema."""
     if not reference.startswith("#"):
         return None
     node: object = root

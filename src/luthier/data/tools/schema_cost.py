@@ -1,4 +1,7 @@
-"""What a check of a value against a schema costs at most: references can make it double with each level."""
+"""An upper bound of what validating a value against a JSON schema costs: references can double it at each level.
+
+Asked before any schema of a user is given to the validator (`tool_definitions`, `service/inference/grammar_check`).
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,15 +21,18 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class TooManyVisits(Exception):
-    """A check against the schema could take longer than any value is worth."""
+    """Validating against the schema could take too many steps, or a reference leads back to itself."""
 
 
 class UnresolvedReference(Exception):
-    """A reference leads outside of the schema, or nowhere."""
+    """A `$ref` leads outside of the schema, or nowhere."""
 
 
 def check_visits(schema: Mapping[str, Any]) -> None:
-    """Raises TooManyVisits and NoSchemaThere. Without references a schema costs no more than its size."""
+    """Raises TooManyVisits for a schema too costly to validate against, UnresolvedReference for a broken `$ref`.
+
+    A schema without references always passes: it costs no more than its size.
+    """
     nodes = list(_nodes(schema))
     if not any(key in node for node in nodes for key in _REFERENCES):
         return
@@ -39,6 +45,8 @@ def check_visits(schema: Mapping[str, Any]) -> None:
 
 
 class _VisitCounter:
+    """Counts, for one schema, the subschemas that validation looks at on the way to one place of a value, at most."""
+
     def __init__(self, root: Mapping[str, Any], nodes: list[Mapping[str, Any]]) -> None:
         self._root = root
         self._named = {f"#{node[key]}": node for node in nodes for key in ("$anchor", "$dynamicAnchor") if key in node}
@@ -46,6 +54,11 @@ class _VisitCounter:
         self._known: dict[tuple[int, int], int | None] = {}
 
     def of(self, schema: object, levels: int) -> int:
+        """The visits for a value nested at most `levels` deep, 0 for what is no object; each pair is computed once.
+
+        Raises TooManyVisits beyond MAX_VISITS and for a reference that leads back to the same value, and
+        UnresolvedReference.
+        """
         if not isinstance(schema, Mapping):
             return 0
         key = (id(schema), levels)
@@ -67,7 +80,7 @@ class _VisitCounter:
         return visits
 
     def _same(self, schema: Mapping[str, Any]) -> Iterator[object]:
-        """The schemas that look at the same value."""
+        """The subschemas that are applied to the same value as this one, targets of references included."""
         for name in _SAME_VALUE:
             part = schema.get(name)
             yield from part if isinstance(part, list) else ()
@@ -79,6 +92,7 @@ class _VisitCounter:
                 yield self._find(schema[name])
 
     def _find(self, reference: str) -> object:
+        """The target of a `$ref` by `$id`, anchor or JSON Pointer. Raises UnresolvedReference if there is none."""
         if reference in self._named:
             return self._named[reference]
         if not reference.startswith("#"):
@@ -106,7 +120,7 @@ def _items(schema: Mapping[str, Any]) -> Iterator[object]:
 
 
 def _nodes(value: object) -> Iterator[Mapping[str, Any]]:
-    """All objects within a value, itself included; some are no schemas."""
+    """All objects within a JSON value, itself included; some are no schemas, but maps of properties or constants."""
     waiting = [value]
     while waiting:
         value = waiting.pop()

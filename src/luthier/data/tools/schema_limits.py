@@ -1,6 +1,7 @@
 """Limits of schemas that are enforced on answers: what is counted over a whole request, and the limit of each figure.
 
 OpenAI's published limits of structured outputs where there are some, our own where the cost of a grammar asks for them.
+Whatever is beyond one raises UnusableSchema, of which the API makes the caller's 400.
 """
 
 import math
@@ -41,9 +42,9 @@ COMPLEX = "schema_too_complex"
 
 @dataclass(frozen=True, slots=True)
 class UnusableSchema(Exception):
-    """A schema that cannot be enforced; `path` is relative to the schema.
+    """A schema that cannot be enforced; `path` is relative to the schema, with a leading dot, "" for its root.
 
-    `code` is set where a bound is passed; otherwise it depends on what the schema was for.
+    `code` is COMPLEX where a limit is passed, else None: the API's code then depends on what the schema was for.
     """
 
     path: str
@@ -53,7 +54,7 @@ class UnusableSchema(Exception):
 
 @dataclass(slots=True)
 class SchemaSizes:
-    """What the schemas of one request hold together."""
+    """Totals over all schemas of one request, of properties, enum values, characters, branches and patterns."""
 
     properties: int = 0
     enum_values: int = 0
@@ -72,7 +73,7 @@ class SchemaSizes:
     )
 
     def add(self, figure: str, amount: int, path: str) -> None:
-        """Raises Unusable once the figure is beyond its limit."""
+        """Adds to the figure of that field name. Raises UnusableSchema, code COMPLEX, once it is beyond its limit."""
         total = getattr(self, figure) + amount
         setattr(self, figure, total)
         limit, words = self._limits[figure]
@@ -80,12 +81,12 @@ class SchemaSizes:
             raise too_complex(path, f"the schemas of a request have {limit:,} {words} at most")
 
     def add_text(self, text: str, path: str) -> None:
-        """Counts a name or a value. Raises Unusable for what no grammar can hold."""
+        """Counts a text's characters. Raises UnusableSchema beyond the limit and for half a surrogate pair."""
         self.add("characters", len(text), path)
         check_text(text, path)
 
     def add_value(self, value: object, path: str, depth: int = 0) -> None:
-        """Counts a value of an enum or a constant."""
+        """Counts a value of enum, const or required. Raises UnusableSchema for what no grammar can hold."""
         if depth > MAX_DEPTH:
             raise too_complex(path, f"a value is nested {MAX_DEPTH} deep at most")
         match value:
@@ -104,7 +105,7 @@ class SchemaSizes:
 
 
 def check_text(text: str, path: str) -> None:
-    """Raises Unusable for half a surrogate pair, which JSON can spell and no text can hold."""
+    """Raises UnusableSchema for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -112,7 +113,7 @@ def check_text(text: str, path: str) -> None:
 
 
 def check_plain(value: object) -> None:
-    """Checks what a model is shown as it is, descriptions and examples too. Raises Unusable.
+    """Checks a function's parameters as the model is shown them, descriptions included. Raises UnusableSchema, path "".
 
     Python reads JSON that it cannot write again: half characters, NaN, and more levels than its own stack has.
     """
@@ -138,28 +139,33 @@ def check_plain(value: object) -> None:
 
 
 def too_complex(path: str, message: str) -> UnusableSchema:
+    """Makes the error for a passed limit; the caller raises it."""
     return UnusableSchema(path, message, COMPLEX)
 
 
 def least(value: object, path: str, keyword: str) -> None:
-    """Checks a minItems or its like. Raises Unusable."""
+    """Checks a minItems, minLength or minProperties. Raises UnusableSchema for no whole number and beyond MAX_LEAST."""
     if _whole_number(value, path, keyword) > MAX_LEAST:
         raise too_complex(path, f"{keyword} is {MAX_LEAST:,} at most here")
 
 
 def most(value: object, path: str, keyword: str) -> int:
-    """A maxItems or its like, lowered to what a grammar takes. Raises Unusable."""
+    """A maxItems, maxLength or maxProperties, lowered to what a grammar takes.
+
+    Raises UnusableSchema for no whole number.
+    """
     return min(_whole_number(value, path, keyword), MAX_TEXT if keyword == "maxLength" else MAX_ITEMS)
 
 
 def _whole_number(value: object, path: str, keyword: str) -> int:
+    """The value as an int; infinity as MAX_TEXT. Raises UnusableSchema for anything but a whole number of 0 or more."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
         raise UnusableSchema(path, f"{keyword} is a whole number, 0 or more")
     return int(value) if math.isfinite(value) else MAX_TEXT
 
 
 def check_number(value: object, path: str) -> None:
-    """Raises Unusable for what is no number, or has more digits than a double."""
+    """Raises UnusableSchema for a number with more digits than a double holds; passes what is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     # A bound on the size first: the digits of a long integer take long to write out.
@@ -173,7 +179,7 @@ def check_number(value: object, path: str) -> None:
 
 
 def check_divisor(value: object, path: str) -> None:
-    """Raises Unusable for a multipleOf that a grammar has too many states for."""
+    """Raises UnusableSchema for a multipleOf that is not above 0, or for which a grammar has too many states."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise UnusableSchema(path, "multipleOf is a number above 0")
     check_number(value, path)

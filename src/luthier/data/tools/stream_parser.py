@@ -1,4 +1,7 @@
-"""Reads an answer in pieces, as a model writes it in the form of `prompt_format`: text, or calls as they come."""
+"""Parses a model's answer as it is streamed, in the form of `prompt_format`: text, or calls with pieces of arguments.
+
+`service/inference/answer_reader.py` feeds it.
+"""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ class TextPiece:
 
 @dataclass(frozen=True, slots=True)
 class CallStart:
-    """The `place`-th call of the answer, from 0, to the function of that name."""
+    """The beginning of the `place`-th call of the answer, counted from 0, to the function of that name."""
 
     place: int
     name: str
@@ -24,7 +27,7 @@ class CallStart:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentsPiece:
-    """A further piece of that call's arguments, which are JSON once they are whole."""
+    """A further piece of the arguments of call `place`; all pieces joined are its JSON."""
 
     place: int
     text: str
@@ -34,6 +37,8 @@ Piece = TextPiece | CallStart | ArgumentsPiece
 
 
 class _State(Enum):
+    """What the text at hand is part of: not known yet, words, the mark before a call, a name, or arguments."""
+
     START = auto()
     TEXT = auto()
     HEAD = auto()
@@ -42,9 +47,9 @@ class _State(Enum):
 
 
 class ToolCallParser:
-    """One answer's reader. An answer is words or calls: it is calls if it begins as one (see `answer_grammar`).
+    """The parser of one answer, which is words or calls: it is calls if it begins as one (see `answer_grammar`).
 
-    What might still become a mark is held back until it is known; `finish` gives it out.
+    Text that might still become a mark is held back until it is known; `finish` gives it out.
     """
 
     def __init__(self) -> None:
@@ -58,6 +63,7 @@ class ToolCallParser:
         return self._place >= 0
 
     def feed(self, text: str) -> list[Piece]:
+        """Takes the next text of the answer and returns the pieces that are certain by now, perhaps none."""
         self._held += text
         pieces: list[Piece] = []
         while (piece := self._next()) is not None:
@@ -65,7 +71,10 @@ class ToolCallParser:
         return pieces
 
     def finish(self) -> list[Piece]:
-        """What was held back of an answer that was cut off within a mark; a call without a name is none."""
+        """The pieces held back at the end of an answer that was cut off within a mark; call it once, last.
+
+        A call whose name is not complete is dropped.
+        """
         pending, self._held = self._held, ""
         match self._at:
             case _State.START | _State.TEXT if pending:
@@ -75,7 +84,7 @@ class ToolCallParser:
         return []
 
     def _next(self) -> list[Piece] | None:
-        """One step: the pieces that it gave, or None where more text is needed."""
+        """One step in the text at hand: the pieces that it gave, perhaps none, or None where more text is needed."""
         match self._at:
             case _State.START:
                 return self._start()
@@ -98,6 +107,7 @@ class ToolCallParser:
                 return self._arguments()
 
     def _start(self) -> list[Piece] | None:
+        """Decides by its beginning whether the answer is words or calls; None while both are possible."""
         if self._held.startswith(HEAD):
             self._at = _State.HEAD
         elif HEAD.startswith(self._held):
@@ -107,6 +117,7 @@ class ToolCallParser:
         return []
 
     def _arguments(self) -> list[Piece] | None:
+        """The arguments up to the end mark, or as far as it cannot have begun; None where nothing is certain yet."""
         # Within JSON no raw newline precedes a tag: TAIL cannot be part of the arguments.
         text, mark, remainder = self._held.partition(TAIL)
         if mark:

@@ -1,4 +1,7 @@
-"""JSON Schema of a tool's parameters: whether it is one, and whether the arguments of a call satisfy it."""
+"""JSON Schema of a tool's parameters in a training row: whether it is one, and whether a call's arguments satisfy it.
+
+Used by `data/rows/` only; schemas of API requests go through `response_schema`.
+"""
 
 import functools
 import json
@@ -30,7 +33,7 @@ _VIOLATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class SchemaFault:
-    """A fault in a schema or in arguments; `path` is relative to it, and shows no key of the user's."""
+    """A fault in a schema or in arguments; `path` is relative to it, and shows a user's own key only by position."""
 
     path: str
     message: str
@@ -39,12 +42,12 @@ class SchemaFault:
 
 @dataclass(frozen=True, slots=True)
 class ParameterSchema:
-    """A schema that arguments can be validated against."""
+    """A compiled schema that arguments of calls can be validated against."""
 
     validator: jsonschema_rs.Validator
 
     def violations(self, arguments: Mapping[str, object]) -> list[SchemaFault]:
-        """What in the arguments breaks the schema, at most MAX_FINDINGS."""
+        """What in the arguments breaks the schema, at most MAX_FAULTS; [] for valid ones."""
         faults = []
         for error in islice(self.validator.iter_errors(arguments), MAX_FAULTS):
             keyword = next((part for part in reversed(error.schema_path) if isinstance(part, str)), "schema")
@@ -71,12 +74,16 @@ _KEYWORDS = frozenset(
 
 
 def compile_schema(parameters: Mapping[str, object]) -> ParameterSchema | SchemaFault:
-    """The schema, or what is wrong with it. Nothing outside of it is ever fetched: a $ref may only lead into it."""
+    """The compiled schema, or what is wrong with it; never raises for its content.
+
+    Fetches nothing: a $ref leads into it only.
+    """
     return _compile_text(json.dumps(parameters))
 
 
 @functools.lru_cache(_CACHED_SCHEMAS)
 def _compile_text(text: str) -> ParameterSchema | SchemaFault:
+    """The same of a schema as JSON text, cached by that text."""
     parameters = json.loads(text)
     try:
         schema_cost.check_visits(parameters)
@@ -101,7 +108,7 @@ def _compile_text(text: str) -> ParameterSchema | SchemaFault:
 
 
 def _without_heavy_patterns(schema: Any) -> Any:
-    """The schema without patterns that take long to compile: strings are not checked against those."""
+    """A copy without patterns that take long to compile: strings are not checked against those."""
     if isinstance(schema, Mapping):
         keywords = {key: _without_heavy_patterns(value) for key, value in schema.items() if not _is_heavy(key, value)}
         by_name = keywords.get("patternProperties")
@@ -118,6 +125,7 @@ def _is_heavy(key: str, value: object) -> bool:
 
 
 def _instance_path(value: object, steps: list[str | int]) -> str:
+    """The validator's steps into a value as a path such as `a[0].b`, a user's own keys by their position."""
     path = ""
     for step in steps:
         if isinstance(value, Mapping) and isinstance(step, str):
