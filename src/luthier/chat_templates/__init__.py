@@ -1,1 +1,1 @@
-"""Chat templates, rendered in a sandbox within a limit of steps and characters."""
+"""Chat templates, compiled and rendered in a sandbox within limits of steps, characters and time."""

@@ -1,7 +1,8 @@
 """What a chat template may cost: an allowance of steps and characters for each rendering, and what is taken from it.
 
-Everything that a template can make is weighed here before it is made: a text by its characters, a list or a mapping
-also by its members, each time that they occur in it, for so often they would be written, compared or copied.
+The allowance is one per thread. Everything that a template can make is weighed here before it is made: a text by its
+characters, a list or a mapping also by its members, each time that they occur in it, for so often they would be
+written, compared or copied. Who takes more than is left gets TooCostly.
 """
 
 import re
@@ -34,11 +35,15 @@ CHARACTERS_PER_STEP = 64
 
 
 class TooCostly(jinja2.TemplateError):
-    """The template would take more time or memory than a rendering may have."""
+    """The template would take more time or memory than a rendering may have; the message quotes no text of it."""
 
 
 class _Allowance(threading.local):
-    """What the rendering of this thread has left."""
+    """What the rendering of this thread has left: steps, and characters of all values made.
+
+    `ends_s` is the thread's processor time at which it ends, in seconds, None before it is first asked; `next_look` the
+    count of steps at which the clock is read next; `weights` the weighed containers by id, kept alive by being there.
+    """
 
     def __init__(self) -> None:
         self.steps = 0
@@ -52,7 +57,7 @@ _left = _Allowance()
 
 
 class allowance:  # noqa: N801  (used as a function, and quicker than contextlib's)
-    """Gives this thread a whole allowance for as long as it lasts. Renderings do not nest."""
+    """Context manager: gives this thread a whole allowance for as long as it lasts. Renderings do not nest."""
 
     def __enter__(self) -> None:
         _left.steps = MAX_STEPS
@@ -65,12 +70,14 @@ class allowance:  # noqa: N801  (used as a function, and quicker than contextlib
 
 
 def take_steps(count: int = 1) -> None:
+    """Takes steps from this thread's allowance. Raises TooCostly where none are left or its time is up."""
     _left.steps -= count
     if _left.steps < _left.next_look:
         _check_budget()
 
 
 def _check_budget() -> None:
+    """Raises TooCostly where no steps are left or the processor time is up; else sets when to look next."""
     if _left.steps < 0:
         raise TooCostly(f"the template takes more than {MAX_STEPS:,} steps")
     now_s = time.thread_time()
@@ -82,7 +89,7 @@ def _check_budget() -> None:
 
 
 def take_characters(count: int) -> None:
-    """For a value of so many characters that is about to be made."""
+    """Charges for a value of so many characters that is about to be made, in steps too. Raises TooCostly."""
     if count > MAX_CHARACTERS:
         raise TooCostly(f"the template makes a value of more than {MAX_CHARACTERS:,} characters")
     _left.characters -= count
@@ -92,15 +99,15 @@ def take_characters(count: int) -> None:
 
 
 def weight(value: Any) -> int:
-    """Characters of a value and of all its members, as often as they occur. Raises TooCostly for one too heavy.
+    """The characters of a value and of all its members, as often as they occur. Raises TooCostly for one too heavy.
 
-    Nothing that a template sees ever changes, so each list is weighed once in a rendering.
+    Nothing that a template sees ever changes, so each container is weighed once in a rendering, and charged then.
     """
     return _weight(value)[0]
 
 
 def _weight(value: Any) -> tuple[int, int]:
-    """The weight, and how deep it is nested."""
+    """The weight of a value in characters, and how deep it is nested, 0 for no container. Raises TooCostly."""
     if isinstance(value, str):
         return MEMBER_CHARACTERS + len(value), 0
     if isinstance(value, range):
@@ -125,14 +132,14 @@ def _weight(value: Any) -> tuple[int, int]:
 
 
 def checked_weight(value: Any) -> Any:
-    """The value, once it is known not to be too heavy."""
+    """The value itself, once it is known not to be too heavy. Raises TooCostly."""
     take_steps()
     weight(value)
     return value
 
 
 def join_pieces(pieces: Iterable[str]) -> str:
-    """The text of all pieces, each weighed as it comes."""
+    """The text of all pieces, counted as they come. Raises TooCostly; jinja2 calls it to join a template's output."""
     parts = []
     total = 0
     for piece in pieces:
@@ -145,7 +152,10 @@ def join_pieces(pieces: Iterable[str]) -> str:
 
 
 def concatenate(left: str, right: str) -> str:
-    """What `operate` does for the commonest of all: in one function, for templates are little but this."""
+    """`left + right` for two strings, charged. Raises TooCostly.
+
+    It does what `apply_operator` does, in one function without further calls, for templates are little but this.
+    """
     count = len(left) + len(right)
     left_over = _left
     left_over.characters -= count
@@ -158,7 +168,10 @@ def concatenate(left: str, right: str) -> str:
 
 
 def apply_operator(operator: str, left: Any, right: Any) -> Any:
-    """One of + * ** %, weighed first."""
+    """The result of one of + * ** %, charged before it is made.
+
+    Raises TooCostly, or what Python raises for the operands.
+    """
     take_steps()
     match operator:
         case "+":
@@ -186,7 +199,10 @@ def apply_operator(operator: str, left: Any, right: Any) -> Any:
 
 
 def charge_call(function: Any, arguments: tuple[Any, ...]) -> None:
-    """Counts a call, and weighs what a text's method would make."""
+    """Charges a call of a macro or a method, for a string's method also the size of its result. Calls nothing itself.
+
+    Raises TooCostly, and jinja2.TemplateError for a join of what is no list.
+    """
     take_steps(_CALL_STEPS)
     text = getattr(function, "__self__", None)
     if not isinstance(text, str):
@@ -205,20 +221,27 @@ def charge_call(function: Any, arguments: tuple[Any, ...]) -> None:
 
 
 def _refuse_many_pieces(text: str, separator: object) -> None:
+    """Charges for the pieces of a split, counted before it is made. Raises TooCostly."""
     pieces = text.count(separator) if isinstance(separator, str) and separator else sum(map(str.isspace, text))
     take_characters(_PIECE_CHARACTERS * (pieces + 1))
 
 
 def replaced_characters(text: str, old: str, new: str) -> int:
+    """An upper bound of the characters of `text.replace(old, new)`."""
     return len(text) + text.count(old) * len(new)
 
 
 def refuse_large_numbers(*values: Any) -> None:
+    """Raises TooCostly for an integer of more than MAX_NUMBER_BITS bits."""
     if any(isinstance(value, int) and value.bit_length() > MAX_NUMBER_BITS for value in values):
         raise TooCostly("the template computes with numbers that are too large")
 
 
 def format_text(text: str, values: Any) -> Any:
+    """`text % values`, charged.
+
+    Raises TooCostly for a width or precision of four digits or more, or one given by a value.
+    """
     if _WIDTH.search(text):
         raise TooCostly("the template formats with too large a width")
     take_characters(len(text) + text.count("%") * (weight(values) + 1000))

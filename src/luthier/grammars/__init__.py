@@ -1,1 +1,1 @@
-"""Grammars of answers: tested in a resource-limited process before an engine gets them, and matched against answers."""
+"""Grammars of answers: tried in a process with limits before an engine gets them, and matched against answers."""

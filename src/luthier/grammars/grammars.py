@@ -1,4 +1,7 @@
-"""Tests grammars before an engine gets them, with a fair queue per owner, and caches the verdicts by content."""
+"""Tries grammars before an engine gets them, owners taking turns, and caches the verdicts by the grammars' text.
+
+A part of the service's process; the trials themselves run in a child process (`trial`, `worker`).
+"""
 
 import asyncio
 import hashlib
@@ -29,27 +32,38 @@ _MAX_WAITING = 64
 
 @dataclass(frozen=True, slots=True)
 class CheckedGrammar:
-    """A grammar with its verdict: `fault` is None, "unknown" or "complex"; `cpu_s` is what an engine needs for it."""
+    """A grammar with its verdict: `fault` is None for a usable one, "unknown" for an invalid, "complex" for a costly.
+
+    `cpu_s` is the processor time in seconds that building it took. `matcher` is None only with a fault.
+    """
 
     fault: str | None
     cpu_s: float
     matcher: llguidance.LLMatcher | None = None
 
     def new_matcher(self) -> Matcher:
-        """A matcher for one answer."""
+        """A matcher for one answer, from its beginning; only of a grammar without fault."""
         assert self.matcher is not None
         return Matcher(self.matcher.deep_copy())
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """Grammars that wait for their trial, the answer's first, then those of its parts.
+
+    `key` is their hash, `verdict` what their callers wait for.
+    """
+
     key: str
     grammars: Sequence[str]
     verdict: "Future[CheckedGrammar]"
 
 
 class GrammarChecker:
-    """Tries grammars in a process of its own. Nothing is started before the first grammar. Safe from every thread."""
+    """Tries grammars in a child process, one at a time, with a thread that asks it. Safe from every thread.
+
+    Nothing is started before `start` or the first grammar.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
@@ -64,9 +78,10 @@ class GrammarChecker:
     async def checked(
         self, owner: str, grammar: str, parts: Sequence[str] = (), wait_s: float = WAIT_S
     ) -> CheckedGrammar:
-        """The grammar of an answer after its trial, with those of its `parts`. Owners have their turns one by one.
+        """The grammar of an answer after its trial with the grammars of its `parts`; from the cache if tried before.
 
-        Raises Unavailable if there is no verdict in time.
+        `owner` is whose turn it takes. Raises Unavailable (for the caller: try again) if there is no verdict in
+        `wait_s` seconds, or the owner has too many waiting; a trial that was queued goes on nevertheless.
         """
         future = self._ask(owner, [grammar, *parts])
         try:
@@ -77,18 +92,21 @@ class GrammarChecker:
             raise _busy() from None
 
     def start(self) -> None:
-        """Starts the process now, so that the first grammar does not wait for it."""
+        """Starts the thread, and with it the process, so that the first grammar does not wait.
+
+        Does nothing if it runs, or once closed.
+        """
         with self._lock:
             if (self._thread is None or not self._thread.is_alive()) and not self._closed:
                 self._thread = threading.Thread(target=self._work, name="grammars", daemon=True)
                 self._thread.start()
 
     def pids(self) -> list[int]:
-        """The processes that run now."""
+        """The ids of the child processes that run now: one or none."""
         return self._process.pids()
 
     def close(self) -> None:
-        """Ends the process; whoever still waits gets NoVerdict."""
+        """Ends the process and the thread, and waits for them; whoever still waits for a verdict gets Unavailable."""
         with self._lock:
             self._closed = True
             self._lock.notify_all()
@@ -98,6 +116,10 @@ class GrammarChecker:
             thread.join()
 
     def _ask(self, owner: str, grammars: Sequence[str]) -> "Future[CheckedGrammar]":
+        """The verdict to come on grammars: a kept one, that of a trial under way, or of one queued for the owner now.
+
+        Raises Unavailable if closed, or if the owner has _MAX_WAITING grammars waiting.
+        """
         key = hashlib.sha256(json.dumps(grammars).encode()).hexdigest()
         with self._lock:
             future: Future[CheckedGrammar]
@@ -117,6 +139,7 @@ class GrammarChecker:
         return future
 
     def _work(self) -> None:
+        """The thread's work until `close`: asks the process about one job after the other; ends the process at last."""
         process = self._process
         bytes_alone = tokens.byte_tokenizer()
         try:
@@ -136,7 +159,10 @@ class GrammarChecker:
             process.end()
 
     def _next(self) -> _Job | None:
-        """The next grammar of the owner whose turn it is, as soon as there is one; None once all is closed."""
+        """Waits for the next job of the owner whose turn it is, and takes it from the queue.
+
+        None once all is closed; jobs that still wait then have no verdict.
+        """
         with self._lock:
             while not self._waiting and not self._closed:
                 self._lock.wait()
@@ -152,6 +178,10 @@ class GrammarChecker:
             return job
 
     def _done(self, job: _Job, checked: CheckedGrammar | None) -> None:
+        """Gives a job's callers its verdict, NoVerdict if that is None, and caches it.
+
+        Drops the verdicts not used for longest, beyond the limits of the cache.
+        """
         with self._lock:
             del self._running[job.key]
             if checked is None:
@@ -167,6 +197,7 @@ class GrammarChecker:
 
 
 def _checked(verdict: Verdict, grammar: str, bytes_alone: llguidance.LLTokenizer) -> CheckedGrammar:
+    """A verdict with the matcher for answers, built here; "unknown" where building fails after all."""
     if verdict.fault is not None:
         return CheckedGrammar(verdict.fault, verdict.cpu_s)
     limits = llguidance.LLParserLimits(max_lexer_states=_MAX_STATES)
@@ -175,6 +206,7 @@ def _checked(verdict: Verdict, grammar: str, bytes_alone: llguidance.LLTokenizer
 
 
 def _busy() -> Unavailable:
+    """Makes the Unavailable that callers get; it does not say whose grammars are in the way."""
     return Unavailable(
         "grammars_busy", "The schemas of other requests are being tried just now. Ask again in a second.", None
     )

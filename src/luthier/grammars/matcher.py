@@ -1,4 +1,7 @@
-"""Holds an answer against its grammar, a piece at a time."""
+"""Matches an answer against its grammar while it is streamed, a piece at a time.
+
+`service/inference/answer_reader.py` uses it on top of the engine's own constraint.
+"""
 
 import llguidance
 
@@ -7,13 +10,16 @@ _SLICE_BYTES = 64
 
 
 class Matcher:
-    """One answer's place in its grammar."""
+    """The state of one answer in its grammar; not to be shared between answers."""
 
     def __init__(self, matcher: llguidance.LLMatcher) -> None:
         self._matcher = matcher
 
     def accepts(self, text: str) -> bool:
-        """Whether the answer so far, with this text behind it, is the beginning of one that the grammar allows."""
+        """Takes the next text; whether the answer so far is the beginning of one that the grammar allows.
+
+        After False the state is that of a broken answer.
+        """
         data = text.encode("utf-8", "replace")
         for start in range(0, len(data), _SLICE_BYTES):
             piece = list(data[start : start + _SLICE_BYTES])

@@ -1,4 +1,7 @@
-"""Vocabularies that grammars are tested with: single bytes, and one as broad as a model's."""
+"""Vocabularies that grammars are compiled with, in place of a model's: single bytes, and one as broad as a model's.
+
+`byte_tokenizer` is for matching answers (`grammars`), `broad_tokenizer` for the trial of a grammar (`worker`).
+"""
 
 import random
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ _BROAD_TOKENS = 12_000
 
 
 class _Vocabulary:
-    """What `llguidance.TokenizerWrapper` asks for: tokens by id, the last of them the end of an answer."""
+    """What `llguidance.TokenizerWrapper` asks for: tokens as bytes by id, the last of them the end of an answer."""
 
     bos_token_id = None
 
@@ -24,12 +27,15 @@ class _Vocabulary:
 
 
 def byte_tokenizer() -> llguidance.LLTokenizer:
-    """One token a byte, its id the byte's value: for answers that are there already."""
+    """One token for each byte, its id the byte's value: for answers that are there as text."""
     return _tokenizer([bytes([value]) for value in range(256)])
 
 
 def broad_tokenizer() -> llguidance.LLTokenizer:
-    """Single bytes, pairs of printable ones and words: an engine looks at as much for each token that it chooses."""
+    """12,000 tokens: single bytes, pairs of printable ones, and random words, the same ones each time.
+
+    An engine looks at as many for each token that it chooses.
+    """
     rng = random.Random(0)
     tokens = dict.fromkeys(bytes([value]) for value in range(256))
     tokens |= dict.fromkeys(bytes([a, b]) for a in range(32, 127) for b in range(32, 127, 3))
@@ -40,5 +46,6 @@ def broad_tokenizer() -> llguidance.LLTokenizer:
 
 
 def _tokenizer(tokens: Sequence[bytes]) -> llguidance.LLTokenizer:
+    """llguidance's tokenizer of these tokens and an end token."""
     vocabulary = _Vocabulary(tokens)
     return llguidance.LLTokenizer(llguidance.TokenizerWrapper(vocabulary), n_vocab=len(vocabulary.tokens))

@@ -1,4 +1,7 @@
-"""The trial process as its parent sees it: started when it is needed, asked, and ended when it takes too long."""
+"""The process that tries grammars (`worker`), as its parent sees it: started when needed, asked, killed when too slow.
+
+`grammars.GrammarChecker` has one.
+"""
 
 import json
 import os
@@ -17,29 +20,39 @@ ANSWER_S = 10.0
 
 
 class NoVerdict(Exception):
-    """The process did not answer in time, or could not be started."""
+    """There is no verdict: the process did not answer in time, could not be started, or was ended by `close`.
+
+    The grammar may be good or bad.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`fault` is None, "unknown" for what no grammar can be built of, or "complex"; `cpu_s` what building took."""
+    """The outcome of a trial: `fault` is None, "unknown" for an invalid grammar, or "complex" for a costly one.
+
+    `cpu_s` is the processor time in seconds that building the answer's grammar took, 0 for one that ended the process.
+    """
 
     fault: str | None
     cpu_s: float = 0.0
 
 
 class TrialProcess:
-    """One process. Not for several threads at once."""
+    """The child process of one parent thread, or none just now. Other threads may only `interrupt` and ask `pids`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def pids(self) -> list[int]:
+        """The id of the process, or [] while there is none."""
         process = self._process
         return [] if process is None else [process.pid]
 
     def start(self) -> None:
-        """Starts the process if there is none. One that does not start is started again when it is needed."""
+        """Starts the process if none runs, and waits until it answers, up to START_S seconds.
+
+        Does not raise: one that does not start is started again when it is asked.
+        """
         if self._process is not None and self._process.poll() is not None:
             self.end()  # something else ended it: no verdict on any grammar
         if self._process is None:
@@ -47,9 +60,10 @@ class TrialProcess:
                 self._process = _started()
 
     def ask(self, grammars: Sequence[str]) -> Verdict:
-        """The verdict on an answer's grammar and its parts. Raises NoVerdict; the next call then starts anew.
+        """The verdict on an answer's grammar and its parts, within ANSWER_S seconds.
 
-        A process that ends over a grammar found it too complex: its memory and its processor time are bounded.
+        Raises NoVerdict; the next call starts anew. A process that ends over a grammar found it too complex: its memory
+        and its processor time are limited.
         """
         try:
             self.start()
@@ -68,13 +82,16 @@ class TrialProcess:
         return Verdict(**json.loads(line))
 
     def interrupt(self) -> None:
-        """Ends the process from another thread; what it was asked has no verdict."""
+        """Kills the process from another thread, without waiting.
+
+        An `ask` under way then returns "complex", which its caller has to ignore.
+        """
         process = self._process
         if process is not None:
             process.kill()
 
     def end(self) -> None:
-        """Ends the process, if there is one, and returns when it is gone."""
+        """Kills the process, if there is one, waits until it is gone, and closes its pipes."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -87,7 +104,7 @@ class TrialProcess:
 
 
 def _started() -> "subprocess.Popen[bytes]":
-    """A process that has judged its first grammar. Raises OSError."""
+    """A new worker process that has judged a first grammar. Raises OSError; one that stays silent is killed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "luthier.grammars.worker"],
         stdin=subprocess.PIPE,
@@ -105,7 +122,10 @@ def _started() -> "subprocess.Popen[bytes]":
 
 
 def _exchange(process: "subprocess.Popen[bytes]", line: bytes, timeout_s: float) -> bytes | None:
-    """Writes a line and reads one; empty if the process has ended, None if time is up. Raises OSError."""
+    """Writes a line to the process and reads one from it; waits up to `timeout_s` seconds for each piece.
+
+    b"" if the process has ended, None if time is up. Raises OSError where its pipe is broken.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
     view = memoryview(line)

@@ -1,8 +1,9 @@
-"""The process that grammars are tried in: a list of grammars a line, a verdict a line.
+"""The process in which grammars are tried: reads a list of grammars a line, writes a verdict a line.
 
-`python -m luthier.grammars.worker`, started by `trial`. The first grammar of a list is an answer's, the others are
-those of the texts in it that have a pattern. The process's memory is bounded by the system, and so is the processor
-time of each list: what passes either ends it, and its parent takes that for the verdict. It ends when its stdin closes.
+`python -m luthier.grammars.worker`, started by `trial`, over stdin and stdout in JSON. The first grammar of a list is
+an answer's, the others are those of the texts in it that have a pattern. The process's memory is limited by the system,
+and so is the processor time of each list: what passes either ends it, and its parent takes that for the verdict. It
+ends when its stdin closes.
 """
 
 import json
@@ -33,6 +34,10 @@ middle of an answer. Patterns in use need less than 2,000 states for the steps; 
 
 
 def main() -> None:
+    """Limits this process's memory and forbids core dumps, then answers lines until stdin closes.
+
+    A list that takes more than CPU_S seconds ends the process by a timer's signal.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     tokenizer = tokens.broad_tokenizer()
@@ -45,7 +50,10 @@ def main() -> None:
 
 
 def check_grammars(grammars: Sequence[str], tokenizer: llguidance.LLTokenizer) -> dict[str, object]:
-    """The verdict: `fault` is None, "unknown" if no grammar can be built, or "complex"; `cpu_s` what building took."""
+    """The verdict on all: `fault` is None, "unknown" if one cannot be built, or "complex"; `cpu_s` for building.
+
+    `cpu_s` is in seconds, and of the first grammar only.
+    """
     before = time.process_time()
     matcher = llguidance.LLMatcher(tokenizer, grammars[0], log_level=0, limits=_limits())
     cpu_s = time.process_time() - before
@@ -59,7 +67,7 @@ def check_grammars(grammars: Sequence[str], tokenizer: llguidance.LLTokenizer) -
 
 
 def _fault(matcher: llguidance.LLMatcher, tokenizer: llguidance.LLTokenizer, rng: random.Random) -> str | None:
-    """What is wrong with a grammar, after some steps of answers by chance."""
+    """The fault of a grammar, or None, after trying some steps of random answers on copies of its matcher."""
     if matcher.is_error():
         return "complex" if any(word in matcher.get_error() for word in _COMPLEX) else "unknown"
     steps = 0
@@ -76,11 +84,15 @@ def _fault(matcher: llguidance.LLMatcher, tokenizer: llguidance.LLTokenizer, rng
 
 
 def _limits() -> llguidance.LLParserLimits:
+    """The limits within which the library may build and step a grammar."""
     return llguidance.LLParserLimits(max_lexer_states=_STATES, step_lexer_fuel=_FUEL, step_max_items=_ITEMS)
 
 
 def _random_token(allowed: bytes, rng: random.Random, end: int) -> int | None:
-    """One of the tokens that may come, by chance; the end only if there is no other."""
+    """A token that may come next, by chance; None if there is none but `end`.
+
+    `allowed` has a byte for each token id, 0xc8 where the token may come.
+    """
     start = rng.randrange(len(allowed))
     for token in (allowed.find(b"\xc8", start), allowed.find(b"\xc8")):
         if 0 <= token != end:

@@ -1,7 +1,8 @@
-"""A tokenizer's control tokens, and the tokens of texts in which some of them are marked as plain text.
+"""Which tokens of a tokenizer are control tokens, and the token ids of texts in which some are marked as plain text.
 
 A second tokenizer is made of the first, in which each control token has another name, one that nobody can write: the
-template's own are renamed in the text, the marked ones are not, and so stay text. All else is as in the first.
+template's own are renamed in the text, the marked ones are not, and so stay text. All else is as in the first. Both
+tokenizers, the trainer's and the torch-free one, use it.
 """
 
 import json
@@ -23,20 +24,24 @@ Template = Callable[[list[Mapping[str, object]], bool], str]
 
 
 class GuardedTokenizer:
-    """Tokens of marked texts (`rendering.control_text`), none added. Built on first use: that takes up to a second."""
+    """Tokenizes marked texts (`rendering.control_text`). The second tokenizer is built on first use: up to a second."""
 
     def __init__(self, backend: tokenizers.Tokenizer, controls: ControlTexts) -> None:
         self._backend = backend
         self._controls = controls
 
     def token_ids(self, marked: str) -> list[int]:
-        """Raises ValueError where the tokenizer cannot be guarded."""
+        """The token ids of a marked text, none added. Raises ValueError where the tokenizer cannot be guarded."""
         backend, names, pattern = self._guarded
         text = pattern.sub(lambda found: names[found[0]], marked)
         return list(backend.encode(text, add_special_tokens=False).ids)
 
     @cached_property
     def _guarded(self) -> tuple[tokenizers.Tokenizer, dict[str, str], re.Pattern[str]]:
+        """The second tokenizer, the replacements to make in a text, and the pattern that finds them.
+
+        The new names are random for each instance. Raises ValueError if a renamed token gets another id.
+        """
         nonce = secrets.token_hex(8)
         ids = {text: self._backend.token_to_id(text) for text in self._controls.texts}
         names = {text: f"\ufdd3{nonce}{id}\ufdd3" for text, id in ids.items()}
@@ -53,10 +58,10 @@ class GuardedTokenizer:
 
 
 def find_controls(backend: tokenizers.Tokenizer, end_ids: frozenset[int], template: Template) -> ControlTexts:
-    """The control tokens of a tokenizer: its special ones, those that end a turn, and those that the template itself
-    writes around a user's message or at the beginning of an answer, for some families do not call these special.
+    """The control tokens of a tokenizer: special ones, those that end a turn, those that the template itself writes.
 
-    Other added tokens (`<think>`, `<tool_call>` of many) are vocabulary: answers are to be learned with them.
+    The last are those around a user's message or at the beginning of an answer, for some families do not call these
+    special. Other added tokens (`<think>`, `<tool_call>` of many) are vocabulary: answers are to be learned with them.
     """
     added = backend.get_added_tokens_decoder()
     controls = {token.content for id, token in added.items() if token.special or id in end_ids}
@@ -73,12 +78,15 @@ def find_controls(backend: tokenizers.Tokenizer, end_ids: frozenset[int], templa
 
 
 def _is_no_word(text: str) -> bool:
-    """Whether a token is spelled as a mark: some tokenizers add words, and runs of spaces."""
+    """Whether a token is spelled with brackets or bars, as marks are: some tokenizers add words, and runs of spaces."""
     return not _MARKS.isdisjoint(text)
 
 
 def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
-    """Renames tokens in the vocabulary of a model, a mapping to ids or (Unigram) a list of pieces and scores."""
+    """Renames tokens, in place, in the vocabulary of a tokenizer's model and as its unknown token.
+
+    The vocabulary is a mapping to ids or, for Unigram, a list of pieces and scores.
+    """
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(text, text): id for text, id in vocabulary.items()}

@@ -1,4 +1,4 @@
-"""A base model's tokenizer and chat template without torch: for checks that must not wait for a trainer.
+"""A base model's tokenizer and chat template without torch: for the service, the engines and the command line.
 
 Reads the same files as the trainer's own (trainer/dataset/tokenizer.py); a test holds the two equal.
 """
@@ -26,7 +26,11 @@ _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cl
 
 
 class TorchFreeTokenizer:
-    """A data.token_counts.CountingTokenizer read from a folder in Hugging Face layout. Raises OSError, ValueError."""
+    """A `rendering.text_segments.CountingTokenizer` read from a folder in Hugging Face layout.
+
+    Making one reads the folder's files, and raises OSError for a missing one, ValueError for one that cannot be used.
+    It has a thread of its own for counting.
+    """
 
     def __init__(self, folder: Path) -> None:
         hf = HuggingFaceFolder(folder)
@@ -47,20 +51,23 @@ class TorchFreeTokenizer:
 
     @property
     def end_ids(self) -> frozenset[int]:
+        """The ids that end a turn: the tokenizer's EOS, and those of generation_config.json."""
         return self._end_ids
 
     @property
     def eos_id(self) -> int | None:
+        """The id of the tokenizer's EOS; None if the tokenizer names none."""
         return self._eos_id
 
     @property
     def end_texts(self) -> tuple[str, ...]:
+        """The spellings of `end_ids`, in the order of ids."""
         found = [self._tokenizer.id_to_token(id) for id in sorted(self._end_ids)]
         return tuple(text for text in found if text)
 
     @property
     def longest_token(self) -> int:
-        """Characters of the longest token: a text of n characters has at least n over this tokens."""
+        """Characters of the longest token: a text of n characters has at least n divided by this tokens."""
         return max(map(len, self._tokenizer.get_vocab()), default=1)
 
     def text(
@@ -69,10 +76,12 @@ class TorchFreeTokenizer:
         tools: Sequence[Mapping[str, object]],
         add_generation_prompt: bool,
     ) -> str:
+        """The chat template's text for messages. Raises TemplateRefused."""
         return template_text.render(self._template, messages, tools, add_generation_prompt)
 
     @cached_property
     def controls(self) -> ControlTexts:
+        """The control tokens, found on first use by rendering a sample chat."""
         return control_token_guard.find_controls(
             self._tokenizer, self._end_ids, lambda messages, prompts: self.text(messages, (), prompts)
         )
@@ -82,12 +91,19 @@ class TorchFreeTokenizer:
         return GuardedTokenizer(self._tokenizer, self.controls)
 
     def token_ids(self, text: str) -> list[int]:
+        """The token ids of a text, none added; marked control tokens are read as text.
+
+        Raises ValueError if they cannot be.
+        """
         if control_text.is_marked(text):
             return self._guarded.token_ids(text)
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def texts(self, token_ids: Sequence[int]) -> list[str]:
-        """What each token of a sequence adds to its text; of a character in several tokens all stands at the last."""
+        """What each token of a sequence adds to its text, one string for each id.
+
+        Of a character in several tokens the last has all of it, the others "".
+        """
         texts: list[str] = []
         begun: list[int] = []
         before: list[int] = []  # a token before, for decoders that take the space off a text's first word
@@ -102,6 +118,7 @@ class TorchFreeTokenizer:
         return texts
 
     def _decode(self, token_ids: list[int]) -> str:
+        """The text of token ids, special tokens written out."""
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=False))
 
     def count_later(self, texts: list[str]) -> Callable[[], list[int]]:
@@ -113,7 +130,7 @@ class TorchFreeTokenizer:
 
 
 def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
-    """Raises OSError and ValueError; the library raises a bare Exception for both."""
+    """The tokenizer of a tokenizer.json. Raises OSError, and ValueError for the library's bare Exception."""
     text = path.read_text("utf-8")
     try:
         return tokenizers.Tokenizer.from_str(text)
@@ -122,6 +139,7 @@ def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
 
 
 def _chat_template(folder: HuggingFaceFolder, config: Mapping[str, Any]) -> str:
+    """The template's source, from its own file or else from the configuration. Raises ValueError if there is none."""
     path = folder.chat_template
     template = path.read_text("utf-8") if path.exists() else config.get("chat_template")
     if not isinstance(template, str):
@@ -130,4 +148,5 @@ def _chat_template(folder: HuggingFaceFolder, config: Mapping[str, Any]) -> str:
 
 
 def _content(token: object) -> str:
+    """The text of a special token, which the configuration has as a string or as an object."""
     return str(token["content"]) if isinstance(token, dict) else str(token)

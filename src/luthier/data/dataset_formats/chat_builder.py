@@ -1,4 +1,8 @@
-"""ChatBuilder: builds messages in our form turn by turn from those of another format."""
+"""ChatBuilder: builds messages in our form turn by turn from those of another format.
+
+Shared by all formats, with the readers of contents, calls and arguments that they have in common. Whatever cannot be
+taken over without a guess raises NotConvertible.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -28,12 +32,15 @@ class NotConvertible(Exception):
 
 
 def role_of(word: object) -> str | None:
-    """Our role, or CALL, for a role name of another format."""
+    """Our role, or CALL, for another format's name of a role in any case; None if it is not known."""
     return _ROLE_WORDS.get(word.lower()) if isinstance(word, str) and len(word) < 40 else None
 
 
 class ChatBuilder:
-    """Gathers messages, tools, and the names of keys for which there is no place."""
+    """The chat that a converter is building: messages and tools in our form, and the keys for which there is no place.
+
+    `dropped` keeps its keys in order. Calls get ids where they have none, and results find the call they answer.
+    """
 
     def __init__(self) -> None:
         self.messages: list[JsonObject] = []
@@ -43,14 +50,18 @@ class ChatBuilder:
         self._n_calls = 0
 
     def add_text(self, role: str, text: str, weight: object = None) -> None:
-        """Adds a turn of text. `weight` may be any trainer's flag; only an assistant's has a meaning."""
+        """Appends a turn of text.
+
+        `weight` may be any trainer's flag: 0, 1, True or False on an assistant's turn is kept. Any other value says
+        nothing.
+        """
         message: JsonObject = {"role": role, "content": text}
         if role == "assistant" and weight in (0, 1):
             message["weight"] = int(weight == 1)
         self.messages.append(message)
 
     def add_system(self, text: str) -> None:
-        """Puts a system message first, unless it says nothing."""
+        """Puts a system message first, unless it is blank. Raises NotConvertible if there is one already."""
         if not text.strip():
             return
         if self.messages and self.messages[0]["role"] in ("system", "developer"):
@@ -58,7 +69,10 @@ class ChatBuilder:
         self.messages.insert(0, {"role": "system", "content": text})
 
     def add_call(self, name: object, arguments: object, id: object = None) -> None:
-        """Adds a tool call to the last message if it is the assistant's, else as a message of its own."""
+        """Adds a tool call to the last message if it is the assistant's, else as a message of its own.
+
+        Raises NotConvertible for a call without a name, or whose arguments are no JSON object.
+        """
         if not isinstance(name, str) or not name:
             raise NotConvertible("a tool call does not name its function")
         self._n_calls += 1
@@ -75,7 +89,7 @@ class ChatBuilder:
         self._unanswered_calls.append((id, name))
 
     def add_tool_result(self, value: object, id: object = None, name: object = None) -> None:
-        """Adds the result of a call: by id if one is given, else by name if given, else of the oldest unanswered call.
+        """Appends a tool message for the unanswered call of that id; else of that name; else for the oldest one.
 
         Raises NotConvertible if no unanswered call fits.
         """
@@ -90,14 +104,17 @@ class ChatBuilder:
         self.messages.append({"role": "tool", "tool_call_id": call[0], "content": as_text(value)})
 
     def note_dropped(self, value: Mapping[str, object], read: Iterable[str], where: str = "") -> None:
-        """Notes the keys of an object that were not read and hold something."""
+        """Notes the keys of an object that were not read and hold something, each as `where` and the key."""
         read_keys = frozenset(read)
         for key, part in value.items():
             if key not in read_keys and part not in (None, "", [], {}):
                 self.dropped.setdefault(f"{where}{key}")
 
     def row(self) -> JsonObject:
-        """The row as it is written here. Raises NotConvertible if nothing in it is the assistant's."""
+        """The row in our form, with the builder's own lists in it.
+
+        Raises NotConvertible if no message is the assistant's.
+        """
         if not any(message["role"] == "assistant" for message in self.messages):
             raise NotConvertible("no message in it is the assistant's, so there is no answer to learn")
         row: JsonObject = {"messages": self.messages}
@@ -105,7 +122,11 @@ class ChatBuilder:
 
 
 def add_turn(chat: ChatBuilder, item: JsonObject, role_key: str, text_key: str, where: str) -> None:
-    """Adds one turn that names its role and holds its text under these keys; `where` is its place for dropped keys."""
+    """Adds one turn that names its role and holds its text under these keys; `where` is its place, for dropped keys.
+
+    A turn may be a call, a tool's result, or text with tool_calls beside it. Raises NotConvertible for an unknown role
+    and for contents that are no text.
+    """
     role = role_of(item.get(role_key))
     content = item.get(text_key)
     read = [role_key, text_key]
@@ -131,7 +152,7 @@ def add_turn(chat: ChatBuilder, item: JsonObject, role_key: str, text_key: str, 
 
 
 def text_of(content: object) -> str:
-    """The text of a string, of parts of text, or of nothing. Raises NotConvertible for all else."""
+    """The text of a string, of parts of text joined, or "" for None. Raises NotConvertible for all else."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -155,7 +176,7 @@ def as_text(value: object) -> str:
 
 
 def arguments_text(value: object) -> str:
-    """The arguments of a call as the wire has them, a string with a JSON object."""
+    """A call's arguments as a string with a JSON object, which the API wants; "{}" for none. Raises NotConvertible."""
     decoded = decode_json(value) if isinstance(value, str) and value.strip() else value or {}
     if not isinstance(decoded, dict):
         raise NotConvertible("the arguments of a tool call are no JSON object")
@@ -163,7 +184,10 @@ def arguments_text(value: object) -> str:
 
 
 def calls_in_text(content: object) -> list[tuple[object, object]]:
-    """The calls that a text holds as JSON: {"name", "arguments"}, or an array of such."""
+    """The (name, arguments) of each call that a text or a value holds as JSON: one object, or an array of them.
+
+    Neither is checked. Raises NotConvertible for what is no JSON object or array of objects.
+    """
     decoded = decode_json(content) if isinstance(content, str) else content
     calls = [
         one.get("function") if isinstance(one.get("function"), dict) else one
@@ -175,7 +199,7 @@ def calls_in_text(content: object) -> list[tuple[object, object]]:
 
 
 def decode_json(text: str) -> object:
-    """The JSON that a text holds; None where it holds none."""
+    """The JSON value that a text holds; None where it holds none, or null."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -183,7 +207,7 @@ def decode_json(text: str) -> object:
 
 
 def objects(value: object, reason: str) -> list[JsonObject]:
-    """An array of objects; nothing is an empty one. Raises NotConvertible with the reason for all else."""
+    """The array of objects that a value is, [] for None. Raises NotConvertible with the reason for all else."""
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):

@@ -1,4 +1,8 @@
-"""Format: how rows of another vendor or trainer look, what they mean here, and how they are converted."""
+"""Format: how rows of another vendor or trainer look, what they mean here, and how they are converted.
+
+Each module of this folder lists some in its FORMATS: `_is_...` recognises a row, `_convert_...` makes it one of ours,
+`_refuse_...` says why it cannot be converted. `known_formats` tries them all.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +26,7 @@ class RowKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A row in our form, the keys that were dropped, and what else was changed, by codes of NOTES."""
+    """A row in our form, the keys that were dropped (as `messages[].key`), and other changes by codes of NOTES."""
 
     row: JsonObject
     dropped: tuple[str, ...] = ()
@@ -40,7 +44,8 @@ NOTES = {
 class Format:
     """One format. The texts are those of docs/doctor.md and of the messages; none holds text of a row.
 
-    `recognise` never raises and accepts no row that is valid as it is; `convert` raises NotConvertible.
+    `recognise` never raises and accepts no row that is valid as it is; `convert` returns a new row, or raises
+    NotConvertible.
     """
 
     name: str
@@ -58,5 +63,5 @@ class Format:
 
 
 def to_conversion(chat: ChatBuilder, *notes: str) -> Conversion:
-    """What was gathered, as a row. Raises NotConvertible where nothing in it is to be learned."""
+    """What a builder gathered, as a converted row. Raises NotConvertible where no message is the assistant's."""
     return Conversion(chat.row(), tuple(chat.dropped), notes)

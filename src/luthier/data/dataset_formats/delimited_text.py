@@ -1,4 +1,7 @@
-"""One text with the turns marked inside it: guanaco, HH, ChatML, [INST]; and plain text, which is no chat."""
+"""Rows of one text with the turns marked inside it: guanaco, HH, ChatML, [INST]; and plain text, which is no chat.
+
+Formats for `known_formats`; `split_turns` is used for prompts and outputs of other formats too.
+"""
 
 import re
 
@@ -19,7 +22,10 @@ _HEADINGS = {"instruction": "user", "response": "assistant"}
 
 
 def split_turns(text: str) -> Turns | None:
-    """Roles and texts of a marked text, blanks around them gone; None where it is not marked."""
+    """The (role, text) of each turn of a marked text, blanks around them gone.
+
+    None where it is not marked, or the marks do not divide the whole of it.
+    """
     if "<|im_start|>" in text:
         return _chatml(text)
     if "[/INST]" in text:
@@ -30,6 +36,10 @@ def split_turns(text: str) -> Turns | None:
 
 
 def _split_by(pattern: re.Pattern[str], text: str) -> Turns | None:
+    """The turns of a text by marks of one kind, text before the first as system; an `Input` joins the turn before it.
+
+    None without marks of both user and assistant.
+    """
     matches = list(pattern.finditer(text))
     marks = {role_of(_HEADINGS.get(word := one[1].lower(), word)) for one in matches}
     if not marks >= {"user", "assistant"}:
@@ -48,6 +58,7 @@ def _split_by(pattern: re.Pattern[str], text: str) -> Turns | None:
 
 
 def _chatml(text: str) -> Turns | None:
+    """The turns of ChatML; None where text is left outside of the marks, or a role is another."""
     pieces = [(role_of(one[1]), one[2].strip()) for one in _CHATML.finditer(text)]
     if _CHATML.sub("", text).strip() or any(role not in ("system", "user", "assistant") for role, _ in pieces):
         return None
@@ -55,6 +66,7 @@ def _chatml(text: str) -> Turns | None:
 
 
 def _llama2(text: str) -> Turns | None:
+    """The turns of Llama 2's [INST] marks, with the system prompt in them; None where text is left outside."""
     if _LLAMA2.sub("", text).strip():
         return None
     pieces: Turns = []
@@ -71,14 +83,14 @@ def _llama2(text: str) -> Turns | None:
 
 
 def add_marked_turns(chat: ChatBuilder, marked: Turns) -> None:
-    """Adds the turns; an answer that is only begun, at the end of a prompt, is left out."""
+    """Adds the turns; an empty assistant's turn at the end, where a prompt asks for the answer, is left out."""
     for index, (role, content) in enumerate(marked):
         if content or role != "assistant" or index < len(marked) - 1:
             chat.add_text(role, content)
 
 
 def _text(row: JsonObject) -> str | None:
-    """The one text of a row that has no other; other keys may hold what is no text."""
+    """The row's `text` if it is a string and the row has no messages; else None."""
     text = row.get("text")
     return text if isinstance(text, str) and "messages" not in row else None
 
@@ -89,6 +101,7 @@ def _is_delimited(row: JsonObject) -> bool:
 
 
 def _convert_delimited(row: JsonObject) -> Conversion:
+    """A message for each marked turn. Raises NotConvertible if none is the assistant's."""
     marked = split_turns(_text(row) or "")
     assert marked is not None
     chat = ChatBuilder()
@@ -98,15 +111,18 @@ def _convert_delimited(row: JsonObject) -> Conversion:
 
 
 def _refuse_text(row: JsonObject) -> Conversion:
+    """Always raises NotConvertible: plain text has no question and answer."""
     raise NotConvertible("nothing in it says what is asked and what is answered")
 
 
 def _is_segments(row: JsonObject) -> bool:
+    """Whether the row has Axolotl's list `segments`."""
     value = row.get("segments")
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "text" in one for one in value)
 
 
 def _refuse_segments(row: JsonObject) -> Conversion:
+    """Always raises NotConvertible: the texts hold some model's control tokens."""
     raise NotConvertible("its texts are written in some model's own template, which only that model reads")
 
 

@@ -1,4 +1,7 @@
-"""A question and its answer under two keys: prompt and completion, Alpaca, question and answer, query and response."""
+"""Rows with a question and its answer under two keys: prompt and completion, Alpaca, question and answer, ...
+
+Formats for `known_formats`; other formats use `add_prompt`, `add_messages` and `add_answer` for what they hold.
+"""
 
 from luthier.data.dataset_formats import delimited_text, tool_builder
 from luthier.data.dataset_formats.chat_builder import (
@@ -39,11 +42,15 @@ def has_prompt_and_completion(row: JsonObject) -> bool:
 
 
 def is_blank(value: object) -> bool:
+    """Whether a value says nothing: None, [] or a string of blanks."""
     return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
 def add_prompt(chat: ChatBuilder, value: object, where: str = "prompt[].") -> None:
-    """Adds what is asked: a text, a text with marked turns that ends where the answer begins, or messages."""
+    """Adds what is asked: a text, a text with marked turns that ends where the answer begins, or messages.
+
+    Raises NotConvertible.
+    """
     if isinstance(value, str):
         marked = delimited_text.split_turns(value)
         if not marked or not (marked[-1] == ("assistant", "") or value.rstrip().endswith("[/INST]")):
@@ -55,7 +62,7 @@ def add_prompt(chat: ChatBuilder, value: object, where: str = "prompt[].") -> No
 
 
 def add_messages(chat: ChatBuilder, value: object, where: str) -> None:
-    """Adds a message, or a list of them, in our form or nearly so. Raises NotConvertible where it is none."""
+    """Adds a message, or a list of them, in our form or with from and value. Raises NotConvertible for others."""
     items = [value] if isinstance(value, dict) else value
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise NotConvertible("its texts are neither strings nor lists of messages")
@@ -65,7 +72,7 @@ def add_messages(chat: ChatBuilder, value: object, where: str) -> None:
 
 
 def add_answer(chat: ChatBuilder, value: object, where: str) -> None:
-    """Adds an answer: a text, or messages of which the last is the assistant's."""
+    """Adds an answer: a text, or messages. Raises NotConvertible."""
     if isinstance(value, str):
         chat.add_text("assistant", value)
     else:
@@ -73,7 +80,10 @@ def add_answer(chat: ChatBuilder, value: object, where: str) -> None:
 
 
 def convert_prompt_completion(row: JsonObject, also_read: tuple[str, ...] = ()) -> Conversion:
-    """Prompt and completion, each a text or messages; an empty prompt leaves only the answer."""
+    """Prompt and completion, each a text or messages; an empty prompt leaves only the answer. Raises NotConvertible.
+
+    `also_read` are keys that the caller has read, and are not noted as dropped.
+    """
     chat = ChatBuilder()
     empty = is_blank(row["prompt"])
     if not empty:
@@ -85,6 +95,7 @@ def convert_prompt_completion(row: JsonObject, also_read: tuple[str, ...] = ()) 
 
 
 def _add_system_and_tools(chat: ChatBuilder, row: JsonObject) -> None:
+    """Adds the system prompt and the tools beside the question. Raises NotConvertible."""
     for key in _SYSTEM:
         if row.get(key) is not None:
             chat.add_system(text_of(row[key]))
@@ -96,6 +107,7 @@ def _is_completion_only(row: JsonObject) -> bool:
 
 
 def _alpaca_keys(row: JsonObject) -> tuple[str, str | None] | None:
+    """The keys of the answer and of a further input (or None) beside `instruction`; None for no Alpaca row."""
     answer = next((key for key in _ALPACA_ANSWERS if isinstance(row.get(key), str)), None)
     if answer is None or not isinstance(row.get("instruction"), str):
         return None
@@ -103,6 +115,10 @@ def _alpaca_keys(row: JsonObject) -> tuple[str, str | None] | None:
 
 
 def _convert_alpaca(row: JsonObject) -> Conversion:
+    """History, the instruction with its input below it, and the answer.
+
+    Raises NotConvertible if a question is beside it.
+    """
     keys = _alpaca_keys(row)
     assert keys is not None
     answer, input_key = keys
@@ -121,7 +137,7 @@ def _convert_alpaca(row: JsonObject) -> Conversion:
 
 
 def _add_history(chat: ChatBuilder, value: object) -> None:
-    """Earlier turns, as pairs of question and answer."""
+    """Adds earlier turns: pairs of question and answer, or messages. Raises NotConvertible for other forms."""
     for pair in value if isinstance(value, list) else []:
         if isinstance(pair, dict) and role_of(pair.get("role")):
             add_turn(chat, pair, "role", "content", "history[].")
@@ -133,7 +149,7 @@ def _add_history(chat: ChatBuilder, value: object) -> None:
 
 
 def _question_keys(row: JsonObject) -> tuple[str, str] | None:
-    """The keys of question and answer as they are in the row, in any case."""
+    """The keys of question and answer as the row spells them; None for a row without both, or with messages."""
     if "messages" in row:
         return None
     texts = _texts(row)
@@ -145,11 +161,15 @@ def _question_keys(row: JsonObject) -> tuple[str, str] | None:
 
 
 def _texts(row: JsonObject) -> dict[str, str]:
-    """The keys that hold text, be it empty, by their lower case."""
+    """The row's keys that hold a string, be it empty, by their lower case."""
     return {key.lower(): key for key, value in row.items() if isinstance(value, str) and len(key) < 20}
 
 
 def _convert_question(row: JsonObject) -> Conversion:
+    """History, the question below its context, and the answer.
+
+    Raises NotConvertible where several texts may be the question or the answer.
+    """
     keys = _question_keys(row)
     assert keys is not None
     question, answer = keys
@@ -173,21 +193,25 @@ def _convert_question(row: JsonObject) -> Conversion:
 
 
 def _has_several_answers(row: JsonObject) -> bool:
+    """Whether the row has a question as a text and a list of answers."""
     has_question = any(isinstance(row.get(key), str) for key in (*_QUESTIONS, "inputs"))
     return "messages" not in row and has_question and any(isinstance(row.get(key), list) for key in _ANSWER_LIST_KEYS)
 
 
 def _refuse_several(row: JsonObject) -> Conversion:
+    """Always raises NotConvertible: one of the answers has to be chosen."""
     raise NotConvertible("it has several answers, and nothing says which is to be learned")
 
 
 def _is_prompt_only(row: JsonObject) -> bool:
+    """Whether the row has a prompt, as text or messages, and no answer."""
     value = row.get("prompt")
     asks = isinstance(value, str) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
     return asks and not row.keys() & {"messages", "completion"}
 
 
 def _refuse_prompt(row: JsonObject) -> Conversion:
+    """Always raises NotConvertible: there is nothing to learn."""
     raise NotConvertible("it has no answer to learn")
 
 

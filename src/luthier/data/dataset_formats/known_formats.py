@@ -1,4 +1,7 @@
-"""Every known dataset format: which one a row is in, the row in ours, and the Problem that names it."""
+"""Every known dataset format: recognises which one a row is in, converts it, and reports it as a Problem.
+
+Used by the parsers of rows (`data/rows/`), for rows that are not valid as they are, and by `data/repair/`.
+"""
 
 from dataclasses import dataclass
 
@@ -44,7 +47,7 @@ _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 
 @dataclass(frozen=True, slots=True)
 class RecognisedRow:
-    """The format of a row, and the row converted, or why it cannot be."""
+    """The format of a row, and the row converted; or None and `refusal`, a clause that says why it cannot be."""
 
     format: Format
     conversion: Conversion | None
@@ -52,7 +55,10 @@ class RecognisedRow:
 
 
 def recognise(row: JsonObject, formats: tuple[Format, ...] = FORMATS) -> RecognisedRow | None:
-    """The format of a row that is not valid as it is; None if it is in none of these. Never raises."""
+    """The first of the formats that a row which is not valid as it is belongs to; None if it is in none of these.
+
+    Never raises: a refused conversion is part of the result. Rows with keys of images, sound or video are refused.
+    """
     format = next((format for format in formats if format.recognise(row)), None)
     if format is None:
         return None
@@ -65,7 +71,10 @@ def recognise(row: JsonObject, formats: tuple[Format, ...] = FORMATS) -> Recogni
 
 
 def report_format(recognised: RecognisedRow, method: Method, collector: ProblemCollector) -> None:
-    """Reports once what the row is; rows of one format get one sentence."""
+    """Adds one error to `collector`: which format the row is in, and what to do for a job of this method.
+
+    The same sentence for all rows of a format that can be converted.
+    """
     format = recognised.format
     what = f"the row is in another format: {format.title}, {format.keys.replace('`', '')}."
     mapping = f"Its mapping: {format.mapping}."
@@ -91,6 +100,7 @@ def report_format(recognised: RecognisedRow, method: Method, collector: ProblemC
 
 
 def _conversion_hint(recognised: RecognisedRow, method: Method) -> str:
+    """Whether `luthier check --fix` converts the row, as a sentence; the command for it, or why not."""
     if recognised.format.kind is RowKind.LABELLED:
         return "`luthier check FILE --fix OUT` writes the rows with label true as messages and leaves the others."
     if recognised.conversion is None:

@@ -1,4 +1,7 @@
-"""Messages as libraries write them out: LangChain, LangSmith, llama-index; calls of Mistral and Transformers."""
+"""Rows as libraries write messages out: LangChain, LangSmith, llama-index; calls of Mistral and Transformers.
+
+Formats for `known_formats`; every `_convert_...` and `add_...` raises NotConvertible for what it cannot read.
+"""
 
 from luthier.data.dataset_formats import tool_builder, turn_lists
 from luthier.data.dataset_formats.chat_builder import (
@@ -26,7 +29,7 @@ _OUTPUTS = ("answer", "output", "response", "completion", "text", "message", "me
 
 
 def unwrap_langchain(item: object) -> JsonObject | None:
-    """A message of LangChain as {"type", "content", ...}; None for anything else."""
+    """A message of LangChain as {"type", "content", ...}, without the wrappers it is saved in; None for all else."""
     if not isinstance(item, dict):
         return None
     inner = item.get("data")
@@ -40,7 +43,7 @@ def unwrap_langchain(item: object) -> JsonObject | None:
 
 
 def add_langchain(chat: ChatBuilder, message: JsonObject, where: str) -> None:
-    """Adds a message that `unwrapped` gave."""
+    """Adds a message that `unwrap_langchain` gave, its calls included; `where` is its place, for dropped keys."""
     read_fields = {key: value for key, value in message.items() if key not in _IGNORED_KEYS}
     extra = message.get("additional_kwargs")
     if not read_fields.get("tool_calls") and isinstance(extra, dict) and extra.get("tool_calls"):
@@ -57,11 +60,13 @@ def add_langchain(chat: ChatBuilder, message: JsonObject, where: str) -> None:
 
 
 def _is_langchain(row: JsonObject) -> bool:
+    """Whether all of `messages` are LangChain's."""
     value = row.get("messages")
     return isinstance(value, list) and bool(value) and all(unwrap_langchain(item) is not None for item in value)
 
 
 def _convert_langchain(row: JsonObject) -> Conversion:
+    """LangChain's messages in our form, tools beside them too. Raises NotConvertible."""
     chat = ChatBuilder()
     add_messages(chat, row["messages"], "messages[].")
     chat.tools = tool_builder.read_tools(row.get("tools"))
@@ -70,7 +75,7 @@ def _convert_langchain(row: JsonObject) -> Conversion:
 
 
 def add_messages(chat: ChatBuilder, value: object, where: str) -> None:
-    """Adds messages of LangChain or in our form, be it one, an array, or an array in an array."""
+    """Adds messages of LangChain or in our form: one, an array, or an array in an array. Raises NotConvertible."""
     while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         value = value[0]
     for item in objects([value] if isinstance(value, dict) else value, "its messages are no array of objects"):
@@ -84,10 +89,12 @@ def add_messages(chat: ChatBuilder, value: object, where: str) -> None:
 
 
 def _is_langsmith(row: JsonObject) -> bool:
+    """Whether the row has the objects `inputs` and `outputs`."""
     return isinstance(row.get("inputs"), dict) and isinstance(row.get("outputs"), dict)
 
 
 def _convert_langsmith(row: JsonObject) -> Conversion:
+    """The messages or texts of `inputs`, then those of `outputs`. Raises NotConvertible."""
     chat = ChatBuilder()
     _add_side(chat, row["inputs"], _INPUTS, "user")
     _add_side(chat, row["outputs"], _OUTPUTS, "assistant")
@@ -96,7 +103,10 @@ def _convert_langsmith(row: JsonObject) -> Conversion:
 
 
 def _add_side(chat: ChatBuilder, value: object, keys: tuple[str, ...], role: str) -> None:
-    """One side of a run: a message itself, or its one key that holds a text or messages."""
+    """Adds one side of a LangSmith run: a message itself, or what one of `keys` holds, a text (of `role`) or messages.
+
+    Of several such keys the first that is filled counts. Raises NotConvertible where there is none.
+    """
     assert isinstance(value, dict)
     where = "inputs" if role == "user" else "outputs"
     if "content" in value:
@@ -118,6 +128,7 @@ def _add_side(chat: ChatBuilder, value: object, keys: tuple[str, ...], role: str
 
 
 def _is_llama_index(row: JsonObject) -> bool:
+    """Whether the row has messages with known roles, at least one of them with `blocks`."""
     value = row.get("messages")
     return (
         isinstance(value, list)
@@ -127,6 +138,10 @@ def _is_llama_index(row: JsonObject) -> bool:
 
 
 def _convert_llama_index(row: JsonObject) -> Conversion:
+    """The texts of blocks joined as content, with the calls of additional_kwargs.
+
+    Raises NotConvertible for other blocks.
+    """
     chat = ChatBuilder()
     for item in objects(row["messages"], "its messages are no array of objects"):
         extra = item.get("additional_kwargs")
@@ -148,7 +163,7 @@ def _convert_llama_index(row: JsonObject) -> Conversion:
 
 
 def _has_incomplete_calls(row: JsonObject) -> bool:
-    """Messages in our form whose calls have no id or no type, or are without `function` around them."""
+    """Whether messages are in our form but for calls that have no id, no type, or no `function` around them."""
     if turn_lists.find_turn_keys(row) != ("messages", "role", "content"):
         return False
     calls = _all_calls(row)
@@ -156,6 +171,7 @@ def _has_incomplete_calls(row: JsonObject) -> bool:
 
 
 def _all_calls(row: JsonObject) -> list[object]:
+    """All entries of the messages' `tool_calls`, of any type."""
     messages = row["messages"]
     assert isinstance(messages, list)
     call_lists = [message.get("tool_calls") for message in messages]
@@ -163,6 +179,7 @@ def _all_calls(row: JsonObject) -> list[object]:
 
 
 def _is_call(call: object) -> bool:
+    """Whether a value names a function to call, within `function` or without."""
     if not isinstance(call, dict):
         return False
     function = call.get("function", call)
@@ -174,6 +191,7 @@ def _is_incomplete_call(call: object) -> bool:
 
 
 def _convert_incomplete_calls(row: JsonObject) -> Conversion:
+    """The row with ids and types for its calls, all else kept. Raises NotConvertible for a result without a call."""
     chat = ChatBuilder()
     for message in objects(row["messages"], "its messages are no array of objects"):
         content = message.get("content")

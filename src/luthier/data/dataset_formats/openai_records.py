@@ -1,4 +1,7 @@
-"""Records of OpenAI's other APIs: batch lines, logged requests, evals, items of the Responses API."""
+"""Rows that are records of OpenAI's other APIs: batch lines, logged requests, evals, items of the Responses API.
+
+Formats for `known_formats`; every `_convert_...` raises NotConvertible where the answer is missing or not certain.
+"""
 
 from luthier.data.dataset_formats import instruction_pairs, tool_builder
 from luthier.data.dataset_formats.chat_builder import ChatBuilder, JsonObject, NotConvertible, role_of, text_of
@@ -10,7 +13,7 @@ _ANSWERS = ("response", "modelOutput", "completion")
 
 
 def _request(row: JsonObject) -> tuple[str, JsonObject] | None:
-    """The request that a row holds, and its key."""
+    """The key of the chat request that a row holds, and the request; None if there is none with messages."""
     for key in _REQUESTS:
         value = row.get(key)
         if isinstance(value, dict) and isinstance(value.get("messages"), list):
@@ -19,6 +22,7 @@ def _request(row: JsonObject) -> tuple[str, JsonObject] | None:
 
 
 def _convert_request(row: JsonObject) -> Conversion:
+    """The request's messages and the answer logged beside it. Raises NotConvertible without an answer."""
     key_and_request = _request(row)
     assert key_and_request is not None
     key, request = key_and_request
@@ -37,7 +41,7 @@ def _convert_request(row: JsonObject) -> Conversion:
 
 
 def _add_response(chat: ChatBuilder, response: object, where: str) -> None:
-    """Adds the answer of a logged chat completion."""
+    """Adds the answer of a logged chat completion. Raises NotConvertible unless it has exactly one choice."""
     inner = response.get("body", response) if isinstance(response, dict) else response
     choices = inner.get("choices") if isinstance(inner, dict) else None
     if isinstance(inner, dict) and choices is None and "content" in inner:
@@ -51,21 +55,25 @@ def _add_response(chat: ChatBuilder, response: object, where: str) -> None:
 
 
 def _is_batch_output(row: JsonObject) -> bool:
+    """Whether the row is a line of a batch's output file: an answer by its custom_id."""
     response = row.get("response")
     return "custom_id" in row and isinstance(response, dict) and "body" in response
 
 
 def _refuse_output(row: JsonObject) -> Conversion:
+    """Always raises NotConvertible: the request is in another file."""
     raise NotConvertible("it has the answer without the request, which is in the batch's input file, by custom_id")
 
 
 def _is_evals(row: JsonObject) -> bool:
+    """Whether the row has `ideal`, and `input` as a text or messages."""
     prompt = row.get("input")
     is_message_list = isinstance(prompt, list) and bool(prompt) and all(isinstance(one, dict) for one in prompt)
     return "ideal" in row and (isinstance(prompt, str) or is_message_list)
 
 
 def _convert_evals(row: JsonObject) -> Conversion:
+    """The input, and the ideal answer as the assistant's. Raises NotConvertible for several ideal answers."""
     ideal = row["ideal"]
     if isinstance(ideal, list) and len(ideal) == 1:
         ideal = ideal[0]
@@ -79,18 +87,20 @@ def _convert_evals(row: JsonObject) -> Conversion:
 
 
 def _items(value: object) -> list[JsonObject] | None:
-    """Items of the Responses API: messages, calls and what answers them."""
+    """The items of the Responses API that a value is: messages, calls and results; None for anything else."""
     if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
         return None
     return value if all(role_of(one.get("role")) or isinstance(one.get("type"), str) for one in value) else None
 
 
 def _is_responses(row: JsonObject) -> bool:
+    """Whether the row has `input` (a text or items) and `output` items of the Responses API, and no messages."""
     has_input = isinstance(row.get("input"), str) or _items(row.get("input")) is not None
     return "messages" not in row and has_input and _items(row.get("output")) is not None
 
 
 def _convert_responses(row: JsonObject) -> Conversion:
+    """The items of input and output in our form, the instructions first, as system. Raises NotConvertible."""
     chat = ChatBuilder()
     prompt = row["input"]
     if isinstance(prompt, str):
@@ -105,6 +115,7 @@ def _convert_responses(row: JsonObject) -> Conversion:
 
 
 def _add_item(chat: ChatBuilder, item: JsonObject, where: str) -> None:
+    """Adds one item: a message, a call or its result; reasoning is dropped. Raises NotConvertible for any other."""
     match item.get("type", "message"):
         case "message":
             role = role_of(item.get("role"))
@@ -122,6 +133,7 @@ def _add_item(chat: ChatBuilder, item: JsonObject, where: str) -> None:
 
 
 def _is_log(row: JsonObject) -> bool:
+    """Whether the row has messages that end with a user's or a tool's, and `choices` that answer them."""
     choices = row.get("choices")
     messages = row.get("messages")
     if not isinstance(choices, list) or not isinstance(messages, list) or not messages:
@@ -131,6 +143,7 @@ def _is_log(row: JsonObject) -> bool:
 
 
 def _convert_log(row: JsonObject) -> Conversion:
+    """The messages, and the one choice as the last of them. Raises NotConvertible for several choices."""
     chat = ChatBuilder()
     instruction_pairs.add_messages(chat, row["messages"], "messages[].")
     _add_response(chat, {"choices": row["choices"]}, "")
@@ -140,10 +153,12 @@ def _convert_log(row: JsonObject) -> Conversion:
 
 
 def _is_records(row: JsonObject) -> bool:
+    """Whether the row is a record of Argilla."""
     return isinstance(row.get("fields"), dict) and isinstance(row.get("responses"), list | dict)
 
 
 def _refuse_records(row: JsonObject) -> Conversion:
+    """Always raises NotConvertible: one annotator's answer has to be chosen."""
     raise NotConvertible("its annotators' answers are to be chosen first")
 
 

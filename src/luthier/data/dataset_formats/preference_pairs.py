@@ -1,4 +1,7 @@
-"""Preference pairs of other libraries -> input, preferred_output and non_preferred_output, as OpenAI has them."""
+"""Preference pairs of other libraries, converted to OpenAI's input, preferred_output and non_preferred_output.
+
+Formats for `known_formats`, of kind PAIRS: rows for jobs of method dpo.
+"""
 
 from luthier.data.dataset_formats import delimited_text, instruction_pairs, tool_builder, turn_lists
 from luthier.data.dataset_formats.chat_builder import ChatBuilder, JsonObject, NotConvertible, text_of
@@ -25,7 +28,7 @@ _BETTER = ("better_response_id", "safer_response_id")
 
 
 def _keys(row: JsonObject) -> tuple[str, str] | None:
-    """The keys of the better and of the worse output, where both hold text or messages."""
+    """The keys of the better and of the worse output, where both hold text or messages; None for no such pair."""
     for better, worse in _KEYS:
         if all(isinstance(row.get(key), str | list | dict) for key in (better, worse)):
             return better, worse
@@ -33,10 +36,15 @@ def _keys(row: JsonObject) -> tuple[str, str] | None:
 
 
 def _is_pair(row: JsonObject) -> bool:
+    """Whether the row has two outputs under keys that say which is better."""
     return _keys(row) is not None
 
 
 def _convert_pair(row: JsonObject) -> Conversion:
+    """The pair of the two outputs and the prompt beside them or, without one, at the beginning of both.
+
+    Raises NotConvertible.
+    """
     keys = _keys(row)
     assert keys is not None
     list_keys = turn_lists.find_turn_keys(row)
@@ -48,7 +56,11 @@ def _convert_pair(row: JsonObject) -> Conversion:
 
 
 def _pair(row: JsonObject, prompt: object, better: object, worse: object, read: tuple[str, ...]) -> Conversion:
-    """The pair of one prompt, which may be None or be repeated at the beginning of both outputs."""
+    """The converted pair of one prompt, which may be None or be repeated at the beginning of both outputs.
+
+    `read` are the row's keys that were read. Raises NotConvertible where there is no prompt, where it is not the
+    outputs' own, and where these differ before their last answer.
+    """
     notes: list[str] = []
     prompt_chat, preferred, rejected = ChatBuilder(), _output(better, prompt is None), _output(worse, prompt is None)
     if prompt is not None:
@@ -79,7 +91,10 @@ def _pair(row: JsonObject, prompt: object, better: object, worse: object, read: 
 
 
 def _output(value: object, has_prompt: bool) -> ChatBuilder:
-    """What one output holds: a text, a message or messages; the prompt first, perhaps in marked text."""
+    """The messages of one output: a text, a message or messages. Raises NotConvertible if it is empty.
+
+    `has_prompt`: a text may hold the prompt too, in marked turns.
+    """
     chat = ChatBuilder()
     marked = delimited_text.split_turns(value) if has_prompt and isinstance(value, str) else None
     if marked is not None:
@@ -93,7 +108,7 @@ def _output(value: object, has_prompt: bool) -> ChatBuilder:
 
 
 def _common_prefix(better: list[JsonObject], worse: list[JsonObject]) -> list[JsonObject]:
-    """The messages with which both begin; each keeps its last."""
+    """The messages with which both begin, never the last of either."""
     n = 0
     while n < min(len(better), len(worse)) - 1 and better[n] == worse[n]:
         n += 1
@@ -111,7 +126,10 @@ def _role_and_text(message: JsonObject) -> tuple[object, str]:
 
 
 def _set_role(messages: list[JsonObject], notes: list[str]) -> None:
-    """An output is an answer: a single message in it is the assistant's, whatever role it was given."""
+    """Gives an output's only message the assistant's role if it is a user's, and removes weights; changes the list.
+
+    An output is an answer, whatever role it was given. Appends to `notes`.
+    """
     if len(messages) == 1 and messages[0]["role"] == "user":
         messages[0] = {**messages[0], "role": "assistant"}
         notes.append("role_of_output")
@@ -121,6 +139,10 @@ def _set_role(messages: list[JsonObject], notes: list[str]) -> None:
 
 
 def _add_system(chat: ChatBuilder, row: JsonObject, notes: list[str]) -> None:
+    """Adds the system prompt beside the pair, a text or messages.
+
+    Appends to `notes`; raises NotConvertible if there are two.
+    """
     for key in _SYSTEM:
         value = row.get(key)
         if isinstance(value, list) and value and all(isinstance(one, dict) and "content" in one for one in value):
@@ -131,12 +153,17 @@ def _add_system(chat: ChatBuilder, row: JsonObject, notes: list[str]) -> None:
 
 
 def _is_answer_and_rejected(row: JsonObject) -> bool:
+    """Whether the row has turns, of which the last answer is preferred, and a rejected answer beside them."""
     if not any(isinstance(row.get(key), str | list | dict) for key in _REJECTED):
         return False
     return "chosen" not in row and turn_lists.find_turn_keys(row) is not None
 
 
 def _convert_answer_and_rejected(row: JsonObject) -> Conversion:
+    """The pair of the turns' last answer, with calls and results before it, and the rejected one.
+
+    Raises NotConvertible where the turns do not end with an answer.
+    """
     keys = turn_lists.find_turn_keys(row)
     assert keys is not None
     rejected_key = next(key for key in _REJECTED if isinstance(row.get(key), str | list | dict))
@@ -152,10 +179,12 @@ def _convert_answer_and_rejected(row: JsonObject) -> Conversion:
 
 
 def _openai_keys(row: JsonObject) -> tuple[str, str] | None:
+    """OpenAI's keys of the two outputs, or those with completion in their place; None without both."""
     return next((keys for keys in _OPENAI if row.keys() >= set(keys)), None)
 
 
 def _has_text_outputs(row: JsonObject) -> bool:
+    """Whether the row is a pair under OpenAI's keys, but with texts or single messages where arrays belong."""
     keys = _openai_keys(row)
     if keys is None:
         return False
@@ -168,6 +197,7 @@ def _has_text_outputs(row: JsonObject) -> bool:
 
 
 def _convert_text_outputs(row: JsonObject) -> Conversion:
+    """The pair with texts and messages put into arrays; other keys of `input` stay. Raises NotConvertible."""
     keys = _openai_keys(row)
     assert keys is not None
     prompt = row["input"]
@@ -183,11 +213,13 @@ def _convert_text_outputs(row: JsonObject) -> Conversion:
 
 
 def _is_compared(row: JsonObject) -> bool:
+    """Whether the row has two responses to a prompt, and the number of the better one."""
     texts = all(isinstance(row.get(key), str) for key in ("prompt", "response_0", "response_1"))
     return texts and any(row.get(key) in (0, 1) for key in _BETTER)
 
 
 def _convert_compared(row: JsonObject) -> Conversion:
+    """The pair by the number of the better response, of the first key that has one. Raises NotConvertible."""
     better = next(row[key] for key in _BETTER if row.get(key) in (0, 1))
     first, second = row["response_0"], row["response_1"]
     preferred, rejected = (second, first) if better == 1 else (first, second)

@@ -1,4 +1,4 @@
-"""Tool definitions of other vendors -> those of the wire."""
+"""Reads tool definitions of other vendors (Gemini, Bedrock, Anthropic and others) as those of the OpenAI API."""
 
 from luthier.data.dataset_formats.chat_builder import JsonObject, NotConvertible, decode_json, objects
 
@@ -6,7 +6,10 @@ _UNREADABLE = "its tools are in no form that is known"
 
 
 def read_tools(value: object) -> list[JsonObject]:
-    """The tools of a row: an array, or JSON in a string. Raises NotConvertible for a form that is not known."""
+    """The tools of a row: an array, one object, or JSON in a string; [] for none.
+
+    Raises NotConvertible for an unknown form.
+    """
     if not value:
         return []
     decoded = decode_json(value) if isinstance(value, str) else value
@@ -19,7 +22,7 @@ def read_tools(value: object) -> list[JsonObject]:
 
 
 def _functions(item: JsonObject) -> list[JsonObject]:
-    """The functions that one tool defines, of which Gemini's and Converse's may hold several."""
+    """The functions that one tool defines; Gemini's may hold several. Raises NotConvertible."""
     for key in ("functionDeclarations", "function_declarations"):
         if key in item:
             return [_gemini(one) for one in objects(item[key], _UNREADABLE)]
@@ -36,6 +39,7 @@ def _functions(item: JsonObject) -> list[JsonObject]:
 
 
 def _function(item: JsonObject, parameters: object) -> JsonObject:
+    """A function's definition of name, description and parameters; other keys are left out. Raises NotConvertible."""
     if not isinstance(item.get("name"), str) or not isinstance(parameters, dict | None):
         raise NotConvertible(_UNREADABLE)
     if "parameter_definitions" in item or "parameterDefinitions" in item:
@@ -47,12 +51,13 @@ def _function(item: JsonObject, parameters: object) -> JsonObject:
 
 
 def _gemini(item: JsonObject) -> JsonObject:
+    """Gemini's declaration of a function as one of ours. Raises NotConvertible."""
     parameters = item.get("parameters", item.get("parametersJsonSchema"))
     return _function(item, _lower_types(parameters))
 
 
 def _lower_types(schema: object) -> object:
-    """A schema with Gemini's names of types, STRING, as JSON Schema has them."""
+    """A copy of a schema with Gemini's names of types, such as STRING, in lower case as JSON Schema has them."""
     if isinstance(schema, list):
         return [_lower_types(one) for one in schema]
     if not isinstance(schema, dict):

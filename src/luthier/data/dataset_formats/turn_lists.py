@@ -1,4 +1,7 @@
-"""Lists of turns under other keys or with other words for the roles: ShareGPT, conversations, UltraChat, Cohere."""
+"""Rows with lists of turns under other keys or with other role words: ShareGPT, conversations, UltraChat, Cohere.
+
+Formats for `known_formats`; other formats use `find_turn_keys` and `convert_turns` for the lists in them.
+"""
 
 from luthier.data.dataset_formats import tool_builder
 from luthier.data.dataset_formats.chat_builder import (
@@ -21,7 +24,10 @@ _SYSTEM = ("system", "system_prompt", "systemPrompt", "context")
 
 
 def find_turn_keys(row: JsonObject) -> tuple[str, str, str] | None:
-    """The key of the list of turns, and those of role and text in it; None where there is no such list."""
+    """The key of a row's list of turns, and the keys of role and text in each turn; None where there is no such list.
+
+    The keys are those of the first turn; all turns must have a known role.
+    """
     for key in LISTS:
         value = row.get(key)
         if not isinstance(value, list) or not value or not isinstance(value[0], dict):
@@ -36,14 +42,17 @@ def find_turn_keys(row: JsonObject) -> tuple[str, str, str] | None:
 
 
 def add_turns(chat: ChatBuilder, value: object, role_key: str, text_key: str, where: str) -> None:
-    """Adds each turn of a list whose keys find_turn_keys has found."""
+    """Adds each turn of a list whose keys `find_turn_keys` has found. Raises NotConvertible."""
     assert isinstance(value, list)
     for item in value:
         add_turn(chat, item, role_key, text_key, where)
 
 
 def convert_turns(row: JsonObject, handled_keys: tuple[str, ...] = ()) -> Conversion:
-    """Turns under any key, with a system prompt and tools beside them."""
+    """The row's turns, under any key, with a system prompt and tools beside them. Raises NotConvertible.
+
+    `handled_keys` are read by the caller, and not noted as dropped.
+    """
     keys = find_turn_keys(row)
     if keys is None:
         raise NotConvertible("it has no list of turns that can be read")
@@ -61,22 +70,28 @@ def convert_turns(row: JsonObject, handled_keys: tuple[str, ...] = ()) -> Conver
 
 
 def _is_sharegpt(row: JsonObject) -> bool:
+    """Whether the turns name their role under `from`."""
     keys = find_turn_keys(row)
     return keys is not None and keys[1] == "from"
 
 
 def _is_conversation(row: JsonObject) -> bool:
+    """Whether the turns name their role under `role`, in a list of another name than `messages`."""
     keys = find_turn_keys(row)
     return keys is not None and keys[1] == "role" and keys[0] != "messages"
 
 
 def _is_authored(row: JsonObject) -> bool:
+    """Whether turns name their role under `author` or `speaker`, or `messages` hold text under another key."""
     keys = find_turn_keys(row)
     return keys is not None and (keys[1] in ("author", "speaker") or (keys[0] == "messages" and keys[2] != "content"))
 
 
 def _foreign_roles(row: JsonObject) -> list[str] | None:
-    """The roles of messages in our form that are words of others; None where there is another fault."""
+    """The words for roles of another format in messages that are in our form otherwise; [] if all are ours.
+
+    None where the messages are not in our form.
+    """
     keys = find_turn_keys(row)
     if keys != ("messages", "role", "content"):
         return None
@@ -86,15 +101,17 @@ def _foreign_roles(row: JsonObject) -> list[str] | None:
 
 
 def _is_cohere(row: JsonObject) -> bool:
+    """Whether one of the messages has Cohere's role Chatbot."""
     return any(role.lower() == "chatbot" for role in _foreign_roles(row) or ())
 
 
 def _has_foreign_roles(row: JsonObject) -> bool:
+    """Whether messages in our form have a role of another format."""
     return bool(_foreign_roles(row))
 
 
 def _convert_roles(row: JsonObject) -> Conversion:
-    """The same messages with our words for the roles; all else in the row stays."""
+    """The row with our words for the roles of its messages, all else kept. Raises NotConvertible."""
     messages = row["messages"]
     assert isinstance(messages, list)
     chat = ChatBuilder()
@@ -116,11 +133,13 @@ def _convert_roles(row: JsonObject) -> Conversion:
 
 
 def _is_ultrachat(row: JsonObject) -> bool:
+    """Whether `data` is a list of two or more strings."""
     data = row.get("data")
     return isinstance(data, list) and len(data) > 1 and all(isinstance(text, str) for text in data)
 
 
 def _convert_ultrachat(row: JsonObject) -> Conversion:
+    """The strings of `data` as turns of user and assistant by turns."""
     chat = ChatBuilder()
     texts = row["data"]
     assert isinstance(texts, list)

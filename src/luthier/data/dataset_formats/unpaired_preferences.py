@@ -1,4 +1,7 @@
-"""Answers that are labelled as good or bad (KTO): the good ones can be learned, the bad ones never become answers."""
+"""Rows of answers labelled as good or bad (KTO): the good ones can be learned, the bad ones never become answers.
+
+A format for `known_formats`.
+"""
 
 from luthier.data.dataset_formats import instruction_pairs, turn_lists
 from luthier.data.dataset_formats.chat_builder import JsonObject, NotConvertible
@@ -8,7 +11,7 @@ _LABELS = ("label", "kto_tag")
 
 
 def _label(row: JsonObject) -> bool | None:
-    """What the label says; None where there is none that says good or bad."""
+    """Whether the label says good (True) or bad (False); None where there is none that says either."""
     value = next((row[key] for key in _LABELS if key in row), None)
     if isinstance(value, bool):
         return value
@@ -20,6 +23,7 @@ def _label(row: JsonObject) -> bool | None:
 
 
 def _is_labelled(row: JsonObject) -> bool:
+    """Whether the row has such a label, and messages, turns, or prompt and completion."""
     if _label(row) is None:
         return False
     in_messages = isinstance(row.get("messages"), list) or turn_lists.find_turn_keys(row) is not None
@@ -27,6 +31,7 @@ def _is_labelled(row: JsonObject) -> bool:
 
 
 def _convert(row: JsonObject) -> Conversion:
+    """The row without its label, converted if need be. Raises NotConvertible for an answer that is labelled as bad."""
     if not _label(row):
         raise NotConvertible("its answer is labelled as a bad one, which no model is to learn")
     if instruction_pairs.has_prompt_and_completion(row):

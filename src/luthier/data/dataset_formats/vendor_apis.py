@@ -1,4 +1,8 @@
-"""Rows of Vertex AI and Gemini, of Amazon Bedrock's Converse (Nova), of Anthropic's Messages, of OpenAI's Responses."""
+"""Rows of Vertex AI and Gemini, of Amazon Bedrock's Converse (Nova), of Anthropic's Messages, of OpenAI's Responses.
+
+Formats for `known_formats`. A message's content is a list of typed parts there: a `_..._part` function of each API adds
+those that are no text.
+"""
 
 from collections.abc import Callable
 
@@ -18,7 +22,10 @@ PartConverter = Callable[[ChatBuilder, str, JsonObject], bool]
 
 
 def add_parts(chat: ChatBuilder, role: str, content: object, add: PartConverter) -> None:
-    """Adds a message that consists of parts: text joined, calls to it, results behind the calls that they answer."""
+    """Adds a message that consists of parts: its texts joined, a user's tool results first, an assistant's calls last.
+
+    `add` takes the parts that are no text. Raises NotConvertible for parts that it does not know.
+    """
     if isinstance(content, str):
         chat.add_text(role, content)
         return
@@ -39,11 +46,13 @@ def add_parts(chat: ChatBuilder, role: str, content: object, add: PartConverter)
 
 
 def _add_part(chat: ChatBuilder, role: str, part: JsonObject, add: PartConverter) -> None:
+    """Adds a part by the given function. Raises NotConvertible if it does not know the part."""
     if not add(chat, role, part):
         raise NotConvertible("a message holds parts that are no text")
 
 
 def _messages(row: JsonObject) -> list[JsonObject] | None:
+    """The row's messages; None if they are no list of objects, or empty."""
     value = row.get("messages")
     return value if isinstance(value, list) and value and all(isinstance(one, dict) for one in value) else None
 
@@ -55,11 +64,13 @@ def parts_of(row: JsonObject) -> list[JsonObject]:
 
 
 def _is_gemini(row: JsonObject) -> bool:
+    """Whether the row has `contents` with parts."""
     value = row.get("contents")
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "parts" in one for one in value)
 
 
 def _gemini_part(chat: ChatBuilder, role: str, part: JsonObject) -> bool:
+    """Adds a functionCall or functionResponse; False for any other part."""
     call = part.get("functionCall", part.get("function_call"))
     answer = part.get("functionResponse", part.get("function_response"))
     if isinstance(call, dict):
@@ -72,6 +83,7 @@ def _gemini_part(chat: ChatBuilder, role: str, part: JsonObject) -> bool:
 
 
 def _convert_gemini(row: JsonObject) -> Conversion:
+    """The contents as messages, with system instruction and tools. Raises NotConvertible."""
     chat = ChatBuilder()
     for content in objects(row["contents"], "contents is no array of objects"):
         role = role_of(content.get("role", "user"))
@@ -88,6 +100,7 @@ def _convert_gemini(row: JsonObject) -> Conversion:
 
 
 def _is_converse(row: JsonObject) -> bool:
+    """Whether the messages have Converse's parts, which name no type, or the row a schemaVersion beside parts."""
     messages = _messages(row)
     if messages is None:
         return False
@@ -98,6 +111,7 @@ def _is_converse(row: JsonObject) -> bool:
 
 
 def _converse_part(chat: ChatBuilder, role: str, part: JsonObject) -> bool:
+    """Adds a toolUse or toolResult, and notes reasoning and cache points as dropped; False for any other part."""
     call, answer = part.get("toolUse"), part.get("toolResult")
     if isinstance(call, dict):
         chat.add_call(call.get("name"), call.get("input"), call.get("toolUseId"))
@@ -111,19 +125,21 @@ def _converse_part(chat: ChatBuilder, role: str, part: JsonObject) -> bool:
 
 
 def _result_text(content: object, key: str) -> object:
-    """What a result says: its text, or the one JSON value that it holds."""
+    """What a tool's result says: the one value that it holds at `key`, or its text. Raises NotConvertible."""
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict) and key in content[0]:
         return content[0][key]
     return text_of(content)
 
 
 def _convert_converse(row: JsonObject) -> Conversion:
+    """Converse's messages in our form, tools from toolConfig. Raises NotConvertible."""
     configuration = row.get("toolConfig")
     defined = configuration.get("tools") if isinstance(configuration, dict) else row.get("tools")
     return _convert_blocks(row, _converse_part, defined, ("system", "toolConfig", "schemaVersion", "tools"))
 
 
 def _is_anthropic(row: JsonObject) -> bool:
+    """Whether the messages have blocks of Anthropic's types, or system or tools have its form."""
     if _messages(row) is None:
         return False
     if any(part.get("type") in _BLOCKS for part in parts_of(row) if isinstance(part.get("type"), str)):
@@ -135,6 +151,7 @@ def _is_anthropic(row: JsonObject) -> bool:
 
 
 def _anthropic_part(chat: ChatBuilder, role: str, part: JsonObject) -> bool:
+    """Adds a tool_use or tool_result, and notes thinking as dropped; False for any other block."""
     match part.get("type"):
         case "tool_use":
             chat.add_call(part.get("name"), part.get("input"), part.get("id"))
@@ -150,10 +167,15 @@ def _anthropic_part(chat: ChatBuilder, role: str, part: JsonObject) -> bool:
 
 
 def _convert_anthropic(row: JsonObject) -> Conversion:
+    """Anthropic's messages in our form. Raises NotConvertible."""
     return _convert_blocks(row, _anthropic_part, row.get("tools"), ("system", "tools"))
 
 
 def _convert_blocks(row: JsonObject, part: PartConverter, defined: object, read: tuple[str, ...]) -> Conversion:
+    """The messages, whose parts `part` reads, with the system prompt and the tools of `defined`. Raises NotConvertible.
+
+    `read` are the row's keys that are not noted as dropped.
+    """
     chat = ChatBuilder()
     for message in _messages(row) or []:
         role = role_of(message.get("role"))
@@ -168,11 +190,12 @@ def _convert_blocks(row: JsonObject, part: PartConverter, defined: object, read:
 
 
 def _is_responses_parts(row: JsonObject) -> bool:
+    """Whether the messages have parts of the types input_text or output_text."""
     return any(part.get("type") in _RESPONSES_PARTS for part in parts_of(row) if isinstance(part.get("type"), str))
 
 
 def _convert_responses_parts(row: JsonObject) -> Conversion:
-    """The same messages with parts of type text; all else in the row stays."""
+    """The row with its messages' parts joined as text, all else kept. Raises NotConvertible for other parts."""
     dropped: dict[str, None] = {}
     messages: list[JsonObject] = []
     for message in _messages(row) or []:

@@ -1,4 +1,8 @@
-"""What a file is that holds no JSON lines, and a command that works on that very file to make it so."""
+"""What a file is that holds no JSON lines, and a command that works on that very file to make it so.
+
+Judged by the file's first bytes, and by all of it where it is short. In the words for the user, OLD stands for the file
+and NEW for the copy.
+"""
 
 import codecs
 import json
@@ -62,7 +66,7 @@ _CSV = (
 def detect(start: bytes, document: bytes | None, first_code: str, n_lines: int) -> FileType | None:
     """The kind of a file that begins so; None for what may be JSON lines, or nothing known.
 
-    `document` is all of it, None if it is too long; `first_code` the problem of its first line, "" for an object
+    `document` is all of it, None if it is too long; `first_code` the code of its first line's problem, "" for an object
     without one; `n_lines` how many lines were read.
     """
     if binary_type := detect_binary(start):
@@ -78,7 +82,7 @@ def detect(start: bytes, document: bytes | None, first_code: str, n_lines: int) 
 
 
 def is_not_jsonl(start: bytes, first_code: str) -> bool:
-    """Whether a file whose first line has this problem is of another kind for certain, whatever its lines hold."""
+    """Whether a file whose first line has this problem is certainly of another kind: reading can stop."""
     text = strip_bom(start)
     if first_code == "truncated_json" and (text.startswith(b"[") or is_spread(text)):
         return True
@@ -86,7 +90,7 @@ def is_not_jsonl(start: bytes, first_code: str) -> bool:
 
 
 def detect_binary(start: bytes) -> FileType | None:
-    """A kind that shows in the first bytes: packed, binary, or in UTF-16 or UTF-32."""
+    """The kind that the first bytes show: packed, binary, or text in UTF-16 or UTF-32; None for all else."""
     for magic, name, fix in _MAGIC:
         if start.startswith(magic):
             return FileType(name, fix)
@@ -104,7 +108,7 @@ def detect_binary(start: bytes) -> FileType | None:
 
 
 def detect_text(text: str, is_complete: bool) -> FileType | None:
-    """A kind of text that begins with no bracket. `whole` says that the text does not go on."""
+    """The kind of a text that begins with no bracket; None if not known. `is_complete`: the text does not go on."""
     if "\0" in text:
         return FileType("a binary file", _EXPORT)
     if file_type := text_type.detect(text):
@@ -122,16 +126,18 @@ def detect_text(text: str, is_complete: bool) -> FileType | None:
 
 
 def strip_bom(start: bytes) -> bytes:
+    """The bytes without a UTF-8 byte-order mark and blanks before the text."""
     return start.removeprefix(codecs.BOM_UTF8).lstrip()
 
 
 def _converted(name: str, command: str, advice: str = "") -> FileType:
+    """A FileType that `luthier check --fix` converts, with a shell command that does the same."""
     ways = f"luthier check OLD --fix NEW writes its rows as JSON lines; so does: {command}."
     return FileType(name, f"{ways} {advice}".rstrip(), fixable=True)
 
 
 def _array_lines(text: bytes, first_code: str, n_lines: int) -> FileType | None:
-    """Lines that are arrays each."""
+    """The kind of a file whose lines are arrays of messages or of rows; None if its first line is no such array."""
     if n_lines < 2 or first_code != "not_an_object":
         return None
     value = json_reader.read(text.partition(b"\n")[0].decode("utf-8", "replace")).value
@@ -143,6 +149,7 @@ def _array_lines(text: bytes, first_code: str, n_lines: int) -> FileType | None:
 
 
 def _objects_type(text: bytes, document: bytes | None, first_code: str, n_lines: int) -> FileType | None:
+    """The kind of a file that begins with a brace, by its first line's problem; None for what may be JSON lines."""
     if first_code == "line_too_long" and json_documents.wrapper_key(text):
         return FileType(
             "one JSON object that holds the rows", "luthier check OLD --fix NEW writes them as lines.", True
@@ -161,7 +168,10 @@ def _objects_type(text: bytes, document: bytes | None, first_code: str, n_lines:
 
 
 def _document_type(document: bytes | None, name: str | None, jq: str) -> FileType | None:
-    """A whole document; `name` and `jq` are for one that is no other layout than it seems, None for a row."""
+    """The kind of a file that may be one JSON document, by its layout; None for one that is a row.
+
+    `name` and `jq` are for a document of no special layout; a `name` of None says that it may be a row.
+    """
     if document is None:
         return (
             FileType(name, "luthier check OLD --fix NEW writes its rows as JSON lines.", fixable=True) if name else None
@@ -178,12 +188,14 @@ def _document_type(document: bytes | None, name: str | None, jq: str) -> FileTyp
 
 
 def _layout_type(layout: Document) -> FileType:
+    """A document's layout as a FileType: with its jq command, or advice alone where what to take is not certain."""
     if layout.jq is None:
         return FileType(layout.name, layout.advice)
     return _converted(layout.name, f"jq -c '{layout.jq}' OLD > NEW", layout.advice)
 
 
 def _python_type(document: bytes) -> FileType | None:
+    """The kind of a list as Python prints it; None for anything else."""
     value = python_literal.read(document.decode("utf-8", "replace"))
     if isinstance(value, list) and value:
         return _converted("a list that Python printed", _PYTHON_LIST)
@@ -191,7 +203,7 @@ def _python_type(document: bytes) -> FileType | None:
 
 
 def _damaged_document(document: bytes, name: str, jq: str, error: Exception) -> FileType:
-    """A document that jq cannot read, and why."""
+    """The kind of a document that jq cannot read, with its fault: a comma, a missing bracket, its end cut off."""
     command = f"jq -c {jq if jq == '.' else repr(jq)} OLD > NEW"
     elements = ElementSplitter(Nesting.IN_ARRAY if jq == ".[]" else Nesting.ON_END)
     try:
@@ -218,7 +230,7 @@ def _damaged_document(document: bytes, name: str, jq: str, error: Exception) -> 
 
 
 def is_spread(text: bytes) -> bool:
-    """Whether a text that begins with an object continues over the next lines: cut off only where the sample ends."""
+    """Whether a text begins with one JSON object over several lines, cut off at most where the sample ends."""
     if not text.startswith(b"{") or text.count(b"\n") < 3:
         return False
     text = text[:SAMPLE_BYTES]

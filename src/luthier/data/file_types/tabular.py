@@ -1,4 +1,7 @@
-"""Tables in text (CSV and its kin): whether a text is one, and its rows as objects by the names of the columns."""
+"""Tables in text (CSV and its kin): whether a text is one, and its rows as objects by the names of the columns.
+
+`file_type` names them, `data/repair/repairable_rows.py` reads their rows.
+"""
 
 import csv
 import io
@@ -41,7 +44,7 @@ _ROW_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How a table is written. `header` has the names of the columns, None where the first line is a row already."""
+    """How a table is written. `header` has the names of the columns, None where the first line is a record already."""
 
     delimiter: str
     n_columns: int
@@ -49,13 +52,13 @@ class Table:
 
     @property
     def name(self) -> str:
-        """As in "It looks like ..."."""
+        """The table in words, as in "It looks like ..."."""
         kind = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons", "|": "with bars between"}[self.delimiter]
         return f"a table ({kind})" + ("" if self.header else " without names of columns")
 
     @property
     def keys(self) -> tuple[str, ...] | None:
-        """A key of the rows for each column, "" for one that is left out; None for columns that are not a row's."""
+        """A training row's key for each column, "" for a column to leave out; None where they are no row's keys."""
         if self.header is None:
             return None
         names = tuple(name.strip().lower() for name in self.header)
@@ -70,7 +73,7 @@ class Table:
 
 
 def sniff(text: str, is_complete: bool) -> Table | None:
-    """The table that a text is, or begins; None for all else. `is_complete` says that the text does not continue."""
+    """The table that a text is, or begins; None for all else. `is_complete`: the text does not continue."""
     for delimiter in _DELIMITERS:
         records = _records(text, delimiter)
         if not is_complete:
@@ -82,6 +85,7 @@ def sniff(text: str, is_complete: bool) -> Table | None:
 
 
 def _records(text: str, delimiter: str) -> list[list[str]]:
+    """The CSV records of a text, up to the first that is malformed."""
     records: list[list[str]] = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
@@ -92,6 +96,7 @@ def _records(text: str, delimiter: str) -> list[list[str]]:
 
 
 def _table(records: list[list[str]], delimiter: str, text: str) -> Table | None:
+    """The table of records with two columns or more; None where they are too irregular, or look like prose."""
     if not records or (n_columns := len(records[0])) < 2:
         return None
     if len(records) == 1 and not all(_is_name(cell) for cell in records[0]):
@@ -106,6 +111,7 @@ def _table(records: list[list[str]], delimiter: str, text: str) -> Table | None:
 
 
 def _single_column(text: str) -> Table | None:
+    """The table of a single column with a known name and a quoted cell; None for any other text."""
     records = _records(text, ",")
     first, *other_records = records or [[]]
     if len(first) == 1 and _is_name(first[0]) and other_records and all(len(record) <= 1 for record in other_records):
@@ -116,10 +122,12 @@ def _single_column(text: str) -> Table | None:
 
 
 def _is_name(cell: str) -> bool:
+    """Whether a cell is a column name that training data has."""
     return cell.strip().lower() in _NAMES
 
 
 def _is_header(records: list[list[str]]) -> bool:
+    """Whether the first record names the columns: by a known name, or with short, different words before others."""
     cells = [cell.strip() for cell in records[0]]
     if any(_is_name(cell) for cell in cells):
         return True
@@ -137,9 +145,10 @@ def _is_header(records: list[list[str]]) -> bool:
 
 
 def read_rows(lines: Iterable[str], table: Table, keys: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """The rows with the numbers of their first lines; empty cells are left out, blank lines too.
+    """Yields the records below the header as objects, with the number of each one's first line, from 1.
 
-    Raises csv.Error for a record that is no record, or has another number of cells.
+    Empty cells are left out, blank lines too. Raises csv.Error for a malformed record, or one with another number of
+    cells. Raises csv's limit of a field's size for the whole process.
     """
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
     reader = csv.reader(lines, delimiter=table.delimiter, strict=True)

@@ -1,4 +1,7 @@
-"""In which encoding a file's text is, as far as that is certain; which ones are likely; and its text in UTF-8."""
+"""Detects the encoding of a file's text as far as that is certain, names likely ones, and decodes lines.
+
+Asked by validation for its advice, and by `luthier check --fix`, which decodes only what is certain or named.
+"""
 
 import codecs
 import difflib
@@ -52,7 +55,7 @@ class UnknownEncoding(Exception):
 
 
 class Undecodable(Exception):
-    """Bytes that are not in an encoding, or that would become what no text has."""
+    """Bytes that are not in an encoding, or whose characters no text has; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,10 @@ class Verdict:
 
 
 class EncodingSurvey:
-    """Collects the lines of a file that are not UTF-8, and detects the encoding of all of them together.
+    """Collects the lines of a file that are not UTF-8, to detect the encoding of all of them together.
 
-    `has_utf8` says that other lines are UTF-8 beyond ASCII, so that the file is in two encodings.
+    `n_lines` counts them, `first` is the number of the first, None while there is none. `has_utf8`: other lines are
+    UTF-8 beyond ASCII, so that the file is in two encodings. Keeps a sample of less than 512 KiB.
     """
 
     def __init__(self) -> None:
@@ -83,14 +87,14 @@ class EncodingSurvey:
         self._all_damaged = True
 
     def add_line(self, line: Line, is_utf8: bool) -> None:
-        """Takes any line of the file."""
+        """Takes any line of the file; `is_utf8` says whether it decodes as UTF-8."""
         if not is_utf8:
             self.add_non_utf8(line)
         elif not self.has_utf8:
             self.has_utf8 = not line.content.isascii()
 
     def add_non_utf8(self, line: Line) -> None:
-        """Takes a line that is not UTF-8."""
+        """Counts a line that is not UTF-8, and samples it unless it is damaged UTF-8."""
         self.n_lines += 1
         self.first = self.first or line.number
         self._all_cesu = self._all_cesu and from_surrogates(line.content) is not None
@@ -101,7 +105,7 @@ class EncodingSurvey:
             self._n_bytes += len(line.content)
 
     def verdict(self) -> Verdict:
-        """The judgement of all lines that were shown. Takes some milliseconds."""
+        """The judgement of all lines taken; without meaning while `n_lines` is 0. Takes some milliseconds."""
         if self._all_cesu:
             return Verdict(CESU_8)
         if self._all_damaged:
@@ -112,7 +116,10 @@ class EncodingSurvey:
 
 
 def survey_encoding(chunks: Iterable[bytes]) -> EncodingSurvey:
-    """Reads a file to its end and keeps what is not UTF-8; a last line that ends inside a character is cut off."""
+    """Surveys a whole file.
+
+    A last line that ends inside a character counts as cut off, and is left out, as lines too long.
+    """
     result = EncodingSurvey()
     for line in line_reader.read_lines(chunks):
         if line.complete and not _is_cut_off(line):
@@ -121,11 +128,12 @@ def survey_encoding(chunks: Iterable[bytes]) -> EncodingSurvey:
 
 
 def is_other_encoding(line: Line) -> bool:
-    """Whether a line that is not UTF-8 may be in another encoding, and is not UTF-8 that was damaged or cut off."""
+    """Whether a line that is not UTF-8 may be in another encoding, rather than damaged or cut-off UTF-8."""
     return not is_damaged(line.content) and not _is_cut_off(line)
 
 
 def _is_cut_off(line: Line) -> bool:
+    """Whether a last line without line end stops inside a UTF-8 character."""
     try:
         line.content.decode()
     except UnicodeDecodeError as error:
@@ -134,7 +142,10 @@ def _is_cut_off(line: Line) -> bool:
 
 
 def detect_utf16_or_32(start: bytes) -> tuple[str, int] | None:
-    """UTF-16 or UTF-32 by a file's first bytes, as Python's name and the length of the mark; None for all else."""
+    """UTF-16 or UTF-32 by a file's first bytes: Python's name, and how many bytes of byte-order mark to skip.
+
+    None for all else.
+    """
     for mark, name in _BOMS:
         if start.startswith(mark):
             return name, len(mark)
@@ -146,7 +157,7 @@ def detect_utf16_or_32(start: bytes) -> tuple[str, int] | None:
 
 
 def codec_name(name: str) -> str:
-    """Python's own name of an encoding that a person names. Raises UnknownEncoding."""
+    """Python's own name of an encoding that a user names. Raises UnknownEncoding, for codecs that are no text too."""
     if name.lower().replace("_", "-") == CESU_8:
         return CESU_8
     try:
@@ -163,7 +174,7 @@ def codec_name(name: str) -> str:
 
 
 def likely_encodings(lines: Iterable[bytes]) -> tuple[str, ...]:
-    """Encodings that the lines may be in, the likeliest first, judged by the strings in them.
+    """Encodings in which all lines decode, the likeliest first, three at most; judged by the JSON strings in them.
 
     Of those that the detector finds equally good, Windows-1252 is first: no other is found in as many files.
     """
@@ -183,7 +194,7 @@ def likely_encodings(lines: Iterable[bytes]) -> tuple[str, ...]:
 
 
 def iconv_name(encoding: str) -> str:
-    """The name by which iconv knows an encoding of Python's."""
+    """The name by which iconv knows one of Python's encodings."""
     if re.fullmatch(r"cp125\d", encoding):
         return f"WINDOWS-{encoding[2:]}"
     return _ICONV.get(encoding, re.sub(r"^ISO(?=\d)", "ISO-", encoding.upper().replace("_", "-")))
@@ -200,7 +211,7 @@ def is_utf8(content: bytes) -> bool:
 
 
 def decode_line(content: bytes, encoding: str) -> str:
-    """The text of a line. Raises Undecodable, also where control characters or U+FFFD would come out."""
+    """The text of a line. Raises Undecodable, also where C1 control characters or U+FFFD would come out."""
     if encoding == CESU_8:
         joined = from_surrogates(content)
         if joined is None:
@@ -219,6 +230,7 @@ def decode_line(content: bytes, encoding: str) -> str:
 
 
 def _decodes(content: bytes, encoding: str) -> bool:
+    """Whether `decode_line` accepts the bytes."""
     try:
         decode_line(content, encoding)
     except Undecodable:
@@ -227,7 +239,7 @@ def _decodes(content: bytes, encoding: str) -> bool:
 
 
 def from_surrogates(content: bytes) -> str | None:
-    """The text of CESU-8, which has pairs of surrogates for characters beyond U+FFFF; None for other bytes."""
+    """The text of CESU-8, which writes characters beyond U+FFFF as pairs of surrogates; None for other bytes."""
     try:
         text = content.decode("utf-8", "surrogatepass")
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
@@ -236,6 +248,6 @@ def from_surrogates(content: bytes) -> str | None:
 
 
 def is_damaged(content: bytes) -> bool:
-    """Whether a line is UTF-8 for the most part, with some sequences broken: it is in no other encoding then."""
+    """Whether a line is UTF-8 for the most part, some sequences broken: then it is in no other encoding."""
     runs = [is_utf8(run) for run in _RUN.findall(content)]
     return runs.count(True) >= 2 and runs.count(True) >= 3 * runs.count(False)

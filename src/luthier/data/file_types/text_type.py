@@ -1,4 +1,7 @@
-"""Texts that are no JSON lines, recognised by how they begin: pages, pointers, YAML, dialogues, modules, fences."""
+"""Texts that are no JSON lines, recognised by how they begin: pages, pointers, YAML, dialogues, modules, fences.
+
+A part of `file_type`, which asks it about what is neither binary nor JSON.
+"""
 
 import re
 from dataclasses import dataclass
@@ -32,7 +35,7 @@ _SED = "sed '1s/^[^[{]*//; $s/;[[:space:]]*$//' OLD | jq -c '.[]' > NEW"
 
 @dataclass(frozen=True, slots=True)
 class FileType:
-    """What a file looks like, as in "It looks like ...", and what to do. `fixable`: luthier check --fix can do it."""
+    """What a file looks like, as in "It looks like ...", and what to do. `fixable`: `luthier check --fix` does it."""
 
     name: str
     fix: str
@@ -46,7 +49,7 @@ def is_certain(text: str) -> bool:
 
 
 def detect(text: str) -> FileType | None:
-    """The kind of a text that begins so, blanks before it left out; None for what is not known."""
+    """The type of a text that begins so, blanks before it left out; None if it is not known."""
     lowered = text[:200].lower()
     if lowered.startswith("version https://git-lfs.github.com/spec"):
         return FileType("a Git LFS pointer, not the file itself", "Fetch the file: git lfs pull.")
@@ -77,7 +80,10 @@ def detect(text: str) -> FileType | None:
 
 
 def _dialogue(text: str) -> FileType | None:
-    """Lines such as "Q: ..." and "A: ...", whose labels return: a mapping of YAML has each key once (1.2, 3.2.1.3)."""
+    """The type of lines such as "Q: ..." and "A: ...", whose labels return; None for what may be YAML.
+
+    A mapping of YAML has each key once (YAML 1.2, section 3.2.1.3).
+    """
     labels = [] if _DOCUMENT_START.search(text) else _LABEL.findall(text)
     if not labels or labels.count(labels[0]) < 2:
         return None

@@ -1,4 +1,4 @@
-"""The text of a file in UTF-8, whatever it is in: as a whole, or those of its lines that are not UTF-8 already."""
+"""Converts a file to UTF-8, whatever it is in: as a whole, or only those of its lines that are not UTF-8 already."""
 
 import codecs
 import re
@@ -17,16 +17,16 @@ OnChange = Callable[[str, int], None]
 
 
 def is_ascii_superset(encoding: str) -> bool:
-    """Whether ASCII is ASCII in an encoding and nothing else, so that a file in it has its line ends."""
+    """Whether ASCII bytes mean ASCII in an encoding, so that a file in it can be split at its line ends."""
     ascii = bytes((10, *range(32, 127)))
     return not encoding.startswith(("iso2022", "hz", "utf_7")) and ascii.decode(encoding, "replace") == ascii.decode()
 
 
 def transcode_lines(chunks: Iterable[bytes], encoding: str, note: OnChange | None = None) -> Iterator[bytes]:
-    """A file as UTF-8, whose lines that are not UTF-8 are in this encoding. Raises Undecodable, naming the line.
+    """Yields a file as UTF-8, of which the lines that are not UTF-8 are in `encoding`.
 
-    An encoding that is not ASCII for ASCII is that of the whole file. `note` receives which lines were decoded, and
-    which of the others were UTF-8 beyond ASCII.
+    Raises Undecodable, naming the line. An encoding that is not ASCII for ASCII is that of the whole file; damaged
+    UTF-8 passes unchanged. `note` is told which lines were decoded, and which of the others were UTF-8 beyond ASCII.
     """
     if encoding != CESU_8 and not is_ascii_superset(encoding):
         if note is not None:
@@ -50,7 +50,7 @@ def transcode_lines(chunks: Iterable[bytes], encoding: str, note: OnChange | Non
 
 
 def _raw_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines with their ends; one that is too long to hold raises Undecodable."""
+    """Yields the lines with their ends. Raises Undecodable for one longer than 64 MiB."""
     parts: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -67,9 +67,10 @@ def _raw_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def transcode_stream(chunks: Iterable[bytes], encoding: str, skipped: int = 0) -> Iterator[bytes]:
-    """A stream of bytes in one encoding as UTF-8, without the first `skipped` bytes.
+    """Yields a stream of bytes in one encoding as UTF-8, without the first `skipped` bytes.
 
-    Raises Undecodable, also where text comes out that no file of rows has: the bytes are in two encodings then.
+    Raises Undecodable for bytes that are not in it, and for characters that no file of rows has: such bytes are in two
+    encodings.
     """
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     odd = _FOREIGN_LINE if encoding.startswith(("utf-16", "utf-32")) else text_encoding.CONTROLS
@@ -89,6 +90,6 @@ def transcode_stream(chunks: Iterable[bytes], encoding: str, skipped: int = 0) -
 
 
 def _with_end(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
-    """The chunks, and None after the last."""
+    """Yields the chunks, and None after the last."""
     yield from chunks
     yield None

@@ -1,4 +1,4 @@
-"""Problems of a file as a whole: its size, its first bytes, its blank lines, and that it holds no JSON lines."""
+"""Problems of a file as a whole, for `data/checks/validate.py`: size, encoding, blank lines, and other file types."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from luthier.data.problems.problem import Problem, Severity
 
 
 class ChunkBuffer:
-    """A file's chunks on their way to the reader; `start` is its first bytes, `n_bytes` what has passed.
+    """A file's chunks on their way to the reader; `start` is its first bytes, `n_bytes` how many have passed.
 
     Up to MAX_WHOLE_BYTES are held until `release` is called, for a file that turns out to be one document.
     """
@@ -24,6 +24,7 @@ class ChunkBuffer:
         self.n_bytes = 0
 
     def chunks(self) -> Iterator[bytes]:
+        """Yields the chunks not read yet, and keeps `start`, `n_bytes` and what is held up to date."""
         for chunk in self._chunks:
             if len(self.start) < SAMPLE_BYTES:
                 self.start += chunk[: SAMPLE_BYTES - len(self.start)]
@@ -32,24 +33,25 @@ class ChunkBuffer:
             yield chunk
 
     def release(self) -> None:
-        """The file has rows on its lines: it is not held any more."""
+        """Stops holding the file, since it has rows on its lines; `document` is None from then on."""
         self._held = None
 
     def document(self) -> bytes | None:
-        """The whole file, read to its end; None if it is too long to be held, or was released."""
+        """The whole file, read to its end for this; None if it is too long to be held, or was released."""
         for _ in self.chunks():
             if self._held is None:
                 return None
         return None if self._held is None else b"".join(self._held)
 
     def _hold(self, chunk: bytes) -> None:
+        """Keeps a chunk; lets go of all once they are too long together."""
         if self._held is not None:
             self._held.append(chunk)
             if self.n_bytes > MAX_WHOLE_BYTES:
                 self._held = None
 
     def problems(self, max_bytes: int) -> list[Problem]:
-        """What is wrong with the size of what has passed."""
+        """The error of a file larger than `max_bytes` by what has passed, or []."""
         if self.n_bytes <= max_bytes:
             return []
         message = f"the file has {self.n_bytes:,} bytes; at most {max_bytes:,} are allowed."
@@ -57,7 +59,7 @@ class ChunkBuffer:
 
 
 class BlankLines:
-    """Counts the blank lines that precede other lines; those at the end do not matter."""
+    """Counts the blank lines that precede other lines, for one warning; those at the end do not matter."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -69,6 +71,7 @@ class BlankLines:
         self._count += line.blanks_before
 
     def problems(self) -> list[Problem]:
+        """The warning about blank lines, at the first of them; [] if there are none."""
         if self._first is None:
             return []
         subject = "a line is" if self._count == 1 else f"from here on, {self._count} lines are"
@@ -77,7 +80,10 @@ class BlankLines:
 
 
 def not_jsonl(source: ChunkBuffer, first: JsonRow | Problem, n_lines: int) -> Problem | None:
-    """What to say of a file of another kind, whose first line is this; None for one that may be JSON lines."""
+    """The error for a file of another kind, whose first line gave `first`; None for one that may be JSON lines.
+
+    Reads on to the end of the file unless it is too long.
+    """
     kind = file_type.detect(source.start, source.document(), first.code if isinstance(first, Problem) else "", n_lines)
     if kind is None:
         return None
@@ -85,13 +91,16 @@ def not_jsonl(source: ChunkBuffer, first: JsonRow | Problem, n_lines: int) -> Pr
 
 
 def with_encoding_fix(survey: EncodingSurvey) -> Callable[[Problem], Problem]:
-    """What makes a problem of a line that is not UTF-8 say what it is, judged by all such lines; leaves others."""
+    """A function that gives the problem of a line that is not UTF-8 a fix judged by all such lines.
+
+    It returns other problems as they are.
+    """
     fix = encoding_fix(survey) if survey.n_lines else ""
     return lambda problem: replace(problem, fix=fix) if fix and problem.code == "invalid_utf8" else problem
 
 
 def decoded_as(encoding: str, n_lines: int) -> Problem:
-    """A file that was read in the encoding that a person named; a service accepts UTF-8 only."""
+    """The error for a file that was read in an encoding that the user named: a service accepts UTF-8 only."""
     name = "1 line was" if n_lines == 1 else f"{n_lines:,} lines were"
     message = f"{name} read as {encoding}; a service accepts UTF-8 only."
     return _file_problem(
@@ -100,7 +109,7 @@ def decoded_as(encoding: str, n_lines: int) -> Problem:
 
 
 def encoding_fix(survey: EncodingSurvey) -> str:
-    """What to do about the lines that are not UTF-8."""
+    """What to do about the lines that are not UTF-8, in words; asked only of a survey that has some."""
     verdict = survey.verdict()
     if verdict.damaged:
         return "It is UTF-8 that was damaged: write the text of the row again, or remove the row."
@@ -118,12 +127,12 @@ def encoding_fix(survey: EncodingSurvey) -> str:
 
 
 def _or_iconv(name: str, survey: EncodingSurvey) -> str:
-    """The same with iconv, which takes all lines for the same."""
+    """Words for the same with iconv, which decodes all lines alike; "" for a file in two encodings."""
     return "" if survey.has_utf8 else f", or iconv -f {name} -t UTF-8 OLD > NEW"
 
 
 def stopped_early(n_lines: int, survey: EncodingSurvey) -> Problem:
-    """A file that is not read on, for none of its first lines is an object."""
+    """The error for a file that was not read on, since none of its first `n_lines` lines is an object."""
     if survey.n_lines == n_lines:
         message = f"none of the first {n_lines} lines is UTF-8, so the rest was not read."
         return _file_problem("not_jsonl", message, encoding_fix(survey))
@@ -132,4 +141,5 @@ def stopped_early(n_lines: int, survey: EncodingSurvey) -> Problem:
 
 
 def _file_problem(code: str, message: str, fix: str) -> Problem:
+    """An error of the file as a whole, without line and path."""
     return Problem(None, "", code, Severity.ERROR, message, fix)

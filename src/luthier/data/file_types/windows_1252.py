@@ -1,8 +1,9 @@
 """Whether bytes are certainly Windows-1252: each byte beyond ASCII has to make sense in its context.
 
-The code pages of Windows, DOS and the Mac give the same bytes other characters. So a letter counts only if the text is
-in a language that has it (detected by its commonest words), or if every Latin code page of Windows has it at that byte;
-a quote, a dash or a sign only in its usual context. One doubtful byte in a hundred is tolerated, none in a short text.
+For `text_encoding`. The code pages of Windows, DOS and the Mac give the same bytes other characters. So a letter counts
+only if the text is in a language that has it (detected by its commonest words), or if every Latin code page of Windows
+has it at that byte; a quote, a dash or a sign only in its usual context. One doubtful byte in a hundred is tolerated,
+none in a short text.
 """
 
 import re
@@ -77,7 +78,10 @@ _LONE_LETTERS = frozenset("àèéòóôåöæøíúüÀÈÉÒÓÔÅÖ")
 
 @dataclass(frozen=True, slots=True)
 class _Occurrence:
-    """A character beyond ASCII with its context: one character, and the letters that touch it."""
+    """One character beyond ASCII with its context: a character on each side, and the letters that touch it.
+
+    `left` and `right` are "" at an end of the line.
+    """
 
     character: str
     left: str
@@ -89,6 +93,7 @@ class _Occurrence:
 
     @property
     def begins_sentence(self) -> bool:
+        """Whether it is the first of a sentence, by the characters before it."""
         return _SENTENCE_START.search(self.before) is not None
 
     @property
@@ -101,14 +106,16 @@ class _Occurrence:
 
     @property
     def opens(self) -> bool:
+        """Whether it stands where an opening quote does: not behind a letter or digit, and right before text."""
         return not self.left.isalnum() and (self.right.isalnum() or (self.right != "" and self.right in "¿¡“‘…$(-[<."))
 
     @property
     def closes(self) -> bool:
+        """Whether it stands where a closing quote does: not behind a blank, and not before a letter or digit."""
         return not self.left.isspace() and not self.right.isalnum()
 
     def elides(self, letters: frozenset[str]) -> bool:
-        """Whether an apostrophe here leaves a piece of a word as the languages of these letters do."""
+        """Whether an apostrophe here leaves a piece of a word as it does in the languages of these letters."""
         if self.word_right.lower() in _CONTRACTED:
             return True
         is_piece = self.word_left.lower() in _ELIDED
@@ -116,13 +123,16 @@ class _Occurrence:
 
     @property
     def joins(self) -> bool:
-        """Whether it is between two words of some length, not inside one."""
+        """Whether it stands between words of three letters or more, or beside none: not inside a word."""
         short = min(len(self.word_left), len(self.word_right))
         return not self.between_letters or short >= 3
 
 
 def is_windows_1252(lines: Iterable[bytes]) -> bool:
-    """Whether all of these lines of JSON, none of them UTF-8, are in Windows-1252 for certain."""
+    """Whether all these lines of JSON, none of them UTF-8, are certainly Windows-1252.
+
+    False where none of the languages is recognised, or too many characters make no sense.
+    """
     try:
         texts = [_ESCAPE.sub(" ", line.decode("cp1252")) for line in lines]
     except UnicodeDecodeError:
@@ -139,7 +149,7 @@ def is_windows_1252(lines: Iterable[bytes]) -> bool:
 
 
 def _letters_of_languages(texts: Iterable[str]) -> frozenset[str] | None:
-    """The letters of the languages that the texts are in; None where none is recognised."""
+    """The letters of the languages that the texts are in, by common words; None where none is recognised."""
     texts = [text.lower() for text in texts]
     words = {word for text in texts for word in _WORD.findall(text)}
     letter_sets = []
@@ -152,6 +162,7 @@ def _letters_of_languages(texts: Iterable[str]) -> frozenset[str] | None:
 
 
 def _occurrences(text: str) -> Iterator[_Occurrence]:
+    """Yields each character beyond ASCII with up to thirty characters of context on each side."""
     for match in re.finditer(r"[^\x00-\x7f]", text):
         at = match.start()
         before, behind = text[max(0, at - 30) : at], text[at + 1 : at + 31]
@@ -162,7 +173,7 @@ def _occurrences(text: str) -> Iterator[_Occurrence]:
 
 
 def _makes_sense(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
-    """Whether the character is certain where it stands: a letter of the languages in a fitting word, or a usual sign.
+    """Whether the character is plausible where it stands: a letter of the languages in a fitting word, or a usual sign.
 
     `letters` are those of the text's languages. ª, º and µ are letters to Unicode and signs here.
     """
@@ -177,7 +188,7 @@ def _makes_sense(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
 
 
 def _fits_word(occurrence: _Occurrence) -> bool:
-    """Whether its case is that of its neighbours, and the word has letters of ASCII too."""
+    """Whether a letter has its neighbours' case, and the word letters of ASCII too; or it is a word by itself."""
     if (occurrence.character.isupper() and occurrence.left.islower()) or (
         occurrence.character.islower() and occurrence.right.isupper()
     ):
@@ -192,7 +203,7 @@ def _fits_word(occurrence: _Occurrence) -> bool:
 
 
 def _sign_makes_sense(occurrence: _Occurrence, letters: frozenset[str]) -> bool:
-    """Whether a sign stands where texts of these languages have it."""
+    """Whether a sign stands where texts of these languages have it; False for signs that are not known here."""
     left, right = occurrence.left, occurrence.right
     match occurrence.character:
         case "’":

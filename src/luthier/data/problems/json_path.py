@@ -1,4 +1,4 @@
-"""Paths in a row, as `messages[2].content`: keys of the wire by name, a user's own keys only by position."""
+"""Paths to places in a row, as `messages[2].content`: the API's keys by name, a user's own keys only by position."""
 
 SHOWN_KEYS = frozenset(
     """
@@ -18,7 +18,11 @@ Any other key is the user's text, which no message and no log may hold."""
 
 
 def member_path(path: str, key: str, position: int) -> str:
-    """The path of a key's value. `position` counts the object's keys from 0, as [n] counts elements: `tools[0]{2}`."""
+    """The path of a key's value below `path`; "" is the row itself.
+
+    `position` counts the object's keys from 0, and stands in the path for a key that is not in SHOWN_KEYS:
+    `tools[0]{2}`.
+    """
     if key not in SHOWN_KEYS:
         return f"{path}{{{position}}}"
     return f"{path}.{key}" if path else key

@@ -1,4 +1,4 @@
-"""ProblemCollector: collects the problems of one row while it is parsed."""
+"""Collects the problems of one row while `data/rows/` parses it, within limits of number; finds misspelt keys."""
 
 import difflib
 import functools
@@ -16,7 +16,10 @@ _MAX_COMPARED = 500
 
 
 class ProblemCollector:
-    """Gathers the problems of one row."""
+    """Gathers the problems of one row in `problems`: the first MAX_PER_ROW of each severity, and then one that says so.
+
+    `problems` given at first are those that reading the line as JSON found already.
+    """
 
     def __init__(self, line: int, problems: Iterable[Problem] = ()) -> None:
         self.line = line
@@ -33,20 +36,24 @@ class ProblemCollector:
 
     @property
     def n_errors(self) -> int:
+        """How many errors there are, those beyond the list included."""
         return self._counts[Severity.ERROR]
 
     def error(self, path: str, code: str, message: str, fix: str, key: str | None = None) -> None:
+        """Adds an error on this row's line; `key` is the row's own key that it is about."""
         self._add(Problem(self.line, path, code, Severity.ERROR, message, fix, key))
 
     def warning(self, path: str, code: str, message: str, fix: str, key: str | None = None) -> None:
+        """Adds a warning on this row's line; `key` is the row's own key that it is about."""
         self._add(Problem(self.line, path, code, Severity.WARNING, message, fix, key))
 
     def check_keys(
         self, value: Mapping[str, object], known: tuple[str, ...], path: str, reported: Collection[str] = ()
     ) -> None:
-        """A key close to a known one is an error (a typing slip loses data); any other is ignored with a warning.
+        """Reports the unknown keys of an object: one close to a known key as an error, any other as a warning.
 
-        The keys in `reported` already have a problem of their own, and are skipped.
+        A typing slip loses data; all else is ignored. Keys in `reported` already have a problem of their own, and are
+        skipped.
         """
         for position, key in enumerate(value):
             if key in known or key in reported:
@@ -62,11 +69,15 @@ class ProblemCollector:
                 self.warning(member_path, "unknown_key", message, fix, _shortened(key))
 
     def nearest_word(self, word: str, known: tuple[str, ...]) -> str | None:
-        """The known word that a word is most likely a slip of, if any; None for all but the first words of a row."""
+        """The known word that a word is most likely a slip of; None if there is none.
+
+        Also None for all but the first words of a row, since comparing takes long: each call is counted.
+        """
         self._compared += 1
         return nearest_word(word, known) if self._compared <= _MAX_COMPARED else None
 
     def _add(self, problem: Problem) -> None:
+        """Counts a problem, and lists it if there is room for more of its severity."""
         self._counts[problem.severity] += 1
         count = self._counts[problem.severity]
         if count <= MAX_PER_ROW:
@@ -83,7 +94,7 @@ def _shortened(key: str) -> str:
 
 @functools.lru_cache(4096)
 def nearest_word(word: str, known: tuple[str, ...]) -> str | None:
-    """The known word that a word is most likely a slip of, if any."""
+    """The known word that a word is most likely a slip of; None if there is none, or for words over 40 characters."""
     if len(word) > 40:  # no slip of a short word; comparing a word of megabytes would take minutes
         return None
     return next(iter(difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.75)), None)

@@ -1,6 +1,7 @@
-"""Problems of one kind as one group with the numbers of their lines: what people read of a long report.
+"""Groups problems of one kind, with the numbers of their lines: what people read of a long report.
 
-A kind is a severity, a code and a sentence, numbers in it left out: `at column 3` and `at column 5` are one kind.
+A kind is a severity, a code and a sentence, numbers in it left out: `at column 3` and `at column 5` are one kind. Used
+for reports on files (`data/checks/validate.py`) and for text of them.
 """
 
 import re
@@ -23,11 +24,12 @@ LineRange = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ProblemGroup:
-    """All problems of one kind; `first` represents them. `spans` are its lines in order, empty for the whole file.
+    """All problems of one kind in a file; `first` represents them.
 
-    `n_lines` counts the lines, those that `spans` leaves out included. `keys` has the rows' own keys that the problems
-    are about and how often each is meant, the first MAX_KEYS; `more_keys` counts the others' problems. `n_sentences`
-    is over 1 if `first` represents as many different sentences.
+    `spans` are its lines in order, empty for the whole file. `n_lines` counts the lines, those that `spans` leaves out
+    included, `count` the problems. `keys` has the rows' own keys that they are about and how often each occurs, the
+    first MAX_KEYS; `more_keys` counts the problems of other keys. `n_sentences` is over 1 if `first` represents as many
+    different sentences.
     """
 
     first: Problem
@@ -40,13 +42,13 @@ class ProblemGroup:
 
     @property
     def where(self) -> str:
-        """The lines as text: `lines 3, 7-9 and 12 more`."""
+        """The lines as text: `lines 3, 7-9 and 12 more`, or `the file`."""
         if not self.n_lines:
             return "the file"
         return ("line " if self.n_lines == 1 else "lines ") + self._ranges()
 
     def sentence(self) -> str:
-        """The group as one line of text, no key in it: lines, place and words of the first, and how many there are."""
+        """The group as one line of text without keys: lines, path and words of the first, and how many there are."""
         if self.count == 1:
             return self.first.sentence()
         several = f"{self.n_sentences} different ones, the first: " if self.n_sentences > 1 else ""
@@ -55,22 +57,23 @@ class ProblemGroup:
         return f"{where}{path}{self.first.message} {self.first.fix}".rstrip()
 
     def _ranges(self) -> str:
+        """The first SHOWN_RANGES line ranges as text, and how many lines there are beyond them."""
         shown = _format_ranges(self.spans[:SHOWN_RANGES])
         left = self.n_lines - sum(last - first + 1 for first, last in self.spans[:SHOWN_RANGES])
         return and_more(shown, left)
 
 
 class ProblemGrouping:
-    """Gathers the problems of a file, of any number, in little memory: lines are kept as ranges."""
+    """Gathers any number of problems of a file in little memory: of each kind the first, a count and line ranges."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[Severity, str, str], GroupBuilder] = {}
         self._n_sentences: dict[tuple[Severity, str], int] = {}
 
     def add(self, problem: Problem, line: int | None) -> "GroupBuilder":
-        """Takes a problem that `line` has; the problem's own line is ignored, so that one may represent many.
+        """Counts a problem on `line`, None for the file; its own line is ignored, so that one may stand for many.
 
-        Returns what gathers the problems of its kind: more of them may be added there.
+        Returns the builder of its kind, to which more of them may be added directly.
         """
         key = problem.severity, problem.code, _pattern(problem.message, problem.fix)
         gathered = self._found.get(key) or self._new(key, problem, line)
@@ -78,11 +81,12 @@ class ProblemGrouping:
         return gathered
 
     def groups(self) -> tuple[ProblemGroup, ...]:
-        """Errors first, and then the kinds in the order of their first lines."""
+        """The groups so far: errors first, and then in the order in which the kinds were found."""
         all_groups = [gathered.group() for gathered in dict.fromkeys(self._found.values())]
         return tuple(sorted(all_groups, key=lambda group: group.first.severity is Severity.WARNING))
 
     def _new(self, key: tuple[Severity, str, str], problem: Problem, line: int | None) -> "GroupBuilder":
+        """The builder for a new kind: one of its own, or beyond MAX_SENTENCES the one that all of its code share."""
         kind = key[:2]
         n_sentences = self._n_sentences[kind] = self._n_sentences.get(kind, 0) + 1
         if n_sentences <= MAX_SENTENCES:
@@ -100,7 +104,7 @@ class ProblemGrouping:
 
 
 def group_problems(problems: Iterable[Problem]) -> tuple[ProblemGroup, ...]:
-    """The groups of problems at hand."""
+    """The groups of the given problems, each on its own line."""
     gathered = ProblemGrouping()
     for problem in problems:
         gathered.add(problem, problem.line)
@@ -108,7 +112,7 @@ def group_problems(problems: Iterable[Problem]) -> tuple[ProblemGroup, ...]:
 
 
 def format_lines(numbers: Sequence[int], most: int = SHOWN_RANGES) -> str:
-    """Numbers in rising order in few words: `1-3, 5 and 2 more`."""
+    """Line numbers in rising order as text: `1-3, 5 and 2 more`, at most `most` ranges."""
     spans = merge_ranges((number, number) for number in numbers)
     left = sum(last - first + 1 for first, last in spans[most:])
     shown = _format_ranges(spans[:most])
@@ -128,7 +132,7 @@ def summarize(groups: Sequence[ProblemGroup], most: int, where_all_are: str = ""
 
 
 def merge_ranges(spans: Iterable[LineRange]) -> list[LineRange]:
-    """Spans in rising order, those that touch as one."""
+    """The ranges, given in rising order of their starts, with those that touch or overlap as one."""
     merged: list[LineRange] = []
     for first, last in spans:
         if merged and merged[-1][1] >= first - 1:
@@ -144,11 +148,12 @@ def _format_ranges(spans: Iterable[LineRange]) -> str:
 
 @lru_cache(4096)
 def _pattern(message: str, fix: str) -> str:
+    """A problem's words with each number as #, the same for all problems of a kind."""
     return _NUMBER.sub("#", f"{message} {fix}")
 
 
 class GroupBuilder:
-    """The problems of one kind so far. Lines come in rising order but for a few."""
+    """The problems of one kind so far. Lines come in rising order but for a few; at most _MAX_SPANS ranges are kept."""
 
     def __init__(self, first: Problem) -> None:
         self._first = first
@@ -161,7 +166,7 @@ class GroupBuilder:
         self.sentences: set[str] | None = None
 
     def add(self, line: int | None, key: str | None, count: int = 1) -> None:
-        """Takes so many problems of a line that are about the same key, None for no key."""
+        """Counts `count` problems of a line (None: of the file) about one key of the row, or about none."""
         self._count += count
         if key is not None:
             key_count = self._keys.get(key)
@@ -180,6 +185,7 @@ class GroupBuilder:
         self._begin = self._end = line
 
     def group(self) -> ProblemGroup:
+        """The problems so far as a ProblemGroup; more may be added afterwards."""
         self._close()
         spans = merge_ranges(sorted(self._spans))
         n_lines = sum(last - first + 1 for first, last in spans) + self._unkept
@@ -189,6 +195,7 @@ class GroupBuilder:
         )
 
     def _close(self) -> None:
+        """Ends the range of lines at hand: keeps it, or only counts its lines once there are too many."""
         if self._begin < 0:
             return
         if len(self._spans) < _MAX_SPANS:

@@ -1,4 +1,7 @@
-"""Counts the problems of a file and the rows that have any; keeps the first of them."""
+"""Counts the problems of a file and the rows that have any; lists the first of them.
+
+`data/checks/validate.py` fills one while it reads a file.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,14 +21,20 @@ _MAX_SETS = 4096
 
 @dataclass(frozen=True, slots=True)
 class _CountedWarnings:
-    """Warnings that several rows have, and what gathers them: by kind and key, with how many of them there are."""
+    """The warnings that several rows share as one object, with how often each kind and key occurs among them.
+
+    Holding `warnings` keeps its id from being another's.
+    """
 
     warnings: Sequence[Problem]
     gathered: tuple[tuple[GroupBuilder, str | None, int], ...]
 
 
 class ProblemTally:
-    """The problems of one file, of any number; `n_rows` counts the lines that are not blank."""
+    """The problems of one file, however many; `n_rows` counts its lines that are not blank, and is set by the caller.
+
+    Beyond MAX_LISTED of a severity, problems are counted and grouped, but not listed.
+    """
 
     def __init__(self) -> None:
         self.n_rows = 0
@@ -37,7 +46,7 @@ class ProblemTally:
         self._known: dict[int, _CountedWarnings] = {}
 
     def add(self, problem: Problem) -> None:
-        """Takes a problem of a row, or of the file as a whole."""
+        """Takes a problem of a row, which then counts as a bad or a warned row, or of the file as a whole."""
         self._add(problem, problem.line)
         if problem.line is not None:
             self._lines[problem.severity].add(problem.line)
@@ -47,14 +56,14 @@ class ProblemTally:
             self.add(problem)
 
     def add_unrowed(self, problems: Iterable[Problem]) -> None:
-        """Takes problems of lines that are no rows."""
+        """Takes problems of lines that are no rows, such as blank ones: no row counts as bad for them."""
         for problem in problems:
             self._add(problem, problem.line)
 
     def add_warnings(self, line: int, warnings: Sequence[Problem]) -> None:
-        """Takes the warnings of a row, whose own lines may be another's.
+        """Takes the warnings of the row on `line`; their own lines may be those of a row like it.
 
-        Once enough of them are listed, those that were seen before (the same object) are only counted.
+        Once enough of them are listed, warnings that were seen before (the same object) are only counted.
         """
         if not warnings:
             return
@@ -71,12 +80,13 @@ class ProblemTally:
             gathered.add(line, key, count)
 
     def _is_listed(self, problem: Problem) -> bool:
-        """Whether no more problems of its code are listed."""
+        """Whether the list has enough: no further problem of this code would be added to it."""
         severity = problem.severity
         of_code = self._by_code.get((severity, problem.code), 0)
         return of_code >= LISTED_OF_EACH and len(self._kept[severity]) >= MAX_LISTED
 
     def _add(self, problem: Problem, line: int | None) -> GroupBuilder:
+        """Counts a problem on `line`, lists it if there is room, and groups it; returns the builder of its group."""
         severity = problem.severity
         self._counts[severity] += 1
         code = severity, problem.code
@@ -95,18 +105,20 @@ class ProblemTally:
 
     @property
     def bad_rows(self) -> int:
+        """How many rows have an error."""
         return len(self._lines[Severity.ERROR])
 
     @property
     def warned_rows(self) -> int:
-        """Rows with warnings only."""
+        """How many rows have warnings only."""
         return len(self._lines[Severity.WARNING] - self._lines[Severity.ERROR])
 
     def listed(self) -> tuple[Problem, ...]:
-        """The problems that were kept; those of the file as a whole come first, for they are the ones to read."""
+        """The listed problems by line; those of the file as a whole come first, for they are the ones to read."""
         return tuple(
             sorted((one for problems in self._kept.values() for one in problems), key=lambda one: one.line or 0)
         )
 
     def groups(self) -> tuple[ProblemGroup, ...]:
+        """All problems, the ones that are not listed included, by kind."""
         return self._groups.groups()
