@@ -60,6 +60,7 @@ class allowance:  # noqa: N801  (used as a function, and quicker than contextlib
     """Context manager: gives this thread a whole allowance for as long as it lasts. Renderings do not nest."""
 
     def __enter__(self) -> None:
+        """Sets this thread's allowance to the whole; whatever was left of another one is lost."""
         _left.steps = MAX_STEPS
         _left.characters = MAX_CHARACTERS_IN_ALL
         _left.next_look = MAX_STEPS - _CLOCK_STEPS

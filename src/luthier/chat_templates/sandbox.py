@@ -232,7 +232,7 @@ def _environment() -> _Environment:
 
 
 class _Generation(jinja2.ext.Extension):
-    """The block `{% generation %}` of some templates marks what the model wrote; its content stays as it is."""
+    """The tag `{% generation %}`, by which some templates mark what the model wrote: only its content is kept."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -281,7 +281,7 @@ def _namespace(*pairs: Any, **more: Any) -> jinja2.utils.Namespace:
 
 
 class _Namespace(jinja2.utils.Namespace):
-    """A namespace that says nothing of what is in it: namespaces can hold one another, over and over."""
+    """A namespace whose text tells nothing of its content: namespaces can hold one another, over and over."""
 
     def __repr__(self) -> str:
         return "<Namespace>"

@@ -23,6 +23,7 @@ class _Vocabulary:
         self.special_token_ids = [self.eos_token_id]
 
     def __call__(self, text: bytes) -> list[int]:
+        """The ids of a text byte by byte: the first 256 tokens of each vocabulary here are the single bytes."""
         return list(text)
 
 

@@ -1,1 +1,1 @@
-"""A base model's tokenizer without torch, and texts that cannot become control tokens."""
+"""Reads a base model's tokenizer without torch, and tokenizes texts that must not become control tokens."""

@@ -33,6 +33,7 @@ class TorchFreeTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
+        """Reads tokenizer, configuration and template of the folder. Raises OSError, ValueError."""
         hf = HuggingFaceFolder(folder)
         self._tokenizer = _read_tokenizer(hf.tokenizer)
         self._tokenizer.no_truncation()
@@ -88,6 +89,7 @@ class TorchFreeTokenizer:
 
     @cached_property
     def _guarded(self) -> GuardedTokenizer:
+        """The tokenizer for marked texts, built when one is needed."""
         return GuardedTokenizer(self._tokenizer, self.controls)
 
     def token_ids(self, text: str) -> list[int]:
@@ -126,6 +128,7 @@ class TorchFreeTokenizer:
         return self._worker.submit(self._count, texts).result
 
     def _count(self, texts: list[str]) -> list[int]:
+        """The number of tokens of each text, none added; runs on the counting thread."""
         return [len(found) for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 

@@ -1,1 +1,1 @@
-"""Rows in the formats of other vendors and trainers, read as chats."""
+"""Rows in the formats of other vendors and trainers: recognised, and converted to chats or preference pairs."""

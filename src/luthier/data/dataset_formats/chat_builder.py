@@ -28,7 +28,7 @@ _WEIGHT_KEYS = ("weight", "train", "trainable", "loss", "learn")
 
 
 class NotConvertible(Exception):
-    """A row that cannot be converted without a guess or a loss; the message completes `It is not converted: `."""
+    """A row that cannot be converted without a guess or a loss; the message, a clause, tells the user why."""
 
 
 def role_of(word: object) -> str | None:

@@ -14,7 +14,7 @@ __all__ = ["Conversion", "Format", "JsonObject", "RowKind", "to_conversion"]
 
 
 class RowKind(StrEnum):
-    """What the rows of a format are for."""
+    """What a job can learn from the rows of a format; it decides what the user is advised to do."""
 
     ANSWERS = "answers"
     PAIRS = "pairs"

@@ -187,6 +187,7 @@ def _is_call(call: object) -> bool:
 
 
 def _is_incomplete_call(call: object) -> bool:
+    """Whether a call lacks its id, its type or the `function` around its name."""
     return isinstance(call, dict) and ("function" not in call or "type" not in call or "id" not in call)
 
 

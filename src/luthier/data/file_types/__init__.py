@@ -1,1 +1,1 @@
-"""What a file is, in which encoding, and how it becomes JSON lines."""
+"""What kind of file an upload is, in which encoding, and how its text becomes UTF-8 and its tables rows."""

@@ -148,7 +148,7 @@ def read_rows(lines: Iterable[str], table: Table, keys: tuple[str, ...]) -> Iter
     """Yields the records below the header as objects, with the number of each one's first line, from 1.
 
     Empty cells are left out, blank lines too. Raises csv.Error for a malformed record, or one with another number of
-    cells. Raises csv's limit of a field's size for the whole process.
+    cells. Sets the csv module's limit of a cell's size for the whole process.
     """
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
     reader = csv.reader(lines, delimiter=table.delimiter, strict=True)

@@ -51,7 +51,7 @@ CONTROLS = re.compile("[\x80-\x9f\ufffd]")
 
 
 class UnknownEncoding(Exception):
-    """A name of no encoding; the message names those that are close to it."""
+    """A name that a user gave and no encoding has; the message names encodings that are close to it."""
 
 
 class Undecodable(Exception):
@@ -201,6 +201,7 @@ def iconv_name(encoding: str) -> str:
 
 
 def is_utf8(content: bytes) -> bool:
+    """Whether bytes decode as UTF-8, as ASCII does."""
     if content.isascii():
         return True
     try:

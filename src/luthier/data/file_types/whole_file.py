@@ -66,6 +66,7 @@ class BlankLines:
         self._first: int | None = None
 
     def add(self, line: Line) -> None:
+        """Counts the blank lines before a line, and remembers where the first one was."""
         if line.blanks_before and self._first is None:
             self._first = line.number - line.blanks_before
         self._count += line.blanks_before

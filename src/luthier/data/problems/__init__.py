@@ -1,1 +1,1 @@
-"""Findings of validation: what, on which line, at which place, and grouped."""
+"""Problems that validation finds in a file: one finding, its place in a row, and many counted and grouped."""

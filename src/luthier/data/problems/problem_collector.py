@@ -22,6 +22,7 @@ class ProblemCollector:
     """
 
     def __init__(self, line: int, problems: Iterable[Problem] = ()) -> None:
+        """Starts with the given problems of the row on `line`, counted from 1."""
         self.line = line
         self.problems: list[Problem] = []
         self._counts = dict.fromkeys(Severity, 0)

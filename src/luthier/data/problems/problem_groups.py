@@ -120,12 +120,15 @@ def format_lines(numbers: Sequence[int], most: int = SHOWN_RANGES) -> str:
 
 
 def and_more(listed: str, n_more: int) -> str:
-    """A list that was cut short, with the count of what is left out: `1, 2, 3 and 12 more`."""
+    """A list of words that was cut short, with the count of what is left out, if any: `1, 2, 3 and 12 more`."""
     return f"{listed} and {n_more:,} more" if n_more else listed
 
 
 def summarize(groups: Sequence[ProblemGroup], most: int, where_all_are: str = "") -> list[str]:
-    """The first `most` groups as a line of text each, and last how many problems the other groups have."""
+    """A line of text for each of the first `most` groups, and a last one with the number of problems in all others.
+
+    `where_all_are` ends that last line, which is left out if there are no others.
+    """
     lines = [f"- {group.sentence()}" for group in groups[:most]]
     n_more = sum(group.count for group in groups[most:])
     return [*lines, f"and {n_more:,} more of other kinds{where_all_are}."] if n_more else lines

@@ -52,6 +52,7 @@ class ProblemTally:
             self._lines[problem.severity].add(problem.line)
 
     def add_all(self, problems: Iterable[Problem]) -> None:
+        """Takes problems of rows or of the file, as `add` does."""
         for problem in problems:
             self.add(problem)
 

@@ -1,1 +1,1 @@
-"""Example and chat template to token ids and loss weights."""
+"""Renders examples and chats by a model's chat template: to text, token ids and loss weights."""

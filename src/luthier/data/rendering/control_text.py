@@ -1,8 +1,9 @@
 """Control tokens that are written in a message: marked, so that a tokenizer takes them for the text that they are.
 
 A chat template puts control tokens around what people wrote, and a tokenizer finds them in the text by their spelling:
-`<|im_end|>` in a pasted log would end the turn. So the spelling of each is broken in every text that goes into a
-template; what comes out of it unbroken is the template's own. `tokenization.control_token_guard` reads them.
+`<|im_end|>` in a pasted log would end the turn. So the renderer breaks the spelling of each in every text that goes
+into a template; what comes out of it unbroken is the template's own. `tokenization.control_token_guard` reads the
+marks.
 """
 
 import json
@@ -18,6 +19,7 @@ class ControlTexts:
     """The spellings of one tokenizer's control tokens, the longest first; those of a single character are left out."""
 
     def __init__(self, texts: Iterable[str]) -> None:
+        """Takes the tokens' texts in any order, and compiles the pattern that finds them, longer ones first."""
         self.texts = tuple(sorted({text for text in texts if len(text) > 1}, key=lambda text: (-len(text), text)))
         spelled = "|".join(map(re.escape, self.texts)) or r"(?!)"
         self._any = re.compile(spelled)

@@ -24,7 +24,7 @@ class ChatTokenizer(Protocol):
 
     @property
     def controls(self) -> ControlTexts:
-        """The control tokens, as texts spell them."""
+        """The tokenizer's control tokens, as texts spell them."""
         ...
 
     def text(
@@ -37,7 +37,7 @@ class ChatTokenizer(Protocol):
         ...
 
     def token_ids(self, text: str) -> list[int]:
-        """The tokens of a text, special ones recognised but where they are marked as text, none added."""
+        """The token ids of a text, control tokens recognised but where they are marked as text, none added."""
         ...
 
 
@@ -95,7 +95,7 @@ class Renderer:
         return self._tokenizer.token_ids(self.text(messages, tools, True))
 
     def token_ids(self, text: str) -> list[int]:
-        """The tokens of a text that `text` or `text_of_turns` made."""
+        """The token ids of a text that `text` or `text_of_turns` made."""
         return self._tokenizer.token_ids(text)
 
     def render(self, example: Example) -> tuple[Rendered, ...]:
@@ -169,7 +169,7 @@ class Renderer:
         return True
 
     def _is_last(self, message: Message, answer: str) -> bool:
-        """Whether the template writes nothing but space behind what the message says."""
+        """Whether the template writes nothing but blanks behind the message's content; True for one with calls."""
         content = str(self._tokenizer.controls.marked(message.content)).strip()
         return bool(message.tool_calls) or (content != "" and answer.rstrip().endswith(content))
 

@@ -41,5 +41,6 @@ def wrap_unparsed_arguments(message: TemplateMessage) -> TemplateMessage:
 
 
 def _with_object(function: Mapping[str, object]) -> Mapping[str, object]:
+    """The function of a call, its arguments put under UNPARSED_KEY if they are a string; itself otherwise."""
     arguments = function["arguments"]
     return {**function, "arguments": {UNPARSED_KEY: arguments}} if isinstance(arguments, str) else function

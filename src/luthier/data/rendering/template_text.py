@@ -13,7 +13,7 @@ class TemplateRefused(Exception):
 
 
 class TemplateTooCostly(TemplateRefused):
-    """The template would take more time or memory for these messages than it may have; the message says which."""
+    """The template would take more time or memory for these messages than is allowed; the message says which."""
 
 
 def render(

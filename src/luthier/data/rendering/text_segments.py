@@ -19,11 +19,11 @@ _CHECK_EVERY = 256
 
 
 class CountingTokenizer(ChatTokenizer, Protocol):
-    """A ChatTokenizer that counts many texts at once."""
+    """A ChatTokenizer that counts the tokens of many texts at once."""
 
     @property
     def end_texts(self) -> tuple[str, ...]:
-        """How the tokens of `end_ids` are written."""
+        """How the tokens of `end_ids` are spelled."""
         ...
 
     @property
@@ -66,6 +66,7 @@ class SegmentSplitter:
     """Splits the examples of one file for one model; remembers for each order of roles whether the quick way holds."""
 
     def __init__(self, tokenizer: CountingTokenizer) -> None:
+        """Makes a Renderer for the tokenizer, without a limit of length; that renders a sample chat."""
         self._tokenizer = tokenizer
         self._end_texts = tokenizer.end_texts
         self._renderer = Renderer(tokenizer, sys.maxsize)

@@ -20,7 +20,7 @@ _REPEAT = re.compile(r"(?:[*+?]|\{([0-9]{1,9})(,([0-9]{1,9})?)?\})\??")
 
 
 class TooHeavy(Exception):
-    """A regular expression beyond the bounds; the text says which, and quotes nothing."""
+    """A regular expression beyond the limits; the message says which limit, and quotes nothing."""
 
 
 def is_regular(pattern: object) -> bool:

@@ -210,6 +210,7 @@ def _check_combinations(converted: Mapping[str, object], nodes: Sequence[tuple[s
 
 
 def _schemas(schema: Mapping[str, object], key: str) -> Sequence[object]:
+    """The list of schemas at a keyword of a converted schema; () without it."""
     schemas = schema.get(key, ())
     assert isinstance(schemas, Sequence)
     return schemas

@@ -110,10 +110,12 @@ class _VisitCounter:
 
 
 def _values(part: object) -> Iterator[object]:
+    """The values of an object; nothing for anything else."""
     yield from part.values() if isinstance(part, Mapping) else ()
 
 
 def _items(schema: Mapping[str, Any]) -> Iterator[object]:
+    """The entries of prefixItems or items, where these are arrays: one for each position."""
     for name in ("prefixItems", "items"):
         part = schema.get(name)
         yield from part if isinstance(part, list) else ()

@@ -121,6 +121,7 @@ def _without_heavy_patterns(schema: Any) -> Any:
 
 
 def _is_heavy(key: str, value: object) -> bool:
+    """Whether a keyword is a `pattern` that may take long to compile."""
     return key == "pattern" and isinstance(value, str) and regex_support.is_heavy(value)
 
 
