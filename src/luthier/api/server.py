@@ -65,7 +65,10 @@ _LOGGED = (
 
 
 def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None) -> FastAPI:
-    """Builds the application."""
+    """The application: the routes of every dialect, the error handlers and the middleware, outermost last.
+
+    `lifespan` starts and stops the background work (None: nothing). Raises RuntimeError if a route lacks an action.
+    """
     app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.intake = services.intake
     routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
@@ -87,9 +90,10 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
 
 
 def answer(scope: Scope, error: LuthierError, status: int | None = None) -> Response:
-    """An error in the envelope of the dialect that the path belongs to.
+    """An error in the envelope of the dialect that the path belongs to; `status` overrides that of the error's class.
 
-    `x-should-retry: false` keeps SDKs from a retry that cannot succeed (wire-contract.md section 2.6).
+    `x-should-retry: false` keeps SDKs from a retry that cannot succeed (wire-contract.md section 2.6); Unavailable and
+    RateLimited have `retry-after` instead, and RateLimited the headers in the state's `rate_headers`.
     """
     path = str(scope["path"])
     envelope = ArmError if path.startswith(arm_names.PREFIX) else dialects.of_path(path).error
@@ -108,6 +112,10 @@ def answer(scope: Scope, error: LuthierError, status: int | None = None) -> Resp
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
+    """The handler of LuthierError: a use case refused the request.
+
+    Logs those of `_LOGGED` without the caller's text, and answers with the class's status.
+    """
     assert isinstance(error, LuthierError)
     if isinstance(error, _LOGGED):
         line = f"refused status={STATUS[type(error)]} code={error.code} id=%s"  # a code is a constant of ours
@@ -117,7 +125,10 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
-    """Every validation error of the body or query: the first as the error itself, all in its message and details."""
+    """The handler of pydantic's errors in body or query: 400.
+
+    Its code and param are the first error's; the message has up to ten, the details all.
+    """
     assert isinstance(error, RequestValidationError)
     details = validation_errors.details(error.errors(), _body_model(request))
     messages = (f"{detail.param or 'body'}: {detail.message}" for detail in details[:10])
@@ -127,7 +138,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 def _body_model(request: Request) -> type[BaseModel] | None:
-    """The model of the route's body; None if it takes none."""
+    """The pydantic model of the matched route's JSON body, for hints on its fields; None if no route or no model."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or route.body_field is None:
         return None
@@ -136,6 +147,8 @@ def _body_model(request: Request) -> type[BaseModel] | None:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
+    """The handler of the framework's own errors: 405 with `Allow`, 404 with a hint for the path, and 400 and the like
+    for a request that cannot be parsed."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allowed = ", ".join(_allowed(request))
@@ -167,7 +180,10 @@ def _allowed(request: Request) -> list[str]:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    """This answer is built outside of every middleware: it sets the request's id and writes the log line itself."""
+    """The handler of every other exception: a 500 that tells the caller only the request's id.
+
+    It runs outside of every middleware, so it sets the id's headers and logs the exception's class itself.
+    """
     request_id = str(request.scope.get("state", {}).get("request_id", "-"))
     logger.error("bug in request id=%s kind=%s", request_id, type(error).__name__)
     text = f"Internal error; the service's log has the reason under request id {request_id}."

@@ -1,4 +1,4 @@
-"""What routes need: the context of the use cases, the served models, the calls to them, the supervisor."""
+"""What routes need, as one value that `app.py` makes and each `build_router` and `add_routes` gets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +17,11 @@ from luthier.service.tenants.rate_limits import RateLimits
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    """The service behind one application: the use cases' context, engines, limits, and state of open requests.
+
+    The defaults are what tests and commands use; `app.py` passes those of the settings.
+    """
+
     context: Context
     serving: Serving
     wake: Callable[[], None]
@@ -33,4 +38,5 @@ class Services:
 
     @property
     def generation(self) -> Generation:
+        """A new value over the shared context, engine calls and grammars; it holds no state of its own."""
         return Generation(self.context, self.calls, self.grammars)

@@ -37,16 +37,20 @@ _REFUSED = Reply(status=400)
 
 
 def _lower(value: object) -> object:
+    """A text in lower case, for clients that write `Key1` or `KEY1`; another value unchanged, for pydantic to
+    refuse."""
     return value.lower() if isinstance(value, str) else value
 
 
 class RegenerateKeyBody(BaseModel):
-    """ARM `RegenerateKeyParameters`: Key1 or Key2."""
+    """ARM `RegenerateKeyParameters`: which of the account's two keys to replace, in any case of letters."""
 
     keyName: Annotated[Literal["key1", "key2"], BeforeValidator(_lower)]
 
 
 class AccountProperties(Struct, kw_only=True):
+    """ARM `AccountProperties`: the address and state of an account; times are ISO 8601."""
+
     provisioningState: Literal["Succeeded"] = "Succeeded"
     endpoint: Annotated[str, Meta(description="This service as the caller reached it.")]
     endpoints: dict[str, str]
@@ -57,7 +61,7 @@ class AccountProperties(Struct, kw_only=True):
 
 
 class Account(Struct, kw_only=True):
-    """ARM `Account`: a resource, which an operator creates."""
+    """ARM `Account`: a resource, which an operator creates; callers see only their own."""
 
     id: str
     name: str
@@ -72,6 +76,11 @@ class Account(Struct, kw_only=True):
 
     @classmethod
     def from_resource(cls, resource: Resource, created_at: datetime, base_url: str) -> Self:
+        """The account of a resource.
+
+        `base_url` is the address at which the caller reached the service; the etag is made of `created_at`, as an
+        account never changes.
+        """
         created = created_at.isoformat()
         return cls(
             id=arm_names.id_of(resource),
@@ -90,12 +99,14 @@ class Account(Struct, kw_only=True):
 
 
 class UsageName(Struct, kw_only=True):
+    """The name of a quota for programs (`value`) and for people."""
+
     value: str
     localizedValue: str
 
 
 class AccountUsage(Struct, kw_only=True):
-    """ARM `Usage`: how much of a quota is used."""
+    """ARM `Usage`: how much of a quota is used now, and its limit."""
 
     unit: Literal["Count", "Bytes"]
     name: UsageName
@@ -114,6 +125,7 @@ def build_router(services: Services) -> Router:
 
 
 def _add_key_routes(router: Router, services: Services) -> None:
+    """Adds listKeys, which is always refused, and regenerateKey."""
     context = services.context
     Caller = Annotated[Principal, Depends(require_caller_of_path(context))]
 
@@ -124,6 +136,7 @@ def _add_key_routes(router: Router, services: Services) -> None:
         _REFUSED,
     )
     def list_keys(caller: Caller) -> object:
+        """The error names the account's keys, by name only."""
         names = ", ".join(key.name for key in keys.list_all(context, caller.resource.id))
         raise Unsupported(
             "keys_not_readable",
@@ -135,11 +148,15 @@ def _add_key_routes(router: Router, services: Services) -> None:
         arm_names.ACCOUNT + "/regenerateKey", Action.KEYS_WRITE, "Replace a key by a new one", json_reply(_NEW_KEY)
     )
     def regenerate_key(body: RegenerateKeyBody, caller: Caller) -> object:
-        """Only the new key, only this time: the other one remains as it is and cannot be shown."""
+        """The old key opens nothing from now on. The answer has only the new key, and only this time.
+
+        The other key remains as it is and cannot be shown.
+        """
         return {body.keyName: keys.regenerate(context, caller.resource.id, body.keyName)}
 
 
 def _add_usage_routes(router: Router, services: Services) -> None:
+    """Adds the quotas of the account, and the same under a location's path. They only read."""
     context = services.context
 
     @router.get(
@@ -160,16 +177,19 @@ def _add_usage_routes(router: Router, services: Services) -> None:
     def list_usages_of_location(
         subscription: str, location: str, caller: Annotated[Principal, Depends(authentication.require_key(context))]
     ) -> object:
+        """The caller's own usages, whatever the location is called; 404 for another subscription."""
         arm_names.require_subscription(subscription, caller.resource)
         return _usages(quotas.usages(context, caller.resource.id))
 
 
 def _add_account_routes(router: Router, services: Services) -> None:
+    """Adds the routes that show the caller's account, alone and as a list of one. They only read."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
     list_reply = json_reply(Collection[Account])
 
     def account(request: Request, caller: Principal) -> Account:
+        """The caller's account as an answer; reads its time of creation from the database."""
         created_at = resources.created_at(context, caller.resource.id)
         return Account.from_resource(caller.resource, created_at, str(request.base_url))
 
@@ -179,11 +199,13 @@ def _add_account_routes(router: Router, services: Services) -> None:
 
     @router.get(arm_names.SUBSCRIPTION + "/accounts", Action.RESOURCES_READ, "List the caller's account", list_reply)
     def list_accounts(request: Request, subscription: str, caller: Caller) -> object:
+        """A list of one: the caller's account. 404 for another subscription."""
         arm_names.require_subscription(subscription, caller.resource)
         return Collection(value=[account(request, caller)])
 
     @router.get(arm_names.GROUP + "/accounts", Action.RESOURCES_READ, "List the caller's account", list_reply)
     def list_accounts_of_group(request: Request, subscription: str, group: str, caller: Caller) -> object:
+        """A list of one: the caller's account. 404 for another subscription or resource group."""
         arm_names.require_subscription(subscription, caller.resource)
         if group.lower() != caller.resource.resource_group.lower():
             raise NotFound("resource_group_not_found", f"Resource group '{group}' could not be found.")
@@ -191,7 +213,7 @@ def _add_account_routes(router: Router, services: Services) -> None:
 
 
 def _add_refused_routes(router: Router, services: Services) -> None:
-    """What only an operator can do, refused with the command for it."""
+    """Adds what only an operator can do, refused with the command for it. Nothing is changed."""
     Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
 
     @router.route(
@@ -202,6 +224,7 @@ def _add_refused_routes(router: Router, services: Services) -> None:
         _REFUSED,
     )
     def change_account(account: str, caller: Caller) -> object:
+        """Always 400, which says what an operator runs and how a template refers to an existing account."""
         raise Unsupported(
             "account_not_changeable",
             f"Accounts are created and deleted by an operator on the service's machine (`luthier resources create "
@@ -211,7 +234,10 @@ def _add_refused_routes(router: Router, services: Services) -> None:
 
 
 def _usages(usages: list[Usage]) -> Collection[AccountUsage]:
-    """ARM `UsageListResult`. A limit on each single job has no usage: only the command line shows it."""
+    """ARM `UsageListResult`: bytes for the quota of stored bytes, counts for the others.
+
+    A limit on each single job has no usage and is left out: only the command line shows it.
+    """
     return Collection(
         value=[
             AccountUsage(

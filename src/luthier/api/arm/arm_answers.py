@@ -1,4 +1,7 @@
-"""Deployments, accounts, models, usages and errors as Azure Resource Manager sends them (ARM 2024-10-01)."""
+"""Deployments, skus, lists and errors as Azure Resource Manager sends them (ARM 2024-10-01).
+
+Field names are ARM's own; a field that is UNSET is left out. Accounts and models are beside their routes.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -29,19 +32,23 @@ _CODES = {
 
 
 class Collection(Struct, Generic[T], kw_only=True):
-    """A list; `nextLink` is the URL of its next page."""
+    """One page of a list; `nextLink` is the URL of the next page, left out of the last."""
 
     value: list[T]
     nextLink: str | UnsetType = UNSET
 
 
 class ArmErrorDetail(Struct, kw_only=True):
+    """One further finding under an error; `target` is the path of the field, null if it is about none."""
+
     code: str
     message: str
     target: str | None
 
 
 class ArmErrorBody(Struct, kw_only=True):
+    """An error: ARM's code, the message, and the path of the field that it is about."""
+
     code: str
     message: Message
     target: str | UnsetType = UNSET
@@ -55,6 +62,10 @@ class ArmError(Struct, kw_only=True):
 
     @classmethod
     def from_error(cls, error: LuthierError) -> Self:
+        """The error with ARM's code where ARM has one, else with ours in CamelCase.
+
+        A 401 also says how the key is sent here.
+        """
         code = _CODES.get(error.code) or "".join(word.capitalize() for word in error.code.split("_"))
         message = error.message
         if isinstance(error, Unauthenticated):
@@ -68,11 +79,18 @@ class ArmError(Struct, kw_only=True):
 
 
 class SystemData(Struct, kw_only=True):
+    """When a resource was created and last changed, in ISO 8601."""
+
     createdAt: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
     lastModifiedAt: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
 class DeploymentSku(Struct, kw_only=True):
+    """Kind and rate limit of a deployment: a unit of capacity is 1,000 tokens per minute.
+
+    The other fields have no effect.
+    """
+
     name: str
     capacity: int
     tier: str | UnsetType = UNSET
@@ -81,6 +99,8 @@ class DeploymentSku(Struct, kw_only=True):
 
 
 class DeploymentModel(Struct, kw_only=True):
+    """The model that a deployment was asked to serve, as it was asked; `source` is the account it was copied from."""
+
     format: str
     name: str
     version: str
@@ -90,16 +110,26 @@ class DeploymentModel(Struct, kw_only=True):
 
 
 class ScaleSettings(Struct, kw_only=True):
+    """ARM `DeploymentScaleSettings`, the predecessor of the sku; sent only if the caller sent it."""
+
     scaleType: str | UnsetType = UNSET
     capacity: int | UnsetType = UNSET
 
 
 class DeploymentFailure(Struct, kw_only=True):
+    """Why a deployment failed."""
+
     code: str
     message: str
 
 
 class DeploymentProperties(Struct, kw_only=True):
+    """A deployment's model and state.
+
+    `parity` compares the engine's log-probabilities with the trainer's, once they are checked; `error` says why it
+    failed.
+    """
+
     model: DeploymentModel
     servedModel: Annotated[str, Meta(description="The name of the weights that answer.")]
     provisioningState: DeploymentState
@@ -126,6 +156,8 @@ class ArmDeployment(Struct, kw_only=True):
 
     @classmethod
     def from_deployment(cls, resource: Resource, deployment: Deployment) -> Self:
+        """The deployment of a resource, with the fields that its caller sent (its `extras`) laid over ours; the etag is
+        made of the last change."""
         sent: Any = {"model": {}, "properties": {}, "sku": {}} | dict(deployment.extras)
         sku = {"name": deployment.sku_name, "capacity": deployment.sku_capacity} | sent["sku"]
         return cls(
@@ -142,7 +174,10 @@ class ArmDeployment(Struct, kw_only=True):
 
 
 def _properties(deployment: Deployment, sent_model: Mapping[str, Any], sent: Mapping[str, Any]) -> DeploymentProperties:
-    """The properties, with those that the caller sent as it sent them."""
+    """The properties: ours, and over them those that the caller sent, so that a template compares as equal.
+
+    `sent_model` and `sent` are parts of the deployment's extras. A sent scaleSettings shows the present capacity.
+    """
     model: dict[str, Any] = {"format": "OpenAI", "name": deployment.model, "version": deployment.model_version or "1"}
     if deployment.model_source is not None and "sourceAccount" not in sent_model:
         model["source"] = deployment.model_source
@@ -166,12 +201,14 @@ def _properties(deployment: Deployment, sent_model: Mapping[str, Any], sent: Map
 
 
 class SkuName(Struct, kw_only=True):
+    """The name of a sku of an account or a deployment."""
+
     name: str
     tier: str | UnsetType = UNSET
 
 
 class CapacityRange(Struct, kw_only=True):
-    """The capacities that a deployment can have."""
+    """The capacities that a deployment can have, in units of 1,000 tokens per minute."""
 
     minimum: int = 1
     maximum: int = deployments.MAX_CAPACITY
@@ -180,6 +217,8 @@ class CapacityRange(Struct, kw_only=True):
 
 
 class ResourceSku(Struct, kw_only=True):
+    """ARM `ResourceSku`: a sku that a type of resource can have; only deployments have a capacity."""
+
     resourceType: str
     sku: SkuName
     capacity: CapacityRange | UnsetType = UNSET

@@ -36,11 +36,14 @@ Tags = Annotated[
 
 
 class _Body(BaseModel):
+    """A JSON object in which an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class ModelBody(_Body):
-    """ARM `DeploymentModel`."""
+    """ARM `DeploymentModel`: which model to deploy; `source` or `sourceAccount` is the account that it was copied
+    from."""
 
     name: Text = Field(min_length=1)
     format: Short = "OpenAI"
@@ -83,7 +86,8 @@ class PropertiesBody(_Body):
 
 
 class SkuBody(_Body):
-    """ARM `Sku`; in a PATCH what is left out stays as it is."""
+    """ARM `Sku`: kind and rate limit in units of 1,000 tokens per minute; in a PATCH what is left out stays as it
+    is."""
 
     name: str | None = None
     capacity: int | None = None
@@ -97,6 +101,8 @@ class SkuBody(_Body):
 
 
 class _Resource(_Body):
+    """What every ARM resource has beside its properties. `tags` None: those that it has are kept."""
+
     tags: Tags | None = None
     id: ReadOnly = None
     name: ReadOnly = None
@@ -112,7 +118,10 @@ class DeploymentBody(_Resource):
     sku: SkuBody | None = None
 
     def requested_sku(self) -> tuple[str, int]:
-        """Name and capacity, of `sku` or of the older scaleSettings. Raises InvalidRequest if the two differ."""
+        """Name and capacity, of `sku` or of the older scaleSettings; Standard and 1 where neither has one.
+
+        Raises InvalidRequest if the two capacities differ.
+        """
         sku, scale = self.sku or SkuBody(), self.properties.scaleSettings or ScaleSettingsBody()
         if None not in (sku.capacity, scale.capacity) and sku.capacity != scale.capacity:
             raise InvalidRequest(
@@ -125,7 +134,10 @@ class DeploymentBody(_Resource):
         return sku.name or _SCALE_SKUS[scale.scaleType or "Standard"], 1 if capacity is None else capacity
 
     def stored_fields(self) -> dict[str, Any]:
-        """Fields that are read back as they were sent. Raises Unsupported for those that cannot have their effect."""
+        """What is stored as the deployment's extras and read back as it was sent, by part: model, properties, sku.
+
+        Raises Unsupported for a property that cannot have its effect here.
+        """
         properties = self.properties
         for name, reason in _UNSUPPORTED.items():
             if getattr(properties, name) is not None:

@@ -1,4 +1,4 @@
-"""The caller of a route whose path names a resource."""
+"""The dependency of routes whose path names an account: the caller, if the account is its own."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -12,11 +12,12 @@ from luthier.service.context import Context
 
 
 def require_caller_of_path(context: Context) -> Callable[..., Principal]:
-    """A dependency that gives the caller. Raises NotFound if the path names another resource than the caller's."""
+    """A dependency that checks key and path, and gives the caller."""
 
     def check(
         request: Request, caller: Annotated[Principal, Depends(authentication.require_key(context))]
     ) -> Principal:
+        """The authenticated caller. Raises NotFound if the path names another resource than the caller's."""
         arm_names.require_own(request, caller.resource)
         return caller
 

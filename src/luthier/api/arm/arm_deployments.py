@@ -44,6 +44,7 @@ def build_router(services: Services) -> Router:
 
 
 def _add_creation(router: Router, services: Services) -> None:
+    """Adds PUT, which creates a deployment or replaces its model or sku; POST does the same."""
     context = services.context
     Caller = Annotated[Principal, Depends(require_caller_of_path(context))]
 
@@ -58,6 +59,11 @@ def _add_creation(router: Router, services: Services) -> None:
         example=_EXAMPLE,
     )
     def put_deployment(name: str, body: DeploymentBody, caller: Caller) -> Response:
+        """201 if the deployment is new. It is Creating until the model is loaded and its log-probabilities are checked.
+
+        A change of the sku or the tags alone takes effect at once. The properties that were sent are read back as they
+        were sent.
+        """
         model = body.properties.model
         sku_name, sku_capacity = body.requested_sku()
         request = deployments.DeploymentRequest(
@@ -76,11 +82,13 @@ def _add_creation(router: Router, services: Services) -> None:
 
 
 def _add_changes(router: Router, services: Services) -> None:
+    """Adds PATCH and DELETE, which are complete when they answer."""
     context = services.context
     Caller = Annotated[Principal, Depends(require_caller_of_path(context))]
 
     @router.patch(_DEPLOYMENT, Action.DEPLOYMENTS_WRITE, "Change a deployment's sku or tags", json_reply(ArmDeployment))
     def patch_deployment(name: str, body: DeploymentPatchBody, caller: Caller) -> Response:
+        """What is left out stays as it is. The model keeps answering meanwhile; 404 if there is no such deployment."""
         sku = body.sku or SkuBody()
         changed = deployments.update(
             context,
@@ -101,11 +109,16 @@ def _add_changes(router: Router, services: Services) -> None:
         Reply(status=204),
     )
     def delete_deployment(name: str, caller: Caller) -> Response:
+        """200 if there was such a deployment, 204 if there was none.
+
+        A model that no other deployment serves is unloaded.
+        """
         was_there = deployments.delete(context, services.serving, caller.resource.id, name)
         return Response(status_code=200 if was_there else 204)
 
 
 def _add_reads(router: Router, services: Services) -> None:
+    """Adds one deployment and the list of all; both only read."""
     context = services.context
     Caller = Annotated[Principal, Depends(require_caller_of_path(context))]
 
@@ -127,6 +140,7 @@ def _add_reads(router: Router, services: Services) -> None:
     def list_deployments(
         request: Request, caller: Caller, after: Annotated[str, Query(alias="$skipToken")] = ""
     ) -> object:
+        """By name, 100 to a page; `$skipToken` is the last name of the page before."""
         every = deployments.list_all(context, caller.resource.id)
         following = [deployment for deployment in every if deployment.name > after]
         page = following[:_PAGE]
@@ -137,7 +151,7 @@ def _add_reads(router: Router, services: Services) -> None:
 
 
 def _add_skus(router: Router, services: Services) -> None:
-    """The sizes that a deployment and an account may have."""
+    """Adds the lists of skus that a deployment and an account may have; they are the same for all."""
     context = services.context
     Caller = Annotated[Principal, Depends(require_caller_of_path(context))]
 
@@ -148,6 +162,7 @@ def _add_skus(router: Router, services: Services) -> None:
         json_reply(Collection[ResourceSku]),
     )
     def list_skus_of_deployment(name: str, caller: Caller) -> object:
+        """404 if there is no such deployment."""
         deployments.get(context, caller.resource.id, name)
         return Collection(
             value=[
@@ -168,6 +183,7 @@ def _add_skus(router: Router, services: Services) -> None:
 
 
 def _respond(resource: Resource, deployment: Deployment, status: int = 200) -> Response:
+    """The deployment as an answer, with `Retry-After` while it is being created."""
     is_settled = deployment.state is not DeploymentState.CREATING
     answer = ArmDeployment.from_deployment(resource, deployment)
     return JsonResponse(answer, status, {} if is_settled else _RETRY_AFTER)

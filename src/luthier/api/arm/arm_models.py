@@ -22,12 +22,16 @@ _VERSION = "1"
 
 
 class BaseModelName(Struct, kw_only=True):
+    """Format, name and version of a base model: from what an alias or a fine-tuned model is made."""
+
     format: str = "OpenAI"
     name: str
     version: str = _VERSION
 
 
 class ModelSku(Struct, kw_only=True):
+    """A sku under which a model can be deployed, and its capacities."""
+
     name: str
     capacity: CapacityRange
 
@@ -48,6 +52,7 @@ class AccountModel(Struct, kw_only=True):
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
+        """The model as ARM lists it: it can be tuned and called once the base weights are on this machine."""
         ready = "true" if model.ready else "false"
         created = model.created_at.isoformat()
         has_base = model.checkpoint is not None or model.is_alias

@@ -1,4 +1,4 @@
-"""Names and paths of resources in the control plane."""
+"""Names and paths of resources in the control plane, and the checks that a path names the caller's own."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ DEPLOYMENT_TYPE: Final = "Microsoft.CognitiveServices/accounts/deployments"
 
 
 def id_of(resource: Resource | ResourceName) -> str:
-    """A resource's id in the control plane."""
+    """A resource's id in the control plane: the path of its account."""
     return ACCOUNT.format(subscription=resource.subscription, group=resource.resource_group, account=resource.account)
 
 

@@ -25,7 +25,10 @@ LIFETIME_S = 3600
 
 
 class Token(Struct, kw_only=True):
-    """A token as Azure's credentials read it."""
+    """A token as Azure's credentials read it.
+
+    `expires_on` is a text of seconds since 1970; `resource` is what was asked for.
+    """
 
     access_token: str
     expires_on: str
@@ -42,6 +45,7 @@ class NoToken(Struct, kw_only=True):
 
 
 def build_router(services: Services) -> Router:
+    """The one route of this module. It needs no api-key: it checks the key of its own header."""
     context = services.context
     router = Router(tag="identity")
 
@@ -53,6 +57,10 @@ def build_router(services: Services) -> Router:
         json_reply(NoToken, 401),
     )
     async def token(x_identity_header: Annotated[str, Header()] = "", resource: str = "") -> Response:
+        """Answers with the key itself, for an hour; `resource` is echoed and not checked.
+
+        401 without a key, or with one that opens nothing.
+        """
         try:
             await authentication.caller_of(context, [x_identity_header] if x_identity_header else [])
         except Unauthenticated as error:

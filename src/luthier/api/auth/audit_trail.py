@@ -22,9 +22,9 @@ _RESOURCE_PARAMETERS = frozenset({"subscription", "group", "account", "location"
 
 
 class AuditTrail:
-    """Writes one line for each authenticated request whose action is a change, whatever its outcome.
+    """Appends one line to the audit file for each authenticated request whose action is a change, whatever its outcome.
 
-    A kill between the change and its answer leaves the change without a line.
+    `path` is that file, `now` the clock. A kill between the change and its answer leaves the change without a line.
     """
 
     def __init__(self, app: ASGIApp, path: Path, now: Callable[[], datetime]) -> None:
@@ -33,12 +33,16 @@ class AuditTrail:
         self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on; writes its line just before the answer's last part, or at its end if none was sent (as
+        500)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         status, content_type, body, is_written = 500, "", bytearray(), False
 
         async def send_and_record(message: Message) -> None:
+            """Sends a part of the answer; notes the status, keeps up to MAX_PARSED_BYTES or so of the body, and writes
+            the line at the last part."""
             nonlocal status, content_type, is_written
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -61,6 +65,11 @@ class AuditTrail:
                 await self._write(scope, status, "")
 
     async def _write(self, scope: Scope, status: int, created_id: str) -> None:
+        """Appends the line, in a worker thread: it is synced to disk.
+
+        Reads caller, action, route and request id from the scope's state. The line's id is that of the path, else the
+        created object's, else the account's name.
+        """
         caller: Principal = scope["state"]["caller"]
         action: Action = scope["state"]["action"]
         path_ids = [
@@ -82,6 +91,8 @@ class AuditTrail:
 
 
 def _is_change(scope: Scope) -> bool:
+    """Whether the route declared an action that changes something, and its key was authenticated; false for all
+    others."""
     action = scope.get("state", {}).get("action")
     return isinstance(action, Action) and action.is_change
 

@@ -1,4 +1,7 @@
-"""Authentication: the key from either vendor's header, the right to the route's action, and Azure's api-version."""
+"""Authentication: the key from either vendor's header, the right to the route's action, and Azure's api-version.
+
+New requests ask `KeyCheck`; requests in progress ask `refusal` again, through `revocation.py`.
+"""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -22,7 +25,7 @@ VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|v1|latest")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The keys or tokens of a request, its caller and action: enough to authorize it once more."""
+    """The keys or tokens that a request presented, its caller and action: enough to authorize it once more."""
 
     presented: tuple[str, ...] = field(repr=False)
     caller: Principal
@@ -35,15 +38,17 @@ class Credentials:
 
 
 def credentials_of(request: Request) -> Credentials:
-    """Those of a request that `require_key` has admitted."""
+    """Those of a request that a KeyCheck has admitted. Raises KeyError for any other."""
     state = request.scope["state"]
     return Credentials(tuple(_presented(request)), state["caller"], state["action"])
 
 
 def refusal(context: Context, credentials: Credentials) -> LuthierError | None:
-    """Why the caller would be refused now, or None: so that a revoked key ends long answers.
+    """The error that a new request of the caller would get now, None while it is authorized: so that a revoked key ends
+    long answers.
 
-    An issuer that does not answer ends nothing: the caller stays admitted.
+    Reads the database, and for a token may ask its issuer. An issuer that does not answer ends nothing: None. A key
+    that opens another resource now is refused too.
     """
     try:
         caller = keys.authenticate(context, list(credentials.presented))
@@ -58,7 +63,8 @@ def refusal(context: Context, credentials: Credentials) -> LuthierError | None:
 
 
 def is_remembered(context: Context, credentials: Credentials) -> bool:
-    """Whether the caller's key is cached and unchanged since the last commit; never blocks."""
+    """Whether the caller's first key is cached and still gives the same principal since the last commit; never
+    blocks."""
     return keys.recall_principal(context, list(credentials.presented)) == credentials.caller
 
 
@@ -79,11 +85,12 @@ class KeyCheck:
         self._context = context
 
     async def __call__(self, request: Request) -> Principal:
+        """What FastAPI injects as the endpoint's caller: the principal that `admit` has stored."""
         caller: Principal = request.scope["state"]["caller"]
         return caller
 
     async def admit(self, request: Request, action: Action) -> Principal:
-        """Authenticates the caller and requires `action` of it.
+        """Authenticates the caller and requires `action` of it; returns the caller.
 
         Writes caller, action and route into the request's state, of a forbidden caller too: the audit log names it.
         Raises Unauthenticated, Forbidden, and Unavailable if a token cannot be checked now.
@@ -95,7 +102,10 @@ class KeyCheck:
 
 
 async def caller_of(context: Context, presented: list[str]) -> Principal:
-    """The caller whose keys or tokens these are. Raises Unauthenticated; Unavailable if a token cannot be checked."""
+    """The caller whose keys or tokens these are: from the cache, else in a worker thread by database or issuer.
+
+    Raises Unauthenticated; Unavailable if a token cannot be checked.
+    """
     # A cached key needs no worker thread, and the hop to one costs more than the lookup.
     caller = keys.recall_principal(context, presented)
     if caller is not None:
@@ -110,7 +120,7 @@ def require_key(context: Context) -> KeyCheck:
 
 
 def _presented(request: Request) -> list[str]:
-    """Every key or token of the request."""
+    """Every key or token of the request, `api-key` first, then the bearer token; an empty list if there is none."""
     presented = [request.headers["api-key"]] if "api-key" in request.headers else []
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
@@ -119,9 +129,10 @@ def _presented(request: Request) -> list[str]:
 
 
 def require_version(dialect: Dialect) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that checks `api-version`: every version is served alike, a missing one is an error."""
+    """A dependency that checks `api-version` for one dialect: every version is served alike."""
 
     async def check(request: Request) -> None:
+        """Raises InvalidRequest for a version that is malformed, or missing where the dialect requires one."""
         version = request.query_params.get("api-version")
         if version is None:
             if dialect.needs_api_version:

@@ -7,7 +7,7 @@ from luthier.core.roles import ACTIONS, Action
 
 
 def require(caller: Principal, action: Action) -> None:
-    """Raises Forbidden if none of the caller's roles allows the action."""
+    """Raises Forbidden, which names the roles that would do, if none of the caller's roles allows the action."""
     if any(action in ACTIONS[role] for role in caller.roles):
         return
     held = ", ".join(sorted(caller.roles))

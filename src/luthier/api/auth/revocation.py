@@ -1,4 +1,8 @@
-"""Requests in progress: their callers are authorized again after each change, and a lost right ends them."""
+"""Requests in progress: their callers are authorized again after each commit, and a lost right ends them.
+
+Uploads, downloads and streamed answers watch with `Rights.watching`; a job's event streams have a poll of their own
+(`streaming/event_feed.py`).
+"""
 
 import asyncio
 import logging
@@ -24,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(eq=False, slots=True)
 class Standing:
-    """One caller's right to a request in progress. Belongs to one event loop."""
+    """One caller's right to one request in progress, as last checked. Belongs to one event loop."""
 
     context: Context
     credentials: Credentials
@@ -35,7 +39,10 @@ class Standing:
     _waits: set[asyncio.Timeout] = field(default_factory=set)
 
     async def check(self) -> None:
-        """Raises what a new request would get. Takes microseconds if nothing was committed since the last check."""
+        """Authorizes again if anything was committed since the last time, else takes microseconds.
+
+        Raises what a new request would get: Unauthenticated or Forbidden.
+        """
         version = self.context.database.version()
         if self.error is None and version != self.judged_at:
             self.settle(version, await _refusal(self.context, self.credentials))
@@ -43,7 +50,10 @@ class Standing:
             raise self.error
 
     async def unless_lost(self, work: Awaitable[T]) -> T:
-        """The result of `work`. Raises as `check`, with `work` cancelled, if the right is lost before that."""
+        """The result of `work`.
+
+        Raises as `check`, with `work` cancelled or never begun, if the right is lost before that.
+        """
         if self.error is not None:  # at once: work that never waits could not be cancelled
             if isinstance(work, Coroutine):
                 work.close()
@@ -61,14 +71,20 @@ class Standing:
             self._waits.discard(wait)
 
     async def judged(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-        """The chunks while the caller is authorized. Raises as `check`: at each chunk, between two, at the end."""
+        """Passes the chunks on while the caller is authorized.
+
+        Raises as `check`: at each chunk, between two, at the end.
+        """
         while (chunk := await self.unless_lost(anext(chunks, None))) is not None:
             await self.check()
             yield chunk
         await self.check()
 
     def settle(self, version: int, error: LuthierError | None) -> None:
-        """Stores the outcome of an authorization; an error ends everything that waits."""
+        """Stores the outcome of an authorization at a database version; `error` None leaves an earlier error.
+
+        An error makes everything in `unless_lost` time out now. Called on the event loop.
+        """
         self.judged_at = version
         self.error = self.error or error
         if self.error is not None:
@@ -79,7 +95,8 @@ class Standing:
 
 @dataclass(eq=False, slots=True)
 class Rights:
-    """Polls every `poll_s` for commits; then authorizes all callers again, those of one key together.
+    """The requests in progress. Polls every `poll_s` seconds for commits; then authorizes all callers again, those of
+    one key together.
 
     Callers with a token are authorized at each poll: a token may have expired. Belongs to one event loop.
     """
@@ -90,7 +107,10 @@ class Rights:
 
     @contextmanager
     def watching(self, context: Context, credentials: Credentials) -> Iterator[Standing]:
-        """The caller's right, checked for as long as the block runs."""
+        """The caller's right, checked for as long as the block runs.
+
+        Starts the poll if it is the first request watched.
+        """
         standing = Standing(context, credentials)
         self._watched.add(standing)
         if self._polling is None or self._polling.done():
@@ -101,6 +121,10 @@ class Rights:
             self._watched.discard(standing)
 
     async def _poll(self, context: Context) -> None:
+        """The task behind all watched requests: looks every `poll_s` seconds, ends once none is left.
+
+        Logs errors and goes on.
+        """
         while True:
             await asyncio.sleep(self.poll_s)
             if not self._watched:
@@ -111,6 +135,7 @@ class Rights:
                 logger.warning("authorizations not checked code=%s", error.code)
 
     async def _look(self, context: Context) -> None:
+        """Authorizes again whoever has a token or was last checked at another database version; stores each outcome."""
         version = context.database.version()
         due: defaultdict[Credentials, list[Standing]] = defaultdict(list)
         for standing in self._watched:

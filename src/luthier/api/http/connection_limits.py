@@ -14,7 +14,7 @@ SWEEP_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`docs/operating.md` has each as a setting."""
+    """Numbers of connections, and times in seconds. `docs/operating.md` has each as a setting."""
 
     connections: int = 4096
     per_address: int = 1024
@@ -30,19 +30,23 @@ class Limits:
 
 
 class LimitedConnection(Protocol):
-    """What the gate needs of a connection."""
+    """What the gate needs of a connection: `connections.Connection`, and `tls.Handshake` before it."""
 
     @property
-    def is_waiting(self) -> bool: ...
+    def is_waiting(self) -> bool:
+        """Whether it serves no request now, so that a later connection may replace it."""
+        ...
 
     def close_if_overdue(self, now: float) -> None:
         """Closes the connection if its peer has kept it waiting for longer than the limits allow."""
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Closes the connection at once, with what was not sent yet lost."""
+        ...
 
 
 class ConnectionGate:
-    """The connections of one server. Belongs to one event loop."""
+    """The open connections of one server, counted by address. Belongs to one event loop and starts a sweep on it."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -52,9 +56,11 @@ class ConnectionGate:
         self._is_sweeping = False
 
     def enter(self, connection: LimitedConnection, address: str) -> bool:
-        """Whether the connection is admitted. At a limit it replaces the one that has waited longest for a request.
+        """Admits a connection: true, and it counts until `leave`. At a limit it replaces the first that waits for a
+        request.
 
-        A rejected connection is aborted at once if too many others still wait for their answer.
+        False: it is not admitted. Its answer is the caller's to send; it is aborted at once if too many others still
+        wait for theirs.
         """
         self._sweep_soon()
         network = network_of(address)
@@ -68,6 +74,7 @@ class ConnectionGate:
         return True
 
     def leave(self, connection: LimitedConnection) -> None:
+        """Forgets a closed connection, admitted or rejected; does nothing for one that it does not know."""
         self._refused.discard(connection)
         network = self._network_by_connection.pop(connection, None)
         if network is not None:
@@ -76,12 +83,14 @@ class ConnectionGate:
                 del self._by_address[network]
 
     def make_room(self, number: int) -> None:
-        """Aborts so many connections that wait for a request."""
+        """Aborts up to `number` connections that wait for a request, of any address."""
         for _ in range(number):
             if not self._make_room(None):
                 return
 
     def _make_room(self, network: str | None) -> bool:
+        """Aborts and forgets one connection that waits for a request, of that network or (None) of any; false if none
+        waits."""
         # In the order of arrival: the first that waits has usually waited longest.
         for connection, other in self._network_by_connection.items():
             if connection.is_waiting and (network is None or other == network):
@@ -91,6 +100,8 @@ class ConnectionGate:
         return False
 
     def _refuse(self, connection: LimitedConnection) -> bool:
+        """Keeps a rejected connection in the sweep until its answer is read, or aborts it if there are too many;
+        returns False."""
         if len(self._refused) >= MAX_PENDING_REFUSALS:
             connection.abort()
         else:
@@ -98,12 +109,13 @@ class ConnectionGate:
         return False
 
     def _sweep_soon(self) -> None:
+        """Schedules `_sweep` on the running event loop, unless it is scheduled already."""
         if not self._is_sweeping:
             self._is_sweeping = True
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
-        """Closes every connection that is overdue, and comes again as long as any is open."""
+        """Closes every connection that is overdue, and schedules itself again as long as any is open."""
         now = asyncio.get_running_loop().time()
         for connection in [*self._network_by_connection, *self._refused]:
             connection.close_if_overdue(now)

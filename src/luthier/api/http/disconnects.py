@@ -22,7 +22,8 @@ class CallerLeft(Exception):
 
 
 async def unless_left(receive: Receive, work: Coroutine[object, object, Result]) -> Result:
-    """The work's result. Raises CallerLeft, with the work cancelled and ended, when the caller goes before that.
+    """The work's result, or what it raises. Raises CallerLeft, with the work cancelled and ended, when the caller goes
+    before that.
 
     The request's body must have been read: after it, `receive` has nothing more to tell than the disconnect.
     """
@@ -38,7 +39,10 @@ async def unless_left(receive: Receive, work: Coroutine[object, object, Result])
 
 
 class EventStream(Response):
-    """Server-sent events for as long as somebody reads them; their source is closed when nobody does."""
+    """An answer of server-sent events for as long as somebody reads them; then `events` is closed.
+
+    Each event is text as it is sent. A caller who takes nothing for `write_s` seconds has stopped reading.
+    """
 
     media_type = "text/event-stream"
 
@@ -51,6 +55,7 @@ class EventStream(Response):
         self._write_s = write_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the events until they end or the caller disconnects. Raises what their source raises."""
         writing = asyncio.ensure_future(self._write(send))
         leaving = asyncio.ensure_future(_left(receive))
         try:
@@ -61,6 +66,10 @@ class EventStream(Response):
             await _end(leaving, writing)
 
     async def _write(self, send: Send) -> None:
+        """Sends head, events and end; a send that takes longer than `write_s` ends the answer unfinished.
+
+        Closes the source.
+        """
         async with aclosing(self._events) as events:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
@@ -73,11 +82,13 @@ class EventStream(Response):
 
 
 async def _left(receive: Receive) -> None:
+    """Returns when the caller has disconnected; discards whatever else `receive` gives."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def _end(*tasks: "asyncio.Future[Any]") -> None:
+    """Cancels the tasks and waits until each has ended; what they raise is dropped."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,7 @@
-"""The server's sockets and file descriptors: as many as the system allows, and an answer when none is left."""
+"""The server's sockets and file descriptors: as many as the system allows, and an answer when none is left.
+
+`cli/http_server.py` starts uvicorn with it.
+"""
 
 import asyncio
 import errno
@@ -34,7 +37,7 @@ _LIMITED_LOGGERS = ("uvicorn.error", "asyncio", "luthier.api.http.tls", __name__
 
 
 def raise_descriptor_limit() -> int:
-    """Raises the soft limit of file descriptors to the hard one; returns it."""
+    """Raises this process's soft limit of file descriptors to the hard one; returns that, 2**20 if it is unlimited."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -42,7 +45,10 @@ def raise_descriptor_limit() -> int:
 
 
 def config(app: ASGIApp, gate: ConnectionGate, certificate: Certificate | None = None, **more: Any) -> uvicorn.Config:
-    """uvicorn's configuration with our connections, TLS ones if there is a certificate."""
+    """uvicorn's configuration for the application: our connections behind `gate`, TLS ones if there is a certificate.
+
+    `more` are further arguments of uvicorn.Config.
+    """
     protocol = partial(Handshake, gate, certificate) if certificate else partial(Connection, gate)
     return uvicorn.Config(
         app,
@@ -72,7 +78,7 @@ def fitting(limits: Limits, descriptors: int) -> Limits:
 
 
 def limit_logs() -> None:
-    """Limits the log lines that peers can cause to a few a minute."""
+    """Installs a LogLimit on each logger to which peers can cause lines."""
     for name in _LIMITED_LOGGERS:
         logging.getLogger(name).addFilter(LogLimit())
 
@@ -80,7 +86,8 @@ def limit_logs() -> None:
 class DescriptorReserve:
     """A spare descriptor, so that whoever connects when none is left gets an answer instead of waiting.
 
-    asyncio itself tries again a second later, and calls its exception handler for each attempt.
+    Holds one open file and a duplicate of each listening socket until `close`, and sets those sockets' backlog. asyncio
+    itself tries again a second later, and calls its exception handler for each attempt.
     """
 
     def __init__(self, gate: ConnectionGate, listeners: Iterable[socket.socket], is_tls: bool = False) -> None:
@@ -92,15 +99,21 @@ class DescriptorReserve:
         self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Becomes the loop's exception handler."""
+        """Becomes the event loop's exception handler: asyncio reports there that it could not accept."""
         loop.set_exception_handler(self._handle)
 
     def close(self) -> None:
+        """Closes the duplicates and the spare; the server's own sockets stay open."""
         for one in self._listeners:
             one.close()
         os.close(self._spare)
 
     def _handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """The loop's exception handler.
+
+        When descriptors or memory ran out it aborts waiting connections, and rejects those that queue with the help of
+        the spare; every other exception goes to the default handler.
+        """
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in _EXHAUSTED:
             loop.default_exception_handler(context)
@@ -117,6 +130,8 @@ class DescriptorReserve:
 
 
 def _reject_waiting(listener: socket.socket, answer: bytes) -> None:
+    """Accepts up to REJECTED_CONNECTIONS that queue at the listener, sends each `answer` without waiting, and closes
+    it."""
     for _ in range(REJECTED_CONNECTIONS):
         try:
             peer, _ = listener.accept()
@@ -129,6 +144,7 @@ def _reject_waiting(listener: socket.socket, answer: bytes) -> None:
 
 
 def _open_spare() -> int:
+    """A descriptor of /dev/null; -1 if none is left."""
     try:
         return os.open(os.devnull, os.O_RDONLY)
     except OSError:

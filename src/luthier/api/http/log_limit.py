@@ -1,4 +1,4 @@
-"""Limits the log lines that peers can cause to a few a minute."""
+"""Limits the log lines that peers can cause to a few a minute; `listening.limit_logs` installs it."""
 
 import logging
 import time
@@ -10,7 +10,10 @@ MAX_TEMPLATES = 1000
 
 
 class LogLimit(logging.Filter):
-    """Passes a few lines of each template in a period; the first of the next period says how many were dropped."""
+    """A filter that passes LINES lines of each message template in PERIOD_S seconds.
+
+    The first line of the next period says how many were dropped. `clock` gives monotonic seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -18,6 +21,7 @@ class LogLimit(logging.Filter):
         self._periods: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged. Counts it, and may append the number of dropped lines to its message."""
         now, template = self._clock(), str(record.msg)[:200]
         started, count = self._periods.get(template, (now, 0))
         if now - started >= PERIOD_S:

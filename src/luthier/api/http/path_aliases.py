@@ -25,12 +25,13 @@ _DEFAULT_VERSION = b"api-version=2024-10-21"
 
 
 class PathAliases:
-    """Passes a request on under its canonical path."""
+    """Outermost middleware: passes a request on under its canonical path, so that every other layer sees only that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, an alias with a changed copy of its scope."""
         if scope["type"] == "http":
             scope = _renamed(scope)
         await self._app(scope, receive, send)
@@ -47,6 +48,8 @@ def canonical_path(path: str) -> str:
 
 
 def _renamed(scope: Scope) -> Scope:
+    """A copy of the scope with the canonical path, and an api-version where the alias needs one; the scope itself for
+    any other path."""
     path = scope["path"]
     target = canonical_path(path)
     if target == path:

@@ -18,6 +18,7 @@ class RequestLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on; writes `request_id` into its state, and two headers into its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -27,6 +28,7 @@ class RequestLog:
         status = 0
 
         async def send_with_id(message: Message) -> None:
+            """Sends a part of the answer: the head with the id, and before the last part the log line is written."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -42,6 +44,8 @@ class RequestLog:
 
 
 def _log(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    """One debug line with the route's template, never the path itself, and the milliseconds from receipt to the last
+    part."""
     route = scope.get("route")
     path = route.path if isinstance(route, Route) else "-"
     line = "request id=%s %s %s status=%d ms=%.1f"

@@ -1,4 +1,7 @@
-"""Worker threads by what they wait for, so that many calls of one kind leave the threads of the others free."""
+"""Worker threads by what they wait for, so that many calls of one kind leave the threads of the others free.
+
+Used wherever a coroutine must call something that blocks; docs/event-loop.md says who runs where.
+"""
 
 from collections.abc import Callable
 from enum import Enum
@@ -11,7 +14,7 @@ T = TypeVar("T")
 
 
 class Workers(Enum):
-    """A kind of work, and how many threads do it at once. All other work shares the server's own 40."""
+    """A kind of work, and how many threads do it at once. All other work shares anyio's own 40 threads."""
 
     KEYS = ("authentication", 4)
     TOKENS = ("authentication by a token, whose issuer may be slow", 8)
@@ -37,7 +40,8 @@ async def run(workers: Workers, call: Callable[[], T]) -> T:
 
 
 def _limiter(workers: Workers) -> CapacityLimiter:
-    """The limiter of the running event loop: one of another loop cannot be awaited."""
+    """The limiter of that kind for the running event loop, made at its first use: one of another loop cannot be
+    awaited."""
     limiters = _limiters.get({})
     if not limiters:
         limiters = {kind: CapacityLimiter(kind.threads) for kind in Workers}

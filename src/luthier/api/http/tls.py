@@ -26,7 +26,10 @@ _PROTOCOLS = ["http/1.1"]
 
 
 class Certificate:
-    """The certificate and key that new connections get. Raises ValueError for files that are no such pair."""
+    """The certificate and key that new connections get, read from two PEM files.
+
+    Raises ValueError, which names the setting, for files that cannot be read or are no such pair.
+    """
 
     def __init__(self, cert: Path, key: Path) -> None:
         self._cert = cert
@@ -34,11 +37,14 @@ class Certificate:
         self.context = _context(cert, key)
 
     def reload(self) -> None:
-        """Reads both files again. Raises ValueError, and stays unchanged, if they are no pair."""
+        """Reads both files again, for new connections. Raises ValueError, and stays unchanged, if they are no pair."""
         self.context = _context(self._cert, self._key)
 
     def warnings(self) -> list[str]:
-        """Warnings about the files for the operator."""
+        """Warnings for the operator, a sentence each: it has expired, or everyone can access the key.
+
+        Empty if all is well.
+        """
         warnings = []
         with suppress(OSError, ValueError):
             expires = x509.load_pem_x509_certificates(self._cert.read_bytes())[0].not_valid_after_utc
@@ -51,6 +57,7 @@ class Certificate:
 
 
 def _context(cert: Path, key: Path) -> ssl.SSLContext:
+    """A TLS context of version 1.2 or later with the certificate and key of these files. Raises ValueError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(_PROTOCOLS)
@@ -73,13 +80,17 @@ def _context(cert: Path, key: Path) -> ssl.SSLContext:
 
 
 def _reason(error: ssl.SSLError, cert: Path, key: Path) -> str:
+    """What is wrong with a pair that OpenSSL refuses to load, as a message for the operator."""
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"tls_key: {key} is not the key of the certificate in {cert}"
     return f"tls_cert, tls_key: {cert} and {key} are no certificate and key in PEM ({error.reason or 'unreadable'})"
 
 
 class Handshake(asyncio.Protocol):
-    """A connection during its TLS handshake; afterwards a Connection takes its place."""
+    """A connection during its TLS handshake, counted by the gate; afterwards a Connection takes its place.
+
+    uvicorn makes one for each TCP connection and keeps it among its connections until the handshake ends.
+    """
 
     def __init__(
         self,
@@ -106,6 +117,7 @@ class Handshake(asyncio.Protocol):
         return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Enters the gate and starts the handshake, unless the gate has aborted the connection."""
         assert isinstance(transport, asyncio.Transport)
         self._raw = transport
         peer = transport.get_extra_info("peername")
@@ -121,6 +133,7 @@ class Handshake(asyncio.Protocol):
         self._early_bytes += data
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The peer left during the handshake: nothing is left to abort or to upgrade."""
         self._raw = None
 
     def close_if_overdue(self, now: float) -> None:
@@ -136,6 +149,8 @@ class Handshake(asyncio.Protocol):
         self.abort()
 
     async def _complete_handshake(self, raw: asyncio.Transport) -> None:
+        """Runs the handshake within `head_s` seconds, leaves the gate, and hands the TLS transport to a new Connection
+        with what the peer has sent by then. Logs a failed handshake, of which asyncio closes the connection."""
         limits = self._gate.limits
         try:
             secure = await asyncio.get_running_loop().start_tls(

@@ -1,4 +1,7 @@
-"""Chat and legacy completions as the wire shows them, whole and in pieces."""
+"""JSON Schemas of the answers to chats and legacy completions, whole and in chunks, for the OpenAPI document.
+
+These answers are built as plain JSON (`dialects/chat_answers.py`), so no answer type describes them.
+"""
 
 from luthier.api.routing import json_schema as js
 from luthier.api.routing.operation import Details
@@ -58,6 +61,7 @@ _LEGACY_FINISH = js.words(["stop", "length"])
 
 
 def completion() -> js.Schema:
+    """The schema of `chat.completion`, the whole answer to a chat."""
     message = js.object_schema(
         {
             "role": js.const("assistant"),
@@ -75,6 +79,7 @@ def completion() -> js.Schema:
 
 
 def chunk() -> js.Schema:
+    """The schema of `chat.completion.chunk`: a `delta` for each choice, and `usage` in the last chunk if asked for."""
     delta = js.object_schema(
         {
             "role": js.Optional(js.const("assistant")),
@@ -93,6 +98,7 @@ def chunk() -> js.Schema:
 
 
 def text_completion() -> js.Schema:
+    """The schema of `text_completion`, an answer to the legacy API: whole answers and chunks are alike there."""
     choice = js.object_schema(
         {
             "index": js.WHOLE,
@@ -108,6 +114,7 @@ def text_completion() -> js.Schema:
 
 
 def _shared(kind: str) -> Fields:
+    """The fields that every answer begins with; `kind` is the text of `object`."""
     return {
         "id": js.TEXT,
         "object": js.const(kind),

@@ -1,4 +1,7 @@
-"""A route of the data plane: matched quickly, and run in the writer threads if it changes something."""
+"""A route of the data plane: matched quickly, and run in the writer threads if it changes something.
+
+`routes.build_router` registers the dialects' routes with it; the control plane's use GuardedRoute itself.
+"""
 
 import functools
 import inspect
@@ -18,9 +21,12 @@ _READS = frozenset({"GET", "HEAD"})
 
 
 class DataPlaneRoute(GuardedRoute):
-    """Endpoints that write run in threads of their own, which wait for one another: those that read are not held up."""
+    """A GuardedRoute whose writing endpoints run in `Workers.WRITES`, where they wait for each other and hold up no
+    read."""
 
     def responding(self, endpoint: Callable[..., Any], method: str) -> Callable[..., Any]:
+        """As GuardedRoute's; a plain `def` that is no GET or HEAD becomes a coroutine that runs it in a writer
+        thread."""
         if method in _READS or inspect.iscoroutinefunction(endpoint):
             return super().responding(endpoint, method)
         respond = guarded_route.json_endpoint(endpoint, self.operation)
@@ -33,9 +39,14 @@ class DataPlaneRoute(GuardedRoute):
 
     @functools.cached_property
     def _literal_prefix(self) -> str:
+        """The path up to its first parameter: no path without it can match."""
         return self.path.partition("{")[0]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As the base's, and Match.NONE at once for a path with another beginning.
+
+        Below a `root_path` the base decides.
+        """
         if not scope.get("root_path") and not scope["path"].startswith(self._literal_prefix):
             return Match.NONE, {}  # most routes, at a tenth of what their pattern costs
         return super().matches(scope)

@@ -28,7 +28,7 @@ PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/doc
 
 
 class GuardedRoute(APIRoute):
-    """Leaves an unread body in `request.state.incoming` for an endpoint that streams it.
+    """Checks the key, then reads the body; leaves an unread one in `request.state.incoming` for the endpoint.
 
     What a plain `def` endpoint returns is sent as it is. FastAPI would copy an answer field by field and check it
     against its annotation, which for a list of twenty jobs takes longer than the query. Raises TypeError at
@@ -60,7 +60,7 @@ class GuardedRoute(APIRoute):
 
     @property
     def key_check(self) -> KeyCheck | None:
-        """The dependency that checks this route's key."""
+        """The dependency that checks this route's key; None for a public route."""
         return _key_check(self.dependant)
 
     def responding(self, endpoint: Callable[..., Any], method: str) -> Callable[..., Any]:
@@ -68,10 +68,16 @@ class GuardedRoute(APIRoute):
         return endpoint if inspect.iscoroutinefunction(endpoint) else json_endpoint(endpoint, self.operation)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler behind `guarded`: called once when the route is made."""
         answer = super().get_route_handler()
         check, field, action = self.key_check, self.body_field, self.operation.action
 
         async def guarded(request: Request) -> Response:
+            """Answers one request.
+
+            Authenticates and authorizes before a byte of the body is read, then reads a JSON body whole or leaves the
+            reader of it in the state. Raises what the steps raise: 401, 403, 408, 413, 415, 429 and 400.
+            """
             if check is None or action is None:
                 return await answer(request)
             intake: Intake = request.app.state.intake
@@ -87,7 +93,8 @@ class GuardedRoute(APIRoute):
         return guarded
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Counts the body's bytes as held until the answer is sent: what was parsed from them lives as long."""
+        """Runs the route; gives back the bytes held for the body once the answer is sent: what was parsed lives as
+        long."""
         try:
             await super().handle(scope, receive, send)
         finally:
@@ -97,11 +104,13 @@ class GuardedRoute(APIRoute):
 
 
 def json_endpoint(endpoint: Callable[..., Any], operation: Operation) -> Callable[..., Response]:
-    """The endpoint, wrapped so that its answer is encoded in the same thread."""
+    """The endpoint, wrapped so that its answer is encoded in the same thread; a Response that it returns passes
+    unchanged."""
     status = operation.replies[0].status
 
     @functools.wraps(endpoint)
     def respond(*values: Any, **named: Any) -> Response:
+        """Calls the endpoint, and encodes its answer with the status of the operation's first reply."""
         answer = endpoint(*values, **named)
         return answer if isinstance(answer, Response) else JsonResponse(answer, status)
 
@@ -132,6 +141,7 @@ def protected(routes: Iterable[BaseRoute]) -> list[tuple[str, str]]:
 
 
 def _key_check(dependant: Dependant) -> KeyCheck | None:
+    """The KeyCheck among a dependency and, depth first, what it depends on; None if there is none."""
     if isinstance(dependant.call, KeyCheck):
         return dependant.call
     return next((check for one in dependant.dependencies if (check := _key_check(one)) is not None), None)

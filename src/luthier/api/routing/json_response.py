@@ -7,9 +7,10 @@ from fastapi.responses import JSONResponse
 
 
 class JsonResponse(JSONResponse):
-    """An answer type, or plain JSON values, as a response."""
+    """An answer type (msgspec Struct), or plain JSON values, as a response of type application/json."""
 
     def render(self, content: Any) -> bytes:
+        """The body's UTF-8. Raises TypeError for a value that JSON has no form for; NaN and infinities become null."""
         return msgspec.json.encode(content)
 
 

@@ -1,4 +1,5 @@
-"""JSON Schema for what no answer type describes: forms, headers, and answers that are built as plain JSON."""
+"""A few words to write JSON Schema with, for what no answer type describes: forms, headers, and answers built as plain
+JSON."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ Fields = Mapping[str, Schema | Optional]
 
 
 def object_schema(fields: Fields, description: str | None = None) -> Schema:
-    """An object with these fields, which are required unless they are Optional."""
+    """An object with these fields, required unless they are Optional; `description` None leaves that keyword out."""
     required = [name for name, field in fields.items() if not isinstance(field, Optional)]
     properties = {
         name: or_null(field.schema) if isinstance(field, Optional) else field for name, field in fields.items()
@@ -39,10 +40,12 @@ def or_null(schema: Schema) -> Schema:
 
 
 def either(*schemas: Schema) -> Schema:
+    """The schema that a value fits if it fits one of these."""
     return {"anyOf": list(schemas)}
 
 
 def const(value: object) -> Schema:
+    """The schema that only this value fits."""
     return {"const": value}
 
 

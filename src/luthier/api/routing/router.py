@@ -1,4 +1,5 @@
-"""Registers the routes of one prefix, each with its action, summary and replies."""
+"""Registers the routes of one prefix, each with its action, summary and replies; FastAPI's own router could leave them
+out."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, Unpack
@@ -13,13 +14,17 @@ EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
 
 
 class Decorator(Protocol):
-    """Registers an endpoint and gives it back."""
+    """What `Router.get` and the others return: registers an endpoint and gives it back unchanged."""
 
     def __call__(self, endpoint: EndpointT, /) -> EndpointT: ...
 
 
 class Router:
-    """Collects routes. None can be registered without an action, or None for a route that needs no key."""
+    """Collects the routes of one prefix in `routes`, which `server.build` adds to the application.
+
+    None can be registered without an action, or None for a route that needs no key. `dependencies` run before each
+    endpoint; `tag` groups the routes in the OpenAPI document.
+    """
 
     def __init__(
         self,
@@ -38,26 +43,31 @@ class Router:
     def get(
         self, path: str, action: Action | None, summary: str, *replies: Reply, **details: Unpack[Details]
     ) -> Decorator:
+        """As `route`, for GET."""
         return self.route(("GET",), path, action, summary, *replies, **details)
 
     def head(
         self, path: str, action: Action | None, summary: str, *replies: Reply, **details: Unpack[Details]
     ) -> Decorator:
+        """As `route`, for HEAD: Starlette's own HEAD for each GET is not made here."""
         return self.route(("HEAD",), path, action, summary, *replies, **details)
 
     def post(
         self, path: str, action: Action | None, summary: str, *replies: Reply, **details: Unpack[Details]
     ) -> Decorator:
+        """As `route`, for POST."""
         return self.route(("POST",), path, action, summary, *replies, **details)
 
     def patch(
         self, path: str, action: Action | None, summary: str, *replies: Reply, **details: Unpack[Details]
     ) -> Decorator:
+        """As `route`, for PATCH."""
         return self.route(("PATCH",), path, action, summary, *replies, **details)
 
     def delete(
         self, path: str, action: Action | None, summary: str, *replies: Reply, **details: Unpack[Details]
     ) -> Decorator:
+        """As `route`, for DELETE."""
         return self.route(("DELETE",), path, action, summary, *replies, **details)
 
     def route(
@@ -69,10 +79,14 @@ class Router:
         *replies: Reply,
         **details: Unpack[Details],
     ) -> Decorator:
-        """Registers the decorated endpoint under each method. The first reply has the status of a plain answer."""
+        """Registers the decorated endpoint under each method. The first reply has the status of a plain answer.
+
+        Raises TypeError if the route needs a key and its endpoint takes no caller.
+        """
         operation = Operation(action=action, summary=summary, replies=replies, **details)
 
         def register(endpoint: EndpointT) -> EndpointT:
+            """Appends a route for each method to `routes`; returns the endpoint, which can be decorated again."""
             for method in methods:
                 self.routes.append(
                     self._route_class(
