@@ -86,7 +86,7 @@ class SystemData(Struct, kw_only=True):
 
 
 class DeploymentSku(Struct, kw_only=True):
-    """Kind and rate limit of a deployment: a unit of capacity is 1,000 tokens per minute.
+    """Kind and rate limit of a deployment; the setting `capacity_tokens` is what one unit of capacity allows.
 
     The other fields have no effect.
     """
@@ -208,7 +208,8 @@ class SkuName(Struct, kw_only=True):
 
 
 class CapacityRange(Struct, kw_only=True):
-    """The capacities that a deployment can have, in units of 1,000 tokens per minute."""
+    """The capacities that a deployment can have; the setting `capacity_tokens` is what one unit allows, in tokens per
+    minute."""
 
     minimum: int = 1
     maximum: int = deployments.MAX_CAPACITY

@@ -86,8 +86,7 @@ class PropertiesBody(_Body):
 
 
 class SkuBody(_Body):
-    """ARM `Sku`: kind and rate limit in units of 1,000 tokens per minute; in a PATCH what is left out stays as it
-    is."""
+    """ARM `Sku`: kind and rate limit of a deployment; in a PATCH what is left out stays as it is."""
 
     name: str | None = None
     capacity: int | None = None

@@ -31,7 +31,10 @@ class Identified(Protocol):
 
 
 class Page(Struct, Generic[T], kw_only=True):
-    """One page of a list. `has_more` is always sent, or newer SDKs never stop asking (wire-contract.md section 2.5)."""
+    """One page of a list, with the first and last id of it (null if it is empty).
+
+    `has_more` is always sent, or newer SDKs never stop asking (wire-contract.md section 2.5).
+    """
 
     object: Literal["list"] = "list"
     data: list[T]
@@ -49,7 +52,7 @@ class Deleted(Struct, Generic[T], kw_only=True):
 
 
 def page(items: Sequence[Identified], has_more: bool) -> Page[Any]:
-    """A page that holds these items."""
+    """A page that holds these items; `has_more` is whether the list goes on after them."""
     first_id, last_id = (items[0].id, items[-1].id) if items else (None, None)
     return Page(data=list(items), has_more=has_more, first_id=first_id, last_id=last_id)
 
@@ -70,4 +73,5 @@ def unix(time: datetime) -> int:
 
 
 def unix_or_none(time: datetime | None) -> int | None:
+    """Whole seconds since 1970, UTC; None for None."""
     return None if time is None else unix(time)

@@ -1,4 +1,7 @@
-"""Wire shape of legacy completions: text_completion, complete and in chunks."""
+"""Wire shape of legacy completions: text_completion, complete and in chunks, as plain JSON.
+
+The same in every dialect; echoed prompts and their log-probabilities are part of it.
+"""
 
 import codecs
 from collections.abc import Iterator, Sequence
@@ -12,13 +15,17 @@ Shape = dict[str, Any]
 
 
 class CompletionAnswers:
-    """The shapes of one request's answer, complete or streamed; `top` log-probabilities, None for none at all."""
+    """The shapes of one request's answer, complete or streamed; remembers how much text of each choice was shaped.
+
+    `top` is how many alternatives each token's log-probability has, None for no log-probabilities at all.
+    """
 
     def __init__(self, top: int | None) -> None:
         self._top = top
         self._lengths: dict[int, int] = {}
 
     def complete(self, header: AnswerHeader, answer: Answer) -> Shape:
+        """A text_completion with every choice, its echoed prompt before its text, and the usage."""
         deltas = [
             ChoiceDelta(index, choice.text, None, choice.log_probs, choice.finish_reason, choice.echo)
             for index, choice in enumerate(answer.choices)
@@ -27,12 +34,15 @@ class CompletionAnswers:
         return {**self.stream_header(header), "choices": choices, "usage": usage(answer.usage)}
 
     def chunks(self, header: Shape, deltas: Sequence[ChoiceDelta]) -> Iterator[Shape]:
+        """One chunk that holds all these deltas, unlike a chat's."""
         yield {**header, "choices": [self._choice(delta) for delta in deltas]}
 
     def stream_header(self, header: AnswerHeader) -> Shape:
+        """The fields that the answer, and every chunk of it, begins with."""
         return header_shape(header, "cmpl", "text_completion")
 
     def _choice(self, delta: ChoiceDelta) -> Shape:
+        """What one delta adds to its choice; counts its characters for the text offsets of the next."""
         text = delta.echo.text + (delta.text or "")
         offset = self._lengths.get(delta.index, 0)
         self._lengths[delta.index] = offset + len(text)
@@ -45,10 +55,12 @@ class CompletionAnswers:
 
 
 def _log_probs(delta: ChoiceDelta, top: int, offset: int) -> Shape | None:
-    """Parallel lists of tokens, log-probabilities and offsets, which count characters of the choice's text.
+    """Parallel lists of tokens, log-probabilities (nats) and offsets, which count characters of the choice's text from
+    `offset`.
 
-    An answer that ends with its first token has no entry for that end token. After a prompt's own tokens one is added
-    all the same: programs that compare continuations cut off the last entry as the answer's.
+    None if the delta has none. An answer that ends with its first token has no entry for that end token. After a
+    prompt's own tokens one is added all the same: programs that compare continuations cut off the last entry as the
+    answer's.
     """
     if delta.log_probs is None and not delta.echo.log_probs:
         return None
@@ -65,7 +77,11 @@ def _log_probs(delta: ChoiceDelta, top: int, offset: int) -> Shape | None:
 
 
 def _append_prompt(shape: Shape, echo: PromptEcho, top: int, offset: int) -> int:
-    """Appends the prompt's tokens; returns the offset after its text, which lacks a token that begins every prompt."""
+    """Appends the prompt's tokens to the lists of `shape`; returns the offset after its text.
+
+    The first token has null log-probabilities: nothing stands before it. The text lacks a token that begins every
+    prompt, such as <s>: the offsets count it as empty.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     texts = [decoder.decode(bytes(token.bytes)) for token in echo.log_probs]
     n_unseen = len("".join(texts)) - len(echo.text)
@@ -80,6 +96,7 @@ def _append_prompt(shape: Shape, echo: PromptEcho, top: int, offset: int) -> int
 
 
 def _append(shape: Shape, text: str, log_prob: float, top: Sequence[TokenLogProb], offset: int) -> None:
+    """Appends one token to each list of `shape`; `top` are its alternatives, `offset` where it begins in the text."""
     shape["tokens"].append(text)
     shape["token_logprobs"].append(log_prob)
     shape["top_logprobs"].append({other.token: other.log_prob for other in top})

@@ -1,6 +1,7 @@
 """The three dialects as values: prefix, rules of the wire, and the answer types of each noun.
 
-The facts are those of docs/wire-contract.md; each table names the page that it comes from.
+Routes are registered once for each and ask the value what to do; none tests for a vendor's name. The facts are those of
+docs/wire-contract.md; each table names the page that it comes from.
 """
 
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from luthier.api.dialects.model_answers import AzureModel, AzureV1Model, OpenAIM
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One vendor's way to express the same resources.
+    """One vendor's way to express the same resources, below `prefix`.
 
-    `deployment_in_path` is whether a chat call names its deployment in the path, `has_data_plane_deployments` whether
-    deployments are also made without the control plane, `calls_models` whether a model can be called without one.
-    `shares_checkpoints` and `copies_checkpoints` are the two ways to give another resource a checkpoint: a permission
-    or a copy. `min_expiry_s` is the shortest `expires_after` of a file. `encodes_results` is whether results.csv may
-    be sent as base64. The fields from `error` on are the answer types.
+    `created_status` is the status of a created file or job, `sends_location` whether it has a Location header,
+    `max_suffix` the longest suffix of a model's name in characters. `deployment_in_path` is whether a chat call names
+    its deployment in the path, `has_data_plane_deployments` whether deployments are also made without the control
+    plane, `calls_models` whether a model can be called without one. `shares_checkpoints` and `copies_checkpoints` are
+    the two ways to give another resource a checkpoint: a permission or a copy. `min_expiry_s` is the shortest
+    `expires_after` of a file in seconds. `encodes_results` is whether results.csv may be sent as base64. The fields
+    from `error` on are the answer types.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""Error envelopes of each vendor: code, message, and the field that the error is about."""
+"""Error envelopes of each vendor: code, message, and the field that the error is about.
+
+`server.answer` makes them of every LuthierError; an event stream's last line is one too.
+"""
 
 from typing import Annotated, Protocol, Self
 
@@ -50,10 +53,14 @@ class ErrorAnswer(Protocol):
     """A Struct that holds an error in one vendor's envelope."""
 
     @classmethod
-    def from_error(cls, error: LuthierError) -> Self: ...
+    def from_error(cls, error: LuthierError) -> Self:
+        """The envelope of this error; the HTTP status is not part of it."""
+        ...
 
 
 class OpenAIErrorBody(Struct, kw_only=True):
+    """An error: what went wrong, OpenAI's class of it, the path of the field (null: none), and our code."""
+
     message: Message
     type: str
     param: str | None
@@ -67,15 +74,23 @@ class OpenAIError(Struct, kw_only=True):
 
     @classmethod
     def from_error(cls, error: LuthierError) -> Self:
+        """The error with our own code: OpenAI lists none.
+
+        Its type tells rate limits, quotas and faults of the server from the caller's.
+        """
         kind = _OPENAI_TYPES.get(type(error), "invalid_request_error")
         return cls(error=OpenAIErrorBody(message=error.message, type=kind, param=error.param, code=error.code))
 
 
 class InnerError(Struct, kw_only=True):
+    """Our own code of an error, the same in every dialect, beside Azure's coarser one."""
+
     code: Annotated[str, Meta(description="The code that programs may test.")]
 
 
 class AzureErrorDetail(Struct, kw_only=True):
+    """One further finding under an error; `target` is the path of the field, left out if it is about none."""
+
     code: str
     message: str
     innererror: InnerError
@@ -83,6 +98,8 @@ class AzureErrorDetail(Struct, kw_only=True):
 
 
 class AzureErrorBody(Struct, kw_only=True):
+    """An error: Azure's code and ours, the message, the path of the field under two names, and further findings."""
+
     code: str
     message: Message
     innererror: InnerError
@@ -98,6 +115,8 @@ class AzureError(Struct, kw_only=True):
 
     @classmethod
     def from_error(cls, error: LuthierError) -> Self:
+        """The error with Azure's code, and the same code on each of its details; their own codes are in
+        `innererror`."""
         code, param = _azure_code(error), unset_if_none(error.param)
         details = [
             AzureErrorDetail(
@@ -121,6 +140,8 @@ class AzureError(Struct, kw_only=True):
 
 
 class AzureV1ErrorBody(Struct, kw_only=True):
+    """An error in OpenAI's fields; `type` is always `error`, `param` is left out if it is about no field."""
+
     message: Message
     type: str
     code: str
@@ -135,6 +156,7 @@ class AzureV1Error(Struct, kw_only=True):
 
     @classmethod
     def from_error(cls, error: LuthierError) -> Self:
+        """The error with Azure's code, ours in `inner_error`; details are only in the message."""
         return cls(
             error=AzureV1ErrorBody(
                 message=error.message,
@@ -147,4 +169,5 @@ class AzureV1Error(Struct, kw_only=True):
 
 
 def _azure_code(error: LuthierError) -> str:
+    """Azure's word for an error: by its code, else by its class, else internalFailure."""
     return _AZURE_CODES.get(error.code) or _AZURE_CODES_BY_TYPE.get(type(error), "internalFailure")

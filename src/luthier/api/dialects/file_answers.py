@@ -16,7 +16,8 @@ UploadedPurpose = Annotated[str, one_of(sorted(UPLOADED_PURPOSES))]
 
 
 class FileAnswer(Struct, kw_only=True):
-    """A file that was uploaded, or that a job wrote."""
+    """A file that was uploaded, or that a job wrote; `bytes` is 0 while it is imported, `expires_at` is left out if it
+    is kept."""
 
     statuses: ClassVar[Mapping[FileStatus, str]]
 
@@ -33,6 +34,7 @@ class FileAnswer(Struct, kw_only=True):
 
     @classmethod
     def from_file(cls, file: File) -> Self:
+        """The file in the class's own words for its status."""
         return cls(
             id=file.id,
             bytes=file.bytes,
@@ -54,6 +56,8 @@ class OpenAIFile(FileAnswer, kw_only=True):
 
 
 class FileImportError(Struct, kw_only=True):
+    """Why the import of a file failed."""
+
     code: Literal["fileImportFailed"] = "fileImportFailed"
     message: str | None
 
@@ -69,6 +73,7 @@ class AzureFile(FileAnswer, kw_only=True):
 
     @classmethod
     def from_file(cls, file: File) -> Self:
+        """As the base's, with `error` if the import has failed."""
         answer = super().from_file(file)
         if file.status is FileStatus.ERROR:
             answer.error = FileImportError(message=file.status_details)
@@ -95,6 +100,7 @@ class OpenAIUpload(UploadAnswer, kw_only=True):
 
     @classmethod
     def from_upload(cls, upload: Upload, file: File | None = None) -> Self:
+        """The upload; `file` is None until it is completed."""
         return cls(**_upload_fields(upload), file=None if file is None else OpenAIFile.from_file(file))
 
 
@@ -105,10 +111,12 @@ class AzureUpload(UploadAnswer, kw_only=True):
 
     @classmethod
     def from_upload(cls, upload: Upload, file: File | None = None) -> Self:
+        """The upload; `file` None is left out."""
         return cls(**_upload_fields(upload), file=UNSET if file is None else AzureFile.from_file(file))
 
 
 def _upload_fields(upload: Upload) -> dict[str, Any]:
+    """The fields of an upload that both vendors have, by name."""
     return {
         "id": upload.id,
         "bytes": upload.bytes,
@@ -144,5 +152,6 @@ class AzureUploadPart(Struct, kw_only=True):
 
     @classmethod
     def from_part(cls, part: UploadPart) -> Self:
+        """The part; its block id is its own id in base64, as names of blocks are."""
         block_id = b64encode(part.id.encode()).decode()
         return cls(id=part.id, created_at=unix(part.created_at), upload_id=part.upload_id, azure_block_id=block_id)

@@ -1,4 +1,7 @@
-"""Jobs as each dialect sends them."""
+"""Jobs as each dialect sends them, with their hyperparameters and method.
+
+OpenAI sends unknown values as null and choices still open as "auto"; Azure leaves the ones out and sends -1.
+"""
 
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -26,6 +29,7 @@ class OpenAIHyperparameters(Struct, kw_only=True):
 
     @classmethod
     def from_job(cls, job: Job) -> Self:
+        """What was asked for until the job's files are checked, then the numbers chosen."""
         chosen = job.hyperparameters
         return cls(
             n_epochs=chosen.n_epochs or "auto",
@@ -35,12 +39,13 @@ class OpenAIHyperparameters(Struct, kw_only=True):
 
 
 class OpenAIDpoHyperparameters(OpenAIHyperparameters, kw_only=True):
-    """The same with DPO's beta."""
+    """Numbers, or "auto" while the service has not chosen them yet; with DPO's beta."""
 
     beta: float | Auto = "auto"
 
     @classmethod
     def from_job(cls, job: Job) -> Self:
+        """As the base's, with the job's beta or "auto"."""
         answer = super().from_job(job)
         answer.beta = job.hyperparameters.beta or "auto"
         return answer
@@ -55,6 +60,7 @@ class AzureHyperparameters(Struct, kw_only=True):
 
     @classmethod
     def from_job(cls, job: Job) -> Self:
+        """What was asked for until the job's files are checked, then the numbers chosen."""
         chosen = job.hyperparameters
         return cls(
             n_epochs=chosen.n_epochs or AZURE_AUTO,
@@ -65,26 +71,36 @@ class AzureHyperparameters(Struct, kw_only=True):
 
 
 class AzureDpoHyperparameters(AzureHyperparameters, kw_only=True):
-    """The same with DPO's beta: no published answer shows an automatic one, so the default is sent."""
+    """Numbers, or -1 while the service has not chosen them yet; with DPO's beta.
+
+    No published answer shows an automatic beta, so the default is sent.
+    """
 
     beta: float = DEFAULT_BETA
 
     @classmethod
     def from_job(cls, job: Job) -> Self:
+        """As the base's, with the job's beta or the default."""
         answer = super().from_job(job)
         answer.beta = job.hyperparameters.beta or DEFAULT_BETA
         return answer
 
 
 class MethodSettings(Struct, Generic[HyperparametersT], kw_only=True):
+    """What a job's method was configured with."""
+
     hyperparameters: HyperparametersT
 
 
 class Supervised(Struct, Generic[HyperparametersT], kw_only=True, tag_field="type", tag="supervised"):
+    """The method `supervised`: fine-tuning on examples."""
+
     supervised: MethodSettings[HyperparametersT]
 
 
 class Dpo(Struct, Generic[HyperparametersT], kw_only=True, tag_field="type", tag="dpo"):
+    """The method `dpo`: direct preference optimization on pairs of outputs."""
+
     dpo: MethodSettings[HyperparametersT]
 
 
@@ -97,6 +113,8 @@ class JobFailure(Struct, kw_only=True):
 
 
 class EarlyStopping(Struct, kw_only=True):
+    """A job that ends early: after `patience` epochs without a better validation loss."""
+
     patience: int
 
 
@@ -131,6 +149,8 @@ class OpenAIJob(Struct, kw_only=True):
 
     @classmethod
     def from_job(cls, job: Job) -> Self:
+        """The job in OpenAI's words. The fields that its caller sent to see again (`extras`) are laid in as they
+        were."""
         hyperparameters = OpenAIHyperparameters.from_job(job)
         extras: dict[str, Any] = {"metadata": None, **job.extras, "integrations": _integrations(job)}
         return cls(
@@ -186,6 +206,10 @@ class AzureJob(Struct, kw_only=True):
 
     @classmethod
     def from_job(cls, job: Job) -> Self:
+        """The job in Azure's words.
+
+        The fields that its caller sent to see again (`extras`) are laid in; `method` only if it was sent.
+        """
         extras: dict[str, Any] = dict(job.extras)
         if "integrations" in extras:
             extras["integrations"] = _integrations(job)
@@ -212,18 +236,21 @@ class AzureJob(Struct, kw_only=True):
 
 
 def _azure_method(job: Job) -> Supervised[AzureHyperparameters] | Dpo[AzureDpoHyperparameters]:
+    """The job's method with Azure's hyperparameters, which repeat those at the root."""
     if job.method is Method.SUPERVISED:
         return Supervised(supervised=MethodSettings(hyperparameters=AzureHyperparameters.from_job(job)))
     return Dpo(dpo=MethodSettings(hyperparameters=AzureDpoHyperparameters.from_job(job)))
 
 
 def _failure(job: Job) -> JobFailure | None:
+    """Why the job failed; None if it has not."""
     if job.error is None:
         return None
     return JobFailure(code=job.error.code, message=job.error.message, param=job.error.param)
 
 
 def _early_stopping(job: Job) -> EarlyStopping | UnsetType:
+    """The job's early stopping; UNSET, which is left out, if it has none."""
     return UNSET if job.early_stop_patience is None else EarlyStopping(patience=job.early_stop_patience)
 
 

@@ -15,7 +15,7 @@ from luthier.service.jobs import job_events
 
 
 class EventAnswer(Struct, kw_only=True):
-    """Something that happened to a job."""
+    """Something that happened to a job: a message, or a step's metrics, whose figures are in `data`."""
 
     levels: ClassVar[Mapping[EventLevel, str]]
 
@@ -29,6 +29,8 @@ class EventAnswer(Struct, kw_only=True):
 
     @classmethod
     def from_event(cls, event: Event) -> Self:
+        """The event in the class's own words for its level. Raises ValueError, an internal fault, for NaN in its
+        data."""
         return cls(
             id=event.id,
             created_at=unix(event.created_at),
@@ -56,7 +58,7 @@ class AzureEvent(EventAnswer, kw_only=True):
 
 
 class CheckpointAnswer(Struct, kw_only=True):
-    """A model that can be deployed, saved after an epoch or when the job was paused."""
+    """A model that can be deployed, saved after an epoch or when the job was paused, with the metrics at that step."""
 
     id: str
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
@@ -68,6 +70,7 @@ class CheckpointAnswer(Struct, kw_only=True):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Self:
+        """The checkpoint, the same in every dialect."""
         return cls(
             id=checkpoint.id,
             created_at=unix(checkpoint.created_at),
@@ -80,7 +83,8 @@ class CheckpointAnswer(Struct, kw_only=True):
 
 
 class OpenAIAttempt(Struct, kw_only=True):
-    """One start of the trainer for a job, and how it ended: an extension, with a route of its own."""
+    """One start of the trainer for a job, and how it ended (null while it runs): an extension, with a route of its
+    own."""
 
     id: str
     object: Literal["fine_tuning.job.attempt"] = "fine_tuning.job.attempt"
@@ -107,7 +111,8 @@ class OpenAIAttempt(Struct, kw_only=True):
 
 
 class AzureAttempt(Struct, kw_only=True):
-    """One start of the trainer for a job, and how it ended: an extension, with a route of its own."""
+    """One start of the trainer for a job, and how it ended (left out while it runs): an extension, with a route of its
+    own."""
 
     id: str
     object: Literal["fine_tuning.job.attempt"] = "fine_tuning.job.attempt"
@@ -134,6 +139,7 @@ class AzureAttempt(Struct, kw_only=True):
 
 
 def _outcome(attempt: Attempt) -> str | None:
+    """How the attempt ended, as a sentence; None while it runs."""
     return f"The trainer {job_events.outcome(attempt)}." if attempt.end else None
 
 

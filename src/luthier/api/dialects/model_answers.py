@@ -17,6 +17,8 @@ Ready = Annotated[bool, Meta(description="Whether the base weights are on this m
 
 
 class Capabilities(Struct, kw_only=True):
+    """What can be done with a model here; all false while its base weights are not on this machine."""
+
     fine_tune: bool
     inference: bool
     completion: bool
@@ -25,7 +27,7 @@ class Capabilities(Struct, kw_only=True):
 
 
 class OpenAIModel(Struct, kw_only=True):
-    """A model that can be tuned or called."""
+    """A base model, an alias, a fine-tuned model or a checkpoint. `model` and `fine_tune` are null for a base model."""
 
     id: str
     object: Literal["model"] = "model"
@@ -48,7 +50,10 @@ class OpenAIModel(Struct, kw_only=True):
 
 
 class AzureModel(Struct, kw_only=True):
-    """A model that can be tuned or called."""
+    """A base model, an alias, a fine-tuned model or a checkpoint.
+
+    `model` and `fine_tune` are left out for a base model.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -70,7 +75,7 @@ class AzureModel(Struct, kw_only=True):
 
 
 class AzureV1Model(Struct, kw_only=True):
-    """A model that can be tuned or called."""
+    """As AzureModel, with the creation time under OpenAI's name."""
 
     id: str
     object: Literal["model"] = "model"
@@ -92,6 +97,7 @@ class AzureV1Model(Struct, kw_only=True):
 
 
 def _shared_fields(model: Model) -> dict[str, Any]:
+    """The fields that every dialect has, by name. A model without a checkpoint is the service's own."""
     return {
         "id": model.name,
         "owned_by": "luthier" if model.checkpoint is None else "user",
@@ -111,8 +117,10 @@ def _shared_fields(model: Model) -> dict[str, Any]:
 
 
 def _base_name(model: Model) -> str | None:
+    """The base model of an alias, a fine-tuned model or a checkpoint; None for a base model itself."""
     return model.base.name if model.checkpoint is not None or model.is_alias else None
 
 
 def _job_id(model: Model) -> str | None:
+    """The job that made the model; None for base models and aliases."""
     return None if model.checkpoint is None else model.checkpoint.job_id

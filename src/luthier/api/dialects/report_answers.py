@@ -1,4 +1,7 @@
-"""The report on a training file: an extension, the same in every dialect."""
+"""The report on a training file: an extension, the same in every dialect.
+
+The types only describe it, for the OpenAPI document: the report is stored and sent as JSON (`data_reports.py`).
+"""
 
 from typing import Literal
 
@@ -10,6 +13,8 @@ from luthier.data.problems.problem import Severity
 
 
 class ReportedProblem(Struct, kw_only=True):
+    """One finding in a file: its line from 1 (null: the file itself), the path within the row, and how to mend it."""
+
     line: int | None
     path: str
     code: str
@@ -19,7 +24,7 @@ class ReportedProblem(Struct, kw_only=True):
 
 
 class Spread(Struct, kw_only=True):
-    """How one count is distributed over the rows."""
+    """How one count is distributed over the rows: sum, median, 95th percentile, and the longest row with its line."""
 
     total: int
     median: int
@@ -29,6 +34,9 @@ class Spread(Struct, kw_only=True):
 
 
 class TokenCounts(Struct, kw_only=True):
+    """Tokens of the rows that fit, the learned (`supervised`) ones of them, the base model's context, and how many rows
+    do not fit."""
+
     tokens: Spread
     supervised: Spread
     context_tokens: int
@@ -36,7 +44,10 @@ class TokenCounts(Struct, kw_only=True):
 
 
 class RunEstimate(Struct, kw_only=True):
-    """What a job with automatic hyperparameters would take on this machine."""
+    """What a job with automatic hyperparameters would take on this machine; null where it cannot be estimated.
+
+    `trained_tokens` counts every epoch, `seconds` the trainer from start to end; `basis` says how they were estimated.
+    """
 
     n_epochs: int
     batch_size: int
@@ -52,6 +63,11 @@ class RunEstimate(Struct, kw_only=True):
 
 
 class FileStatistics(Struct, kw_only=True):
+    """Counts over the rows of a file. `tokens` and `run` are null without the base model that they depend on.
+
+    `scripts` counts rows by the script of their answers, such as Latin.
+    """
+
     rows: int
     good_rows: int
     warned_rows: int
@@ -69,7 +85,7 @@ class FileStatistics(Struct, kw_only=True):
 
 
 class FileReport(Struct, kw_only=True):
-    """Every problem of a file by line, and its statistics."""
+    """Every problem of a file by line, and its statistics; `valid` is whether a job can be trained on it."""
 
     object: Literal["file.report"] = "file.report"
     file_id: str

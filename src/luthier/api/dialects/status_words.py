@@ -1,4 +1,5 @@
-"""Each vendor's words for states and levels; each table names the page that it comes from."""
+"""Each vendor's words for states of jobs and files and levels of events; each table names the page that it comes
+from."""
 
 from luthier.core.states import EventLevel, FileStatus, JobStatus
 

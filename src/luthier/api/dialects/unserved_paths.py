@@ -1,4 +1,7 @@
-"""The message for a path that is not served: what to use instead, or which path was probably meant."""
+"""The message for a path or method that is not served: what to use instead, or which path was probably meant.
+
+Only texts: `server._on_http` makes the 404 or 405 of them.
+"""
 
 import difflib
 import re
@@ -93,7 +96,8 @@ _METHOD_HINTS = (
 
 
 def not_found_message(method: str, path: str, routes: Iterable[BaseRoute]) -> str:
-    """The error message for a path that no route has."""
+    """The error message for a path that none of `routes` has; it repeats the path in part, and suggests only what is
+    served."""
     shown = path if len(path) <= MAX_PATH_CHARACTERS else f"{path[:MAX_PATH_CHARACTERS]}..."
     shown = shown.encode("utf-8", "backslashreplace").decode()
     not_found = f"Resource not found: there is no route {method} {shown}."
@@ -113,7 +117,7 @@ def not_found_message(method: str, path: str, routes: Iterable[BaseRoute]) -> st
 
 
 def hint_for_method(method: str, path: str) -> str | None:
-    """What to do instead of a method that the path does not support."""
+    """What to do instead of a method that the path does not support; None if there is nothing to say."""
     dialect, rest = _split(path)
     for hint_method, pattern, text in _METHOD_HINTS:
         if hint_method == method and re.fullmatch(pattern, rest):
@@ -122,6 +126,8 @@ def hint_for_method(method: str, path: str) -> str | None:
 
 
 def _alternative(path: str) -> str | None:
+    """What to use instead of a path of a vendor's API, or of another API, that is not served; None for an unknown
+    path."""
     dialect, rest = _split(path)
     for pattern, text in _ALTERNATIVES:
         if re.fullmatch(pattern, rest):
@@ -130,6 +136,7 @@ def _alternative(path: str) -> str | None:
 
 
 def _chat_path(dialect: Dialect) -> str:
+    """Where the dialect has chat completions."""
     return f"{dialect.prefix}{'/deployments/NAME' if dialect.deployment_in_path else ''}/chat/completions"
 
 
@@ -142,7 +149,10 @@ def _split(path: str) -> tuple[Dialect, str]:
 
 
 def _closest_path(method: str, path: str, routes: list[Route]) -> str | None:
-    """The served path that is most similar to the requested one, if any is similar."""
+    """The served path that is most similar to the requested one: a common mistake undone, else a route's template.
+
+    None if none is similar, or if the corrected path is too long to repeat.
+    """
     for candidate in dict.fromkeys(_candidates(path)):
         if candidate != path and _is_served(method, candidate, routes):
             return candidate if len(candidate) <= MAX_PATH_CHARACTERS else None
@@ -186,7 +196,8 @@ def _is_served(method: str, path: str, routes: list[Route]) -> bool:
 
 
 def _similarity(words: list[str], template: list[str]) -> float:
-    """Similarity of a path's segments to a route's, 0 if one segment differs; parameters match anything."""
+    """Similarity from 0 to 1 of a path's segments to a route's: 0 if their numbers differ or one is too unlike;
+    parameters match any text."""
     if len(words) != len(template):
         return 0.0
     total = 1.0

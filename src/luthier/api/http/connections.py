@@ -1,8 +1,8 @@
 """The HTTP protocol of the server: uvicorn's over h11, with timeouts for peers that stop half-way.
 
-Bodies are limited where they are read (`intake/body_stream.py`). Here are the timeouts of request heads and of answers
-that nobody reads, and the limit on what a peer still sends after its answer. h11 on purpose: it needs no compiled
-code, and its state shows how much of a request has arrived.
+Bodies are limited where they are read (`intake/body_stream.py`). Here are the timeouts of request heads and of unread
+answers, and the limit on what a peer still sends after its answer. h11 needs no compiled code, and its state shows how
+much of a request has arrived.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ _ANSWERS = {
 
 
 def final_response(reason: CloseReason) -> bytes:
-    """A complete HTTP response, with an error body that the clients of every dialect can parse."""
+    """A complete HTTP response as bytes, with an error body that the clients of every dialect can parse."""
     status, phrase, _ = _ANSWERS[reason]
     body = _error_body(reason)
     head = (
@@ -64,12 +64,13 @@ def final_response(reason: CloseReason) -> bytes:
 
 
 def _error_body(reason: CloseReason) -> bytes:
+    """The JSON of the error, in OpenAI's envelope: no path may be known yet."""
     text = _ANSWERS[reason][2]
     return json.dumps({"error": {"code": reason, "message": text, "type": "server_error", "param": None}}).encode()
 
 
 class Connection(H11Protocol):
-    """One connection."""
+    """One connection of a peer. `_ends_at` is set once we have ended our side: when it is cut, by the loop's clock."""
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class Connection(H11Protocol):
         self._acknowledged = (0, 0.0)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Enters the gate; a connection that it rejects gets a 503 at once."""
         self.raw = transport
         super().connection_made(_Transport(self, transport))
         self._head_since = now = self.loop.time()
@@ -102,10 +104,12 @@ class Connection(H11Protocol):
             self._respond_and_linger(CloseReason.TOO_MANY)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Leaves the gate, however the connection ended; uvicorn then cancels or ends the request."""
         self.gate.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Passes bytes to h11, and notes since when a head is incomplete; drops them once our side has ended."""
         if self._ends_at is not None:
             self._discarded += len(data)
             if self._discarded > MAX_LINGER_BYTES:
@@ -130,7 +134,7 @@ class Connection(H11Protocol):
         return self._ends_at is not None
 
     def shutdown(self) -> None:
-        """The service stops: waits for an answer in progress, and not for a body that is still arriving."""
+        """The service stops: waits for an answer in progress, and cuts a body that is still arriving off with a 503."""
         if self._ends_at is not None:
             self.abort()
         elif not self.is_waiting and self.cycle.more_body and not self.cycle.response_started:
@@ -140,7 +144,7 @@ class Connection(H11Protocol):
             super().shutdown()
 
     def close_if_overdue(self, now: float) -> None:
-        """Closes the connection if a timeout has passed."""
+        """Closes the connection if a timeout has passed at `now`, a slow head with a 408. The gate's sweep calls it."""
         limits = self.gate.limits
         if self.raw is None:
             return
@@ -156,7 +160,7 @@ class Connection(H11Protocol):
                 self.abort()
 
     def abort(self) -> None:
-        """Closes the connection at once."""
+        """Closes the connection at once; bytes that are not sent yet are lost."""
         if self.raw is not None:
             self.raw.abort()
 
@@ -178,6 +182,7 @@ class Connection(H11Protocol):
                 self.wire.close()  # TLS's close_notify is sent: nobody waits for the peer's
 
     def _linger(self) -> None:
+        """Ends our side, and discards what the peer still sends until `linger_s` seconds have passed."""
         assert self.raw is not None
         self._ends_at = self.loop.time() + self.gate.limits.linger_s
         self.raw.resume_reading()
@@ -185,6 +190,7 @@ class Connection(H11Protocol):
             self.raw.write_eof()
 
     def _respond_and_linger(self, reason: CloseReason) -> None:
+        """Sends the final response past h11, then lingers; does nothing if the connection is closing."""
         assert self.raw is not None
         if self.raw.is_closing():
             return
@@ -194,7 +200,7 @@ class Connection(H11Protocol):
         self._linger()
 
     def _is_write_stalled(self, now: float) -> bool:
-        """Whether there are bytes to send of which the peer has read none for too long."""
+        """Whether the peer has read none of the waiting bytes for `write_s` seconds; notes how far it has read."""
         assert self.raw is not None
         waiting = self._waiting_bytes()
         acknowledged, since = self._acknowledged
@@ -215,6 +221,7 @@ class Connection(H11Protocol):
         content_type = b""
 
         async def send_and_mark(message: Any) -> None:
+            """Sends a part of the answer; the head as `_answer` says, and its content type is kept for a cut."""
             nonlocal content_type
             if message["type"] == "http.response.start":
                 content_type = dict(message.get("headers", ())).get(b"content-type", b"")
@@ -230,7 +237,7 @@ class Connection(H11Protocol):
                     await self._abort_response(send, content_type)
 
     async def _abort_response(self, send: Callable[[Any], Any], content_type: bytes) -> None:
-        """Sends an error to a caller whose answer a stop cuts off, if none of it is sent or it is an event stream."""
+        """Ends an answer that a stop cuts off: with an error if it has not begun or is an event stream, else cut."""
         body = _error_body(CloseReason.STOPPING)
         if not self.cycle.response_started:
             headers = [(b"content-type", b"application/json"), (b"retry-after", b"5"), (b"connection", b"close")]
@@ -243,6 +250,7 @@ class Connection(H11Protocol):
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _has_long_remainder(self) -> bool:
+        """Whether more of the body is to come than is worth reading to keep the connection."""
         if not self.cycle.more_body:
             return False
         declared = dict(self.headers).get(b"content-length", b"")
@@ -250,7 +258,7 @@ class Connection(H11Protocol):
 
 
 class _Transport(asyncio.Transport):
-    """The transport as uvicorn's protocol sees it: `close` is graceful, and written bytes are counted."""
+    """The transport as uvicorn sees it: `close` is graceful, writes are counted, and dropped once our side ends."""
 
     def __init__(self, connection: Connection, raw: asyncio.Transport) -> None:
         super().__init__()
@@ -283,7 +291,7 @@ class _Transport(asyncio.Transport):
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:
-    """Bytes in the socket's send buffer that the peer has not acknowledged."""
+    """Bytes in the socket's send buffer that the peer has not acknowledged; 0 if the system does not tell."""
     connection_socket = transport.get_extra_info("socket")
     try:
         return int(struct.unpack("i", fcntl.ioctl(connection_socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])

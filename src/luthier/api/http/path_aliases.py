@@ -25,7 +25,8 @@ _DEFAULT_VERSION = b"api-version=2024-10-21"
 
 
 class PathAliases:
-    """Outermost middleware: passes a request on under its canonical path, so that every other layer sees only that."""
+    """The outermost of our middleware: passes a request on under its canonical path, so that every other layer sees
+    only that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

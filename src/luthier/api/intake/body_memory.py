@@ -24,7 +24,7 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`docs/operating.md` has each as a setting."""
+    """Seconds, bytes and numbers that request bodies may take. `docs/operating.md` has each as a setting."""
 
     idle_s: float = 30.0
     """How long a body may pause."""
@@ -46,7 +46,11 @@ class Limits:
 
 @dataclass(slots=True)
 class Intake:
-    """The bodies that are arriving. Belongs to one event loop, and so needs no lock."""
+    """The bodies that are arriving: uploads by key, held bytes of JSON by resource. Belongs to one event loop, and so
+    needs no lock.
+
+    `parse_threads` limits how many large JSON bodies are parsed at once; `heap` is trimmed after large bodies.
+    """
 
     limits: Limits = field(default_factory=Limits)
     parse_threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(PARSE_THREADS))
@@ -57,7 +61,10 @@ class Intake:
 
     @asynccontextmanager
     async def upload(self, caller: Principal) -> AsyncIterator[None]:
-        """Admits one file or part, once a slot is free. Raises RateLimited if none becomes free in time."""
+        """Holds a slot for one file or part while the block runs, once one is free.
+
+        Raises RateLimited if none becomes free in time.
+        """
         key = (caller.resource.id, caller.key_name)
         if (reason := self._limit_reached(key)) is None:
             self._uploads[key] += 1
@@ -70,6 +77,11 @@ class Intake:
             self.heap.trim_soon()
 
     async def _wait_for_turn(self, key: tuple[str, str], reason: str) -> None:
+        """Queues until `_release_upload` gives this key a slot, `upload_wait_s` seconds at most.
+
+        Raises RateLimited, with `reason`, then or at once if too many uploads of the key wait already. A cancelled wait
+        gives its slot back.
+        """
         if sum(waiting == key for waiting, _ in self._queue) >= MAX_WAITING_FACTOR * self.limits.uploads_per_key:
             raise _retry_later("too_many_uploads", reason)
         turn = asyncio.get_running_loop().create_future()
@@ -106,23 +118,29 @@ class Intake:
         return None
 
     def hold(self, resource_id: str, length: int) -> None:
-        """Counts bytes of JSON in memory for a resource, until `release`. Raises RateLimited above the limit."""
+        """Counts `length` bytes of JSON in memory for a resource, until `release`.
+
+        Raises RateLimited, and counts nothing, above the limit of all or above half of it for one resource.
+        """
         total = self._held[resource_id] + length
         if total > self.limits.held_bytes // 2 or self._held.total() + length > self.limits.held_bytes:
             raise _retry_later("too_many_bytes_at_once", "Too many large requests are arriving at once.")
         self._held[resource_id] = total
 
     def release(self, resource_id: str, length: int) -> None:
+        """Gives bytes of `hold` back; after large ones the heap is trimmed a second later."""
         _decrease(self._held, resource_id, length)
         if length >= MIB:
             self.heap.trim_soon()
 
 
 def _decrease(counter: "Counter[_Key]", key: _Key, number: int) -> None:
+    """Subtracts from the counter and removes a key that reaches 0, so that it holds only what is open."""
     counter[key] -= number
     if counter[key] <= 0:
         del counter[key]
 
 
 def _retry_later(code: str, text: str) -> RateLimited:
+    """The 429 for a limit of arriving bodies: `text` says which."""
     return RateLimited(code, f"{text} Send the request again in {RETRY_AFTER_S:.0f} seconds.", RETRY_AFTER_S)

@@ -14,9 +14,10 @@ BATCH_BYTES = 1024 * 1024
 
 
 class BodyReader:
-    """The bytes of one body, up to its cap and not slower than the limits.
+    """The bytes of one body as they arrive, up to `cap_bytes` and not slower than the limits.
 
-    Only the time spent waiting for the peer counts, not the time that the reader takes.
+    Only the time spent waiting for the peer counts, not the time that the reader takes. `declared_bytes` is None if the
+    request has no length. Raises TooLarge if it declares too many.
     """
 
     def __init__(self, request: Request, cap_bytes: int, limits: Limits) -> None:
@@ -32,7 +33,7 @@ class BodyReader:
             raise _too_large(cap_bytes)
 
     async def chunk(self) -> bytes:
-        """The next bytes, none at the end. Raises TooLarge, TooSlow, and InvalidRequest if the peer disconnected."""
+        """The next bytes, empty at the end. Raises TooLarge, TooSlow, and InvalidRequest if the peer disconnected."""
         if self._has_ended:
             return b""
         chunk = await self._next()
@@ -42,6 +43,10 @@ class BodyReader:
         return chunk
 
     async def _next(self) -> bytes:
+        """The next bytes from the server, not yet held against the cap; empty at the end.
+
+        Adds the time of the wait to that of the body. Raises TooSlow and InvalidRequest.
+        """
         loop = asyncio.get_running_loop()
         started = loop.time()
         left_s = self._limits.allowed_s(self._received) - self._waited_s
@@ -66,10 +71,14 @@ class BodyReader:
 
 @asynccontextmanager
 async def batches(incoming: BodyReader) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The body in batches; the next one is read while one is used."""
+    """The body in batches of about BATCH_BYTES; the next one is read while one is used.
+
+    The iterator raises as `BodyReader.chunk`. Leaving the block cancels the read in progress.
+    """
     next_batch = asyncio.ensure_future(_batch(incoming))
 
     async def read_batches() -> AsyncGenerator[bytes, None]:
+        """Yields each batch and starts the read of the next one."""
         nonlocal next_batch
         while batch := await next_batch:
             next_batch = asyncio.ensure_future(_batch(incoming))
@@ -85,7 +94,7 @@ async def batches(incoming: BodyReader) -> AsyncIterator[AsyncIterator[bytes]]:
 
 
 async def _batch(incoming: BodyReader) -> bytes:
-    """The next bytes, none at the body's end."""
+    """The next BATCH_BYTES or a little more, fewer at the body's end, empty after it. Raises as `BodyReader.chunk`."""
     chunks, length = [], 0
     while length < BATCH_BYTES and (chunk := await incoming.chunk()):
         chunks.append(chunk)

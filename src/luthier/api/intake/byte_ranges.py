@@ -10,10 +10,13 @@ _ONE_RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
+    """A part of a file in bytes: at least one, and within the file."""
+
     start: int
     length: int
 
     def content_range(self, total: int) -> str:
+        """The Content-Range header for a file of `total` bytes."""
         return f"bytes {self.start}-{self.start + self.length - 1}/{total}"
 
 
@@ -22,7 +25,7 @@ class Unsatisfiable(Exception):
 
 
 def requested(headers: Headers, total: int, etag: str) -> ByteRange | None:
-    """The range to send, or None for the whole file. Raises Unsatisfiable.
+    """The range to send of `total` bytes, or None for the whole file. Raises Unsatisfiable: the caller's 416.
 
     Several ranges, other units and malformed ranges are answered with the whole file, as a server may do. So is an
     If-Range with another entity tag, or with a date: these files have strong entity tags and no dates.

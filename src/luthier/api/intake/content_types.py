@@ -12,13 +12,17 @@ MAX_HEADER_BYTES = 32 * 1024
 
 
 class HeaderCap:
-    """Refuses a request with more or longer headers than any client sends."""
+    """Middleware that refuses a request with more or longer headers than any client sends: 431.
+
+    `refuse` makes the answer of the error, in the dialect of the path.
+    """
 
     def __init__(self, app: ASGIApp, refuse: Callable[[Scope, LuthierError], ASGIApp]) -> None:
         self._app = app
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers it itself before any route, key or body is looked at."""
         if scope["type"] == "http":
             headers = scope["headers"]
             length = sum(len(name) + len(value) for name, value in headers)
@@ -34,7 +38,10 @@ class HeaderCap:
 
 
 def require_json(request: Request) -> None:
-    """Raises UnsupportedMediaType if the body has another content type than JSON."""
+    """Raises UnsupportedMediaType if the body has another content type than JSON.
+
+    One without any is FastAPI's to report.
+    """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if (
         content_type

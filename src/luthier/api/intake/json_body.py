@@ -23,15 +23,21 @@ MAX_ERRORS = 100
 
 
 class BodyField(Protocol):
-    """FastAPI's field for a route's body."""
+    """FastAPI's field for a route's body, as far as it is used here."""
 
     def validate(
         self, value: Any, values: dict[str, Any] = ..., *, loc: tuple[int | str, ...] = ...
-    ) -> tuple[Any, list[dict[str, Any]]]: ...
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """The value as an instance of the route's model, and pydantic's errors, which are empty if it is one."""
+        ...
 
 
 class ParsedRequest(Request):
-    """A request whose body has been read and parsed; `value` is an instance of the route's model."""
+    """A request whose body has been read and parsed; `value` is an instance of the route's model, None if the body or
+    its content type is missing.
+
+    FastAPI takes it for a request that it has still to read.
+    """
 
     def __init__(self, request: Request, body: bytes, value: object) -> None:
         super().__init__(request.scope, request.receive)
@@ -39,14 +45,16 @@ class ParsedRequest(Request):
         self._value = value
 
     async def body(self) -> bytes:
+        """What FastAPI looks at to know whether there is a body: not always the bytes that came."""
         return self._read
 
     async def json(self) -> Any:
+        """The instance of the model, where FastAPI expects decoded JSON: it validates that once more, at no cost."""
         return self._value
 
 
 class HeldBytes:
-    """The bytes in memory for one request, counted until `release`."""
+    """The bytes in memory for one request of a resource, counted in the intake until `release`."""
 
     def __init__(self, intake: Intake, resource_id: str) -> None:
         self._intake = intake
@@ -54,13 +62,17 @@ class HeldBytes:
         self._bytes = 0
 
     def grow(self, length: int) -> None:
-        """Raises RateLimited if too much is held already."""
+        """Counts the body as `length` bytes long by now, unless it is small.
+
+        Raises RateLimited if too much is held already.
+        """
         more = length - self._bytes
         if length > FREE_BYTES and more > 0:
             self._intake.hold(self._resource_id, more)
             self._bytes = length
 
     def release(self) -> None:
+        """Gives all of them back; does nothing the second time."""
         if self._bytes:
             self._intake.release(self._resource_id, self._bytes)
             self._bytes = 0
@@ -69,9 +81,10 @@ class HeldBytes:
 async def read_json(
     request: Request, incoming: BodyReader, held: HeldBytes, intake: Intake, field: BodyField
 ) -> Request:
-    """The request with its body parsed. Raises TooLarge, TooSlow, RateLimited, and RequestValidationError.
+    """The request with its body read, parsed and validated, large ones in a thread. The bytes stay counted in `held`.
 
-    Only bytes that have arrived are counted: lengths that are declared and never sent would block everyone else.
+    Raises TooLarge, TooSlow, RateLimited, InvalidRequest, and RequestValidationError. Only bytes that have arrived are
+    counted: lengths that are declared and never sent would block everyone else.
     """
     chunks, length = [], 0
     while chunk := await incoming.chunk():
@@ -90,7 +103,10 @@ async def read_json(
 
 
 def parse(body: bytes, field: BodyField) -> object:
-    """The body as the route's model. Raises RequestValidationError, TooLarge and InvalidRequest."""
+    """The body as an instance of the route's model.
+
+    Raises RequestValidationError, TooLarge and InvalidRequest, all the caller's.
+    """
     _check_number_of_values(body)
     try:
         decoded = json.loads(body)
@@ -105,7 +121,10 @@ def parse(body: bytes, field: BodyField) -> object:
 
 
 def _check_number_of_values(body: bytes) -> None:
-    """Raises TooLarge. Each step holds the interpreter lock for milliseconds only; a loop over tokens would not."""
+    """Raises TooLarge for more than MAX_VALUES values.
+
+    Each step holds the interpreter lock for milliseconds only; a loop over tokens would not.
+    """
     if _count_marks(body) <= MAX_VALUES:
         return
     # The marks may be inside strings: without escapes every second piece between quotes is outside of them.
@@ -117,5 +136,6 @@ def _check_number_of_values(body: bytes) -> None:
 
 
 def _count_marks(text: bytes) -> int:
-    """An upper bound on the number of values."""
+    """The number of values in the JSON text less one, or more: its commas and opening brackets, those in strings
+    too."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")

@@ -1,4 +1,7 @@
-"""Why a body is not valid JSON, with line and column: by the reader of the data doctor."""
+"""Why a body is not valid JSON, with line and column, by the JSON reader that checks training files.
+
+`json_body.parse` asks once Python's decoder has failed, which says less.
+"""
 
 from luthier.core.errors import InvalidRequest
 from luthier.data.jsonl import json_reader
@@ -13,7 +16,8 @@ _BODY_MESSAGES = {
 
 
 def json_error(body: bytes) -> InvalidRequest:
-    """The error for a body that Python's decoder rejects."""
+    """The 400 for a body that Python's decoder rejects: not UTF-8, empty, a number of too many digits, or the first
+    fault's place."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -33,6 +37,7 @@ def json_error(body: bytes) -> InvalidRequest:
 
 
 def _message(fault: Fault) -> str:
+    """What the fault is and how to correct it, in words for a body instead of a line of a file."""
     fix = "Complete it." if fault.code == "truncated_json" else fault.fix
     return _BODY_MESSAGES.get(fault.code, f"{fault.message} {fix}").replace("in the line", "here").rstrip(".")
 

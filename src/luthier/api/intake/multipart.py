@@ -1,4 +1,7 @@
-"""multipart/form-data as a stream: fields in any order, one file whose bytes are never held in memory as a whole."""
+"""multipart/form-data as a stream: fields in any order, one file whose bytes are never held in memory as a whole.
+
+Starlette's own form parser would store the file in a temporary file before the endpoint is called.
+"""
 
 import re
 from collections import deque
@@ -25,7 +28,7 @@ INLINE_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A small part that is not a file."""
+    """A small part that is not a file, at most MAX_FIELD_BYTES long, as text."""
 
     name: str
     value: str
@@ -43,9 +46,11 @@ class FilePart:
 async def read_form(
     content_type: str, chunks: AsyncIterator[bytes], file_field: str = "file"
 ) -> AsyncIterator[Field | FilePart]:
-    """Yields the parts in the order of the body; that of `file_field` is a file, even if it has no filename.
+    """Yields the parts in the order of the body, which `chunks` gives; that of `file_field` is a file, even without a
+    filename.
 
-    Raises InvalidRequest if the body is not a multipart form.
+    Parses larger chunks in a worker thread. Raises InvalidRequest if the body is not a multipart form, is cut off or
+    has too many parts, and what `chunks` raises.
     """
     content, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
@@ -72,12 +77,13 @@ async def read_form(
 
 
 class _Headers:
-    """The headers of one part."""
+    """The headers of one part, by lower-case name."""
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         self._pairs = {name.lower(): value for name, value in pairs}
 
     def names(self) -> tuple[str, str | None]:
+        """The part's form name, and its filename, None without one. Raises InvalidRequest for a part without a name."""
         _, options = parse_options_header(self._pairs.get(b"content-disposition", b""))
         name = options.get(b"name")
         if name is None:
@@ -94,7 +100,7 @@ _Event = _Headers | bytes | _End
 
 
 class _Events:
-    """The parser's events for the chunks, one after another, None at the end of the form."""
+    """The parser's events for the chunks: of each part its headers, its bytes, its end."""
 
     def __init__(self, boundary: bytes, chunks: AsyncIterator[bytes]) -> None:
         self._parser = _Parser(boundary)
@@ -102,6 +108,10 @@ class _Events:
         self._pending: deque[_Event] = deque()
 
     async def next(self) -> _Event | None:
+        """The next event, None at the end of the form. Reads and parses a chunk if none is pending.
+
+        Raises InvalidRequest if the body ends within a part.
+        """
         while not self._pending:
             chunk = await anext(self._chunks, None)
             if chunk is None:
@@ -120,7 +130,7 @@ class _Events:
 
 
 class _Parser:
-    """The multipart parser: bytes in, events out."""
+    """The multipart parser: bytes in, events out. `has_ended` is whether the last event was the end of a part."""
 
     def __init__(self, boundary: bytes) -> None:
         self._pending: list[_Event] = []
@@ -147,6 +157,10 @@ class _Parser:
         return self._in_body and b"\r" not in self._tail and b"\r" not in chunk
 
     def feed(self, chunk: bytes) -> list[_Event]:
+        """Parses one chunk; returns its events, which may be none.
+
+        Raises InvalidRequest for a malformed form, or too long headers of a part.
+        """
         # A delimiter may be split over several chunks.
         self._tail = (self._tail + chunk[-self._delimiter_bytes :])[-self._delimiter_bytes :]
         try:
@@ -162,17 +176,19 @@ class _Parser:
         return events
 
     def _header_end(self) -> None:
+        """Called by the parser after each header line: moves its name and value into the part's headers."""
         self._pairs.append((bytes(self._name), bytes(self._value)))
         self._name.clear()
         self._value.clear()
 
     def _headers_finished(self) -> None:
+        """Called by the parser after a part's headers: makes them an event."""
         self._pending.append(_Headers(self._pairs.copy()))
         self._pairs.clear()
 
 
 class _Body:
-    """The bytes of one part."""
+    """The bytes of one part, taken from the form's events until the part's end."""
 
     def __init__(self, events: _Events) -> None:
         self._events = events
@@ -182,6 +198,7 @@ class _Body:
         return self
 
     async def __anext__(self) -> bytes:
+        """The next bytes of the part. Raises InvalidRequest as `_Events.next`."""
         if not self._ended:
             event = await self._events.next()
             if isinstance(event, bytes):
@@ -203,7 +220,10 @@ class _UnnamedFile:
         return self
 
     async def __anext__(self) -> bytes:
-        """Raises InvalidRequest if the part holds only the name of a file."""
+        """The next bytes of the part; the first ones once they are known to be content.
+
+        Raises InvalidRequest if the part holds only the name of a file.
+        """
         if self._beginning is not None:
             return await anext(self._body)
         self._beginning = b""
@@ -225,6 +245,7 @@ class _UnnamedFile:
 
 
 async def _text(name: str, body: AsyncIterator[bytes]) -> str:
+    """The part as text; bytes that are no UTF-8 become U+FFFD. Raises InvalidRequest beyond MAX_FIELD_BYTES."""
     value = bytearray()
     async for chunk in body:
         value += chunk

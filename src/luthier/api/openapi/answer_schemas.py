@@ -1,4 +1,5 @@
-"""JSON Schema of the answer types, derived from their declarations."""
+"""JSON Schema of the answer types, derived by msgspec from their declarations; their docstrings become its
+descriptions."""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -13,7 +14,7 @@ _REFERENCE = "#/components/schemas/{name}"
 
 
 def components(types: Iterable[type]) -> tuple[dict[type, Schema], dict[str, Schema]]:
-    """A reference for each type, and every component that one of them leads to."""
+    """A reference for each type, and by name the schema of every type that one of them leads to."""
     ordered = list(dict.fromkeys(types))
     references, schemas = msgspec.json.schema_components(ordered, ref_template=_REFERENCE)
     return dict(zip(ordered, references, strict=True)), {
@@ -22,7 +23,8 @@ def components(types: Iterable[type]) -> tuple[dict[type, Schema], dict[str, Sch
 
 
 def page_type(item: type[Struct]) -> type:
-    """The type of a page of these items."""
+    """The answer type of a page of these items: `Page[item]`, which no annotation can write for a type known at run
+    time."""
     generic = cast(Any, Page)
     page: type = generic[item]
     return page

@@ -1,4 +1,7 @@
-"""Examples of answers, built by the answer types themselves from one file, its job and the job's records."""
+"""Examples of answers, built by the answer types themselves from one file, its job and the job's records.
+
+The OpenAPI document shows them; the values are invented, and nothing of them is in any database.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -84,6 +87,7 @@ REFUSED = InvalidRequest("missing_field", "training_file: this field is required
 
 
 def _of_dialect(dialect: Dialect) -> dict[type[Struct], Struct]:
+    """The examples of a dialect's own answer types, by type."""
     return {
         dialect.file: dialect.file.from_file(_FILE),
         dialect.job: dialect.job.from_job(JOB),

@@ -1,4 +1,7 @@
-"""`GET /openapi.json` and `/docs`: parameters and bodies from FastAPI, replies from each route's declaration."""
+"""`GET /openapi.json` and `/docs`: parameters and bodies from FastAPI, replies from each route's declaration.
+
+Docstrings of endpoints, bodies and answer types are published in it as descriptions.
+"""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -50,17 +53,20 @@ _ERROR_HEADERS = {416: ("Content-Range",), 429: ("retry-after", "retry-after-ms"
 
 
 def add_routes(app: FastAPI) -> None:
-    """The document, and an interactive page over it that needs no internet: its assets come with a package."""
+    """Adds to `app` the document, and an interactive page over it that needs no internet: its assets come with a
+    package."""
     built: list[Schema] = []
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi() -> JSONResponse:
+        """The document, built at the first request and kept."""
         if not built:
             built.append(document(app))
         return JSONResponse(built[0])
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
+        """The page, which loads the document and its scripts by relative URLs, also behind a proxy's prefix."""
         return get_swagger_ui_html(
             openapi_url="../openapi.json",
             title="Luthier",
@@ -75,7 +81,7 @@ def add_routes(app: FastAPI) -> None:
 
 
 def document(app: FastAPI) -> Schema:
-    """The whole description, of the routes that declare their operation."""
+    """The OpenAPI document of the routes that declare an operation; FastAPI's own draft of it is kept unchanged."""
     routes = [route for route in app.routes if isinstance(route, GuardedRoute)]
     types = [kind for route in routes for kind in _answer_types(route)]
     references, schemas = answer_schemas.components(types)
@@ -97,6 +103,7 @@ def document(app: FastAPI) -> Schema:
 
 
 def _answer_types(route: GuardedRoute) -> Iterator[type]:
+    """The answer types of a route, its error's included: those of replies whose schema is not written by hand."""
     yield _error_type(route)
     for reply in route.operation.replies:
         for content in reply.content.values():
@@ -112,16 +119,19 @@ def _answer_types(route: GuardedRoute) -> Iterator[type]:
 
 
 def _dialect(route: GuardedRoute) -> Dialect | None:
+    """The dialect of a route; None for the control plane."""
     return None if route.path.startswith(arm_names.PREFIX) else dialects.of_path(route.path)
 
 
 def _error_type(route: GuardedRoute) -> type[ErrorAnswer]:
+    """The envelope in which a route's errors are sent."""
     dialect = _dialect(route)
     return ArmError if dialect is None else dialect.error
 
 
 def _exact(schema: Any) -> Any:
-    """Limits of 64 bits as they were written: FastAPI keeps a limit as a float, which rounds them up."""
+    """A copy of the schema with limits of 64 bits as they were written: FastAPI keeps a limit as a float, which rounds
+    them up."""
     match schema:
         case dict():
             return {name: _exact(part) for name, part in schema.items()}
@@ -134,6 +144,7 @@ def _exact(schema: Any) -> Any:
 
 
 def _describe(described: Schema, route: GuardedRoute, method: str, references: Mapping[type, Schema]) -> None:
+    """Completes FastAPI's operation in place: summary, parameters, form or example of the body, security, responses."""
     operation = route.operation
     described["summary"] = operation.summary
     declared = {parameter["name"] for parameter in operation.parameters}
@@ -153,6 +164,8 @@ def _describe(described: Schema, route: GuardedRoute, method: str, references: M
 
 
 def _responses(route: GuardedRoute, method: str, has_body: bool, references: Mapping[type, Schema]) -> Schema:
+    """Every response of a route by method, by status as text; a reply with content wins over an error of the same
+    status."""
     responses = {
         status: _error_response(status, method, route, references)
         for status in _error_statuses(route, method, has_body)
@@ -169,7 +182,8 @@ def _path_parameter(name: str) -> Schema:
 
 
 def _version(dialect: Dialect | None) -> Schema:
-    """Any date in the dialects; the control plane, which old clients call with anything, ignores it."""
+    """The parameter api-version: any date in the dialects; the control plane, which old clients call with anything,
+    ignores it."""
     schema = {"type": "string"} if dialect is None else {"type": "string", "pattern": f"^({VERSION.pattern})$"}
     return {
         "name": "api-version",
@@ -182,6 +196,8 @@ def _version(dialect: Dialect | None) -> Schema:
 
 
 def _error_statuses(route: GuardedRoute, method: str, has_body: bool) -> set[int]:
+    """The error statuses that follow from method, path and body, and those that the route declares; 500 alone without a
+    key."""
     if route.operation.action is None:
         return {500}
     statuses = {400, 401, 403, 429, 500, *route.operation.errors}
@@ -193,6 +209,7 @@ def _error_statuses(route: GuardedRoute, method: str, has_body: bool) -> set[int
 
 
 def _response(summary: str, reply: Reply, route: GuardedRoute, references: Mapping[type, Schema]) -> Schema:
+    """A successful reply with its headers, and its schema by media type."""
     headers: Schema = {name: {"schema": {"type": "string"}} for name in reply.headers}
     headers |= {name: {"schema": {"type": "string"}, "required": True} for name in reply.required_headers}
     response: Schema = {"description": summary, "headers": {"x-request-id": _REQUEST_ID} | headers}
@@ -204,6 +221,7 @@ def _response(summary: str, reply: Reply, route: GuardedRoute, references: Mappi
 
 
 def _error_response(status: int, method: str, route: GuardedRoute, references: Mapping[type, Schema]) -> Schema:
+    """An error's response with its headers, and the dialect's envelope with an example; no body for HEAD."""
     headers = {name: {"schema": {"type": "string"}} for name in _ERROR_HEADERS.get(status, ())}
     response: Schema = {"description": _STATUS_TEXT[status], "headers": {"x-request-id": _REQUEST_ID} | headers}
     if method != "HEAD":
@@ -214,6 +232,7 @@ def _error_response(status: int, method: str, route: GuardedRoute, references: M
 
 
 def _content(content: Content, route: GuardedRoute, references: Mapping[type, Schema]) -> Schema:
+    """The schema of a body, and its example if there is one for the type."""
     example: Struct | None
     match content:
         case dict():
@@ -230,7 +249,7 @@ def _content(content: Content, route: GuardedRoute, references: Mapping[type, Sc
 
 
 def _stream(item: Schema, error: Schema) -> Schema:
-    """One event of a stream; JSON Schema's own keywords for a text that is JSON."""
+    """The schema of one event of a stream; JSON Schema's own keywords for a text that is JSON."""
     text = js.TEXT | {"contentMediaType": JSON, "contentSchema": js.either(item, error)}
     return js.object_schema({"data": js.either(js.const("[DONE]"), text)})
 

@@ -1,4 +1,7 @@
-"""A chat completion's body in every shape that clients send; what cannot be honoured is refused by name."""
+"""A chat completion's body in every shape that clients send; what cannot be honoured is refused by name.
+
+`ChatBody.chat_request` makes the service's value of it. `completion_bodies.py` shares the sampling fields.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -22,9 +25,10 @@ MAX_ANSWERS = 128
 
 
 def unless_none(why: str) -> BeforeValidator:
-    """For a field that is known and cannot be honoured: null says nothing, anything else is refused."""
+    """For a field that is known and cannot be honoured: null says nothing, anything else is refused with `why`."""
 
     def check(value: object) -> None:
+        """Raises ValueError, which pydantic reports at the field, for any value but None."""
         if value is not None:
             raise ValueError(f"{why}; leave it out")
 
@@ -32,9 +36,13 @@ def unless_none(why: str) -> BeforeValidator:
 
 
 def only(value: str, why: str) -> BeforeValidator:
-    """For a field of which one value says what happens anyway; a list may hold that one."""
+    """For a field of which one value says what happens anyway; a list may hold that one. `why` is for the others."""
 
     def check(sent: object) -> object:
+        """The value as it was sent.
+
+        Raises ValueError, which pydantic reports at the field, for any other than None and the one.
+        """
         if sent is None or sent == value or (isinstance(sent, list) and set(map(str, sent)) <= {value}):
             return sent
         raise ValueError(f"{why}; leave it out")
@@ -51,7 +59,8 @@ MAX_ID_CHARACTERS = 512
 
 
 def _few(value: object) -> object:
-    """Before any entry is looked at: a fault in each of many would cost as much as the entries."""
+    """Raises ValueError for too many biases before any entry is looked at: a fault in each of many would cost as much
+    as the entries."""
     if isinstance(value, dict) and len(value) > MAX_BIASES:
         raise ValueError(f"has {MAX_BIASES} entries at most, not {len(value)}")
     return value
@@ -72,6 +81,8 @@ Stop = _Words | Annotated[list[_Words], Field(max_length=4)] | None
 
 
 class StreamOptions(BaseModel):
+    """What a streamed answer holds beside its chunks: the usage at its end."""
+
     model_config = ConfigDict(extra="forbid")
 
     include_usage: bool = False
@@ -80,7 +91,10 @@ class StreamOptions(BaseModel):
 
 
 class SamplingBody(BaseModel):
-    """What chats and legacy completions have in common."""
+    """What chats and legacy completions have in common. None means that the field was not sent.
+
+    `model` names a deployment or a model; paths of deployments need none.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -99,10 +113,14 @@ class SamplingBody(BaseModel):
 
     @property
     def wants_usage(self) -> bool:
+        """Whether a streamed answer ends with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def sampling(self, max_tokens: int | None) -> Sampling:
-        """With OpenAI's defaults written out: an engine's own differ. That of max_tokens is `context_budget`'s."""
+        """The sampling parameters as engines spell them. Raises InvalidRequest for stream_options without stream.
+
+        OpenAI's defaults are written out: an engine's own differ. `max_tokens` None leaves that to `context_budget`.
+        """
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("invalid_value", "stream_options go with stream: true alone.", "stream_options")
         kept = {"stop", "presence_penalty", "frequency_penalty", "logit_bias"}
@@ -124,7 +142,7 @@ class PredictionBody(BaseModel):
 
 
 class ChatBody(SamplingBody):
-    """POST /chat/completions."""
+    """POST /chat/completions: the turns of a chat, and how the model is to answer the last one."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
@@ -161,6 +179,7 @@ class ChatBody(SamplingBody):
 
     @property
     def asked_max_tokens(self) -> int | None:
+        """The longest answer in tokens that the caller allows; None if it sets no limit."""
         return self.max_completion_tokens or self.max_tokens
 
     def without_effect(self) -> tuple[str, ...]:
@@ -174,11 +193,14 @@ class ChatBody(SamplingBody):
         return tuple(name for name, is_asked in asked.items() if is_asked)
 
     def characters(self) -> int:
-        """The length of what the model is to read, for an estimate of its tokens."""
+        """The length of what the model is to read, tool definitions excepted, for an estimate of its tokens."""
         return sum(message.characters() for message in self.messages)
 
     def chat_request(self) -> ChatRequest:
-        """The request as the service takes it. Raises InvalidRequest for fields that contradict each other."""
+        """The request as the service takes it.
+
+        Raises InvalidRequest for fields that contradict each other, or parts no model can read.
+        """
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("invalid_value", "top_logprobs go with logprobs: true alone.", "top_logprobs")
         check_order(self.messages)
@@ -191,6 +213,10 @@ class ChatBody(SamplingBody):
         )
 
     def _tool_use(self) -> ToolUse:
+        """The tools, in either spelling.
+
+        Raises InvalidRequest for both spellings, a choice without tools, and unusable schemas.
+        """
         if self.functions is None:
             if self.function_call not in (None, "none"):
                 raise InvalidRequest("invalid_value", "function_call goes with functions alone.", "function_call")

@@ -1,4 +1,7 @@
-"""The turns of a chat as clients send them, and the same as chat templates take them."""
+"""The turns of a chat as clients send them, and the same as chat templates take them.
+
+Faults that a pydantic type can express are found on parsing, the others by `plain` and `check_order`.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -10,21 +13,27 @@ from luthier.data.jsonl import json_reader
 
 
 class _Body(BaseModel):
+    """A JSON object in which an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class TextPart(_Body):
+    """A part of a turn's content: text."""
+
     type: Literal["text"]
     text: str
 
 
 class RefusalPart(_Body):
+    """A part of an assistant's content: the text of a refusal, which is read like any other."""
+
     type: Literal["refusal"]
     refusal: str
 
 
 class OtherPart(BaseModel):
-    """Known, and nothing that a model here can take in."""
+    """A part that is known, and nothing that a model here can take in."""
 
     type: Literal["image_url", "input_audio", "file"]
 
@@ -36,7 +45,8 @@ class FunctionCalled(_Body):
     arguments: str | None = None
 
     def plain(self) -> dict[str, Any]:
-        """The call as chat templates take it: arguments that are a JSON object are decoded, others stay text."""
+        """The call as chat templates take it: arguments that are a JSON object are decoded, none are {}, others stay
+        text."""
         text = self.arguments or ""
         reading = json_reader.read(text)
         if not text.strip() or (reading.value is None and not reading.faults):
@@ -46,6 +56,8 @@ class FunctionCalled(_Body):
 
 
 class CallMade(_Body):
+    """A call of a tool in the history; `id` is what the answering turn names in tool_call_id."""
+
     id: str = Field(json_schema_extra={"minLength": 1})
     type: Literal["function"] = "function"
     function: FunctionCalled
@@ -66,11 +78,15 @@ class ChatMessage(_Body):
     annotations: list[Any] | None = None
 
     def characters(self) -> int:
+        """The length of the turn's text and of its calls' arguments."""
         calls = self.tool_calls or []
         return len(self._text("")) + sum(len(call.function.arguments or "") for call in calls)
 
     def plain(self, place: str) -> dict[str, Any]:
-        """The turn as the chat template takes it. Raises InvalidRequest for a part that no base here can see."""
+        """The turn as the chat template takes it. `place` is its path in the body, for errors.
+
+        Raises InvalidRequest for a turn without content, a part that no base here can see, and calls of another role.
+        """
         role = "system" if self.role == "developer" else self.role
         calls = self._calls(place)
         if self.role != "assistant":
@@ -86,6 +102,10 @@ class ChatMessage(_Body):
         return turn
 
     def _text(self, place: str) -> str:
+        """The content as one text, else the refusal, else an empty one.
+
+        Raises InvalidRequest for other parts than text, unless `place` is empty.
+        """
         if isinstance(self.content, str):
             return self.content
         texts = []
@@ -103,6 +123,10 @@ class ChatMessage(_Body):
         return "".join(texts) or self.refusal or ""
 
     def _calls(self, place: str) -> list[dict[str, Any]]:
+        """The calls that the turn makes, in either spelling, as templates take them; empty if none.
+
+        Raises InvalidRequest.
+        """
         if not self.tool_calls and self.function_call is None:
             return []
         if self.role != "assistant":
@@ -123,7 +147,8 @@ class ChatMessage(_Body):
 
 
 def check_order(messages: Sequence[ChatMessage]) -> None:
-    """Every result answers a call that was made before it. Raises InvalidRequest."""
+    """Raises InvalidRequest unless every tool result answers a call of an earlier turn, and every function result has a
+    name."""
     made: set[str] = set()
     for place, message in enumerate(messages):
         made |= {call.id for call in message.tool_calls or ()}

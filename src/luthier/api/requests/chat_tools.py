@@ -1,4 +1,7 @@
-"""Tools, the choice among them, and the form of an answer, as a chat's body has them."""
+"""Tools, the choice among them, and the form of an answer, as a chat's body has them.
+
+Schemas are brought into the form that a grammar takes; the grammar itself is made in the service.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -17,10 +20,14 @@ _Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class _Body(BaseModel):
+    """A JSON object in which an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class FunctionBody(_Body):
+    """A function that the model may call. `strict`: a keyword of its schema that no grammar knows is an error."""
+
     name: _Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
@@ -28,25 +35,35 @@ class FunctionBody(_Body):
 
 
 class ToolBody(_Body):
+    """A tool; functions are the only kind."""
+
     type: Literal["function"]
     function: FunctionBody
 
 
 class FunctionName(_Body):
+    """The name of a function that the body has."""
+
     name: _Name
 
 
 class NamedTool(_Body):
+    """A choice: this function must be called."""
+
     type: Literal["function"]
     function: FunctionName
 
 
 class AllowedTools(_Body):
+    """The tools of the body that this answer may (auto) or must (required) choose from."""
+
     mode: Literal["auto", "required"]
     tools: list[NamedTool] = Field(min_length=1)
 
 
 class AllowedToolsChoice(_Body):
+    """A choice: only some of the body's tools."""
+
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
 
@@ -55,6 +72,8 @@ ToolChoiceBody = Literal["none", "auto", "required"] | NamedTool | AllowedToolsC
 
 
 class SchemaBody(BaseModel):
+    """The JSON schema of an answer. `strict`: a keyword of it that no grammar knows is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: _Name
@@ -64,11 +83,16 @@ class SchemaBody(BaseModel):
 
 
 class ResponseFormatBody(_Body):
+    """`response_format`: whether the answer is free text, any JSON object, or JSON of a schema."""
+
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaBody | None = None
 
     def schema_of_answer(self) -> Mapping[str, Any] | None:
-        """The schema that the answer is held to; None for words. Raises InvalidRequest."""
+        """The schema that the answer is held to, in a grammar's form; None for free text.
+
+        Raises InvalidRequest for a missing or unusable one.
+        """
         match self.type:
             case "text":
                 return None
@@ -84,7 +108,10 @@ class ResponseFormatBody(_Body):
 
 
 def tool_use(tools: Sequence[ToolBody], choice: ToolChoiceBody | None, parallel: bool) -> ToolUse:
-    """What a question's tools and tool_choice ask for. Raises InvalidRequest."""
+    """What a question's tools and tool_choice ask for. `parallel` is whether one answer may make several calls.
+
+    Raises InvalidRequest for a choice without tools, an unknown or repeated name, and an unusable schema.
+    """
     if not tools:
         if choice not in (None, "none"):
             raise InvalidRequest("invalid_value", "tool_choice goes with tools alone.", "tool_choice")
@@ -102,7 +129,10 @@ def tool_use(tools: Sequence[ToolBody], choice: ToolChoiceBody | None, parallel:
 
 
 def function_use(functions: Sequence[FunctionBody], choice: str | None) -> ToolUse:
-    """The same of `functions` and `function_call`: one call at most, answered in the old spelling."""
+    """The same of `functions` and `function_call`: one call at most, answered in the old spelling.
+
+    Raises InvalidRequest.
+    """
     known = _described(functions, "functions", "")
     if choice in (None, "none", "auto"):
         return ToolUse(known, known, ToolChoice(choice or "auto"), parallel=False)
@@ -111,7 +141,10 @@ def function_use(functions: Sequence[FunctionBody], choice: str | None) -> ToolU
 
 
 def _described(functions: Sequence[FunctionBody], field: str, inner: str) -> tuple[Tool, ...]:
-    """One spelling for both of the wire's."""
+    """Either spelling's functions as the service's tools. `field` and `inner` are parts of their path, for errors.
+
+    Raises InvalidRequest for a repeated name and for an unusable schema, or too much in all of them together.
+    """
     names = [function.name for function in functions]
     tools = []
     sizes = SchemaSizes()
@@ -127,7 +160,10 @@ def _described(functions: Sequence[FunctionBody], field: str, inner: str) -> tup
 
 
 def _arguments(function: FunctionBody, path: str, sizes: SchemaSizes) -> Mapping[str, Any]:
-    """The schema of a function's arguments; one that takes none may leave its parameters out."""
+    """The schema of a function's arguments in a grammar's form; one that takes none may leave its parameters out.
+
+    Adds what the schema holds to `sizes`. Raises InvalidRequest, with the path, for a schema that cannot be used.
+    """
     if not function.parameters:
         return {"type": "object", "additionalProperties": False}
     place = f"{path}.parameters"
@@ -142,6 +178,7 @@ def _arguments(function: FunctionBody, path: str, sizes: SchemaSizes) -> Mapping
 
 
 def _chosen(known: Sequence[Tool], names: Sequence[str | None], path: str) -> tuple[Tool, ...]:
+    """The tools of these names, each once. Raises InvalidRequest for an unknown name."""
     by_name = {tool.name: tool for tool in known}
     for name in names:
         if name not in by_name:
@@ -152,6 +189,10 @@ def _chosen(known: Sequence[Tool], names: Sequence[str | None], path: str) -> tu
 def _usable(
     schema: Mapping[str, Any], strict: bool, path: str, code: str, sizes: SchemaSizes | None = None
 ) -> Mapping[str, Any]:
+    """The schema in a grammar's form.
+
+    Raises InvalidRequest with the path of the fault, which is `code` unless it has its own.
+    """
     try:
         return response_schema.grammar_schema(schema, strict, sizes)
     except UnusableSchema as error:

@@ -1,4 +1,5 @@
-"""A legacy completion's body in every shape of its prompt; what cannot be honoured is refused by name."""
+"""A legacy completion's body, with each of the four shapes of its prompt; what cannot be honoured is refused by
+name."""
 
 from typing import Annotated, Any
 
@@ -25,9 +26,9 @@ _Prompt = str | _Tokens | _Texts | _TokensEach
 
 
 def _shaped(value: object) -> object:
-    """A prompt in one of its four shapes. One look at each token: a union tries four times, and lists every fault.
+    """A prompt in one of its four shapes, checked. Raises ValueError, which pydantic reports at the field.
 
-    Raises ValueError.
+    One look at each token: a union of types would try four times, and list every fault.
     """
     if isinstance(value, str):
         return _text(value)
@@ -47,6 +48,7 @@ def _shaped(value: object) -> object:
 
 
 def _text(value: object, place: str = "") -> str:
+    """The value as a prompt of text. Raises ValueError for another type, and for half a surrogate pair."""
     if not isinstance(value, str):
         raise ValueError(_at(place, "must be text, as the first one is"))
     try:
@@ -57,6 +59,10 @@ def _text(value: object, place: str = "") -> str:
 
 
 def _token_ids(value: object, place: str, most: int) -> list[int]:
+    """The value as a prompt of token ids, whole floats as integers; `most` is how many are left of the request's.
+
+    Raises ValueError.
+    """
     if not isinstance(value, list) or not value:
         raise ValueError(_at(place, "must be a list of token ids, and not an empty one"))
     if len(value) > most:
@@ -74,11 +80,12 @@ def _token_ids(value: object, place: str, most: int) -> list[int]:
 
 
 def _at(place: str, message: str) -> str:
+    """The message, preceded by the path of the prompt that it is about, if that is one of several."""
     return f"prompt{place}: {message}" if place else message
 
 
 class CompletionBody(SamplingBody):
-    """POST /completions."""
+    """POST /completions: one prompt or several, and how the model is to continue each."""
 
     prompt: Annotated[Any, PlainValidator(_shaped, json_schema_input_type=_Prompt)]
     max_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
@@ -111,6 +118,7 @@ class CompletionBody(SamplingBody):
         )
 
     def _prompts(self) -> tuple[str | list[int], ...]:
+        """The prompts one by one: a list of integers is a single prompt."""
         if isinstance(self.prompt, str):
             return (self.prompt,)
         prompts: list[str | list[int]] = []

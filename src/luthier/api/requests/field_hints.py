@@ -1,4 +1,7 @@
-"""Hints for fields of a body that callers misplace or misname, in one table for each body."""
+"""Hints for fields of a body that callers misplace or misname, in one table for each body.
+
+`validation_errors.py` asks for them when a field is unknown or a value of the wrong type.
+"""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +107,10 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
 
 
 def hint_for_field(body: type[BaseModel] | None, location: Sequence[int | str]) -> str | None:
-    """What to write instead of a field that the body's model does not have at that location; None if unknown."""
+    """What to write instead of a field that the body's model does not have; None if there is nothing to suggest.
+
+    `location` is the path of the field in the body, its name last. A similar name of the model is the last resort.
+    """
     if body is None or not location or not isinstance(location[-1], str):
         return None
     name, parents = location[-1], [part for part in location[:-1] if isinstance(part, str)]
@@ -120,7 +126,7 @@ def hint_for_field(body: type[BaseModel] | None, location: Sequence[int | str]) 
 
 
 def hint_for_value(body: type[BaseModel] | None, path: str, value: object) -> str | None:
-    """What a value of the wrong type should be; None if nothing more can be said."""
+    """What a value of the wrong type at `path` should be, to follow a colon; None if nothing more can be said."""
     if body is None:
         return None
     if body.__name__ == "ChatBody" and path.startswith("messages[") and path.endswith("].content"):
@@ -131,6 +137,8 @@ def hint_for_value(body: type[BaseModel] | None, path: str, value: object) -> st
 
 
 def _job_hint(name: str, parent: str) -> str | None:
+    """The hint for a field of a job's body: another trainer's name for it, or the object that it belongs in; None if
+    unknown."""
     canonical = _OTHER_NAMES.get(name.lower(), name)
     method = "dpo" if parent.startswith("method.dpo") else "supervised"
     target = f"method.{method}.hyperparameters" if parent.startswith("method") else "hyperparameters"
@@ -154,7 +162,7 @@ def _job_hint(name: str, parent: str) -> str | None:
 
 
 def _fields_at(body: type[BaseModel], parents: Sequence[str]) -> Iterator[str]:
-    """The names of the fields of the body's model below these fields."""
+    """The names of the fields that the body's model has below `parents`; of every branch where a field is a union."""
     models = {body}
     for parent in parents:
         models = {
@@ -170,6 +178,7 @@ def _fields_at(body: type[BaseModel], parents: Sequence[str]) -> Iterator[str]:
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The pydantic models that a field's annotation mentions, within unions and lists too."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):

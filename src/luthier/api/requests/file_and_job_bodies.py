@@ -25,10 +25,14 @@ from luthier.service.files.files import MAX_EXPIRY_S, UPLOADED_PURPOSES
 
 
 class _Body(BaseModel):
+    """A JSON object in which an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class HyperparametersBody(_Body):
+    """A job's hyperparameters; None is left to the service, as is "auto" and -1."""
+
     n_epochs: Count = None
     batch_size: Count = None
     learning_rate_multiplier: Rate = None
@@ -36,11 +40,15 @@ class HyperparametersBody(_Body):
 
 
 class SupervisedBody(_Body):
+    """`method.supervised`: the hyperparameters of training on examples."""
+
     hyperparameters: HyperparametersBody | None = None
     prompt_loss_weight: float | None = None
 
 
 class MethodBody(_Body):
+    """`method` of a job: its type, and the settings of that type."""
+
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedBody | None = None
     dpo: DpoBody | None = None
@@ -48,7 +56,7 @@ class MethodBody(_Body):
     prompt_loss_weight: float | None = None
 
     def check(self) -> None:
-        """Raises Unsupported for an unsupported method, InvalidRequest for fields of another one."""
+        """Raises Unsupported for reinforcement, InvalidRequest if the other method's settings are given too."""
         if self.type == "reinforcement":
             raise Unsupported(
                 "method_not_supported",
@@ -62,7 +70,10 @@ class MethodBody(_Body):
 
 
 class JobBody(_Body):
-    """POST /fine_tuning/jobs. `trainingType` and `prompt_loss_weight` are extras that Azure's callers send."""
+    """POST /fine_tuning/jobs.
+
+    `trainingType` and `prompt_loss_weight` are extras of Azure's callers, `luthier` and `early_stopping` of ours.
+    """
 
     model: str = Field(min_length=1)
     training_file: str = Field(min_length=1)
@@ -79,11 +90,12 @@ class JobBody(_Body):
     prompt_loss_weight: float | None = None
 
     def recipe(self) -> Recipe:
-        """The settings beyond the vendors' hyperparameters. Raises InvalidRequest that names the setting."""
+        """The settings in `luthier`, beyond the vendors' hyperparameters. Raises InvalidRequest that names the
+        setting."""
         return recipes.read(self.luthier or {})
 
     def chosen_hyperparameters(self) -> Hyperparameters:
-        """Hyperparameters of `method` if they are given, else those of the root.
+        """Hyperparameters of `method` where they are given, else those of the root; None is left to the service.
 
         Raises Unsupported for what is not supported, InvalidRequest for fields of another method.
         """
@@ -112,11 +124,11 @@ class JobBody(_Body):
         )
 
     def training_method(self) -> Method:
-        """The method, after `chosen_hyperparameters` has checked it."""
+        """The method, supervised if none is named. Called after `chosen_hyperparameters` has checked it."""
         return Method(self.method.type) if self.method else Method.SUPERVISED
 
     def notes(self) -> tuple[str, ...]:
-        """What of the request has no effect, for the job's events."""
+        """What of the request has no effect, a sentence each, for the job's events; empty if all of it has."""
         if self.method is None:
             return ()
         settings = self.method.dpo if self.method.type == "dpo" else self.method.supervised
@@ -125,7 +137,10 @@ class JobBody(_Body):
         return unused + (self.method.dpo.notes() if self.method.dpo else ())
 
     def extras(self) -> dict[str, object]:
-        """Fields that are stored and echoed."""
+        """Fields that are stored and echoed, without those that were not sent.
+
+        Raises InvalidRequest for an unknown trainingType.
+        """
         fields = {
             "metadata": self.metadata,
             "trainingType": job_fields.training_type(self.trainingType),
@@ -135,7 +150,10 @@ class JobBody(_Body):
 
 
 def _encodable(value: str) -> str:
-    """JSON can contain half a surrogate pair, which no database or file name can store."""
+    """The text unchanged.
+
+    Raises ValueError, which pydantic reports, for half a surrogate pair: no database or file name can store it.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -157,7 +175,7 @@ class ExpiryBody(_Body):
     seconds: int
 
     def within(self, min_s: int) -> int:
-        """The seconds. Raises InvalidRequest outside of the dialect's range."""
+        """The seconds. Raises InvalidRequest outside of the dialect's range, which begins with `min_s`."""
         if not min_s <= self.seconds <= MAX_EXPIRY_S:
             text = f"expires_after.seconds is {self.seconds}; it must be from {min_s} to {MAX_EXPIRY_S} here."
             raise InvalidRequest("invalid_expires_after", text, "expires_after.seconds")
@@ -165,7 +183,8 @@ class ExpiryBody(_Body):
 
 
 class ImportBody(_Body):
-    """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`)."""
+    """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`): a file that the service fetches from
+    `content_url`."""
 
     purpose: Purpose
     filename: Text
@@ -174,7 +193,7 @@ class ImportBody(_Body):
 
 
 class UploadBody(_Body):
-    """POST /uploads (A1021 and OpenAI `CreateUploadRequest`)."""
+    """POST /uploads (A1021 and OpenAI `CreateUploadRequest`); `bytes` is the length of the whole file."""
 
     filename: Text
     purpose: Purpose
@@ -184,7 +203,8 @@ class UploadBody(_Body):
 
 
 class CompleteUploadBody(_Body):
-    """POST /uploads/{id}/complete."""
+    """POST /uploads/{id}/complete: the parts in the file's order; `md5` is that of the whole file in hex, None not to
+    check."""
 
     part_ids: list[Text] = Field(max_length=10_000)
     md5: str | None = None

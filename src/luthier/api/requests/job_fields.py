@@ -1,4 +1,7 @@
-"""Fields of a job's body, each in every form that real callers send (wire-contract.md section 6)."""
+"""Fields of a job's body, each in every form that real callers send (wire-contract.md section 6).
+
+Types with their checks for `file_and_job_bodies.py`. A ValueError of a check becomes an error at its field.
+"""
 
 import math
 from typing import Annotated, Any, Literal
@@ -27,7 +30,10 @@ _TRAINING_TYPES = {
 
 
 def _auto_or_number(value: object) -> object:
-    """None for "auto", -1 and null, which all leave the choice to the service; numbers also as text."""
+    """The number, also of a text; None for "auto", -1 and null, which all leave the choice to the service.
+
+    Raises ValueError for anything else, NaN and infinities included.
+    """
     if isinstance(value, str):
         text = value.strip().lower()
         if text == "auto":
@@ -50,6 +56,8 @@ def _auto_or_number(value: object) -> object:
 
 
 def checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
+    """The pairs unchanged. Raises ValueError for too many pairs, too long ones, an empty key, or half a surrogate
+    pair."""
     if len(pairs) > MAX_METADATA_PAIRS:
         raise ValueError(f"has {len(pairs)} pairs; at most {MAX_METADATA_PAIRS} are kept")
     for key, value in pairs.items():
@@ -65,14 +73,18 @@ def checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
 
 
 def _limit_pairs(pairs: object) -> object:
-    """Checked before the pairs: an error for each of very many would cost as much as the pairs."""
+    """Raises ValueError for too many pairs before any is looked at: an error for each would cost as much as the
+    pairs."""
     if isinstance(pairs, dict) and len(pairs) > MAX_METADATA_PAIRS:
         raise ValueError(f"has {len(pairs)} pairs; at most {MAX_METADATA_PAIRS} are kept")
     return pairs
 
 
 def whole(value: object) -> object:
-    """JSON has one type of number: 5.0 is an integer too."""
+    """A float without a fraction as an integer: JSON has one type of number, and 5.0 is one too.
+
+    Any other value unchanged.
+    """
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -95,17 +107,19 @@ ShortText = Annotated[str, Field(max_length=256)]
 
 
 class _Field(BaseModel):
+    """A JSON object in which an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class EarlyStoppingBody(_Field):
-    """`early_stopping` of a job: an extension."""
+    """`early_stopping` of a job, an extension: it ends after `patience` epochs without a better validation loss."""
 
     patience: Whole = Field(ge=1, le=MAX_EPOCHS, default=DEFAULT_PATIENCE)
 
 
 def _expand_flag(value: object) -> object:
-    """True is early stopping with the default patience, False none."""
+    """True is early stopping with the default patience, False none; an object is left to its model."""
     return ({} if value else None) if isinstance(value, bool) else value
 
 
@@ -131,6 +145,9 @@ RecipeObject = Annotated[
 
 
 class WandbBody(_Field):
+    """The project of Weights & Biases that a client logs the job to: stored and shown, nothing is sent there from
+    here."""
+
     project: ShortText = Field(min_length=1)
     name: ShortText | None = None
     entity: ShortText | None = None
@@ -144,6 +161,7 @@ class IntegrationBody(_Field):
     wandb: WandbBody
 
     def stored_fields(self) -> dict[str, Any]:
+        """The fields that were sent, as they are stored with the job and echoed."""
         return self.model_dump(exclude_none=True)
 
 
@@ -151,6 +169,8 @@ Integrations = Annotated[list[IntegrationBody], Field(max_length=MAX_INTEGRATION
 
 
 class DpoHyperparametersBody(_Field):
+    """The hyperparameters of DPO; None is left to the service, and `l2_multiplier` has no effect."""
+
     beta: Rate = None
     l2_multiplier: Rate = None
     n_epochs: Count = None
@@ -166,7 +186,7 @@ class DpoBody(_Field):
     l2_multiplier: Rate = None
 
     def chosen_beta(self) -> float | None:
-        """The beta of either place. Raises InvalidRequest if both have one and they differ."""
+        """The beta of either place, None if neither has one. Raises InvalidRequest if both have one and they differ."""
         inner = self.hyperparameters.beta if self.hyperparameters else None
         if inner is not None and self.beta is not None and inner != self.beta:
             text = f"method.dpo.beta is {self.beta} and method.dpo.hyperparameters.beta is {inner}. Send one of them."
@@ -174,7 +194,7 @@ class DpoBody(_Field):
         return self.beta if inner is None else inner
 
     def notes(self) -> tuple[str, ...]:
-        """What has no effect, for the job's events."""
+        """What has no effect, a sentence each, for the job's events; empty if all of it has."""
         inner = self.hyperparameters.l2_multiplier if self.hyperparameters else None
         if self.l2_multiplier is None and inner is None:
             return ()
@@ -182,7 +202,7 @@ class DpoBody(_Field):
 
 
 def overridden_root_values(root: BaseModel | None, inner: BaseModel | None, path: str) -> tuple[str, ...]:
-    """Hyperparameters of the root that those at `path` override, for the job's events."""
+    """A sentence for each hyperparameter of the root that another value at `path` overrides, for the job's events."""
     names = ("n_epochs", "batch_size", "learning_rate_multiplier")
     pairs = [(name, getattr(root, name, None), getattr(inner, name, None)) for name in names]
     return tuple(
@@ -193,7 +213,7 @@ def overridden_root_values(root: BaseModel | None, inner: BaseModel | None, path
 
 
 def refuse_prompt_loss_weight(weights: dict[str, float | None]) -> None:
-    """Raises Unsupported, with its path, for a weight other than 0: user turns are not trained on here."""
+    """Raises Unsupported for a weight other than 0, by its path: user turns are not trained on here."""
     for path, weight in weights.items():
         if weight:
             raise Unsupported(
@@ -204,7 +224,7 @@ def refuse_prompt_loss_weight(weights: dict[str, float | None]) -> None:
 
 
 def training_type(value: str | int | None) -> str | None:
-    """The training type as Azure echoes it. Raises InvalidRequest for an unknown one."""
+    """The training type as Azure echoes it; None for None. Raises InvalidRequest for an unknown one."""
     if value is None:
         return None
     echoed = _TRAINING_TYPES.get(str(value).lower())

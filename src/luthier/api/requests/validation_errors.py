@@ -1,4 +1,7 @@
-"""Validation errors of a body or query in our own messages: no sentence of pydantic reaches a caller."""
+"""Validation errors of a body or query in our own messages: no sentence of pydantic reaches a caller.
+
+`server._on_invalid` makes the 400 of them. `loc` in pydantic's errors begins with `body` or `query`.
+"""
 
 import json
 import re
@@ -59,7 +62,7 @@ _NO_CONTENT_TYPE = "the body has no header content-type: application/json; send 
 
 
 def details(errors: Sequence[PydanticError], body: type[BaseModel] | None) -> list[ErrorDetail]:
-    """One detail for each path with errors, in the order of the body, whose model is `body`.
+    """One detail for each path with errors, in the order of the body, whose model is `body` (None: a query).
 
     A union tries each of its branches: what they expect is one message, which is left out if a deeper path has errors.
     """
@@ -75,7 +78,7 @@ def details(errors: Sequence[PydanticError], body: type[BaseModel] | None) -> li
 
 
 def _without_other_branches(errors: Sequence[PydanticError]) -> list[PydanticError]:
-    """The errors without those of union branches that the value's `type` excludes."""
+    """The errors without those of union branches that the value's own `type` excludes."""
     others = set()
     for error in errors:
         loc = error["loc"]
@@ -108,11 +111,12 @@ def _has_matching_branch(errors: Sequence[PydanticError], union: Location, other
 
 
 def _is_model(part: object) -> bool:
+    """Whether a part of a location is the name of one of our models: the branch of a union, and no field."""
     return isinstance(part, str) and _MODEL.fullmatch(part) is not None
 
 
 def _path(loc: Location) -> str:
-    """The location as the caller writes it: `messages[0].content`."""
+    """The location as the caller writes it, `messages[0].content`, cut if very long; empty for the whole body."""
     path = ""
     for part in loc[1:]:
         if isinstance(part, str) and _BRANCH.fullmatch(part):
@@ -123,6 +127,8 @@ def _path(loc: Location) -> str:
 
 
 def _detail(path: str, errors: Sequence[PydanticError], body: type[BaseModel] | None) -> ErrorDetail:
+    """The finding at a path with errors: missing, unknown, refused by a check of ours, or a value of the wrong kind;
+    with a hint."""
     first = errors[0]
     kinds = [error["type"] for error in errors]
     if "missing" in kinds:
@@ -148,6 +154,7 @@ def _detail(path: str, errors: Sequence[PydanticError], body: type[BaseModel] | 
 
 
 def _expected(error: PydanticError) -> str | None:
+    """What a value should have been, in a few words; None for errors that are not about its type."""
     if error["type"] == "literal_error":
         expected: str = error["ctx"]["expected"]
         return expected
@@ -155,6 +162,7 @@ def _expected(error: PydanticError) -> str | None:
 
 
 def _bound(error: PydanticError) -> str:
+    """What a value's bound or pattern demands, as a sentence without its subject's name."""
     kind, context = error["type"], error.get("ctx") or {}
     if kind in _BOUNDS:
         name, template = _BOUNDS[kind]
@@ -165,6 +173,7 @@ def _bound(error: PydanticError) -> str:
 
 
 def _describe_value(value: object) -> str:
+    """The value that was sent, as JSON if it is short, else what kind of value it is."""
     match value:
         case dict():
             return "an object"
@@ -182,5 +191,5 @@ def _describe_value(value: object) -> str:
 
 
 def _encodable(text: str) -> str:
-    """JSON can contain half a surrogate pair, which UTF-8 cannot encode."""
+    """The text with half surrogate pairs escaped: JSON can contain them, and UTF-8 cannot encode them."""
     return text.encode("utf-8", "backslashreplace").decode()

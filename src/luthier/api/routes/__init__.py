@@ -1,4 +1,8 @@
-"""Endpoints by noun. `build_router` registers those of one dialect."""
+"""Endpoints by noun. `build_router` registers those of one dialect, the service's own routes register themselves.
+
+An endpoint turns a body into a call of `service` and the result into the dialect's answer; errors become answers in
+`server.py`. Its docstring is published in the OpenAPI document.
+"""
 
 from fastapi import Depends
 

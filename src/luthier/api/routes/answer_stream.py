@@ -1,4 +1,7 @@
-"""How a model's answer is sent: within its rate limit, complete or as server-sent events, with the limit's headers."""
+"""How a model's answer is sent: within its rate limit, complete or as server-sent events, with the limit's headers.
+
+`chat.py` and `completions.py` make the InferenceCall; what differs between them is in its shapes.
+"""
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -33,20 +36,27 @@ WITHOUT_EFFECT = "x-luthier-without-effect"
 
 
 class AnswerShapes(Protocol):
-    """The wire shapes of one request's answer."""
+    """The wire shapes of one request's answer: ChatAnswers or CompletionAnswers. It may count what it has shaped."""
 
-    def complete(self, header: AnswerHeader, answer: Answer) -> Shape: ...
+    def complete(self, header: AnswerHeader, answer: Answer) -> Shape:
+        """The body of a complete answer."""
+        ...
 
     def stream_header(self, header: AnswerHeader) -> Shape:
         """The fields that every chunk begins with."""
         ...
 
-    def chunks(self, header: Shape, deltas: Sequence[ChoiceDelta]) -> Iterable[Shape]: ...
+    def chunks(self, header: Shape, deltas: Sequence[ChoiceDelta]) -> Iterable[Shape]:
+        """The chunks of a streamed answer for these deltas, each with the fields of `header`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceCall:
-    """One call: the request, the shapes of its answer, and an upper estimate of its tokens for the rate limit."""
+    """One call: the request, the shapes of its answer, and an upper estimate of its tokens for the rate limit.
+
+    `wants_usage` is whether a streamed answer ends with its usage.
+    """
 
     request: ChatRequest | CompletionRequest
     shapes: AnswerShapes
@@ -57,11 +67,12 @@ class InferenceCall:
     """Fields that ask for something and change nothing here; a response header lists them."""
 
     def headers(self) -> dict[str, str]:
+        """The response header that lists `without_effect`; none if all fields have an effect."""
         return {WITHOUT_EFFECT: ", ".join(self.without_effect)} if self.without_effect else {}
 
 
 class InferenceEndpoint:
-    """Answers calls in one dialect."""
+    """Answers calls of models in one dialect: finds the engine, applies the rate limit, generates and sends."""
 
     def __init__(self, dialect: Dialect, services: Services) -> None:
         self._dialect = dialect
@@ -69,13 +80,22 @@ class InferenceEndpoint:
         self._generation = services.generation
 
     async def respond(self, request: Request, caller: Principal, name: str, call: InferenceCall) -> Response:
-        """Answers; stops at once when the client disconnects."""
+        """The answer to a call of the deployment or model `name`; with status 499 if the client has disconnected
+        meanwhile.
+
+        Raises the errors of routing, rate limit and generation, which are answered with a status of their own.
+        """
         try:
             return await unless_left(request.receive, self._respond(request, caller, name, call))
         except CallerLeft:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     async def _respond(self, request: Request, caller: Principal, name: str, call: InferenceCall) -> Response:
+        """As `respond`, for a client that stays. The caller's right is watched while it waits for model and answer.
+
+        Counts the estimate in the rate limit, and the usage instead at the end; nothing if the call fails before its
+        first token. May load the model, and writes the deployment's time of last use.
+        """
         services, resource_id = self._services, caller.resource.id
         credentials = authentication.credentials_of(request)
         with services.rights.watching(services.context, credentials) as standing:
@@ -114,8 +134,8 @@ class InferenceEndpoint:
     ) -> AsyncGenerator[str]:
         """Server-sent events; with `wants_usage` each has a usage, which is null in all but the last.
 
-        When the caller loses the right to the model, the last event is the dialect's error. The estimate stays counted
-        for an answer that is not read to its end.
+        An error after the first part, a lost right included, is the last event before [DONE]. Closes `rest`, which ends
+        the generation. The estimate stays counted for an answer that is not read to its end.
         """
         no_usage = {"usage": None} if call.wants_usage else {}
         watching = self._services.rights.watching(self._services.context, credentials)
@@ -139,9 +159,10 @@ class InferenceEndpoint:
 
 
 def _while_authorized(route: Route, standing: Standing) -> Route:
-    """The route; nothing is sent to its engine any more once the caller has lost the right to it."""
+    """A copy of the route; nothing is sent to its engine any more once the caller has lost the right to it."""
 
     async def current_address() -> Address:
+        """The engine's address now. Raises Unauthenticated or Forbidden if the right is lost."""
         await standing.check()
         return await route.current_address()
 
@@ -149,7 +170,10 @@ def _while_authorized(route: Route, standing: Standing) -> Route:
 
 
 class _Rate:
-    """The rate limit of a call's target, as one request uses it; without effect if there is no limit."""
+    """The rate limit of a call's target, as one request uses it: one caller's deployment or model.
+
+    Without effect if there is no limit.
+    """
 
     def __init__(self, services: Services, request: Request, caller: Principal, route: Route) -> None:
         self._limits = services.rate_limits
@@ -162,7 +186,10 @@ class _Rate:
         self._admission: Admission | None = None
 
     def admit(self, tokens: int) -> None:
-        """Counts the estimate. Raises RateLimited, for whose answer the headers are in the request's state."""
+        """Counts the estimate.
+
+        Raises RateLimited, and then counts nothing; the headers of that answer are in the request's state.
+        """
         if self._limit is None:
             return
         now = self._now()
@@ -170,11 +197,15 @@ class _Rate:
         self._admission = self._limits.admit(self._name, self._limit, tokens, now)
 
     def settle(self, tokens: int) -> None:
+        """Replaces the counted estimate by the tokens used; 0 for a call that failed."""
         if self._admission is not None:
             self._limits.correct(self._admission, tokens)
 
     def headers(self) -> dict[str, str]:
-        """OpenAI API reference, "Rate limits in headers"; Azure sends the same names."""
+        """The limit and what remains of it, by header; none if there is no limit.
+
+        OpenAI API reference, "Rate limits in headers"; Azure sends the same names.
+        """
         if self._limit is None:
             return {}
         standing = self._limits.remaining(self._name, self._limit, self._now())
@@ -190,4 +221,5 @@ class _Rate:
 
 
 def _event(value: Shape) -> str:
+    """One server-sent event that holds the value as JSON."""
     return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

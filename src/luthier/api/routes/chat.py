@@ -28,6 +28,7 @@ _DETAILS: Details = {**chat_schemas.INFERENCE, "example": chat_schemas.CHAT_EXAM
 
 
 def add(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the dialect's chat routes: Azure's dated API names the deployment in the path, the others in `model`."""
     Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
     endpoint = InferenceEndpoint(dialect, services)
 
@@ -41,16 +42,20 @@ def add(router: Router, dialect: Dialect, services: Services) -> None:
 
     @router.post("/engines/{deployment}/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
     async def complete_by_engine(request: Request, deployment: str, body: ChatBody, caller: Caller) -> Response:
+        """The path of older SDKs; `model` in the body is not looked at."""
         return await endpoint.respond(request, caller, deployment, _call(body))
 
     @router.post("/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
     async def complete(request: Request, body: ChatBody, caller: Caller) -> Response:
+        """`model` names a deployment, or in OpenAI's dialect a model."""
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
         return await endpoint.respond(request, caller, body.model, _call(body))
 
 
 def _call(body: ChatBody) -> InferenceCall:
+    """The call of a chat's body, with its estimate of tokens. Raises InvalidRequest for a body that contradicts
+    itself."""
     request = body.chat_request()
     return InferenceCall(
         request,

@@ -27,6 +27,7 @@ _REPLY = Reply(
 
 
 def add(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the dialect's route: Azure's dated API names the deployment in the path, the others in `model`."""
     Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
     endpoint = InferenceEndpoint(dialect, services)
 
@@ -40,12 +41,17 @@ def add(router: Router, dialect: Dialect, services: Services) -> None:
 
     @router.post("/completions", Action.INFER, _SUMMARY, _REPLY, **chat_schemas.INFERENCE)
     async def complete(request: Request, body: CompletionBody, caller: Caller) -> Response:
+        """`model` names a deployment, or in OpenAI's dialect a model."""
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
         return await endpoint.respond(request, caller, body.model, _call(body))
 
 
 def _call(body: CompletionBody) -> InferenceCall:
+    """The call of a completion's body, with its estimate of tokens for all prompts.
+
+    Raises InvalidRequest for a contradiction.
+    """
     request = body.completion_request()
     characters = sum(len(prompt) for prompt in request.prompts if isinstance(prompt, str))
     token_ids = sum(len(prompt) for prompt in request.prompts if not isinstance(prompt, str))

@@ -35,6 +35,8 @@ _PREVIEW: js.Schema = {
 
 
 class CopyBody(BaseModel):
+    """The account, by its id in the control plane, that gets a copy of a checkpoint; `region` is only stored."""
+
     model_config = ConfigDict(extra="forbid")
 
     destinationResourceId: str
@@ -70,6 +72,7 @@ class CheckpointCopies(Struct, kw_only=True):
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the routes to the one dialect that copies checkpoints, Azure's v1; the others permit or have neither."""
     if not dialect.copies_checkpoints:
         return
     context = services.context
@@ -87,10 +90,15 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         caller: Caller,
         preview: Annotated[None, Depends(_require_preview)],
     ) -> Response:
+        """Answers when the copy is complete, with all copies of the checkpoint.
+
+        The destination need not exist: an unknown account and a known one are answered alike.
+        """
         own = caller.resource.id
         still_may = partial(authentication.require_still, context, authentication.credentials_of(request))
 
         def copied() -> CheckpointCopies:
+            """Copies row and blobs in a worker thread, checks that the key is still valid, and lists all copies."""
             checkpoint_copies.create_copy(
                 context, own, job_id, checkpoint_id, body.destinationResourceId, body.region, still_may
             )
@@ -108,6 +116,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _require_preview(value: Annotated[str | None, Header(alias=_HEADER)] = None) -> None:
+    """A dependency that raises InvalidRequest unless the request has the header of Azure's preview."""
     if value != "preview":
         raise InvalidRequest(
             "missing_preview_header", f"Copying checkpoints is in preview: send the header {_HEADER}: preview.", _HEADER

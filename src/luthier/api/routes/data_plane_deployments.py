@@ -33,15 +33,22 @@ _STANDARD_CAPACITY = 120
 
 
 class _Body(BaseModel):
+    """A JSON object in which an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class ScaleSettingsBody(_Body):
+    """`scale_settings`: standard, or manual with a capacity."""
+
     scale_type: Literal["standard", "manual"]
     capacity: int | None = None
 
     def sku(self) -> tuple[str, int]:
-        """Name and capacity as the service has them. Raises InvalidRequest."""
+        """Name and capacity as the service has them; a capacity with `standard` is ignored.
+
+        Raises InvalidRequest if manual has none.
+        """
         if self.scale_type == "standard":
             return _SKUS["standard"], _STANDARD_CAPACITY
         if self.capacity is None:
@@ -54,6 +61,8 @@ class ScaleSettingsBody(_Body):
 
 
 class CreateBody(_Body):
+    """POST /deployments; the service chooses the name."""
+
     model: str = Field(min_length=1)
     scale_settings: ScaleSettingsBody
 
@@ -66,6 +75,8 @@ class UpdateBody(_Body):
 
 
 class DataPlaneScaleSettings(Struct, kw_only=True):
+    """The scale of a deployment; `standard` has no capacity."""
+
     scale_type: Literal["standard", "manual"]
     capacity: int | UnsetType = UNSET
 
@@ -85,7 +96,7 @@ class DataPlaneDeployment(Struct, kw_only=True):
 
     @classmethod
     def from_deployment(cls, deployment: Deployment) -> Self:
-        """Every provisioned sku is manual there, every other standard."""
+        """The deployment in the words of 2022-12-01: every provisioned sku is manual there, every other standard."""
         is_manual = "provisioned" in deployment.sku_name.lower()
         scale = DataPlaneScaleSettings(scale_type="standard")
         if is_manual:
@@ -121,6 +132,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _add_write_routes(router: Router, services: Services) -> None:
+    """Adds creation, change and deletion."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
@@ -131,6 +143,7 @@ def _add_write_routes(router: Router, services: Services) -> None:
         json_reply(DataPlaneDeployment, 201, required_headers=("Location",)),
     )
     def create_deployment(request: Request, body: CreateBody, caller: Caller) -> Response:
+        """Answers at once with status `running`; the model is loaded and checked in the background."""
         name = ids.deployment_name(context.new_hex())
         wanted = deployments.DeploymentRequest(name, body.model, None, *body.scale_settings.sku())
         deployment, _ = deployments.put(context, caller.resource.id, wanted)
@@ -145,6 +158,10 @@ def _add_write_routes(router: Router, services: Services) -> None:
         json_reply(DataPlaneDeployment),
     )
     def update_deployment(name: str, body: UpdateBody, caller: Caller) -> object:
+        """What is left out stays as it is; 409 while it is being created, or if there is none.
+
+        A new model makes it `running` again.
+        """
         old = deployments.get_settled(context, caller.resource.id, name)
         sku = body.scale_settings.sku() if body.scale_settings else (old.sku_name, old.sku_capacity)
         if body.model is None:
@@ -159,6 +176,7 @@ def _add_write_routes(router: Router, services: Services) -> None:
         "/deployments/{name}", Action.DEPLOYMENTS_WRITE, "Delete a deployment; its model remains", NO_CONTENT
     )
     def delete_deployment(name: str, caller: Caller) -> Response:
+        """404 if there is no such deployment. A model that no other deployment serves is unloaded."""
         if not deployments.delete(context, services.serving, caller.resource.id, name):
             raise deployments.not_found(name)
         return Response(status_code=204)

@@ -1,4 +1,7 @@
-"""/files: upload as a stream, import from a URL, list, get, content, report, delete."""
+"""/files: upload as a stream, import from a URL, list, get, content, report, delete.
+
+Bytes pass through in batches: neither direction holds a file in memory, except results.csv that is sent as base64.
+"""
 
 import asyncio
 from typing import Annotated, Literal
@@ -43,6 +46,7 @@ _RANGED: Details = {
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the dialect's routes of files."""
     _add_uploads(router, dialect, services)
     _add_content(router, dialect, services)
     context = services.context
@@ -65,12 +69,13 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
     @router.delete("/files/{file_id}", Action.FILES_WRITE, "Delete a file", json_reply(Deleted[Literal["file"]]))
     def delete_file(file_id: str, caller: Caller) -> object:
+        """A running job has its own copy and continues; a waiting one will fail with the reason."""
         files.delete(context, caller.resource.id, file_id)
         return Deleted(id=file_id, object="file")
 
 
 def _add_uploads(router: Router, dialect: Dialect, services: Services) -> None:
-    """The two ways in which a whole file arrives."""
+    """Adds the two ways in which a whole file arrives."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
     created = json_reply(
@@ -86,6 +91,10 @@ def _add_uploads(router: Router, dialect: Dialect, services: Services) -> None:
         max_body_bytes=MAX_FILE_BYTES + FORM_OVERHEAD_BYTES,
     )
     async def upload(request: Request, caller: Caller) -> Response:
+        """The form's parts may come in any order.
+
+        Answers once the file is stored; a training file's rows are checked in the background.
+        """
         with services.rights.watching(context, authentication.credentials_of(request)) as standing:
             async with services.intake.upload(caller):
                 file = await _receive(request, dialect, services, standing)
@@ -93,6 +102,7 @@ def _add_uploads(router: Router, dialect: Dialect, services: Services) -> None:
 
     @router.post("/files/import", Action.FILES_WRITE, "Import a file from a URL", created)
     def import_file(request: Request, body: ImportBody, caller: Caller) -> Response:
+        """Answers at once with a pending file, which is fetched in the background: its status says how that ended."""
         purpose = files.check_purpose(body.purpose)
         expires_after_s = body.expires_after.within(dialect.min_expiry_s) if body.expires_after else None
         file = url_imports.create(
@@ -103,7 +113,7 @@ def _add_uploads(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _add_content(router: Router, dialect: Dialect, services: Services) -> None:
-    """A file's bytes, and the report on them."""
+    """Adds a file's bytes, and the report on them. They only read."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
@@ -138,10 +148,13 @@ def _add_content(router: Router, dialect: Dialect, services: Services) -> None:
         errors=(400, 413),
     )
     def get_report(file_id: str, caller: Caller, model: str | None = None, method: Method | None = None) -> object:
+        """The stored report, or for another model or method a new one: 413 if the file is too large to compute it
+        now."""
         return data_reports.get(context, files.get(context, caller.resource.id, file_id), model, method)
 
 
 def _created(request: Request, dialect: Dialect, file: File) -> JsonResponse:
+    """The answer for a new file, with the dialect's status, and its Location where the dialect sends one."""
     location = request.url.replace(path=f"{dialect.prefix}/files/{file.id}")
     headers = {"Location": str(location)} if dialect.sends_location else None
     return JsonResponse(dialect.file.from_file(file), dialect.created_status, headers)
@@ -173,9 +186,11 @@ def _upload_form(dialect: Dialect) -> js.Schema:
 
 
 async def _receive(request: Request, dialect: Dialect, services: Services, standing: Standing) -> File:
-    """Reads the form, its parts in any order; the file streams into the blob store, and no thread waits for it.
+    """Reads the form, its parts in any order; the file streams into the blob store, and no thread waits for it. Writes
+    the row last.
 
-    Ends as soon as the caller may send no more.
+    Ends as soon as the caller may send no more. Raises InvalidRequest for the form, TooLarge, TooSlow, QuotaExceeded;
+    then, or if the request is cancelled, the stored bytes are deleted.
     """
     context, resource_id = services.context, standing.credentials.caller.resource.id
     fields: dict[str, str] = {}
@@ -209,6 +224,7 @@ async def _receive(request: Request, dialect: Dialect, services: Services, stand
 
 
 def _no_file(others: list[str]) -> InvalidRequest:
+    """The 400 for a form without a file; `others` are the fields in which one came instead."""
     text = "The form field file is missing; send the JSONL file in it, with curl as -F file=@rows.jsonl."
     if others:
         text += f" A file came in the field {others[0]!r}; its name must be 'file'."
@@ -216,7 +232,10 @@ def _no_file(others: list[str]) -> InvalidRequest:
 
 
 def _expiry(fields: dict[str, str], dialect: Dialect) -> int | None:
-    """Seconds of `expires_after`, in OpenAI's spelling with brackets or in A2504's with dots. Raises InvalidRequest."""
+    """Seconds of `expires_after`, in OpenAI's spelling with brackets or in A2504's with dots; None if there is none.
+
+    Raises InvalidRequest for both spellings, another anchor, or a time outside of the dialect's range.
+    """
     sent = {
         spelling: {name: fields[key] for name in ("anchor", "seconds") if (key := spelling.format(name)) in fields}
         for spelling in ("expires_after[{}]", "expires_after.{}")
@@ -236,7 +255,12 @@ def _expiry(fields: dict[str, str], dialect: Dialect) -> int | None:
 
 
 def _content(request: Request, dialect: Dialect, services: Services, file: File) -> Response:
-    """The file's bytes, or the range that is asked for; results.csv is what it says, all else is bytes."""
+    """The file's bytes, or the range that is asked for: a Download with status 200 or 206, or a 416 of no bytes in
+    range.
+
+    results.csv is text/csv, or base64 for OpenAI's SDKs; all else is bytes. Raises Conflict for a file that is not
+    imported.
+    """
     headers = {"Accept-Ranges": "bytes"}
     is_result = file.purpose is FilePurpose.FINE_TUNE_RESULTS
     kind, length, etag = "text/csv" if is_result else "application/octet-stream", file.bytes, f'"{file.sha256}"'

@@ -19,18 +19,21 @@ READY_TIMEOUT_S = 2.0
 
 
 class Alive(Struct, kw_only=True):
+    """The answer of a process that runs; nothing is checked."""
+
     status: Literal["alive"] = "alive"
 
 
 class Readiness(Struct, kw_only=True):
-    """Whether the service can take work, and the base models whose weights are on this machine."""
+    """Whether the service can take work: `ready` or the reason why not, and the base models whose weights are on this
+    machine."""
 
     status: str
     base_models: list[str]
 
 
 def build_router(services: Services) -> Router:
-    """`/healthz`: the process answers, without a worker thread or the database. `/readyz`: it can take work."""
+    """`/healthz`: the process answers, without a worker thread or the database. `/readyz`: it can take work, or 503."""
     router = Router(tag="health")
 
     @router.get("/healthz", None, "Is the service alive?", json_reply(Alive))
@@ -39,6 +42,8 @@ def build_router(services: Services) -> Router:
 
     @router.get("/readyz", None, "Can it take work?", json_reply(Readiness), json_reply(Readiness, 503))
     async def readyz() -> Response:
+        """503 with the reason if the database does not answer in time, no base model is here, or a model that should
+        answer does not."""
         try:
             with anyio.fail_after(READY_TIMEOUT_S):
                 ready = await thread_pools.run(Workers.HEALTH, lambda: _ready_models(services.context))
@@ -53,6 +58,9 @@ def build_router(services: Services) -> Router:
 
 
 def _ready_models(context: Context) -> list[str]:
-    """The base models whose weights are here. Reads the database, to know that it answers."""
+    """The names of the base models whose weights are here; empty if there is none.
+
+    Reads the database, to know that it answers.
+    """
     with context.database.reading():
         return [model.name for model in context.catalog.everything() if context.is_ready(model.name)]

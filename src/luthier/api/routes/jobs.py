@@ -42,6 +42,7 @@ _EXAMPLE = {
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the dialect's routes of jobs and of what belongs to them."""
     _add_creation(router, dialect, services)
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
@@ -54,6 +55,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         parameters=(_METADATA,),
     )
     def list_jobs(request: Request, caller: Caller, after: str | None = None, limit: Limit = 20) -> object:
+        """`after` is the last id of the page before."""
         metadata = _metadata_filter(request.query_params.multi_items())
         page, has_more = jobs.list_page(context, caller.resource.id, after, limit, metadata)
         return answer.page([dialect.job.from_job(job) for job in page], has_more)
@@ -68,6 +70,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _add_creation(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds POST /fine_tuning/jobs."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
     location = ("Location",) if dialect.sends_location else ()
@@ -81,6 +84,7 @@ def _add_creation(router: Router, dialect: Dialect, services: Services) -> None:
         example=_EXAMPLE,
     )
     def create_job(request: Request, body: JobBody, caller: Caller) -> Response:
+        """The rows of its files are checked in the background: a fault there fails the job."""
         job = job_creation.create(
             context,
             caller.resource.id,
@@ -108,25 +112,28 @@ def _add_creation(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _add_changes(router: Router, dialect: Dialect, services: Services) -> None:
-    """Changes of an existing job."""
+    """Adds cancel, pause, resume and delete. The supervisor is woken to act on the job's process."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
     job_reply = json_reply(dialect.job)
 
     @router.post("/fine_tuning/jobs/{job_id}/cancel", Action.JOBS_WRITE, "Cancel a job", job_reply)
     def cancel_job(job_id: str, caller: Caller) -> object:
+        """The job is cancelled when this answers; its process is stopped right after. 409 if it has ended."""
         job = jobs.cancel(context, caller.resource.id, job_id)
         services.wake()
         return dialect.job.from_job(job)
 
     @router.post("/fine_tuning/jobs/{job_id}/pause", Action.JOBS_WRITE, "Pause a job; it can be resumed", job_reply)
     def pause_job(job_id: str, caller: Caller) -> object:
+        """A running job pauses after the step in progress, with its state saved; 409 for any other."""
         job = jobs.pause(context, caller.resource.id, job_id)
         services.wake()
         return dialect.job.from_job(job)
 
     @router.post("/fine_tuning/jobs/{job_id}/resume", Action.JOBS_WRITE, "Resume a paused job", job_reply)
     def resume_job(job_id: str, caller: Caller) -> object:
+        """A paused job goes back into the queue and continues where it stopped; 409 for any other."""
         job = jobs.resume(context, caller.resource.id, job_id)
         services.wake()
         return dialect.job.from_job(job)
@@ -135,12 +142,15 @@ def _add_changes(router: Router, dialect: Dialect, services: Services) -> None:
         "/fine_tuning/jobs/{job_id}", Action.JOBS_WRITE, "Delete a job, its events, checkpoints and model", NO_CONTENT
     )
     def delete_job(job_id: str, caller: Caller) -> Response:
+        """Its files, results.csv among them, are kept. 409 if it has not ended, or while a deployment uses its
+        model."""
         for checkpoint in jobs.delete(context, caller.resource.id, job_id):
             services.serving.discard(checkpoint)
         return Response(status_code=204)
 
 
 def _add_events(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the events of a job, as a page or as a stream."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
@@ -155,6 +165,10 @@ def _add_events(router: Router, dialect: Dialect, services: Services) -> None:
     def list_events(
         request: Request, job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20, stream: bool = False
     ) -> object:
+        """`limit` is that of a page.
+
+        A stream begins after the event `after`, or with the first; its last line is `data: [DONE]`.
+        """
         page, has_more = jobs.list_events(context, caller.resource.id, job_id, after, limit)
         if stream:
             credentials = authentication.credentials_of(request)
@@ -164,7 +178,8 @@ def _add_events(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _add_records(router: Router, dialect: Dialect, services: Services) -> None:
-    """Checkpoints and attempts of a job."""
+    """Adds the checkpoints and attempts of a job. They only read; POST for checkpoints is Azure's documented
+    spelling."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
@@ -193,7 +208,8 @@ def _add_records(router: Router, dialect: Dialect, services: Services) -> None:
 def _metadata_filter(query: list[tuple[str, str]]) -> dict[str, str] | None:
     """`metadata[k]=v` for each pair that a job must carry, `metadata=null` (None here) for jobs that carry none.
 
-    Each pair is a further table in the query: what no job can carry is refused before one is written.
+    Empty: jobs are not filtered. Raises InvalidRequest: each pair is a further table in the query, so what no job can
+    carry is refused before one is written.
     """
     pairs = {found[1]: value for key, value in query if (found := _PAIR.fullmatch(key))}
     whole = [value for key, value in query if key == "metadata"]

@@ -17,11 +17,13 @@ from luthier.service.models import models
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the dialect's routes of models."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
     @router.get("/models", Action.MODELS_READ, "List models", json_reply(PageOf(dialect.model)))
     def list_models(caller: Caller) -> object:
+        """Base models, their aliases, and the caller's fine-tuned models and checkpoints, on one page."""
         names = models.list_all(context, caller.resource.id)
         return answer.page([dialect.model.from_model(model) for model in names], has_more=False)
 
@@ -36,6 +38,10 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         json_reply(Deleted[Literal["model"]]),
     )
     def delete_model(model_name: str, caller: Caller) -> object:
+        """Deletes its checkpoints too; the name of one checkpoint deletes that one.
+
+        409 while a deployment uses any of them.
+        """
         for checkpoint in models.delete(context, caller.resource.id, model_name):
             services.serving.discard(checkpoint)
         return Deleted(id=model_name, object="model")

@@ -21,6 +21,8 @@ _PATH = "/fine_tuning/checkpoints/{checkpoint}/permissions"
 
 
 class PermissionsBody(BaseModel):
+    """The resources, by name, that may use a checkpoint from now on."""
+
     model_config = ConfigDict(extra="forbid")
 
     project_ids: list[str] = Field(json_schema_extra={"minItems": 1, "maxItems": checkpoint_permissions.MAX_PROJECTS})
@@ -40,6 +42,7 @@ class Permission(Struct, kw_only=True):
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the routes to the one dialect that shares checkpoints, OpenAI's; Azure copies them."""
     if not dialect.shares_checkpoints:
         return
     context = services.context
@@ -48,6 +51,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
     @router.post(_PATH, Action.MODELS_WRITE, "Permit other resources to use a checkpoint", page_reply)
     def create_permissions(checkpoint: str, body: PermissionsBody, caller: Caller) -> object:
+        """All or none. Whether a resource of that name exists is not told."""
         created = checkpoint_permissions.create(context, caller.resource.id, checkpoint, body.project_ids)
         return answer.page([Permission.from_permission(permission) for permission in created], has_more=False)
 
@@ -72,5 +76,6 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         json_reply(Deleted[Literal["checkpoint.permission"]]),
     )
     def delete_permission(checkpoint: str, permission_id: str, caller: Caller) -> object:
+        """A deployment of the other resource that depends on it stops answering."""
         checkpoint_permissions.delete(context, caller.resource.id, checkpoint, permission_id)
         return Deleted(id=permission_id, object="checkpoint.permission")

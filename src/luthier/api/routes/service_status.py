@@ -18,7 +18,8 @@ PATH = "/luthier/status"
 
 
 class StatusResource(Struct, kw_only=True):
-    """The resource that the caller's key belongs to."""
+    """The resource that the caller's key belongs to; `deployments` is the path of its deployments in the control
+    plane."""
 
     name: str
     id: str
@@ -26,11 +27,15 @@ class StatusResource(Struct, kw_only=True):
 
 
 class StatusKey(Struct, kw_only=True):
+    """The key that asks, by name, and its roles."""
+
     name: str
     roles: list[str]
 
 
 class StatusMachine(Struct, kw_only=True):
+    """The machine of the service; sizes in bytes, `gpus` by the driver's names."""
+
     cores: int
     gpus: list[str]
     memory_bytes: int
@@ -40,7 +45,8 @@ class StatusMachine(Struct, kw_only=True):
 
 
 class ServiceStatus(Struct, kw_only=True):
-    """Version, machine and queue of the service."""
+    """Version, machine and queue of the service: `queue` counts open jobs of all resources by status, `deployments` are
+    the caller's own."""
 
     resource: StatusResource
     object: Literal["luthier.status"] = "luthier.status"
@@ -54,12 +60,13 @@ class ServiceStatus(Struct, kw_only=True):
 
 
 def build_router(services: Services) -> Router:
-    """An extension, outside of every dialect."""
+    """The one route of this module, an extension outside of every dialect."""
     router = Router(tag="health")
     Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
 
     @router.get(PATH, Action.MODELS_READ, "Get the service's version, machine and queue", json_reply(ServiceStatus))
     def get_status(caller: Caller) -> object:
+        """Of other resources only the number of open jobs is told."""
         own = caller.resource
         resource = StatusResource(name=own.account, id=arm_names.id_of(own), deployments=arm_names.path_of(own))
         return {"resource": resource} | status.describe(services.context, caller, services.train_device)

@@ -1,4 +1,7 @@
-"""/uploads: create, parts as streams, complete, cancel."""
+"""/uploads: create, parts as streams, complete, cancel. For files that are sent in pieces.
+
+Parts are stored as they arrive; `complete` joins them to a file.
+"""
 
 from functools import partial
 from typing import Annotated
@@ -31,12 +34,14 @@ _PART_FORM: js.Schema = {
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
+    """Adds the dialect's routes of uploads."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
     _add_ends(router, dialect, services)
 
     @router.post("/uploads", Action.FILES_WRITE, "Create an upload in parts", json_reply(dialect.upload))
     def create_upload(body: UploadBody, caller: Caller) -> object:
+        """Announces a file: its parts are sent next, within an hour unless the operator has set another time."""
         request = uploads.UploadRequest(
             filename=body.filename,
             purpose=files.check_purpose(body.purpose),
@@ -63,7 +68,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _add_ends(router: Router, dialect: Dialect, services: Services) -> None:
-    """The two ways in which an upload ends."""
+    """Adds the two ways in which an upload ends."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
     upload_reply = json_reply(dialect.upload)
@@ -75,6 +80,7 @@ def _add_ends(router: Router, dialect: Dialect, services: Services) -> None:
         upload_reply,
     )
     async def complete_upload(request: Request, upload_id: str, body: CompleteUploadBody, caller: Caller) -> Response:
+        """Answers once the parts are joined. The same call again gives the same answer."""
         still_may = partial(authentication.require_still, context, authentication.credentials_of(request))
         own, part_ids = caller.resource.id, body.part_ids
         call = partial(uploads.complete, context, own, upload_id, part_ids, body.md5, still_may)
@@ -82,13 +88,15 @@ def _add_ends(router: Router, dialect: Dialect, services: Services) -> None:
 
     @router.post("/uploads/{upload_id}/cancel", Action.FILES_WRITE, "Cancel an upload", upload_reply)
     def cancel_upload(upload_id: str, caller: Caller) -> object:
+        """Deletes its parts; 409 if it has ended."""
         return dialect.upload.from_upload(uploads.cancel(context, caller.resource.id, upload_id))
 
 
 async def _receive(request: Request, services: Services, standing: Standing, upload_id: str) -> UploadPart:
-    """Reads the form as it comes; the first `data` streams into the blob store and is the part.
+    """Reads the form as it comes; the first `data` streams into the blob store and is the part, whose row is written
+    after it.
 
-    Ends as soon as the caller may send no more.
+    Raises InvalidRequest for a form without it, and 401 or 403 as soon as the caller may send no more.
     """
     stored: UploadPart | None = None
     resource_id = standing.credentials.caller.resource.id

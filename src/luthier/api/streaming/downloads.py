@@ -12,7 +12,7 @@ from luthier.service.context import Context
 
 
 class Download(StreamingResponse):
-    """The answer with the bytes.
+    """The answer with the bytes of a file, or of a range of it; `kind` is the content type.
 
     Its body cannot hold an error: if the caller's key is revoked, the connection is closed before the end, so that no
     client takes the file for complete.
@@ -35,6 +35,7 @@ class Download(StreamingResponse):
         self._credentials = credentials
 
     async def stream_response(self, send: Send) -> None:
+        """Sends the chunks, which starlette reads in threads, and checks the caller's right before each."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         with self._rights.watching(self._context, self._credentials) as standing:
             async for chunk in self.body_iterator:

@@ -1,4 +1,7 @@
-"""Open event streams, and when each reads again: one poll of the database for all of them."""
+"""Open event streams of jobs, and when each reads again: one poll of the database for all of them.
+
+`event_stream.lines` is the one stream; the service ends all of them by `EventFeed.close`.
+"""
 
 import asyncio
 import logging
@@ -26,7 +29,7 @@ _Page = tuple[list[Event], bool]
 
 @dataclass(eq=False, slots=True)
 class Watcher:
-    """One open stream: its caller and its job."""
+    """One open stream: its caller and its job. Compared by identity; belongs to one event loop."""
 
     credentials: Credentials
     job_id: str
@@ -52,7 +55,10 @@ class EventFeed:
 
     @contextmanager
     def watching(self, context: Context, credentials: Credentials, job_id: str) -> Iterator[Watcher]:
-        """Registers a stream for as long as the block runs."""
+        """Registers a stream for as long as the block runs, with an error at once if the service stops.
+
+        Starts the poll if need be.
+        """
         watcher = Watcher(credentials, job_id)
         if self._closed:
             watcher.error = _closing()
@@ -65,7 +71,11 @@ class EventFeed:
             self._watchers.discard(watcher)
 
     async def read(self, context: Context, watcher: Watcher, after: str | None) -> _Page:
-        """As `jobs.follow_events`; equal reads at the same time share one query."""
+        """Up to PAGE events after the event `after` (None: from the first), and whether the job has ended with them.
+
+        As `jobs.follow_events`, in a thread; equal reads at the same time share one query. Raises NotFound for a
+        deleted job.
+        """
         resource_id = watcher.credentials.caller.resource.id
         key = resource_id, watcher.job_id, after
         task = self._reads.get(key)
@@ -78,18 +88,24 @@ class EventFeed:
         return await asyncio.shield(task)
 
     def _forget(self, key: tuple[str, str, str | None], task: asyncio.Task[_Page]) -> None:
+        """Called when a shared read has ended: the next one asks the database again."""
         del self._reads[key]
         if not task.cancelled():
             task.exception()  # retrieved, if no stream waits for it any more
 
     def close(self) -> None:
-        """Ends every stream with an error because the service stops. Called on the event loop."""
+        """Ends every stream, and those that open later, with an error because the service stops.
+
+        Called on the event loop.
+        """
         self._closed = True
         for watcher in self._watchers:
             watcher.error = watcher.error or _closing()
             watcher.woken.set()
 
     async def _poll(self, context: Context) -> None:
+        """The task behind all streams: looks every `poll_s` seconds, ends once none is left. Logs errors and goes
+        on."""
         version, newest = -1, None
         while True:
             await asyncio.sleep(self.poll_s)
@@ -101,7 +117,11 @@ class EventFeed:
                 logger.warning("events not polled code=%s", error.code)
 
     async def _look(self, context: Context, version: int, newest: int | None) -> tuple[int, int | None]:
-        """Wakes the streams that have news; returns what the next poll compares with. `newest` is None at the first."""
+        """Wakes the streams that have news or whose caller has lost its right; returns what the next poll compares
+        with.
+
+        That is the database's version and the newest event's number; `newest` is None at the first poll.
+        """
         now = context.database.version()
         credentials = {watcher.credentials for watcher in self._watchers}
         if now == version:  # then keys are unchanged, and only a token can have expired
@@ -121,7 +141,11 @@ class EventFeed:
 def _changes(
     context: Context, credentials: frozenset[Credentials], newest: int | None
 ) -> tuple[dict[Credentials, LuthierError], int, set[str]]:
-    """Callers who may not read any more, the newest event's number, and the jobs with events after `newest`."""
+    """Callers who may not read any more, with the error, the newest event's number, and the jobs with events after
+    `newest`.
+
+    Runs in a worker thread: it reads the database, and a token's issuer may be asked.
+    """
     checked = ((one, authentication.refusal(context, one)) for one in credentials)
     refusals = {one: error for one, error in checked if error is not None}
     latest, changed = jobs.changed_since(context, newest)
@@ -129,6 +153,7 @@ def _changes(
 
 
 def _closing() -> Unavailable:
+    """The error of a stream that ends because the service stops: the client may continue after the last event."""
     return Unavailable(
         "service_stopping", "The service is stopping. Stream again with after=ID of the last event once it runs."
     )

@@ -17,12 +17,16 @@ _OPENAI_SDKS = "application/binary"
 
 
 def is_results(file: File) -> bool:
-    """Whether the vendors have such a file too; only Luthier has the losses of each row, which are always CSV."""
+    """Whether it is a job's results.csv, a file that the vendors have too: only that one may be base64.
+
+    Luthier's losses of each row are always CSV.
+    """
     return file.purpose is FilePurpose.FINE_TUNE_RESULTS and file.filename == RESULTS_FILE
 
 
 def are_encoded(dialect: Dialect, file: File, request: Request, setting: ResultsAs) -> bool:
-    """Whether this request is answered with base64; one that accepts text/csv never is."""
+    """Whether this request is answered with base64, by dialect, file, `setting` and Accept header; one that accepts
+    text/csv never is."""
     if not dialect.encodes_results or not is_results(file):
         return False
     accepted = request.headers.get("accept", "").lower()
@@ -32,4 +36,5 @@ def are_encoded(dialect: Dialect, file: File, request: Request, setting: Results
 
 
 def encoded(content: bytes) -> bytes:
+    """The content as base64, without line breaks."""
     return b64encode(content)
