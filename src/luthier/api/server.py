@@ -92,8 +92,9 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
 def answer(scope: Scope, error: LuthierError, status: int | None = None) -> Response:
     """An error in the envelope of the dialect that the path belongs to; `status` overrides that of the error's class.
 
-    `x-should-retry: false` keeps SDKs from a retry that cannot succeed (wire-contract.md section 2.6); Unavailable and
-    RateLimited have `retry-after` instead, and RateLimited the headers in the state's `rate_headers`.
+    `x-should-retry: false` keeps SDKs from a retry that cannot succeed (wire-contract.md section 2.6). Unavailable and
+    RateLimited have `retry-after` instead, if the time is known, and RateLimited the headers in the state's
+    `rate_headers`.
     """
     path = str(scope["path"])
     envelope = ArmError if path.startswith(arm_names.PREFIX) else dialects.of_path(path).error
@@ -147,8 +148,10 @@ def _body_model(request: Request) -> type[BaseModel] | None:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """The handler of the framework's own errors: 405 with `Allow`, 404 with a hint for the path, and 400 and the like
-    for a request that cannot be parsed."""
+    """The handler of the framework's own errors: no such path, no such method, or a request that cannot be read.
+
+    404 has a hint for the path, 405 the allowed methods in `Allow`; any other keeps its status.
+    """
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allowed = ", ".join(_allowed(request))

@@ -1,4 +1,4 @@
-"""What routes need, as one value that `app.py` makes and each `build_router` and `add_routes` gets."""
+"""What routes need, as one value that `app.py` makes and each `build_router` and `add_routes` is given."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ from luthier.service.tenants.rate_limits import RateLimits
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The service behind one application: the use cases' context, engines, limits, and state of open requests.
+    """The service behind one application: the use cases' context, engines, limits, and the requests in progress.
 
-    The defaults are what tests and commands use; `app.py` passes those of the settings.
+    One for each process; `app.py` gives it the values of the settings.
     """
 
     context: Context

@@ -37,8 +37,7 @@ _REFUSED = Reply(status=400)
 
 
 def _lower(value: object) -> object:
-    """A text in lower case, for clients that write `Key1` or `KEY1`; another value unchanged, for pydantic to
-    refuse."""
+    """A text in lower case, for clients that write `Key1`; another value unchanged, for pydantic to refuse."""
     return value.lower() if isinstance(value, str) else value
 
 
@@ -195,6 +194,7 @@ def _add_account_routes(router: Router, services: Services) -> None:
 
     @router.get(arm_names.ACCOUNT, Action.RESOURCES_READ, "Get the caller's account", json_reply(Account))
     def get_account(request: Request, caller: Annotated[Principal, Depends(require_caller_of_path(context))]) -> object:
+        """404 for every other account than the caller's own."""
         return account(request, caller)
 
     @router.get(arm_names.SUBSCRIPTION + "/accounts", Action.RESOURCES_READ, "List the caller's account", list_reply)

@@ -156,8 +156,10 @@ class ArmDeployment(Struct, kw_only=True):
 
     @classmethod
     def from_deployment(cls, resource: Resource, deployment: Deployment) -> Self:
-        """The deployment of a resource, with the fields that its caller sent (its `extras`) laid over ours; the etag is
-        made of the last change."""
+        """The deployment of a resource; what its caller sent (its `extras`) is laid over our own values.
+
+        The etag changes with each change of the deployment.
+        """
         sent: Any = {"model": {}, "properties": {}, "sku": {}} | dict(deployment.extras)
         sku = {"name": deployment.sku_name, "capacity": deployment.sku_capacity} | sent["sku"]
         return cls(
@@ -208,8 +210,7 @@ class SkuName(Struct, kw_only=True):
 
 
 class CapacityRange(Struct, kw_only=True):
-    """The capacities that a deployment can have; the setting `capacity_tokens` is what one unit allows, in tokens per
-    minute."""
+    """The capacities that a deployment can have; the setting `capacity_tokens` says what one unit allows."""
 
     minimum: int = 1
     maximum: int = deployments.MAX_CAPACITY

@@ -42,8 +42,7 @@ class _Body(BaseModel):
 
 
 class ModelBody(_Body):
-    """ARM `DeploymentModel`: which model to deploy; `source` or `sourceAccount` is the account that it was copied
-    from."""
+    """ARM `DeploymentModel`: which model to deploy; `source` or `sourceAccount` is where it was copied from."""
 
     name: Text = Field(min_length=1)
     format: Short = "OpenAI"

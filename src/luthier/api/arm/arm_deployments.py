@@ -129,6 +129,7 @@ def _add_reads(router: Router, services: Services) -> None:
         json_reply(ArmDeployment, headers=("Retry-After",)),
     )
     def get_deployment(name: str, caller: Caller) -> Response:
+        """404 if there is none. `Retry-After` says when to look again while it is being created."""
         return _respond(caller.resource, deployments.get(context, caller.resource.id, name))
 
     @router.get(
@@ -178,6 +179,7 @@ def _add_skus(router: Router, services: Services) -> None:
         json_reply(Collection[ResourceSku]),
     )
     def list_skus_of_account(caller: Caller) -> object:
+        """The one sku of every account, S0: an account's limits are its quotas."""
         sku = SkuName(name="S0", tier="Standard")  # the one that Azure OpenAI accounts have
         return Collection(value=[ResourceSku(resourceType=arm_names.ACCOUNT_TYPE, sku=sku)])
 

@@ -33,16 +33,14 @@ class AuditTrail:
         self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on; writes its line just before the answer's last part, or at its end if none was sent (as
-        500)."""
+        """Passes the request on; writes its line before the answer's last part, or as a 500 if that was never sent."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         status, content_type, body, is_written = 500, "", bytearray(), False
 
         async def send_and_record(message: Message) -> None:
-            """Sends a part of the answer; notes the status, keeps up to MAX_PARSED_BYTES or so of the body, and writes
-            the line at the last part."""
+            """Sends a part of the answer; keeps its status and some 256 KiB, and writes the line at the last part."""
             nonlocal status, content_type, is_written
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -91,8 +89,7 @@ class AuditTrail:
 
 
 def _is_change(scope: Scope) -> bool:
-    """Whether the route declared an action that changes something, and its key was authenticated; false for all
-    others."""
+    """Whether the request was authenticated for an action that changes something; else it leaves no line."""
     action = scope.get("state", {}).get("action")
     return isinstance(action, Action) and action.is_change
 

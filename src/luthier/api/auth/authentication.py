@@ -44,11 +44,10 @@ def credentials_of(request: Request) -> Credentials:
 
 
 def refusal(context: Context, credentials: Credentials) -> LuthierError | None:
-    """The error that a new request of the caller would get now, None while it is authorized: so that a revoked key ends
-    long answers.
+    """The error that a new request of the caller would get now; None while it is authorized.
 
     Reads the database, and for a token may ask its issuer. An issuer that does not answer ends nothing: None. A key
-    that opens another resource now is refused too.
+    that opens another resource now is refused too. So a revoked key ends long answers.
     """
     try:
         caller = keys.authenticate(context, list(credentials.presented))
@@ -63,8 +62,7 @@ def refusal(context: Context, credentials: Credentials) -> LuthierError | None:
 
 
 def is_remembered(context: Context, credentials: Credentials) -> bool:
-    """Whether the caller's first key is cached and still gives the same principal since the last commit; never
-    blocks."""
+    """Whether the first key is cached and still gives this caller since the last commit; never blocks."""
     return keys.recall_principal(context, list(credentials.presented)) == credentials.caller
 
 

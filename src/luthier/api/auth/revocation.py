@@ -1,6 +1,6 @@
 """Requests in progress: their callers are authorized again after each commit, and a lost right ends them.
 
-Uploads, downloads and streamed answers watch with `Rights.watching`; a job's event streams have a poll of their own
+Uploads, downloads and models' answers use `Rights.watching`; a job's event streams have a poll of their own
 (`streaming/event_feed.py`).
 """
 
@@ -95,10 +95,10 @@ class Standing:
 
 @dataclass(eq=False, slots=True)
 class Rights:
-    """The requests in progress. Polls every `poll_s` seconds for commits; then authorizes all callers again, those of
-    one key together.
+    """The requests in progress. Polls every `poll_s` seconds for commits; then authorizes all their callers again.
 
-    Callers with a token are authorized at each poll: a token may have expired. Belongs to one event loop.
+    Requests of one key are authorized together, callers with a token at each poll: it may have expired. Belongs to one
+    event loop.
     """
 
     poll_s: float = POLL_S

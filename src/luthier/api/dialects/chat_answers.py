@@ -38,8 +38,7 @@ class ChatAnswers:
         return {**header_shape(header, "chatcmpl", "chat.completion"), "choices": choices, "usage": usage(answer.usage)}
 
     def chunks(self, header: Shape, deltas: Sequence[ChoiceDelta]) -> Iterator[Shape]:
-        """A chunk with the role at the beginning of each choice, one for each text or call of a delta, and one for its
-        finish reason."""
+        """A chunk with the role as each choice begins, one for each text or call, and one for its finish reason."""
         for delta in deltas:
             if delta.index not in self._begun:
                 self._begun.add(delta.index)

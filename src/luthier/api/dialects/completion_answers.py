@@ -55,12 +55,11 @@ class CompletionAnswers:
 
 
 def _log_probs(delta: ChoiceDelta, top: int, offset: int) -> Shape | None:
-    """Parallel lists of tokens, log-probabilities (nats) and offsets, which count characters of the choice's text from
-    `offset`.
+    """Parallel lists of tokens, log-probabilities (nats) and text offsets (characters); None if the delta has none.
 
-    None if the delta has none. An answer that ends with its first token has no entry for that end token. After a
-    prompt's own tokens one is added all the same: programs that compare continuations cut off the last entry as the
-    answer's.
+    The delta begins at `offset` of its choice's text. An answer that ends with its first token has no entry for that
+    end token. After a prompt's own tokens one is added all the same: programs that compare continuations cut off the
+    last entry as the answer's.
     """
     if delta.log_probs is None and not delta.echo.log_probs:
         return None

@@ -74,10 +74,7 @@ class OpenAIError(Struct, kw_only=True):
 
     @classmethod
     def from_error(cls, error: LuthierError) -> Self:
-        """The error with our own code: OpenAI lists none.
-
-        Its type tells rate limits, quotas and faults of the server from the caller's.
-        """
+        """The error with our own code; its type tells limits and faults of the server from faults of the request."""
         kind = _OPENAI_TYPES.get(type(error), "invalid_request_error")
         return cls(error=OpenAIErrorBody(message=error.message, type=kind, param=error.param, code=error.code))
 
@@ -115,8 +112,7 @@ class AzureError(Struct, kw_only=True):
 
     @classmethod
     def from_error(cls, error: LuthierError) -> Self:
-        """The error with Azure's code, and the same code on each of its details; their own codes are in
-        `innererror`."""
+        """The error with Azure's code, on its details too; their own codes are in `innererror`."""
         code, param = _azure_code(error), unset_if_none(error.param)
         details = [
             AzureErrorDetail(

@@ -16,8 +16,7 @@ UploadedPurpose = Annotated[str, one_of(sorted(UPLOADED_PURPOSES))]
 
 
 class FileAnswer(Struct, kw_only=True):
-    """A file that was uploaded, or that a job wrote; `bytes` is 0 while it is imported, `expires_at` is left out if it
-    is kept."""
+    """A file that was uploaded, or that a job wrote; `bytes` is 0 while it is imported."""
 
     statuses: ClassVar[Mapping[FileStatus, str]]
 

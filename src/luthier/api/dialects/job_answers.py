@@ -149,8 +149,7 @@ class OpenAIJob(Struct, kw_only=True):
 
     @classmethod
     def from_job(cls, job: Job) -> Self:
-        """The job in OpenAI's words. The fields that its caller sent to see again (`extras`) are laid in as they
-        were."""
+        """The job in OpenAI's words, with the fields that its caller sent to see again (`extras`)."""
         hyperparameters = OpenAIHyperparameters.from_job(job)
         extras: dict[str, Any] = {"metadata": None, **job.extras, "integrations": _integrations(job)}
         return cls(
@@ -206,10 +205,7 @@ class AzureJob(Struct, kw_only=True):
 
     @classmethod
     def from_job(cls, job: Job) -> Self:
-        """The job in Azure's words.
-
-        The fields that its caller sent to see again (`extras`) are laid in; `method` only if it was sent.
-        """
+        """The job in Azure's words, with the fields that its caller sent to see again; `method` only if it was sent."""
         extras: dict[str, Any] = dict(job.extras)
         if "integrations" in extras:
             extras["integrations"] = _integrations(job)

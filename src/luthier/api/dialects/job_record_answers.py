@@ -29,8 +29,7 @@ class EventAnswer(Struct, kw_only=True):
 
     @classmethod
     def from_event(cls, event: Event) -> Self:
-        """The event in the class's own words for its level. Raises ValueError, an internal fault, for NaN in its
-        data."""
+        """The event in the class's own words for its level. Raises ValueError, a fault of ours, for NaN in its data."""
         return cls(
             id=event.id,
             created_at=unix(event.created_at),
@@ -83,8 +82,7 @@ class CheckpointAnswer(Struct, kw_only=True):
 
 
 class OpenAIAttempt(Struct, kw_only=True):
-    """One start of the trainer for a job, and how it ended (null while it runs): an extension, with a route of its
-    own."""
+    """One start of the trainer for a job, and how it ended (null while it runs): an extension of the API."""
 
     id: str
     object: Literal["fine_tuning.job.attempt"] = "fine_tuning.job.attempt"
@@ -98,6 +96,7 @@ class OpenAIAttempt(Struct, kw_only=True):
 
     @classmethod
     def from_attempt(cls, attempt: Attempt) -> Self:
+        """The attempt; `message` is how it ended as a sentence, null like the other ends while it runs."""
         return cls(
             id=attempt.id,
             fine_tuning_job_id=attempt.job_id,
@@ -111,8 +110,7 @@ class OpenAIAttempt(Struct, kw_only=True):
 
 
 class AzureAttempt(Struct, kw_only=True):
-    """One start of the trainer for a job, and how it ended (left out while it runs): an extension, with a route of its
-    own."""
+    """One start of the trainer for a job, and how it ended (left out while it runs): an extension of the API."""
 
     id: str
     object: Literal["fine_tuning.job.attempt"] = "fine_tuning.job.attempt"
@@ -126,6 +124,7 @@ class AzureAttempt(Struct, kw_only=True):
 
     @classmethod
     def from_attempt(cls, attempt: Attempt) -> Self:
+        """The attempt; `message` is how it ended as a sentence, left out like the other ends while it runs."""
         return cls(
             id=attempt.id,
             fine_tuning_job_id=attempt.job_id,

@@ -44,6 +44,7 @@ class OpenAIModel(Struct, kw_only=True):
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
+        """The model, with null for what it does not have."""
         return cls(
             created=unix(model.created_at), model=_base_name(model), fine_tune=_job_id(model), **_shared_fields(model)
         )
@@ -70,6 +71,7 @@ class AzureModel(Struct, kw_only=True):
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
+        """The model, without the fields that it does not have; the creation time is `created_at`."""
         base_name, job_id = unset_if_none(_base_name(model)), unset_if_none(_job_id(model))
         return cls(created_at=unix(model.created_at), model=base_name, fine_tune=job_id, **_shared_fields(model))
 
@@ -92,6 +94,7 @@ class AzureV1Model(Struct, kw_only=True):
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
+        """The model, without the fields that it does not have; the creation time is `created`."""
         base_name, job_id = unset_if_none(_base_name(model)), unset_if_none(_job_id(model))
         return cls(created=unix(model.created_at), model=base_name, fine_tune=job_id, **_shared_fields(model))
 

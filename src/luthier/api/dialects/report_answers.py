@@ -34,8 +34,7 @@ class Spread(Struct, kw_only=True):
 
 
 class TokenCounts(Struct, kw_only=True):
-    """Tokens of the rows that fit, the learned (`supervised`) ones of them, the base model's context, and how many rows
-    do not fit."""
+    """Tokens of the rows that fit `context_tokens`, the learned (`supervised`) ones, and how many rows are too long."""
 
     tokens: Spread
     supervised: Spread

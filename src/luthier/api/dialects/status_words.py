@@ -1,5 +1,4 @@
-"""Each vendor's words for states of jobs and files and levels of events; each table names the page that it comes
-from."""
+"""Each vendor's words for states and levels of jobs, files and events; each table names the page that it comes from."""
 
 from luthier.core.states import EventLevel, FileStatus, JobStatus
 

@@ -96,8 +96,7 @@ _METHOD_HINTS = (
 
 
 def not_found_message(method: str, path: str, routes: Iterable[BaseRoute]) -> str:
-    """The error message for a path that none of `routes` has; it repeats the path in part, and suggests only what is
-    served."""
+    """The message for a path that none of `routes` has: the path, cut if it is long, and what to use instead."""
     shown = path if len(path) <= MAX_PATH_CHARACTERS else f"{path[:MAX_PATH_CHARACTERS]}..."
     shown = shown.encode("utf-8", "backslashreplace").decode()
     not_found = f"Resource not found: there is no route {method} {shown}."
@@ -126,8 +125,7 @@ def hint_for_method(method: str, path: str) -> str | None:
 
 
 def _alternative(path: str) -> str | None:
-    """What to use instead of a path of a vendor's API, or of another API, that is not served; None for an unknown
-    path."""
+    """What to use instead of a path of a vendor's, or another, API that is not served; None for an unknown path."""
     dialect, rest = _split(path)
     for pattern, text in _ALTERNATIVES:
         if re.fullmatch(pattern, rest):
@@ -196,8 +194,7 @@ def _is_served(method: str, path: str, routes: list[Route]) -> bool:
 
 
 def _similarity(words: list[str], template: list[str]) -> float:
-    """Similarity from 0 to 1 of a path's segments to a route's: 0 if their numbers differ or one is too unlike;
-    parameters match any text."""
+    """Similarity from 0 to 1 of a path's segments to a route's; 0 if one is too unlike. Parameters match any text."""
     if len(words) != len(template):
         return 0.0
     total = 1.0

@@ -56,11 +56,10 @@ class ConnectionGate:
         self._is_sweeping = False
 
     def enter(self, connection: LimitedConnection, address: str) -> bool:
-        """Admits a connection: true, and it counts until `leave`. At a limit it replaces the first that waits for a
-        request.
+        """Whether the connection is admitted; then it counts until `leave`. At a limit it replaces one that waits.
 
-        False: it is not admitted. Its answer is the caller's to send; it is aborted at once if too many others still
-        wait for theirs.
+        A rejected connection's answer is the caller's to send; it is aborted at once if too many others still wait for
+        theirs.
         """
         self._sweep_soon()
         network = network_of(address)
@@ -89,8 +88,7 @@ class ConnectionGate:
                 return
 
     def _make_room(self, network: str | None) -> bool:
-        """Aborts and forgets one connection that waits for a request, of that network or (None) of any; false if none
-        waits."""
+        """Aborts and forgets one waiting connection of that network (None: of any); false if none waits."""
         # In the order of arrival: the first that waits has usually waited longest.
         for connection, other in self._network_by_connection.items():
             if connection.is_waiting and (network is None or other == network):
@@ -100,8 +98,7 @@ class ConnectionGate:
         return False
 
     def _refuse(self, connection: LimitedConnection) -> bool:
-        """Keeps a rejected connection in the sweep until its answer is read, or aborts it if there are too many;
-        returns False."""
+        """Returns False. The sweep watches the rejected connection; one too many is aborted at once."""
         if len(self._refused) >= MAX_PENDING_REFUSALS:
             connection.abort()
         else:

@@ -104,7 +104,7 @@ class Connection(H11Protocol):
             self._respond_and_linger(CloseReason.TOO_MANY)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leaves the gate, however the connection ended; uvicorn then cancels or ends the request."""
+        """Leaves the gate, however the connection ended; a request in progress is told of the disconnect."""
         self.gate.leave(self)
         super().connection_lost(exc)
 

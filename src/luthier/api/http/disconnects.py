@@ -22,8 +22,7 @@ class CallerLeft(Exception):
 
 
 async def unless_left(receive: Receive, work: Coroutine[object, object, Result]) -> Result:
-    """The work's result, or what it raises. Raises CallerLeft, with the work cancelled and ended, when the caller goes
-    before that.
+    """The work's result, or what it raises. Raises CallerLeft, with the work cancelled, if the caller goes before that.
 
     The request's body must have been read: after it, `receive` has nothing more to tell than the disconnect.
     """
@@ -49,6 +48,7 @@ class EventStream(Response):
     def __init__(
         self, events: AsyncGenerator[str], headers: Mapping[str, str] | None = None, write_s: float = WRITE_S
     ) -> None:
+        """Without a content-length, as nobody knows the length; nothing is read of `events` before `__call__`."""
         super().__init__(None, 200, headers)
         del self.headers["content-length"]
         self._events = events

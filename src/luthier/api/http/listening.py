@@ -91,6 +91,7 @@ class DescriptorReserve:
     """
 
     def __init__(self, gate: ConnectionGate, listeners: Iterable[socket.socket], is_tls: bool = False) -> None:
+        """Duplicates and listens anew on `listeners`; over TLS (`is_tls`) the rejected get no answer, only a close."""
         self._gate = gate
         self._answer = b"" if is_tls else final_response(CloseReason.TOO_MANY)
         self._listeners = [socket.socket(fileno=os.dup(one.fileno())) for one in listeners]
@@ -130,8 +131,7 @@ class DescriptorReserve:
 
 
 def _reject_waiting(listener: socket.socket, answer: bytes) -> None:
-    """Accepts up to REJECTED_CONNECTIONS that queue at the listener, sends each `answer` without waiting, and closes
-    it."""
+    """Accepts up to REJECTED_CONNECTIONS from the listener's queue, sends `answer` without waiting, and closes each."""
     for _ in range(REJECTED_CONNECTIONS):
         try:
             peer, _ = listener.accept()

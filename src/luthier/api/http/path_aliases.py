@@ -25,8 +25,7 @@ _DEFAULT_VERSION = b"api-version=2024-10-21"
 
 
 class PathAliases:
-    """The outermost of our middleware: passes a request on under its canonical path, so that every other layer sees
-    only that."""
+    """The outermost of our middleware: passes a request on under its canonical path, which all others see."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,8 +48,7 @@ def canonical_path(path: str) -> str:
 
 
 def _renamed(scope: Scope) -> Scope:
-    """A copy of the scope with the canonical path, and an api-version where the alias needs one; the scope itself for
-    any other path."""
+    """A copy of the scope with the canonical path, and an api-version if need be; the scope itself without an alias."""
     path = scope["path"]
     target = canonical_path(path)
     if target == path:

@@ -44,8 +44,7 @@ class RequestLog:
 
 
 def _log(scope: Scope, request_id: str, status: int, seconds: float) -> None:
-    """One debug line with the route's template, never the path itself, and the milliseconds from receipt to the last
-    part."""
+    """One debug line with the route's template, never the path itself, and the milliseconds that it took."""
     route = scope.get("route")
     path = route.path if isinstance(route, Route) else "-"
     line = "request id=%s %s %s status=%d ms=%.1f"

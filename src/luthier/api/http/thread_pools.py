@@ -40,8 +40,7 @@ async def run(workers: Workers, call: Callable[[], T]) -> T:
 
 
 def _limiter(workers: Workers) -> CapacityLimiter:
-    """The limiter of that kind for the running event loop, made at its first use: one of another loop cannot be
-    awaited."""
+    """The limiter of that kind for the running event loop, made at first use: another loop's cannot be awaited."""
     limiters = _limiters.get({})
     if not limiters:
         limiters = {kind: CapacityLimiter(kind.threads) for kind in Workers}

@@ -101,6 +101,7 @@ class Handshake(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        """uvicorn's arguments, kept for the Connection that follows; `gate` and `certificate` are bound before."""
         self._gate = gate
         self._certificate = certificate
         self._connections: set[Any] = server_state.connections
@@ -149,8 +150,11 @@ class Handshake(asyncio.Protocol):
         self.abort()
 
     async def _complete_handshake(self, raw: asyncio.Transport) -> None:
-        """Runs the handshake within `head_s` seconds, leaves the gate, and hands the TLS transport to a new Connection
-        with what the peer has sent by then. Logs a failed handshake, of which asyncio closes the connection."""
+        """Runs the handshake within `head_s` seconds, then leaves the gate and lets a new Connection take over.
+
+        That one enters the gate itself, and gets what the peer has sent by then. A failed handshake is logged, and
+        asyncio closes its connection.
+        """
         limits = self._gate.limits
         try:
             secure = await asyncio.get_running_loop().start_tls(

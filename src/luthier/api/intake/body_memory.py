@@ -46,10 +46,10 @@ class Limits:
 
 @dataclass(slots=True)
 class Intake:
-    """The bodies that are arriving: uploads by key, held bytes of JSON by resource. Belongs to one event loop, and so
-    needs no lock.
+    """The bodies that are arriving: uploads by key, held bytes of JSON by resource.
 
-    `parse_threads` limits how many large JSON bodies are parsed at once; `heap` is trimmed after large bodies.
+    `parse_threads` limits how many large JSON bodies are parsed at once; `heap` is trimmed after large bodies. Belongs
+    to one event loop, and so needs no lock.
     """
 
     limits: Limits = field(default_factory=Limits)

@@ -17,10 +17,11 @@ class BodyReader:
     """The bytes of one body as they arrive, up to `cap_bytes` and not slower than the limits.
 
     Only the time spent waiting for the peer counts, not the time that the reader takes. `declared_bytes` is None if the
-    request has no length. Raises TooLarge if it declares too many.
+    request has no length.
     """
 
     def __init__(self, request: Request, cap_bytes: int, limits: Limits) -> None:
+        """Reads the headers only. Raises TooLarge for a declared length above `cap_bytes`."""
         self._receive = request.receive
         self._cap_bytes = cap_bytes
         self._limits = limits
@@ -103,11 +104,13 @@ async def _batch(incoming: BodyReader) -> bytes:
 
 
 def _too_large(cap_bytes: int) -> TooLarge:
+    """The 413 for a body above its route's limit."""
     limit = f"{cap_bytes // 2**20} MiB" if cap_bytes >= 2**20 else f"{cap_bytes // 1024} KiB"
     return TooLarge("body_too_large", f"The request's body is larger than {limit}, the limit here.")
 
 
 def _too_slow(received: int, limits: Limits) -> TooSlow:
+    """The 408 for a body that stopped or came too slowly after so many bytes."""
     return TooSlow(
         "body_too_slow",
         f"The request's body stopped or arrived too slowly after {received} bytes: it may pause for {limits.idle_s:g} "

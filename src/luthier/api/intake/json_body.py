@@ -33,10 +33,9 @@ class BodyField(Protocol):
 
 
 class ParsedRequest(Request):
-    """A request whose body has been read and parsed; `value` is an instance of the route's model, None if the body or
-    its content type is missing.
+    """A request whose body has been read and parsed, which FastAPI takes for one that it has still to read.
 
-    FastAPI takes it for a request that it has still to read.
+    `value` is an instance of the route's model, None if the body or its content type is missing.
     """
 
     def __init__(self, request: Request, body: bytes, value: object) -> None:
@@ -136,6 +135,5 @@ def _check_number_of_values(body: bytes) -> None:
 
 
 def _count_marks(text: bytes) -> int:
-    """The number of values in the JSON text less one, or more: its commas and opening brackets, those in strings
-    too."""
+    """At least the number of values in the JSON text less one: its commas and opening brackets, in strings too."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")

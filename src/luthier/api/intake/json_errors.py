@@ -16,8 +16,7 @@ _BODY_MESSAGES = {
 
 
 def json_error(body: bytes) -> InvalidRequest:
-    """The 400 for a body that Python's decoder rejects: not UTF-8, empty, a number of too many digits, or the first
-    fault's place."""
+    """The 400 for a body that Python's decoder rejects: where it is not UTF-8, or line and column of the fault."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -46,11 +46,10 @@ class FilePart:
 async def read_form(
     content_type: str, chunks: AsyncIterator[bytes], file_field: str = "file"
 ) -> AsyncIterator[Field | FilePart]:
-    """Yields the parts in the order of the body, which `chunks` gives; that of `file_field` is a file, even without a
-    filename.
+    """Yields the parts in the order of the body; that of `file_field` is a file, even without a filename.
 
     Parses larger chunks in a worker thread. Raises InvalidRequest if the body is not a multipart form, is cut off or
-    has too many parts, and what `chunks` raises.
+    has too many parts, and what `chunks`, the body's bytes, raise.
     """
     content, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
@@ -133,6 +132,7 @@ class _Parser:
     """The multipart parser: bytes in, events out. `has_ended` is whether the last event was the end of a part."""
 
     def __init__(self, boundary: bytes) -> None:
+        """Prepares a parser for the boundary, whose callbacks append events to `_pending`."""
         self._pending: list[_Event] = []
         self._pairs: list[tuple[bytes, bytes]] = []
         self._name, self._value = bytearray(), bytearray()
@@ -257,4 +257,5 @@ async def _text(name: str, body: AsyncIterator[bytes]) -> str:
 
 
 def _malformed(message: str) -> InvalidRequest:
+    """The 400 for a body that is no multipart form."""
     return InvalidRequest("invalid_multipart", message, "file")

@@ -1,5 +1,7 @@
-"""JSON Schema of the answer types, derived by msgspec from their declarations; their docstrings become its
-descriptions."""
+"""JSON Schema of the answer types, derived by msgspec from their declarations, for the OpenAPI document.
+
+Their docstrings become its descriptions.
+"""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -23,8 +25,7 @@ def components(types: Iterable[type]) -> tuple[dict[type, Schema], dict[str, Sch
 
 
 def page_type(item: type[Struct]) -> type:
-    """The answer type of a page of these items: `Page[item]`, which no annotation can write for a type known at run
-    time."""
+    """The answer type of a page of these items, `Page[item]`, for a type known only at run time."""
     generic = cast(Any, Page)
     page: type = generic[item]
     return page

@@ -53,8 +53,7 @@ _ERROR_HEADERS = {416: ("Content-Range",), 429: ("retry-after", "retry-after-ms"
 
 
 def add_routes(app: FastAPI) -> None:
-    """Adds to `app` the document, and an interactive page over it that needs no internet: its assets come with a
-    package."""
+    """Adds to `app` the document, and a page over it whose assets come with a package: it needs no internet."""
     built: list[Schema] = []
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -130,8 +129,7 @@ def _error_type(route: GuardedRoute) -> type[ErrorAnswer]:
 
 
 def _exact(schema: Any) -> Any:
-    """A copy of the schema with limits of 64 bits as they were written: FastAPI keeps a limit as a float, which rounds
-    them up."""
+    """A copy of the schema with exact limits of 64 bits: FastAPI keeps them as floats, which rounds them up."""
     match schema:
         case dict():
             return {name: _exact(part) for name, part in schema.items()}
@@ -164,8 +162,7 @@ def _describe(described: Schema, route: GuardedRoute, method: str, references: M
 
 
 def _responses(route: GuardedRoute, method: str, has_body: bool, references: Mapping[type, Schema]) -> Schema:
-    """Every response of a route by method, by status as text; a reply with content wins over an error of the same
-    status."""
+    """Every response of a route by method, by status as text; a reply with content replaces an error's."""
     responses = {
         status: _error_response(status, method, route, references)
         for status in _error_statuses(route, method, has_body)
@@ -182,8 +179,7 @@ def _path_parameter(name: str) -> Schema:
 
 
 def _version(dialect: Dialect | None) -> Schema:
-    """The parameter api-version: any date in the dialects; the control plane, which old clients call with anything,
-    ignores it."""
+    """The parameter api-version: a date in the dialects; the control plane, called with anything, ignores it."""
     schema = {"type": "string"} if dialect is None else {"type": "string", "pattern": f"^({VERSION.pattern})$"}
     return {
         "name": "api-version",
@@ -196,8 +192,7 @@ def _version(dialect: Dialect | None) -> Schema:
 
 
 def _error_statuses(route: GuardedRoute, method: str, has_body: bool) -> set[int]:
-    """The error statuses that follow from method, path and body, and those that the route declares; 500 alone without a
-    key."""
+    """The error statuses that follow from method, path and body, and those declared; only 500 without a key."""
     if route.operation.action is None:
         return {500}
     statuses = {400, 401, 403, 429, 500, *route.operation.errors}

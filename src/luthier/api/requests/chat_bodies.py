@@ -59,8 +59,7 @@ MAX_ID_CHARACTERS = 512
 
 
 def _few(value: object) -> object:
-    """Raises ValueError for too many biases before any entry is looked at: a fault in each of many would cost as much
-    as the entries."""
+    """The value unchanged. Raises ValueError for too many biases before any is looked at: each may be faulty."""
     if isinstance(value, dict) and len(value) > MAX_BIASES:
         raise ValueError(f"has {MAX_BIASES} entries at most, not {len(value)}")
     return value

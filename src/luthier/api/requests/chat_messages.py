@@ -45,8 +45,7 @@ class FunctionCalled(_Body):
     arguments: str | None = None
 
     def plain(self) -> dict[str, Any]:
-        """The call as chat templates take it: arguments that are a JSON object are decoded, none are {}, others stay
-        text."""
+        """The call as chat templates take it: arguments that are a JSON object are decoded, others stay text."""
         text = self.arguments or ""
         reading = json_reader.read(text)
         if not text.strip() or (reading.value is None and not reading.faults):
@@ -147,8 +146,7 @@ class ChatMessage(_Body):
 
 
 def check_order(messages: Sequence[ChatMessage]) -> None:
-    """Raises InvalidRequest unless every tool result answers a call of an earlier turn, and every function result has a
-    name."""
+    """Raises InvalidRequest for a tool result without its call in an earlier turn, or a nameless function result."""
     made: set[str] = set()
     for place, message in enumerate(messages):
         made |= {call.id for call in message.tool_calls or ()}

@@ -137,8 +137,7 @@ def hint_for_value(body: type[BaseModel] | None, path: str, value: object) -> st
 
 
 def _job_hint(name: str, parent: str) -> str | None:
-    """The hint for a field of a job's body: another trainer's name for it, or the object that it belongs in; None if
-    unknown."""
+    """The hint for a field of a job's body: its name here, or the object that it belongs in; None if unknown."""
     canonical = _OTHER_NAMES.get(name.lower(), name)
     method = "dpo" if parent.startswith("method.dpo") else "supervised"
     target = f"method.{method}.hyperparameters" if parent.startswith("method") else "hyperparameters"

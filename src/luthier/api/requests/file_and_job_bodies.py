@@ -90,8 +90,7 @@ class JobBody(_Body):
     prompt_loss_weight: float | None = None
 
     def recipe(self) -> Recipe:
-        """The settings in `luthier`, beyond the vendors' hyperparameters. Raises InvalidRequest that names the
-        setting."""
+        """The settings in `luthier`, beyond the vendors' hyperparameters. Raises InvalidRequest, which names one."""
         return recipes.read(self.luthier or {})
 
     def chosen_hyperparameters(self) -> Hyperparameters:
@@ -183,8 +182,7 @@ class ExpiryBody(_Body):
 
 
 class ImportBody(_Body):
-    """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`): a file that the service fetches from
-    `content_url`."""
+    """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`): the service fetches `content_url`."""
 
     purpose: Purpose
     filename: Text
@@ -203,8 +201,7 @@ class UploadBody(_Body):
 
 
 class CompleteUploadBody(_Body):
-    """POST /uploads/{id}/complete: the parts in the file's order; `md5` is that of the whole file in hex, None not to
-    check."""
+    """POST /uploads/{id}/complete: the parts in the file's order, and the `md5` to check, that of the whole file."""
 
     part_ids: list[Text] = Field(max_length=10_000)
     md5: str | None = None

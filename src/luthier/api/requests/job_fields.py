@@ -56,8 +56,7 @@ def _auto_or_number(value: object) -> object:
 
 
 def checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
-    """The pairs unchanged. Raises ValueError for too many pairs, too long ones, an empty key, or half a surrogate
-    pair."""
+    """The pairs unchanged. Raises ValueError for too many or too long ones, and half a surrogate pair."""
     if len(pairs) > MAX_METADATA_PAIRS:
         raise ValueError(f"has {len(pairs)} pairs; at most {MAX_METADATA_PAIRS} are kept")
     for key, value in pairs.items():
@@ -73,8 +72,7 @@ def checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
 
 
 def _limit_pairs(pairs: object) -> object:
-    """Raises ValueError for too many pairs before any is looked at: an error for each would cost as much as the
-    pairs."""
+    """The value unchanged. Raises ValueError for too many pairs before any is looked at: each may be faulty."""
     if isinstance(pairs, dict) and len(pairs) > MAX_METADATA_PAIRS:
         raise ValueError(f"has {len(pairs)} pairs; at most {MAX_METADATA_PAIRS} are kept")
     return pairs
@@ -145,8 +143,7 @@ RecipeObject = Annotated[
 
 
 class WandbBody(_Field):
-    """The project of Weights & Biases that a client logs the job to: stored and shown, nothing is sent there from
-    here."""
+    """The project of Weights & Biases of a job: stored and shown; nothing is sent there from here."""
 
     project: ShortText = Field(min_length=1)
     name: ShortText | None = None

@@ -127,8 +127,7 @@ def _path(loc: Location) -> str:
 
 
 def _detail(path: str, errors: Sequence[PydanticError], body: type[BaseModel] | None) -> ErrorDetail:
-    """The finding at a path with errors: missing, unknown, refused by a check of ours, or a value of the wrong kind;
-    with a hint."""
+    """The finding at a path with errors: missing, unknown, refused by a check of ours, or of the wrong kind."""
     first = errors[0]
     kinds = [error["type"] for error in errors]
     if "missing" in kinds:

@@ -80,8 +80,7 @@ class InferenceEndpoint:
         self._generation = services.generation
 
     async def respond(self, request: Request, caller: Principal, name: str, call: InferenceCall) -> Response:
-        """The answer to a call of the deployment or model `name`; with status 499 if the client has disconnected
-        meanwhile.
+        """The answer to a call of the deployment or model `name`; an empty 499 once the client has disconnected.
 
         Raises the errors of routing, rate limit and generation, which are answered with a status of their own.
         """
@@ -176,6 +175,7 @@ class _Rate:
     """
 
     def __init__(self, services: Services, request: Request, caller: Principal, route: Route) -> None:
+        """Looks up the limit, None if there is none. Tokens are counted by resource and deployment or model."""
         self._limits = services.rate_limits
         self._now = services.context.now
         self._request = request

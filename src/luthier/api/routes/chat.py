@@ -54,8 +54,7 @@ def add(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _call(body: ChatBody) -> InferenceCall:
-    """The call of a chat's body, with its estimate of tokens. Raises InvalidRequest for a body that contradicts
-    itself."""
+    """The call of a chat's body, with its estimate of tokens. Raises InvalidRequest for contradictory fields."""
     request = body.chat_request()
     return InferenceCall(
         request,

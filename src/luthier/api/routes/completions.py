@@ -48,10 +48,7 @@ def add(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _call(body: CompletionBody) -> InferenceCall:
-    """The call of a completion's body, with its estimate of tokens for all prompts.
-
-    Raises InvalidRequest for a contradiction.
-    """
+    """The call of a completion's body, with its estimate of tokens. Raises InvalidRequest for contradictory fields."""
     request = body.completion_request()
     characters = sum(len(prompt) for prompt in request.prompts if isinstance(prompt, str))
     token_ids = sum(len(prompt) for prompt in request.prompts if not isinstance(prompt, str))

@@ -110,6 +110,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
     def get_copies(
         job_id: str, checkpoint_id: str, caller: Caller, preview: Annotated[None, Depends(_require_preview)]
     ) -> object:
+        """Those that this account made, whatever became of them at their destinations."""
         return CheckpointCopies.from_copies(
             *checkpoint_copies.list_copies(context, caller.resource.id, job_id, checkpoint_id)
         )

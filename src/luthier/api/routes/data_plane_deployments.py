@@ -123,6 +123,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
     @router.get("/deployments", Action.DEPLOYMENTS_READ, "List deployments", json_reply(PageOf(DataPlaneDeployment)))
     def list_deployments(caller: Caller) -> object:
+        """All on one page, those of the control plane too."""
         every = deployments.list_all(context, caller.resource.id)
         return answer.page([DataPlaneDeployment.from_deployment(deployment) for deployment in every], has_more=False)
 

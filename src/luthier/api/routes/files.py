@@ -60,6 +60,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
         order: Literal["asc", "desc"] = "desc",
     ) -> object:
+        """`after` is the last id of the page before; an expired file is left out."""
         page, has_more = files.list_page(context, caller.resource.id, purpose, after, limit, order == "asc")
         return answer.page([dialect.file.from_file(file) for file in page], has_more)
 
@@ -126,6 +127,7 @@ def _add_content(router: Router, dialect: Dialect, services: Services) -> None:
         **_RANGED,
     )
     def get_content(file_id: str, request: Request, caller: Caller) -> Response:
+        """409 for a file that is still being imported, or whose import failed; 416 for a range beyond its end."""
         return _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
 
     @router.head(
@@ -137,6 +139,7 @@ def _add_content(router: Router, dialect: Dialect, services: Services) -> None:
         **_RANGED,
     )
     def head_content(file_id: str, request: Request, caller: Caller) -> Response:
+        """The headers of the same GET, without the bytes."""
         content = _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
         return Response(status_code=content.status_code, headers=dict(content.headers))
 
@@ -148,8 +151,7 @@ def _add_content(router: Router, dialect: Dialect, services: Services) -> None:
         errors=(400, 413),
     )
     def get_report(file_id: str, caller: Caller, model: str | None = None, method: Method | None = None) -> object:
-        """The stored report, or for another model or method a new one: 413 if the file is too large to compute it
-        now."""
+        """The stored report, or a new one for another model or method: 413 if the file is too large for that."""
         return data_reports.get(context, files.get(context, caller.resource.id, file_id), model, method)
 
 
@@ -186,11 +188,10 @@ def _upload_form(dialect: Dialect) -> js.Schema:
 
 
 async def _receive(request: Request, dialect: Dialect, services: Services, standing: Standing) -> File:
-    """Reads the form, its parts in any order; the file streams into the blob store, and no thread waits for it. Writes
-    the row last.
+    """Reads the form, its parts in any order; the file streams into the blob store, and the row is written last.
 
-    Ends as soon as the caller may send no more. Raises InvalidRequest for the form, TooLarge, TooSlow, QuotaExceeded;
-    then, or if the request is cancelled, the stored bytes are deleted.
+    No thread waits for the caller. Ends as soon as it may send no more. Raises InvalidRequest for the form, TooLarge,
+    TooSlow, QuotaExceeded; then, or if the request is cancelled, the stored bytes are deleted.
     """
     context, resource_id = services.context, standing.credentials.caller.resource.id
     fields: dict[str, str] = {}
@@ -255,8 +256,7 @@ def _expiry(fields: dict[str, str], dialect: Dialect) -> int | None:
 
 
 def _content(request: Request, dialect: Dialect, services: Services, file: File) -> Response:
-    """The file's bytes, or the range that is asked for: a Download with status 200 or 206, or a 416 of no bytes in
-    range.
+    """The file's bytes, or the range that is asked for: a Download of status 200 or 206; 416 for an empty range.
 
     results.csv is text/csv, or base64 for OpenAI's SDKs; all else is bytes. Raises Conflict for a file that is not
     imported.

@@ -25,8 +25,7 @@ class Alive(Struct, kw_only=True):
 
 
 class Readiness(Struct, kw_only=True):
-    """Whether the service can take work: `ready` or the reason why not, and the base models whose weights are on this
-    machine."""
+    """Whether the service can take work: `ready` or why not, and the base models that are on this machine."""
 
     status: str
     base_models: list[str]
@@ -42,8 +41,7 @@ def build_router(services: Services) -> Router:
 
     @router.get("/readyz", None, "Can it take work?", json_reply(Readiness), json_reply(Readiness, 503))
     async def readyz() -> Response:
-        """503 with the reason if the database does not answer in time, no base model is here, or a model that should
-        answer does not."""
+        """503 with the reason: no database in time, no base model, or a model that should answer and cannot."""
         try:
             with anyio.fail_after(READY_TIMEOUT_S):
                 ready = await thread_pools.run(Workers.HEALTH, lambda: _ready_models(services.context))

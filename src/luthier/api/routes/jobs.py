@@ -142,8 +142,7 @@ def _add_changes(router: Router, dialect: Dialect, services: Services) -> None:
         "/fine_tuning/jobs/{job_id}", Action.JOBS_WRITE, "Delete a job, its events, checkpoints and model", NO_CONTENT
     )
     def delete_job(job_id: str, caller: Caller) -> Response:
-        """Its files, results.csv among them, are kept. 409 if it has not ended, or while a deployment uses its
-        model."""
+        """Its files, results.csv among them, are kept. 409 if it has not ended or a deployment uses its model."""
         for checkpoint in jobs.delete(context, caller.resource.id, job_id):
             services.serving.discard(checkpoint)
         return Response(status_code=204)
@@ -178,8 +177,7 @@ def _add_events(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 def _add_records(router: Router, dialect: Dialect, services: Services) -> None:
-    """Adds the checkpoints and attempts of a job. They only read; POST for checkpoints is Azure's documented
-    spelling."""
+    """Adds the checkpoints and attempts of a job. They only read; Azure documents POST for checkpoints."""
     context = services.context
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
@@ -191,6 +189,7 @@ def _add_records(router: Router, dialect: Dialect, services: Services) -> None:
         json_reply(PageOf(CheckpointAnswer)),
     )
     def list_checkpoints(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 10) -> object:
+        """`after` is the last id of the page before. A job without any yet has an empty list."""
         page, has_more = jobs.list_checkpoints(context, caller.resource.id, job_id, after, limit)
         return answer.page([CheckpointAnswer.from_checkpoint(checkpoint) for checkpoint in page], has_more)
 
@@ -201,6 +200,7 @@ def _add_records(router: Router, dialect: Dialect, services: Services) -> None:
         json_reply(PageOf(dialect.attempt)),
     )
     def list_attempts(job_id: str, caller: Caller, after: str | None = None, limit: Limit = 20) -> object:
+        """Newest first; `after` is the last id of the page before. A job that has not begun has an empty list."""
         page, has_more = jobs.list_attempts(context, caller.resource.id, job_id, after, limit)
         return answer.page([dialect.attempt.from_attempt(attempt) for attempt in page], has_more)
 

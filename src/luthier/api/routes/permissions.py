@@ -64,6 +64,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
         order: Literal["ascending", "descending"] = "descending",
     ) -> object:
+        """`project_id` picks one resource by name; `after` is the last id of the page before."""
         page, has_more = checkpoint_permissions.list_page(
             context, caller.resource.id, checkpoint, project_id, after, limit, order == "ascending"
         )

@@ -18,8 +18,7 @@ PATH = "/luthier/status"
 
 
 class StatusResource(Struct, kw_only=True):
-    """The resource that the caller's key belongs to; `deployments` is the path of its deployments in the control
-    plane."""
+    """The resource of the caller's key; `deployments` is the path of its deployments in the control plane."""
 
     name: str
     id: str
@@ -45,8 +44,10 @@ class StatusMachine(Struct, kw_only=True):
 
 
 class ServiceStatus(Struct, kw_only=True):
-    """Version, machine and queue of the service: `queue` counts open jobs of all resources by status, `deployments` are
-    the caller's own."""
+    """Version, machine and queue of the service.
+
+    `queue` counts open jobs of all resources by status; `deployments` are the caller's own, by name their state.
+    """
 
     resource: StatusResource
     object: Literal["luthier.status"] = "luthier.status"

@@ -93,8 +93,7 @@ def _add_ends(router: Router, dialect: Dialect, services: Services) -> None:
 
 
 async def _receive(request: Request, services: Services, standing: Standing, upload_id: str) -> UploadPart:
-    """Reads the form as it comes; the first `data` streams into the blob store and is the part, whose row is written
-    after it.
+    """Reads the form as it comes; the first `data` streams into the blob store, then the part's row is written.
 
     Raises InvalidRequest for a form without it, and 401 or 403 as soon as the caller may send no more.
     """

@@ -21,12 +21,10 @@ _READS = frozenset({"GET", "HEAD"})
 
 
 class DataPlaneRoute(GuardedRoute):
-    """A GuardedRoute whose writing endpoints run in `Workers.WRITES`, where they wait for each other and hold up no
-    read."""
+    """Runs endpoints that write in `Workers.WRITES`, where they wait for each other and hold up no read."""
 
     def responding(self, endpoint: Callable[..., Any], method: str) -> Callable[..., Any]:
-        """As GuardedRoute's; a plain `def` that is no GET or HEAD becomes a coroutine that runs it in a writer
-        thread."""
+        """As the base's; a plain `def` that is no GET or HEAD becomes a coroutine that runs it in a writer thread."""
         if method in _READS or inspect.iscoroutinefunction(endpoint):
             return super().responding(endpoint, method)
         respond = guarded_route.json_endpoint(endpoint, self.operation)

@@ -93,8 +93,7 @@ class GuardedRoute(APIRoute):
         return guarded
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the route; gives back the bytes held for the body once the answer is sent: what was parsed lives as
-        long."""
+        """Runs the route; the body's bytes count as held until the answer is sent: what was parsed lives as long."""
         try:
             await super().handle(scope, receive, send)
         finally:
@@ -104,8 +103,7 @@ class GuardedRoute(APIRoute):
 
 
 def json_endpoint(endpoint: Callable[..., Any], operation: Operation) -> Callable[..., Response]:
-    """The endpoint, wrapped so that its answer is encoded in the same thread; a Response that it returns passes
-    unchanged."""
+    """The endpoint, wrapped so that its answer is encoded in the same thread; a Response passes unchanged."""
     status = operation.replies[0].status
 
     @functools.wraps(endpoint)

@@ -1,5 +1,7 @@
-"""A few words to write JSON Schema with, for what no answer type describes: forms, headers, and answers built as plain
-JSON."""
+"""Short functions that write JSON Schema, for what no answer type describes: forms, headers, plain JSON.
+
+Each returns a new dict. The declarations of routes use them; the OpenAPI document shows the result.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -38,8 +38,7 @@ Content = type[Struct] | PageOf | EventStreamOf | Schema
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A successful answer: by media type what its body holds (empty: no body), and the headers that it may or must
-    have."""
+    """A successful answer: its body by media type (nothing: no body), and the headers that it may or must have."""
 
     content: Mapping[str, Content] = field(default_factory=dict)
     status: int = 200
@@ -59,13 +58,13 @@ class Details(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A route's declaration: what GuardedRoute enforces, and what the OpenAPI document says. `action` is None only if
-    the route needs no key.
+    """A route's declaration: what GuardedRoute enforces, and what the OpenAPI document says.
 
-    `replies` are the successful answers, the first with the status of a plain answer; `errors` are statuses beyond
-    those that follow from method, path and body. `form` is the multipart body of a route that parses it itself,
-    `example` an example of a JSON body. `parameters` are those that the route reads from the request itself, or that
-    FastAPI describes too briefly. `max_body_bytes` is where a body is refused with 413.
+    `action` is None only if the route needs no key. `replies` are the successful answers, the first with the status of
+    a plain answer; `errors` are statuses beyond those that follow from method, path and body. `form` is the multipart
+    body of a route that parses it itself, `example` an example of a JSON body. `parameters` are those that the route
+    reads from the request itself, or that FastAPI describes too briefly. `max_body_bytes` is where a body is refused
+    with 413.
     """
 
     action: Action | None

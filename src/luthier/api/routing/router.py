@@ -1,5 +1,7 @@
-"""Registers the routes of one prefix, each with its action, summary and replies; FastAPI's own router could leave them
-out."""
+"""Registers the routes of one prefix, each with its action, summary and replies.
+
+FastAPI's own router would let a route leave out the action, and with it the check of the key.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, Unpack
@@ -34,6 +36,7 @@ class Router:
         dependencies: Sequence[Depends] = (),
         route_class: type[GuardedRoute] = GuardedRoute,
     ) -> None:
+        """`prefix` precedes each path; `route_class` is what a route is made of."""
         self.routes: list[GuardedRoute] = []
         self._tag = tag
         self._prefix = prefix
@@ -49,7 +52,7 @@ class Router:
     def head(
         self, path: str, action: Action | None, summary: str, *replies: Reply, **details: Unpack[Details]
     ) -> Decorator:
-        """As `route`, for HEAD: Starlette's own HEAD for each GET is not made here."""
+        """As `route`, for HEAD."""
         return self.route(("HEAD",), path, action, summary, *replies, **details)
 
     def post(

@@ -104,8 +104,7 @@ class EventFeed:
             watcher.woken.set()
 
     async def _poll(self, context: Context) -> None:
-        """The task behind all streams: looks every `poll_s` seconds, ends once none is left. Logs errors and goes
-        on."""
+        """The task behind all streams: looks every `poll_s` seconds until none is left. Errors are logged only."""
         version, newest = -1, None
         while True:
             await asyncio.sleep(self.poll_s)
@@ -117,10 +116,10 @@ class EventFeed:
                 logger.warning("events not polled code=%s", error.code)
 
     async def _look(self, context: Context, version: int, newest: int | None) -> tuple[int, int | None]:
-        """Wakes the streams that have news or whose caller has lost its right; returns what the next poll compares
-        with.
+        """Wakes the streams that have news, or whose caller has lost its right.
 
-        That is the database's version and the newest event's number; `newest` is None at the first poll.
+        Returns what the next poll compares with: the database's version and the newest event's number. `newest` is None
+        at the first poll.
         """
         now = context.database.version()
         credentials = {watcher.credentials for watcher in self._watchers}
@@ -141,8 +140,7 @@ class EventFeed:
 def _changes(
     context: Context, credentials: frozenset[Credentials], newest: int | None
 ) -> tuple[dict[Credentials, LuthierError], int, set[str]]:
-    """Callers who may not read any more, with the error, the newest event's number, and the jobs with events after
-    `newest`.
+    """The callers who may not read any more, the newest event's number, and the jobs with events after `newest`.
 
     Runs in a worker thread: it reads the database, and a token's issuer may be asked.
     """

@@ -17,12 +17,11 @@ QUIET_S = 15.0
 async def lines(
     context: Context, feed: EventFeed, dialect: Dialect, credentials: Credentials, job_id: str, after: str | None
 ) -> AsyncIterator[str]:
-    """Data-only lines from the event `after` on (None: all), oldest first, then `data: [DONE]` (wire-contract.md
-    section 8).
+    """Data-only lines, oldest first, from the one after `after` (None: all); then `data: [DONE]`.
 
     It holds no thread between two reads, and sends a comment after QUIET_S quiet seconds. It ends with the job, also
     with one that is deleted. When the client disconnects, the server cancels it. When the key is revoked or the service
-    stops, the last line is the dialect's error.
+    stops, the last line is the dialect's error (wire-contract.md section 8).
     """
     with feed.watching(context, credentials, job_id) as watcher:
         while watcher.error is None:

@@ -25,8 +25,7 @@ def is_results(file: File) -> bool:
 
 
 def are_encoded(dialect: Dialect, file: File, request: Request, setting: ResultsAs) -> bool:
-    """Whether this request is answered with base64, by dialect, file, `setting` and Accept header; one that accepts
-    text/csv never is."""
+    """Whether this request gets base64: by dialect, file, `setting` and Accept; never if it accepts text/csv."""
     if not dialect.encodes_results or not is_results(file):
         return False
     accepted = request.headers.get("accept", "").lower()
