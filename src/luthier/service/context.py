@@ -16,6 +16,12 @@ from luthier.store.db import Database
 
 @dataclass(frozen=True, slots=True)
 class Context:
+    """What every use case gets as its first argument; built by `data_folder.py` and `app.py`, shared by threads.
+
+    `now` gives aware UTC datetimes and `new_hex` 32 fresh hex digits. `models_folder` holds the prepared base models,
+    `runs_folder` a run directory for each job, `served_folder` local copies of checkpoints for engines.
+    """
+
     database: Database
     blobs: BlobStore
     data_folder: Path
@@ -42,17 +48,21 @@ class Context:
     """Whether nobody else stores objects below the keys of the blob store."""
 
     def surely(self) -> datetime:
-        """A time that has surely passed: what expired before it may be deleted."""
+        """The time for deletions: what expired before it may be deleted, for it is neither later than the machine's
+        clock nor ahead because of a recent clock jump (`SettledClock`).
+        """
         now = self.now()
         return now if self.settled is None else min(now, self.settled.now())
 
     def counted_from(self, now: datetime) -> datetime:
-        """The start of a time to live that begins now: a clock that was set back shortens none."""
+        """The time from which the time to live of an object made at `now` is counted: `now`, or the settled time where
+        the machine's clock is more than five minutes behind it, so that a clock that was set back shortens no lifetime.
+        """
         settled = now if self.settled is None else self.settled.now()
         return settled if settled - now > TOLERANCE else now
 
     def elapsed_s(self) -> float:
-        """Monotonic seconds, for differences."""
+        """Seconds of the monotonic clock, of `now` if there is none; only a difference of two calls means anything."""
         return self.now().timestamp() if self.steady_s is None else self.steady_s()
 
     @property
@@ -68,4 +78,5 @@ class Context:
         return self.models_folder / base_model
 
     def is_ready(self, base_model: str) -> bool:
+        """Whether the base model has been pulled and prepared: its folder is complete."""
         return BaseModelFolder(self.base_folder(base_model)).is_complete

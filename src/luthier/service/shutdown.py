@@ -8,12 +8,12 @@ class Stopped(Exception):
 
 
 def never() -> bool:
-    """For callers that are never cancelled."""
+    """The `stopping` of callers that are never cancelled."""
     return False
 
 
 def until(stopping: Callable[[], bool], chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Passes the chunks on. Raises Stopped as soon as `stopping` returns True."""
+    """Yields the chunks, and asks `stopping` before each of them. Raises Stopped once that returns True."""
     for chunk in chunks:
         if stopping():
             raise Stopped

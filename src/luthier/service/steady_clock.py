@@ -20,7 +20,11 @@ PROBATION_S = 25 * 3600.0
 
 
 class SettledClock:
-    """Thread-safe. `settled_at` and `unsettled_s` are the `state` of an earlier run."""
+    """The machine's clock, but a jump of it is followed only once it has lasted PROBATION_S. Thread-safe.
+
+    `now` gives aware UTC datetimes, `steady_s` monotonic seconds. `settled_at` and `unsettled_s` are the `state` that
+    an earlier run stored; None and 0 if there was none.
+    """
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class SettledClock:
         settled_at: datetime | None = None,
         unsettled_s: float = 0.0,
     ) -> None:
+        """Starts at the machine's time; at `settled_at` if they differ by more than PAUSE, which is logged."""
         self._now = now
         self._steady_s = steady_s
         self._seen_s = steady_s()
@@ -41,7 +46,10 @@ class SettledClock:
             logger.info("clock differs from the last run gap_s=%.0f: deletions by time wait", pause.total_seconds())
 
     def now(self) -> datetime:
-        """A time that has surely passed, unless the clock has been wrong for a day."""
+        """The settled time: the machine's, or after a jump the time before it plus the monotonic seconds since.
+
+        Each call advances the clock's own state, and logs a jump when it is first seen and when it is accepted.
+        """
         with self._lock:
             seen_s = self._steady_s()
             passed_s = max(0.0, seen_s - self._seen_s)
@@ -60,7 +68,7 @@ class SettledClock:
             return self._time
 
     def state(self) -> tuple[datetime, float]:
-        """The arguments for the next run."""
+        """The settled time, and for how many seconds a jump has lasted (0.0: none), for the next run to start from."""
         time = self.now()
         with self._lock:
             return time, self._unsettled_s

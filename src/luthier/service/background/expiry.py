@@ -1,4 +1,7 @@
-"""What expires: files and unfinished uploads; and blobs without a row, moved to lost-and-found."""
+"""What expires: files and unfinished uploads; and blobs without a row, moved to lost-and-found.
+
+The supervisor's storage loop runs it.
+"""
 
 import logging
 from dataclasses import dataclass, field
@@ -22,10 +25,10 @@ SWEEP_INTERVAL_S = 3600.0
 
 @dataclass(slots=True)
 class Housekeeper:
-    """Does by `work` what is due. Durations are those of a monotonic clock, which no
-    step of the machine's clock changes.
+    """Does by `work` what is due. Durations are those of a monotonic clock, which no clock jump changes.
 
-    `keep` is how long blobs without a row are kept in lost-and-found, zero for ever.
+    `keep` is how long blobs without a row are kept in lost-and-found, zero for ever. `_suspects` had no row at the last
+    sweep; `_marked` is the database's age as last written into the marker. One thread at a time.
     """
 
     context: Context
@@ -64,6 +67,9 @@ class Housekeeper:
             orphaned_blobs.delete_kept_for(self.context, self.keep)
 
     def _may_sweep(self) -> bool:
+        """Whether blobs may be moved: the store is the service's alone, with the marker of this installation, and the
+        database is not older than the blobs. Otherwise the reason is logged, unless the store is shared.
+        """
         if not self.context.blobs_are_own:
             return False
         own = installation.get(self.context.database)
@@ -77,7 +83,9 @@ class Housekeeper:
         return False
 
     def _update_marker(self) -> None:
-        """Records the age of database and clock, by which a backup that was restored is recognized."""
+        """Records the state of the clock in the database, and the database's age in the store's marker, by which a
+        backup that was restored is recognized. A full disk is logged.
+        """
         own = installation.get(self.context.database)
         if self.context.settled is not None:
             settled_at, unsettled_s = self.context.settled.state()
@@ -91,7 +99,10 @@ class Housekeeper:
 
 
 def remove_expired(context: Context) -> None:
-    """Removes every file and upload that has surely expired. A waiting job finds such a file deleted."""
+    """Removes every file and upload that has surely expired, row first, then blobs.
+
+    A waiting job finds such a file deleted.
+    """
     before = context.surely()
     with context.database.reading() as tx:
         expired, overdue = files.list_expired(tx, before), uploads.list_overdue(tx, before)

@@ -27,7 +27,9 @@ _SAMPLED_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """`age` is that of the database when the marker was written (store.installation.age)."""
+    """An installation's mark in its blob store: its id, when it was created (ISO 8601), and the `age` of the database
+    when the marker was written (store.installation.age).
+    """
 
     format: int
     id: str
@@ -80,12 +82,15 @@ def claim(database: Database, location: StoreLocation, now: datetime) -> Install
 
 
 def get(database: Database) -> Installation:
+    """The installation that the database belongs to."""
     with database.reading() as tx:
         return row.get(tx)
 
 
 def adopt(database: Database, location: StoreLocation) -> Installation:
-    """Makes the store this database's own, on the operator's word; deletes and moves nothing by itself."""
+    """Makes the store this database's own, on the operator's word: writes the marker and forgets that the database was
+    older. Deletes and moves nothing by itself.
+    """
     with database.reading() as tx:
         own, age = row.get(tx), row.age(tx)
     prefix = own.blob_prefix or ""
@@ -107,7 +112,7 @@ def older_database_message(own: Installation) -> str:
 
 
 def update_marker(database: Database, blobs: BlobStore, own: Installation, written: int | None) -> int:
-    """Writes the present age of the database into the marker, unless that is `written`; returns it."""
+    """Writes the present age of the database into the marker, unless that is `written`; returns it. Raises NoSpace."""
     with database.reading() as tx:
         age = row.age(tx)
     if age != written:
@@ -139,7 +144,8 @@ _ADOPT = "stop every service on it, run `luthier storage adopt`, and start again
 def _choose_prefix(own: Installation, location: StoreLocation, newest_ids: dict[str, set[str]]) -> str:
     """The prefix of the blobs: none in a store of its own, one of its own in a store that others share.
 
-    A shared store in which this database already has blobs at the root, as older versions did, stays like that.
+    A shared store in which this database already has blobs at the root, as older versions did, stays like that. Raises
+    Conflict for another installation's store, and for one of its own whose blobs have no row.
     """
     marker = read_marker(location.store)
     if marker is not None and marker.id == own.id:
@@ -162,6 +168,7 @@ def _choose_prefix(own: Installation, location: StoreLocation, newest_ids: dict[
 
 
 def _has_blobs_of(store: BlobStore, folder: str, ids: set[str]) -> bool:
+    """Whether the store has a blob of one of the ids in the folder; lists the folder."""
     return bool(ids) and any(blob.key.split("/")[1] in ids for blob in store.stored(folder))
 
 
@@ -170,6 +177,7 @@ def _keys(store: BlobStore) -> Iterator[str]:
 
 
 def _of_another(location: StoreLocation, marker: Marker, own: Installation) -> Conflict:
+    """The error for a store that bears the marker of another installation."""
     return Conflict(
         "store_of_another",
         f"{location.description} belongs to the installation {marker.id}, created {marker.created:.19}; the database "

@@ -48,6 +48,7 @@ def move_to_lost(context: Context, lost: list[StoredBlob]) -> None:
 
 
 def list_lost(context: Context) -> Iterator[Lost]:
+    """Every blob in lost-and-found; other objects there are left out."""
     for blob in context.blobs.stored(FOLDER):
         if (match := _LOST.fullmatch(blob.key)) is not None:
             yield Lost(blob.key, match[2], blob.bytes, date.fromisoformat(match[1]))
@@ -67,7 +68,7 @@ def restore(context: Context) -> int:
 
 
 def copy_out(context: Context, folder: Path) -> int:
-    """Copies lost-and-found into a new folder, by day and key; returns how many. Raises FileExistsError."""
+    """Copies lost-and-found into a new local folder, by day and key; returns how many. Raises FileExistsError."""
     folder.mkdir(mode=0o700, parents=True)
     count = 0
     for lost in list_lost(context):
@@ -91,11 +92,12 @@ def delete_older(context: Context, before: datetime) -> tuple[int, int]:
 
 
 def delete_kept_for(context: Context, keep: timedelta) -> tuple[int, int]:
-    """The same for what has been there for longer than `keep`."""
+    """Deletes what has been in lost-and-found for longer than `keep`, by whole days; returns count and bytes."""
     return delete_older(context, context.surely() - keep)
 
 
 def _ids_of_rows(context: Context) -> set[str]:
+    """The ids of the files and upload parts of all resources."""
     with context.database.reading() as tx:
         return files.all_ids(tx) | uploads.all_part_ids(tx)
 

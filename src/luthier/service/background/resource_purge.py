@@ -28,7 +28,7 @@ def purge_deleted(context: Context, serving: Serving) -> None:
 
 
 def _end_jobs(context: Context, resource_id: str) -> bool:
-    """Cancels open jobs; True once the supervisor has removed the runs of all."""
+    """Cancels the resource's open jobs; True once the supervisor has removed the runs of all."""
     with context.database.reading() as tx:
         own_jobs = [job for job in jobs.list_open(tx) if job.resource_id == resource_id]
     for job in own_jobs:
@@ -39,6 +39,10 @@ def _end_jobs(context: Context, resource_id: str) -> bool:
 
 
 def _purge(context: Context, serving: Serving, resource_id: str) -> None:
+    """Deletes the resource's blobs and unloads its models, then removes all its rows in one transaction.
+
+    The rows stay for the next pass if a running request has added something meanwhile.
+    """
     with context.database.reading() as tx:
         file_ids = set(file_rows.list_ids(tx, resource_id))
         tuned = checkpoints.list_held(tx, resource_id)

@@ -33,7 +33,7 @@ class Machine:
 
 
 def machine(folder: Path) -> Machine:
-    """This machine; the disk is that of `folder`, or of its nearest existing parent."""
+    """This machine now; the disk is that of `folder`, or of its nearest existing parent."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(folder)
@@ -42,7 +42,7 @@ def machine(folder: Path) -> Machine:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Luthier, Python and the installed packages, without importing them."""
+    """Versions of Luthier, Python and those of PACKAGES that are installed, without importing them."""
     installed = {"luthier": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
 
 
 def base_models(models_folder: Path, names: list[str]) -> list[str]:
-    """The names of the pulled base models."""
+    """Those of the names whose base models have been pulled."""
     return [name for name in names if BaseModelFolder(models_folder / name).is_complete]
 
 

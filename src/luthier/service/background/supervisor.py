@@ -40,7 +40,10 @@ process, and the next start continues it."""
 
 @dataclass(slots=True)
 class Supervisor:
-    """Moves jobs by `tick` and deployments by `tick_deployments`; `start` runs both in threads until `stop`."""
+    """Moves jobs by `tick` and deployments by `tick_deployments`; `start` runs all loops in threads until `stop`.
+
+    `tick_s` is the seconds between two passes of a loop; `train_threads` a trainer's threads, None for one per core.
+    """
 
     context: Context
     executor: Executor
@@ -62,7 +65,7 @@ class Supervisor:
         self._importer = Importer(self.context, self._stopping.is_set)
 
     def tick(self) -> None:
-        """One pass over jobs and storage. An error in one job is logged, and the others continue."""
+        """One pass over jobs and storage in the caller's thread. An error in one job does not stop the others."""
         self.tick_imports()
         self.tick_storage()
         self.tick_runs()
@@ -105,15 +108,14 @@ class Supervisor:
             self._guarded(queued, self._start)
 
     def tick_deployments(self) -> None:
-        """One pass over deleted resources, copies without an owner, and deployments: expired ones are deleted, new ones
-        get their engine.
-        """
+        """One pass over deleted resources, copies without an owner, and expired and new deployments."""
         resource_purge.purge_deleted(self.context, self.serving)
         checkpoint_copies.delete_orphaned(self.context)
         deployment_expiry.delete_expired(self.context, self.serving, self.lifetimes)
         deployments.create_waiting(self.context, self.serving, self._stopping.is_set)
 
     def start(self) -> None:
+        """Starts a daemon thread for each loop, several for imports."""
         loops = [("runs", self.tick_runs), ("files", self.tick_files), ("deployments", self.tick_deployments)]
         loops += [("storage", self.tick_storage), *[("imports", self.tick_imports)] * IMPORT_THREADS]
         for name, tick in loops:
@@ -144,6 +146,7 @@ class Supervisor:
         self._stop_thread.join()
 
     def _finish_stop(self) -> None:
+        """Asks trainers to exit, waits for the loops until STOP_S, then for each trainer, whose attempt it ends."""
         deadline = time.monotonic() + STOP_S
         for job in self._with_trainers():  # a step takes a while: it ends while the loops finish
             self._guarded(job, self._ask_to_exit)
@@ -153,6 +156,7 @@ class Supervisor:
             self._guarded(job, self._stop_run)
 
     def _with_trainers(self) -> list[Job]:
+        """The open jobs that have a trainer's handle."""
         with self.context.database.reading() as tx:
             return [job for job in jobs.list_open(tx) if job.handle is not None]
 
@@ -165,6 +169,7 @@ class Supervisor:
         return self._stopping.is_set()
 
     def _run(self, name: str, tick: Callable[[], None]) -> None:
+        """A thread's loop: a pass, then a wait for `tick_s` or `wake`. What a pass raises is logged."""
         while not self._stopping.is_set():
             try:
                 tick()
@@ -177,6 +182,8 @@ class Supervisor:
                 self._woken.wait(self.tick_s)
 
     def _guarded(self, job: Job, action: Callable[[Job], None]) -> None:
+        """Does the action for one job. A LuthierError fails the job, except a full disk and a busy database, which are
+        logged like any other exception; only Stopped is raised."""
         try:
             action(job)
         except Stopped:
@@ -190,6 +197,7 @@ class Supervisor:
             logger.exception("tick failed job=%s", job.id)
 
     def _start(self, job: Job) -> None:
+        """Writes the run directory and starts an attempt; fails the job for a deleted file or a full disk."""
         try:
             run = runs.write_directory(self.context, job, self.train_threads, self.save_interval_s)
         except FileNotFoundError as error:
@@ -209,6 +217,7 @@ class Supervisor:
         logger.info("run started job=%s handle=%s", job.id, handle)
 
     def _follow(self, job: Job) -> None:
+        """Absorbs a running job's new events; ends it by its verdict, recovers it, or asks its trainer to pause."""
         # The state first, then the events: all that a run wrote before it exited is then read.
         state = RunState.GONE if job.handle is None else self.executor.look(job.handle)
         match progress.absorb(self.context, job):
@@ -279,4 +288,5 @@ class Supervisor:
         logger.info("run removed job=%s", job.id)
 
     def _is_released(self, job: Job) -> bool:
+        """Whether an ended job has no process any more."""
         return job.handle is None or self.executor.look(job.handle) is RunState.GONE

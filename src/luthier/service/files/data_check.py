@@ -1,4 +1,7 @@
-"""The complete check of a data file: its rows, the data set as a whole, and its tokens for a base model."""
+"""The complete check of a data file: its rows, the data set as a whole, and its tokens for a base model.
+
+The same for uploads, jobs, `luthier train` and `luthier check`. What is wrong with a file is in the result, not raised.
+"""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -30,8 +33,8 @@ _LOADED = 4
 class Rules:
     """What a file is checked against. Without a base model every ability is allowed and no token is counted.
 
-    `base_folder` is that of the prepared base model; None if it is not on this machine. Without `counts_all` only
-    rows that might not fit into the model's context are tokenized, which costs little for a file of any size.
+    `base_folder` is that of the prepared base model; None if it is not on this machine. Without `counts_all` only rows
+    that might not fit into the model's context are tokenized, which costs little for a file of any size.
     """
 
     method: Method = Method.SUPERVISED
@@ -41,12 +44,15 @@ class Rules:
 
     @property
     def abilities(self) -> frozenset[Ability] | None:
+        """What rows may use (tools, ...); None: everything, as no base model is named."""
         return None if self.base is None else self.base.abilities
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The results for one file; `tokens` is None if the base model is not on this machine, or none was named."""
+    """The results for one file; `tokens` is None unless all tokens were counted: the base model is named and on this
+    machine, and the rules ask for it. `prompts` are hashes, to find the rows of this file in another one.
+    """
 
     report: Report
     statistics: DatasetStatistics
@@ -55,16 +61,20 @@ class Checked:
 
 
 def check_training(chunks: Iterable[bytes], rules: Rules) -> Checked:
+    """Checks a training file, whose chunks are read to the end: too few examples for training are an error."""
     return _check(chunks, rules, validate.MIN_TRAINING_EXAMPLES, None)
 
 
 def check_validation(chunks: Iterable[bytes], rules: Rules, training: Checked | None) -> Checked:
-    """The same for a validation file, with rows that are also in the training file."""
+    """The same for a validation file, of which one example is enough.
+
+    Rows that are also in the training file are warnings; without `training` they are not looked for.
+    """
     return _check(chunks, rules, validate.MIN_VALIDATION_EXAMPLES, None if training is None else training.prompts)
 
 
 def check_unassigned(chunks: Iterable[bytes], rules: Rules) -> Checked:
-    """Checks a file that is not yet known to be for training or for validation."""
+    """Checks a file that may be for training or for validation: too few rows for training are a warning."""
     checked = _check(chunks, rules, validate.MIN_VALIDATION_EXAMPLES, None)
     if not 0 < checked.report.n_rows < validate.MIN_TRAINING_EXAMPLES:
         return checked
@@ -87,7 +97,7 @@ def check_unassigned(chunks: Iterable[bytes], rules: Rules) -> Checked:
 
 
 def as_dict(checked: Checked, run: object = None) -> dict[str, object]:
-    """The report as JSON values: problems and statistics; `run` is the estimate of a run."""
+    """The report as JSON values: problems and statistics; `run` is the estimate of a run, None if there is none."""
     report, tokens = checked.report, checked.tokens
     counts = {
         "rows": report.n_rows,
@@ -106,13 +116,16 @@ def as_dict(checked: Checked, run: object = None) -> dict[str, object]:
 
 
 def summary_lines(groups: Sequence[ProblemGroup], limit: int, reference: str = "") -> list[str]:
-    """The first `limit` kinds of problems as lines of text, and how many problems are of other kinds."""
+    """The first `limit` kinds of problems as lines of text, and a last line that counts the problems of other kinds,
+    with `reference` (where to read them) behind it.
+    """
     shown = [f"- {group.sentence()}" for group in groups[:limit]]
     more = sum(group.count for group in groups[limit:])
     return [*shown, f"and {more:,} more of other kinds{reference}."] if more else shown
 
 
 def _as_dict(problem: Problem) -> dict[str, object]:
+    """A problem as JSON values; `key`, a key of the row's own, only if the problem has one."""
     fields = asdict(problem)
     if problem.key is None:
         del fields["key"]
@@ -120,6 +133,7 @@ def _as_dict(problem: Problem) -> dict[str, object]:
 
 
 def _check(chunks: Iterable[bytes], rules: Rules, min_examples: int, training: PromptIndex | None) -> Checked:
+    """What the three checks share. `training` indexes the prompts of the training file; None: no comparison."""
     tokenizer = None if rules.base_folder is None else load_tokenizer(rules.base_folder)
     special = None if tokenizer is None else SpecialTokens(tokenizer.controls.texts, tokenizer.end_texts)
     shows_names = (
@@ -136,7 +150,10 @@ def _check(chunks: Iterable[bytes], rules: Rules, min_examples: int, training: P
 
 
 def load_tokenizer(base_folder: Path) -> TorchFreeTokenizer | None:
-    """The tokenizer of a prepared base model; None if there is none that can be read without torch."""
+    """The tokenizer of a prepared base model, from a cache of the latest; None if its folder has no tokenizer.json.
+
+    Raises OSError and ValueError for files that cannot be used.
+    """
     hf = BaseModelFolder(base_folder).hf
     return _load(hf.path) if hf.tokenizer.exists() else None
 

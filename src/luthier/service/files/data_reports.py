@@ -32,7 +32,10 @@ NO_PROBLEMS = ""
 
 
 def check_next(context: Context, stopping: Callable[[], bool] = shutdown.never) -> bool:
-    """Checks the oldest file without a report; False if there is none. Raises Stopped."""
+    """Checks the oldest training file without details; False if there is none. Raises Stopped if the service stops.
+
+    A file whose bytes are gone gets empty details: a job on it will report that.
+    """
     with context.database.reading() as tx:
         file = file_rows.oldest_unchecked(tx)
     if file is None:
@@ -46,14 +49,14 @@ def check_next(context: Context, stopping: Callable[[], bool] = shutdown.never) 
 
 
 def create(context: Context, file_id: str, content: Iterable[bytes]) -> dict[str, object]:
-    """Checks a file by the method that its first row suggests, and stores the report."""
+    """Checks a file by the method that its first row suggests, for no base model; stores and returns the report."""
     method, content = _likely_method(content)
     rules = Rules(method)
     return store(context, file_id, data_check.check_unassigned(content, rules), rules)
 
 
 def store(context: Context, file_id: str, checked: Checked, rules: Rules) -> dict[str, object]:
-    """Stores a report: as JSON beside the file, and in short as its details."""
+    """Stores a report as JSON beside the file, and in short as its status_details; returns the JSON."""
     content, report = _as_wire(context, file_id, checked, rules), checked.report
     context.blobs.put(files.report_key(file_id), [json.dumps(content, ensure_ascii=False).encode()])
     _set_details(context, file_id, details(report))
@@ -64,8 +67,8 @@ def store(context: Context, file_id: str, checked: Checked, rules: Rules) -> dic
 def get(context: Context, file: File, model: str | None, method: Method | None) -> dict[str, object]:
     """The report of a file: the stored one, or for another model or method a new one that is not stored.
 
-    Raises InvalidRequest for a file that is not training data or has no content, and for an unknown model; TooLarge
-    if a new report would take too long for a request.
+    One without a report is checked now, and that is stored. Raises InvalidRequest for a file that is not training data
+    or has no content, and for an unknown model; TooLarge if a new report would take too long for a request.
     """
     files.check_trainable(file, "file_id")
     base = None if model is None else _base(context, model)
@@ -94,7 +97,7 @@ def get(context: Context, file: File, model: str | None, method: Method | None) 
 
 
 def details(report: Report) -> str:
-    """The report as a few lines of text."""
+    """The report as a few lines of text: verdict, counts, first kinds of problems; NO_PROBLEMS if there are none."""
     if not report.n_errors and not report.n_warnings:
         return NO_PROBLEMS
     verdict = "can be trained on" if report.trainable else "cannot be trained on"
@@ -103,7 +106,7 @@ def details(report: Report) -> str:
 
 
 def _as_wire(context: Context, file_id: str, checked: Checked, rules: Rules) -> dict[str, object]:
-    """The report as the wire shows it."""
+    """The report as the wire shows it, with the estimate of a run if tokens were counted."""
     run = training_estimate.estimate(checked, rules, Hyperparameters(), context.data_folder, context.price)
     return {
         "object": "file.report",
@@ -117,11 +120,13 @@ def _as_wire(context: Context, file_id: str, checked: Checked, rules: Rules) -> 
 
 
 def _set_details(context: Context, file_id: str, text: str) -> None:
+    """Writes the status_details of a file; does nothing if it was deleted meanwhile."""
     with context.database.writing() as tx:
         file_rows.set_details(tx, file_id, text)
 
 
 def _stored(context: Context, file_id: str) -> dict[str, object] | None:
+    """The stored report of a file; None if it has none yet."""
     try:
         stored: dict[str, object] = json.loads(b"".join(context.blobs.open(files.report_key(file_id))))
     except FileNotFoundError:
@@ -136,6 +141,7 @@ def _is_for(stored: dict[str, object], base: BaseModelEntry) -> bool:
 
 
 def _base(context: Context, model: str) -> BaseModelEntry:
+    """The catalog entry of a base model. Raises InvalidRequest for an unknown name."""
     base = context.catalog.find(model)
     if base is None:
         names = ", ".join(context.catalog.entries)
@@ -144,7 +150,9 @@ def _base(context: Context, model: str) -> BaseModelEntry:
 
 
 def _likely_method(content: Iterable[bytes]) -> tuple[Method, Iterator[bytes]]:
-    """The method that the first row suggests; and the content from its start."""
+    """The method that the first row suggests, dpo if that names a non-preferred output; and the content from its start,
+    of which the first chunk is read here.
+    """
     chunks = iter(content)
     first = next(chunks, b"")
     is_pair = b'"non_preferred_' in first.partition(b"\n")[0]

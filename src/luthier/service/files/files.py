@@ -25,7 +25,10 @@ UPLOADED_PURPOSES = frozenset(FilePurpose) - {FilePurpose.FINE_TUNE_RESULTS}
 
 
 async def receive(context: Context, chunks: AsyncIterator[bytes], max_bytes: int = MAX_FILE_BYTES) -> Blob:
-    """Stores the bytes of an upload, not yet a file. Raises TooLarge and InvalidRequest, and then stores nothing."""
+    """Stores the bytes of an upload under the key of a new file id, without a row yet; no thread waits for the caller.
+
+    Raises TooLarge, InvalidRequest for no bytes, and NoSpace, and then stores nothing.
+    """
     key = blob_key(ids.file_id(context.new_hex()))
     return await context.blobs.put_as_it_comes(key, _limited_async(chunks, max_bytes))
 
@@ -50,6 +53,7 @@ def check_purpose(purpose: str | None) -> FilePurpose:
 
 
 def check_filename(filename: str, param: str = "file") -> None:
+    """Raises InvalidRequest, naming `param`, for an empty name or one that is too long."""
     if not filename or len(filename) > MAX_FILENAME_CHARACTERS:
         raise InvalidRequest(
             "invalid_filename", f"The file needs a name of 1 to {MAX_FILENAME_CHARACTERS} characters.", param
@@ -64,7 +68,10 @@ def create(
     blob: Blob,
     expires_after_s: int | None = None,
 ) -> File:
-    """Inserts a file for received bytes. Raises InvalidRequest for purpose or name; the caller then discards them."""
+    """Inserts a file for received bytes; `expires_after_s` None is never.
+
+    Raises InvalidRequest for purpose or name and QuotaExceeded; the caller then discards the bytes.
+    """
     checked_purpose = check_purpose(purpose)
     check_filename(filename)
     file = make_file(context, resource_id, filename, checked_purpose, blob, expires_after_s)
@@ -78,7 +85,7 @@ def create(
 def make_file(
     context: Context, resource_id: str, filename: str, purpose: FilePurpose, blob: Blob, expires_after_s: int | None
 ) -> File:
-    """The file for received bytes, not inserted."""
+    """The file for received bytes, not inserted; its id is in the blob's key. `expires_after_s` None is never."""
     now = context.now()
     return File(
         id=blob.key.removeprefix("files/"),
@@ -95,6 +102,7 @@ def make_file(
 
 
 def get(context: Context, resource_id: str, file_id: str) -> File:
+    """One file of the resource. Raises NotFound, for one that has expired as well."""
     with context.database.reading() as tx:
         file = files.get(tx, resource_id, file_id, context.now())
     if file is None:
@@ -105,12 +113,18 @@ def get(context: Context, resource_id: str, file_id: str) -> File:
 def list_page(
     context: Context, resource_id: str, purpose: str | None, after: str | None, limit: int, ascending: bool
 ) -> tuple[list[File], bool]:
+    """A page of the resource's files after the id `after`, expired ones left out, and whether more follow.
+
+    `purpose` None is all purposes. Raises InvalidRequest for an `after` that is none of its files.
+    """
     with context.database.reading() as tx:
         return files.list_page(tx, resource_id, purpose, after, limit, ascending, context.now())
 
 
 def content(context: Context, file: File, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-    """The file's bytes, or a range inside it. Raises Conflict for a file whose import has not succeeded."""
+    """The file's bytes in chunks, or a range inside it. Raises Conflict for a file whose import has not succeeded, and
+    NotFound if its bytes are gone.
+    """
     if file.status is not FileStatus.PROCESSED:
         raise Conflict(*_not_ready(file))
     try:
@@ -120,7 +134,10 @@ def content(context: Context, file: File, start: int = 0, length: int | None = N
 
 
 def delete(context: Context, resource_id: str, file_id: str) -> None:
-    """Deletes the file. A running job has its own copy and continues; a waiting one will fail with the reason."""
+    """Deletes the file: row and pending import, then blobs. Raises NotFound.
+
+    A running job has its own copy and continues; a waiting one will fail with the reason.
+    """
     with context.database.writing() as tx:
         if files.get(tx, resource_id, file_id, context.now()) is None:
             raise not_found(file_id)
@@ -145,6 +162,7 @@ def check_trainable(file: File, param: str) -> None:
 
 
 def _not_ready(file: File) -> tuple[str, str]:
+    """Code and text of the error for a file whose import is pending or has failed."""
     if file.status is FileStatus.PENDING:
         text = f"{file.id} is still being imported. Wait until its status is processed."
         return "file_not_ready", text
@@ -158,7 +176,7 @@ def not_found(file_id: str, param: str | None = None) -> NotFound:
 
 
 def delete_bytes(context: Context, file_id: str) -> None:
-    """Deletes the blobs of a file that no longer has a row."""
+    """Deletes the blobs of a file that no longer has a row: its content and its report."""
     context.blobs.delete(report_key(file_id))
     context.blobs.delete(blob_key(file_id))
 
@@ -188,7 +206,7 @@ class _ByteLimit:
         self._length = 0
 
     def count(self, length: int) -> None:
-        """Raises TooLarge."""
+        """Adds a chunk of `length` bytes. Raises TooLarge beyond the limit."""
         self._length += length
         if self._length > self._max_bytes:
             raise TooLarge(
@@ -206,6 +224,7 @@ class _ByteLimit:
 
 
 async def _limited_async(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+    """As `limited`, for chunks that the event loop receives."""
     limit = _ByteLimit(max_bytes)
     async for chunk in chunks:
         limit.count(len(chunk))

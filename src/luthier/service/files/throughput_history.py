@@ -66,7 +66,7 @@ def read_records(data_folder: Path) -> dict[str, list[RunRecord]]:
 
 
 def pace(runs: Sequence[RunRecord], tokens_per_step: float) -> Pace | None:
-    """The pace of earlier runs with steps of about this size; of all runs if there is none."""
+    """The pace of earlier runs with steps of about this size, else of all complete runs; None if there is none."""
     complete = [run for run in runs if run.steps and run.tokens and run.epochs]
     similar = [run for run in complete if 1 / _ALIKE <= run.tokens / run.steps / max(tokens_per_step, 1.0) <= _ALIKE]
     chosen = similar or complete
@@ -81,7 +81,10 @@ def pace(runs: Sequence[RunRecord], tokens_per_step: float) -> Pace | None:
 
 
 def add_record(data_folder: Path, name: str, record: RunRecord) -> None:
-    """Records a run of a kind. Raises NoSpace."""
+    """Adds a run to those of its kind, of which the newest RECENT are kept; not one without a duration.
+
+    Raises NoSpace.
+    """
     if record.seconds <= 0:
         return
     records = read_records(data_folder)

@@ -41,10 +41,11 @@ _FLOPS_OF_A_CORE = (("amx_bf16", 290e9), ("avx512_bf16", 110e9), ("avx512f", 40e
 
 @dataclass(frozen=True, slots=True)
 class RunEstimate:
-    """`trained_tokens` counts every epoch. `seconds` and `peak_memory_bytes` are None if they cannot be estimated.
+    """What a run is expected to take. `trained_tokens` counts every epoch.
 
-    `seconds` are from the trainer's start to its verdict: loading, tokenizing, steps, validation, checkpoints.
-    `basis` says how they were estimated: "by 3 earlier runs" on this machine, or "a guess by the processor".
+    `seconds` and `peak_memory_bytes` are None if they cannot be estimated, `price` and `currency` if none is charged.
+    `seconds` are from the trainer's start to its verdict: loading, tokenizing, steps, validation, checkpoints. `basis`
+    says how they were estimated: "by 3 earlier runs" on this machine, or "a guess by the processor".
     """
 
     n_epochs: int
@@ -63,7 +64,10 @@ class RunEstimate:
 def estimate(
     checked: Checked, rules: Rules, requested: Hyperparameters, data_folder: Path, price: Price | None
 ) -> RunEstimate | None:
-    """The estimate for a file whose tokens were counted; None for others, and for one that cannot be trained on."""
+    """The estimate for a file whose tokens were counted; None for others, and for one that cannot be trained on.
+
+    Reads the base model's folder and the recorded runs of this machine; writes nothing.
+    """
     tokens = checked.tokens
     if tokens is None or rules.base is None or rules.base_folder is None or not checked.report.valid:
         return None
@@ -100,7 +104,7 @@ def estimate(
 
 
 def in_words(run: RunEstimate) -> str:
-    """One sentence for people."""
+    """The estimate as one sentence for people; what is None is left out."""
     words = [f"{run.n_steps:,} steps, {run.trained_tokens:,} tokens, {run.supervised_tokens:,} of them supervised"]
     if run.seconds is not None:
         words.append(f"about {_duration(run.seconds)} ({run.basis})")
@@ -113,12 +117,14 @@ def in_words(run: RunEstimate) -> str:
 
 
 def _duration(seconds: float) -> str:
+    """Seconds in a unit that suits their number: "40 s", "12 min", "2.5 h"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _shape(base_folder: Path) -> DecoderShape | None:
+    """The dimensions of the base model's decoder, from config.json; None if it cannot be read or is of another kind."""
     try:
         return DecoderShape.from_config(json.loads(BaseModelFolder(base_folder).hf.config.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
@@ -126,7 +132,7 @@ def _shape(base_folder: Path) -> DecoderShape | None:
 
 
 def record_throughput(data_folder: Path, run: RunDirectory, verdict: Succeeded) -> None:
-    """Records the throughput of the run, for estimates on this machine; on a full disk older records are used.
+    """Records the throughput of a run that has succeeded, for estimates on this machine; on a full disk nothing.
 
     A run that started before its spec was last written was resumed: its duration says nothing about a complete run.
     """
@@ -154,20 +160,22 @@ def record_throughput(data_folder: Path, run: RunDirectory, verdict: Succeeded) 
 
 
 def _kind(base: BaseModelEntry) -> str:
+    """The kind of a run on this base, with its own tuning and on this machine, in the throughput history."""
     full = base.tuning is Tuning.FULL
     dropout = not full and base.lora is not None and base.lora.dropout > 0
     return throughput_history.kind(base.name, full=full, dropout=dropout, gpu=_has_gpu())
 
 
 def _has_gpu() -> bool:
+    """Whether an NVIDIA driver is loaded: its device file exists."""
     return Path("/dev/nvidiactl").exists()
 
 
 def _guessed_seconds(shape: DecoderShape, tokens: int, n_steps: int, n_epochs: int) -> float | None:
-    """By four operations per parameter and token, without the head; None if there is a GPU.
+    """The seconds of a run by four operations per parameter and token, without the head; None if there is a GPU.
 
     Plus the start, the minimum per step, and the probes of the checkpoints that are kept. The present load of the
-    machine is taken into account.
+    machine is taken into account. `tokens` are those of all epochs.
     """
     if _has_gpu():
         return None
@@ -183,7 +191,9 @@ def _guessed_seconds(shape: DecoderShape, tokens: int, n_steps: int, n_epochs: i
 
 
 def _peak(shape: DecoderShape, base_folder: Path, longest: int, rank: int) -> int | None:
-    """The weights on disk, the activations of a full micro-batch, the adapter with its optimizer, and the process."""
+    """The peak memory in bytes: the weights on disk, the activations of a full micro-batch (`longest` tokens), the
+    adapter with its optimizer, and the process. None if the folder has no weights.
+    """
     weights = sum(path.stat().st_size for path in BaseModelFolder(base_folder).hf.path.glob("*.safetensors"))
     if not weights:
         return None

@@ -31,7 +31,10 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What a caller announces. `bytes` is the length of the whole file."""
+    """What a caller announces. `bytes` is the length of the whole file.
+
+    `expires_after_s` is for the file that it becomes; None is never.
+    """
 
     filename: str
     purpose: FilePurpose
@@ -41,7 +44,7 @@ class UploadRequest:
 
 
 def create(context: Context, resource_id: str, request: UploadRequest) -> Upload:
-    """Creates an upload. Raises InvalidRequest and TooLarge for one that could never become a file."""
+    """Creates a pending upload. Raises QuotaExceeded, InvalidRequest and TooLarge if it can never become a file."""
     file_service.check_filename(request.filename, "filename")
     if request.bytes < 1:
         raise InvalidRequest("invalid_bytes", f"bytes is {request.bytes}; a file has at least one.", "bytes")
@@ -73,7 +76,8 @@ def create(context: Context, resource_id: str, request: UploadRequest) -> Upload
 
 
 async def add_part(context: Context, resource_id: str, upload_id: str, chunks: AsyncIterator[bytes]) -> UploadPart:
-    """Stores one part. Raises NotFound, Conflict for an ended upload, TooLarge, and InvalidRequest for no bytes."""
+    """Stores one part, blob first, then row; no thread waits for the caller. Raises NotFound, Conflict for an ended
+    upload, TooLarge, QuotaExceeded, and InvalidRequest for no bytes."""
     allowed_bytes = await asyncio.to_thread(_read_allowed_bytes, context, resource_id, upload_id)
     part_id = ids.part_id(context.new_hex())
     blob = await context.blobs.put_as_it_comes(blob_key(upload_id, part_id), _limited(chunks, allowed_bytes))
@@ -81,6 +85,7 @@ async def add_part(context: Context, resource_id: str, upload_id: str, chunks: A
 
 
 def _store_part(context: Context, resource_id: str, upload_id: str, part_id: str, blob: Blob) -> UploadPart:
+    """Inserts a part whose blob is stored. Raises as `add_part`; the blob is then deleted."""
     part = UploadPart(part_id, upload_id, blob.bytes, context.now())
     try:
         with context.database.writing() as tx:
@@ -103,10 +108,10 @@ def complete(
     md5: str | None,
     check_caller: Callable[[], None] = lambda: None,
 ) -> tuple[Upload, File]:
-    """Joins the parts in the given order. Idempotent: the same parts again give the same answer.
+    """Joins the parts in the given order into a file, and deletes them. Idempotent for the same parts.
 
-    Raises InvalidRequest if parts, length or md5 are wrong, and whatever `check_caller` raises once all is joined;
-    the upload then stays pending. Raises Conflict if it has ended in another way.
+    Raises InvalidRequest if parts, length or md5 are wrong, QuotaExceeded, and whatever `check_caller` raises once all
+    is joined; the upload then stays pending. Raises NotFound, and Conflict if it has ended in another way.
     """
     with context.database.reading() as tx:
         upload = _require(tx, resource_id, upload_id)
@@ -146,8 +151,8 @@ def complete(
 def _store_joined(context: Context, upload_id: str, part_ids: Sequence[str], md5: str | None) -> Blob:
     """Stores the parts, one behind the other, as the blob of a new file; the parts stay.
 
-    The caller discards the blob if no file comes of it. Raises InvalidRequest for an md5 that is none or another one,
-    FileNotFoundError for a deleted part.
+    The caller discards the blob if no file comes of it. Raises InvalidRequest for an md5 that is malformed or differs,
+    and FileNotFoundError for a deleted part.
     """
     if md5 is not None and not _MD5.fullmatch(md5):
         raise InvalidRequest("invalid_md5", "md5 must be 32 hex digits: the MD5 of the whole file's bytes.", "md5")
@@ -162,7 +167,7 @@ def _store_joined(context: Context, upload_id: str, part_ids: Sequence[str], md5
 
 
 def cancel(context: Context, resource_id: str, upload_id: str) -> Upload:
-    """Cancels a pending upload and deletes its parts. Raises Conflict for one that has ended."""
+    """Cancels a pending upload and deletes its parts. Raises NotFound, and Conflict for one that has ended."""
     with context.database.reading() as tx:
         _check_pending(context, _require(tx, resource_id, upload_id))
     if not end(context, upload_id, UploadStatus.CANCELLED):
@@ -189,6 +194,7 @@ def blob_key(upload_id: str, part_id: str) -> str:
 
 
 def _require(tx: Connection, resource_id: str, upload_id: str) -> Upload:
+    """The upload, if it is the resource's. Raises NotFound."""
     upload = uploads.get(tx, resource_id, upload_id)
     if upload is None:
         raise NotFound("upload_not_found", f"There is no upload {upload_id!r} here. POST .../uploads creates one.")
@@ -196,6 +202,7 @@ def _require(tx: Connection, resource_id: str, upload_id: str) -> Upload:
 
 
 def _check_pending(context: Context, upload: Upload) -> None:
+    """Raises Conflict for an upload that has ended or surely expired."""
     expired = upload.status is UploadStatus.PENDING and upload.expires_at <= context.surely()
     if expired or upload.status is UploadStatus.EXPIRED:
         raise Conflict(
@@ -206,12 +213,13 @@ def _check_pending(context: Context, upload: Upload) -> None:
 
 
 def _read_allowed_bytes(context: Context, resource_id: str, upload_id: str) -> int:
+    """As `_allowed_bytes`, in a transaction of its own."""
     with context.database.reading() as tx:
         return _allowed_bytes(context, tx, resource_id, upload_id)
 
 
 def _allowed_bytes(context: Context, tx: Connection, resource_id: str, upload_id: str) -> int:
-    """The maximum size of one more part.
+    """The maximum size of one more part. Raises NotFound, Conflict for an ended upload, and TooLarge for none.
 
     A part whose response was lost is sent again, so the parts may add up to twice the file and one part more.
     """
@@ -225,6 +233,7 @@ def _allowed_bytes(context: Context, tx: Connection, resource_id: str, upload_id
 
 
 async def _limited(chunks: AsyncIterator[bytes], allowed_bytes: int) -> AsyncIterator[bytes]:
+    """Passes a part's chunks on. Raises TooLarge beyond a part's size or `allowed_bytes`, InvalidRequest for none."""
     length = 0
     async for chunk in chunks:
         length += len(chunk)
@@ -244,6 +253,7 @@ def _upload_too_large() -> TooLarge:
 
 
 def _check_parts(upload: Upload, parts: dict[str, UploadPart], part_ids: Sequence[str]) -> None:
+    """Raises InvalidRequest unless all are parts of the upload, each named once, of the announced length together."""
     for index, part_id in enumerate(part_ids):
         if part_id not in parts:
             text = f"part_ids[{index}]: {part_id!r} is not a part of {upload.id}."
@@ -260,7 +270,9 @@ def _check_parts(upload: Upload, parts: dict[str, UploadPart], part_ids: Sequenc
 def _completed_before(
     context: Context, tx: Connection, upload: Upload, part_ids: Sequence[str]
 ) -> tuple[Upload, File] | None:
-    """The answer of an earlier call with the same parts, whose response may have been lost."""
+    """The answer of an earlier call with the same parts, whose response may have been lost; None if there was none, or
+    its file is gone.
+    """
     if upload.status is not UploadStatus.COMPLETED or upload.part_ids != tuple(part_ids) or upload.file_id is None:
         return None
     file = files.get(tx, upload.resource_id, upload.file_id, context.now())
@@ -270,6 +282,7 @@ def _completed_before(
 def _outcome_of_other_call(
     context: Context, resource_id: str, upload_id: str, part_ids: Sequence[str], error: Exception | None
 ) -> tuple[Upload, File]:
+    """The answer of the call that ended the upload meanwhile. Raises Conflict unless it completed the same parts."""
     with context.database.reading() as tx:
         upload = _require(tx, resource_id, upload_id)
         completed = _completed_before(context, tx, upload, part_ids)

@@ -33,7 +33,10 @@ def create(
     content_url: str,
     expires_after_s: int | None = None,
 ) -> File:
-    """Creates a pending file; an Importer fetches its content. Raises InvalidRequest for a URL that is not allowed."""
+    """Creates a pending file; an Importer fetches its content later.
+
+    Raises InvalidRequest for the name and for a URL that is not allowed, and QuotaExceeded.
+    """
     file_service.check_filename(filename, "filename")
     context.fetcher.check(content_url)
     now = context.now()
@@ -59,7 +62,10 @@ def create(
 
 @dataclass(slots=True)
 class Importer:
-    """Fetches pending imports, each in one of the threads that call `work`; an interrupted one starts again."""
+    """Fetches pending imports, each in one of the threads that call `work`; an interrupted one starts again.
+
+    `stopping` returns True once the service stops.
+    """
 
     context: Context
     stopping: Callable[[], bool] = shutdown.never
@@ -67,7 +73,7 @@ class Importer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def work(self) -> None:
-        """Fetches until every pending import is done or taken by another thread."""
+        """Fetches until every pending import is done or taken by another thread, or the service stops."""
         while not self.stopping() and (pending := self._take()) is not None:
             try:
                 _run(self.context, pending, self.stopping)
@@ -76,6 +82,7 @@ class Importer:
                     self._taken.discard(pending.file_id)
 
     def _take(self) -> FileImport | None:
+        """A pending import that no thread has, marked as taken by this one; None if there is none."""
         with self._lock:
             with self.context.database.reading() as tx:
                 waiting = imports.list_pending(tx)
@@ -86,6 +93,10 @@ class Importer:
 
 
 def _run(context: Context, pending: FileImport, stopping: Callable[[], bool]) -> None:
+    """Fetches one import into the blob of its file and ends it; an error becomes the file's status and details.
+
+    Nothing is kept of a deleted file; at a stop of the service the import stays pending for the next start.
+    """
     key = file_service.blob_key(pending.file_id)
     try:
         with context.fetcher.get(pending.content_url, MAX_FILE_BYTES, MAX_SECONDS) as chunks:
@@ -115,8 +126,10 @@ class _Deleted(Exception):
 
 
 def _while_pending(context: Context, pending: FileImport, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Passes the chunks on; checks again after each change of the database. Raises _Deleted once the file or its
-    resource is deleted."""
+    """Passes the chunks on; checks again after each change of the database.
+
+    Raises _Deleted once the file or its resource is deleted.
+    """
     checked_version = -1
     for chunk in chunks:
         version = context.database.version()
@@ -129,6 +142,10 @@ def _while_pending(context: Context, pending: FileImport, chunks: Iterable[bytes
 
 
 def _end(context: Context, pending: FileImport, blob: Blob, status: FileStatus, details: str | None) -> None:
+    """Writes the end of an import to its file, and deletes the import with its URL; the blob goes if the file is gone.
+
+    Raises QuotaExceeded for bytes beyond the quota, and then writes nothing.
+    """
     with context.database.writing() as tx:
         if blob.bytes:  # a failed import must end even if the limit was lowered below the usage
             quotas.admit_bytes(tx, pending.resource_id, blob.bytes)

@@ -31,7 +31,10 @@ class AnswerReader:
         """Of tokens whose text is still held back."""
 
     def feed(self, output: EngineDelta) -> list[ChoiceDelta]:
-        """The choice's deltas for one of the engine's; the last one has the finish reason, if the answer ends."""
+        """The choice's deltas for one of the engine's; the last one has the finish reason, if the answer ends.
+
+        Raises Unsupported for text that breaks the grammar or schema.
+        """
         deltas = list(self._fed(output))
         if output.finish_reason is not None:
             rest, reason = self._finish(output.finish_reason)
@@ -39,6 +42,7 @@ class AnswerReader:
         return deltas
 
     def _fed(self, output: EngineDelta) -> Iterator[ChoiceDelta]:
+        """The deltas of an output without its end. Keeps its log-probabilities until their text is given out."""
         top = self._request.top_log_probs
         if top is not None and output.log_probs:
             self._log_probs += output.log_probs
@@ -52,7 +56,7 @@ class AnswerReader:
             )
 
     def _finish(self, reason: FinishReason) -> tuple[list[ChoiceDelta], FinishReason]:
-        """What was held back, and why the answer ended."""
+        """What was held back, and why the answer ended. Raises Unsupported if it is complete and breaks its schema."""
         rest: list[Piece] = self._call_reader.finish() if self._call_reader else []
         if self._request.tool_use.must_call and rest and isinstance(rest[0], TextPiece):
             # Cut off before the first call had a name: the beginning of its mark is no text.
@@ -66,6 +70,7 @@ class AnswerReader:
         return deltas, reason
 
     def _deltas(self, pieces: Sequence[Piece]) -> Iterator[ChoiceDelta]:
+        """The deltas of the parser's pieces, which are also kept for the check of the complete answer."""
         for piece in pieces:
             match piece:
                 case TextPiece(text):
@@ -77,10 +82,12 @@ class AnswerReader:
                     yield self._call(ToolCallDelta(place, arguments=text))
 
     def _native_call(self, call: ToolCallDelta) -> ChoiceDelta:
+        """The delta of a call that the engine itself has parsed; one that begins gets an id if it has none."""
         id = (call.id or self._new_id()) if call.name is not None else None
         return self._call(ToolCallDelta(call.index, id, call.name, call.arguments))
 
     def _call(self, call: ToolCallDelta) -> ChoiceDelta:
+        """Keeps a piece of a call, drops the log-probabilities that are held back, and returns its delta."""
         self._log_probs = []
         self._calls.append(call)
         return ChoiceDelta(self._index, tool_call=call)
@@ -89,11 +96,12 @@ class AnswerReader:
         return f"call_{self._new_hex()[-24:]}"
 
     def _taken_log_probs(self) -> list[TokenLogProb] | None:
+        """The log-probabilities held back so far, for the text that is given out now; None if none were asked for."""
         taken, self._log_probs = self._log_probs, []
         return None if self._request.top_log_probs is None else taken
 
     def _breaks_constraint(self) -> bool:
-        """Of a complete answer, unless it ended at a stop string of the caller's."""
+        """Whether a complete answer breaks its grammar or schema; False if the caller set stop strings."""
         constraint = self._request.constraint
         if constraint is None or "stop" in self._request.sampling.fields:
             return False
@@ -105,6 +113,7 @@ class AnswerReader:
         return self._request.schema is not None and constraint.breaks_schema(self._text)
 
     def _mismatch(self) -> Unsupported:
+        """The error for an answer that breaks its constraint, whose param is the field that the schema came from."""
         must_call = self._request.schema is None or self._request.tool_use.must_call
         return Unsupported(
             "schema_not_supported",

@@ -25,7 +25,7 @@ class AnswerHeader:
 class PromptEcho:
     """A prompt that its choices repeat, its length in tokens, and the log-probabilities of its tokens.
 
-    `next_token` are the likeliest tokens after the prompt.
+    `next_token` has the likeliest tokens after the prompt; None if they were not asked for.
     """
 
     text: str = ""
@@ -85,7 +85,10 @@ AnswerPart = Sequence[ChoiceDelta] | Usage
 
 
 async def collect(stream: AsyncIterator[AnswerPart]) -> Answer:
-    """The complete answer of a stream, whose choices may be interleaved. Raises what the stream raises."""
+    """The complete answer of a stream, whose choices may be interleaved.
+
+    Raises what the stream raises, and UpstreamFailed for a choice without a finish reason.
+    """
     partial_choices: dict[int, _PartialChoice] = {}
     usage = Usage(0, 0)
     async for part in stream:
@@ -101,6 +104,8 @@ async def collect(stream: AsyncIterator[AnswerPart]) -> Answer:
 
 @dataclass(slots=True)
 class _PartialChoice:
+    """What one choice consists of so far; None is what no delta has brought yet."""
+
     texts: list[str] = field(default_factory=list)
     log_probs: list[TokenLogProb] | None = None
     calls: list[ToolCallDelta] = field(default_factory=list)
@@ -108,6 +113,7 @@ class _PartialChoice:
     echo: PromptEcho = NO_ECHO
 
     def append(self, delta: ChoiceDelta) -> None:
+        """Adds a delta of this choice."""
         if delta.text is not None:
             self.texts.append(delta.text)
         if delta.log_probs is not None:
@@ -120,6 +126,7 @@ class _PartialChoice:
             self.echo = delta.echo
 
     def complete(self) -> Choice:
+        """The choice, once all its deltas are added. Raises UpstreamFailed if none had a finish reason."""
         if self.finish_reason is None:
             raise UpstreamFailed("engine_failed", "The engine ended an answer without a reason.")
         text = "".join(self.texts) if self.texts else None
@@ -139,7 +146,10 @@ def tool_calls_of(deltas: Iterable[ToolCallDelta]) -> list[ToolCall]:
 
 
 def total_usage(usages: Mapping[int, Usage], prompts: int = 1) -> Usage:
-    """The usage of answers by their index: a prompt counts once, however many answers it has."""
+    """The usage of all answers, by their index: a prompt counts once, however many answers it has.
+
+    `prompts` is the number of prompts, whose answers follow one another.
+    """
     in_order = [usages[index] for index in sorted(usages)]
     answers_per_prompt = max(1, len(in_order) // prompts)
     of_prompts = in_order[::answers_per_prompt]

@@ -38,7 +38,10 @@ async def stream(
 
 
 async def _prepared(context: Context, grammars: GrammarChecker, route: Route, request: ChatRequest) -> ChatRequest:
-    """The request with its constraint, and with its prompt in tokens if an engine would misread the text."""
+    """The request with its constraint, and with its prompt in tokens if an engine would misread the text.
+
+    Raises InvalidRequest, Unsupported and Unavailable, before the engine is called.
+    """
     vocabulary.check_biases(context, route.model, request.sampling.fields)
     renders_tools = route.address.renders_tools
     request = await served_prompts.with_prompt_ids(context, route.model, request, route.address)

@@ -47,6 +47,7 @@ async def stream(
 async def _generated(
     calls: EngineCalls, route: Route, request: CompletionRequest, echoes: Sequence[PromptEcho]
 ) -> AsyncGenerator[AnswerPart]:
+    """The deltas of all choices, the echo of its prompt with the first one of each; last the usage."""
     model = {"model": route.model.canonical_name}
     requests = [{**fields, **model} for fields in request.engine_requests()]
     usages: dict[int, Usage] = {}
@@ -75,12 +76,13 @@ async def _echoes_only(calls: EngineCalls, route: Route, request: CompletionRequ
 
 
 def _check(context: Context, route: Route, request: CompletionRequest) -> None:
+    """Raises InvalidRequest for token ids in prompts or logit_bias that the model's vocabulary does not have."""
     vocabulary.check_prompts(context, route.model, request.prompts)
     vocabulary.check_biases(context, route.model, request.sampling.fields)
 
 
 async def _echoes(calls: EngineCalls, route: Route, request: CompletionRequest) -> list[PromptEcho]:
-    """What the choices of each prompt begin with: the prompt, if it is to be echoed."""
+    """For each prompt what its choices begin with: the prompt, if it is to be echoed, else NO_ECHO."""
     if not request.echo:
         return [NO_ECHO] * len(request.prompts)
     call = route.engine_call("prompt")
@@ -90,6 +92,7 @@ async def _echoes(calls: EngineCalls, route: Route, request: CompletionRequest) 
 async def _echo(
     calls: EngineCalls, call: EngineCall, request: CompletionRequest, prompt: str | Sequence[int]
 ) -> PromptEcho:
+    """The echo of a prompt; asks the engine for text, tokens and log-probabilities, as far as they are needed."""
     text = prompt if isinstance(prompt, str) else await calls.detokenize(call, prompt)
     if request.log_probs is None and request.max_tokens:
         return PromptEcho(text)
@@ -101,6 +104,6 @@ async def _echo(
 
 
 def _mean_log_prob(choice: Choice) -> float:
-    """What `best_of` chooses by: the mean log-probability of the tokens (OpenAI API reference)."""
+    """What `best_of` chooses by: the mean log-probability of the tokens (OpenAI API reference); 0 for no token."""
     log_probs = [token.log_prob for token in choice.log_probs or ()]
     return sum(log_probs) / max(1, len(log_probs))

@@ -22,7 +22,7 @@ class Generation:
     grammars: GrammarChecker
 
     def header(self, route: Route) -> AnswerHeader:
-        """The header of a new answer."""
+        """The header of a new answer: its id is 32 hex digits, without a dialect's prefix."""
         context = self.context
         return AnswerHeader(context.new_hex(), context.now(), route.model.canonical_name, route.fingerprint())
 
@@ -36,10 +36,9 @@ class Generation:
                 return await completions.complete(self.context, self.calls, route, request)
 
     def stream(self, route: Route, request: ChatRequest | CompletionRequest) -> AsyncGenerator[AnswerPart]:
-        """The answer's deltas as they are generated, and last the usage.
+        """The answer's deltas as they are generated, and last the usage. Closing the generator ends the generation.
 
-        Raises as `complete`, before the first delta if the request is refused. Closing the generator ends the
-        generation.
+        Raises as `complete`, before the first delta if the request is refused.
         """
         match request:
             case ChatRequest():

@@ -64,7 +64,7 @@ class Sampling:
     n: int = 1
 
     def of_answer(self, index: int) -> dict[str, Any]:
-        """The fields for the `index`-th answer: answers with the same seed would all be the same."""
+        """The fields for the `index`-th answer, each with a seed of its own: otherwise all would be the same."""
         seed = {} if self.seed is None else {"seed": (self.seed + index) % ENGINE_SEEDS}
         return {**self.fields, **seed}
 
@@ -129,13 +129,13 @@ class ChatRequest:
     def is_native(self, renders_tools: bool) -> bool:
         """Whether the model's own chat template renders the tools and the engine parses the calls.
 
-        A required call is in our own format for every model: llama.cpp's grammar of a template's own format was seen
-        to let prose through (docs/serving.md).
+        A required call is in our own format for every model: llama.cpp's grammar of a template's own format was seen to
+        let prose through (docs/serving.md). `renders_tools` is whether that template knows tools.
         """
         return renders_tools and not self.tool_use.must_call and self.prompt_ids is None
 
     def shown_tools(self, is_native: bool) -> list[Json]:
-        """The definitions of the tools that the prompt shows."""
+        """The definitions of the tools that the prompt shows: natively those that may be called, or all if none may."""
         use = self.tool_use
         if is_native:
             return [tool.definition for tool in (use.callable or use.tools)]
@@ -151,7 +151,7 @@ class ChatRequest:
         return fields | (self._native() if self.is_native(renders_tools) else self._folded())
 
     def _tokenized(self, prompt_ids: Sequence[int]) -> dict[str, Any]:
-        """As a completion of the rendered prompt: the engine generates the same answer."""
+        """The fields of a completion of the rendered prompt: the engine generates the same answer as for the chat."""
         fields: dict[str, Any] = {"prompt": list(prompt_ids)}
         if self.top_log_probs is not None:
             fields["logprobs"] = max(1, self.top_log_probs)
@@ -159,7 +159,7 @@ class ChatRequest:
         return fields if grammar is None else {**fields, "grammar": grammar}
 
     def _folded(self) -> dict[str, Any]:
-        """With the tools written into the messages, in our own format."""
+        """The fields of a chat with the tools written into the messages, in our own format."""
         tools = self.shown_tools(is_native=False)
         fields: dict[str, Any] = {"messages": prompt_format.fold_tools(self.messages, tools)}
         grammar = self.grammar()
@@ -168,7 +168,10 @@ class ChatRequest:
         return fields
 
     def _native(self) -> dict[str, Any]:
-        """For a model whose own chat template renders tools: the engine then enforces the format of that template."""
+        """The fields for a chat template that renders tools itself; the engine then enforces that template's format.
+
+        Raises Unsupported for tools together with a schema.
+        """
         use = self.tool_use
         fields: dict[str, Any] = {"messages": [_wire_turn(message) for message in self.messages]}
         if use.tools:

@@ -40,9 +40,10 @@ class _Constraint:
 async def constrained(
     grammars: GrammarChecker, resource_id: str, request: ChatRequest, renders_tools: bool
 ) -> ChatRequest:
-    """The request with the constraint of its answers; resources take turns to have a grammar compiled.
+    """The request with the constraint of its answers; as it is if they are free text.
 
-    Raises InvalidRequest and Unsupported for a grammar that no engine should get, Unavailable if too many wait.
+    Resources take turns to have a grammar compiled. Raises InvalidRequest and Unsupported for a grammar that no engine
+    should get, Unavailable if too many wait.
     """
     grammar = request.grammar()
     if grammar is None:
@@ -59,11 +60,13 @@ async def constrained(
 
 
 def _constraint(grammar: CheckedGrammar | None, schema: Json | None, tools: Sequence[Tool]) -> _Constraint:
+    """The constraint by a compiled grammar (None: the engine has its own) and the schemas' validators; it computes."""
     by_name = {tool.name: validator for tool in tools if (validator := _validator(tool.arguments)) is not None}
     return _Constraint(grammar, None if schema is None else _validator(schema), by_name)
 
 
 def _check(compiled: CheckedGrammar, request: ChatRequest) -> None:
+    """Raises InvalidRequest for a grammar that costs too much for `n` answers, Unsupported for an unusable one."""
     must_call = request.schema is None or request.tool_use.must_call
     param = "tools" if must_call else "response_format"
     match compiled.fault:
@@ -121,6 +124,7 @@ def _validator(schema: Json) -> jsonschema_rs.Validator | None:
 
 
 def _without_grammar_keywords(schema: Any) -> Any:
+    """The schema without the keywords of _CHECKED_BY_GRAMMAR_ONLY, at any depth."""
     if isinstance(schema, Mapping):
         return {
             key: value if key in ("enum", "const", "required") else _without_grammar_keywords(value)
@@ -131,6 +135,7 @@ def _without_grammar_keywords(schema: Any) -> Any:
 
 
 def _breaks(validator: jsonschema_rs.Validator | None, text: str) -> bool:
+    """Whether a text is no JSON or does not match; False without a validator, or for a value that cannot be checked."""
     if validator is None:
         return False
     try:

@@ -67,7 +67,7 @@ class Route:
 
 
 def find(context: Context, resource_id: str, name: str, allows_models: bool) -> Target:
-    """The deployment of that name, or with `allows_models` the model.
+    """The deployment of that name, or with `allows_models` the model. Records the use of the deployment.
 
     Raises NotFound for an unknown name or a deployment that has not succeeded.
     """
@@ -94,13 +94,16 @@ def find(context: Context, resource_id: str, name: str, allows_models: bool) -> 
 
 
 async def route(serving: Serving, resource_id: str, target: Target) -> Route:
-    """Loads the model if need be; holds no thread meanwhile. Raises Unavailable and UpstreamFailed."""
+    """Where the target answers; loads its model if need be, and holds no thread meanwhile.
+
+    Raises Unavailable, UpstreamFailed without parity, and NotFound if the model's files were deleted.
+    """
     current_address = partial(serving.address_when_loaded, target.model, target.deployment is not None)
     return Route(target, await current_address(), current_address, resource_id)
 
 
 def _record_use(context: Context, deployment: Deployment) -> None:
-    """Writes the time of the last use: an idle deployment is deleted."""
+    """Writes the time of a deployment's last use, once a minute at most: an idle deployment is deleted."""
     now = context.now()
     unless_since = now - LAST_USE_INTERVAL
     if deployment.last_used_at <= unless_since:

@@ -31,7 +31,10 @@ async def with_prompt_ids(context: Context, model: Model, request: ChatRequest, 
 
 
 def rendered(base_folder: Path, request: ChatRequest, address: Address) -> ChatRequest:
-    """`with_prompt_ids` by the tokenizer of that base model, if it is downloaded; it computes."""
+    """`with_prompt_ids` by the tokenizer of that base model; it computes, so it runs in a thread.
+
+    The request as it is if the tokenizer is not on this machine or the engine reads the text rightly.
+    """
     renderer = _renderer(base_folder) if BaseModelFolder(base_folder).hf.tokenizer.exists() else None
     if renderer is None:
         return request
@@ -56,5 +59,6 @@ def rendered(base_folder: Path, request: ChatRequest, address: Address) -> ChatR
 
 @lru_cache(_CACHED_RENDERERS)
 def _renderer(base_folder: Path) -> Renderer | None:
+    """The renderer of a base model, from a cache of the latest; None if there is no tokenizer."""
     tokenizer = data_check.load_tokenizer(base_folder)
     return None if tokenizer is None else Renderer(tokenizer, 1)

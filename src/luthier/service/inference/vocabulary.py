@@ -12,7 +12,7 @@ from luthier.service.models.models import Model
 
 
 def check_prompts(context: Context, model: Model, prompts: Sequence[str | Sequence[int]]) -> None:
-    """Raises InvalidRequest, with the path, for a token id that is not in the model's vocabulary."""
+    """Raises InvalidRequest, with the path, for a token id that is not in the model's vocabulary; texts pass."""
     size = _vocab_size(context.base_folder(model.base.name))
     for number, prompt in enumerate(prompts):
         if size is None or isinstance(prompt, str) or max(prompt, default=0) < size:
@@ -33,6 +33,7 @@ def check_biases(context: Context, model: Model, fields: Mapping[str, object]) -
 
 
 def _not_in_vocabulary(id: int, size: int, path: str) -> InvalidRequest:
+    """The error about a token id, whose param is the `path` to it."""
     text = f"{path} names the token {id}, and the model's vocabulary has {size}: ids are 0 to {size - 1}."
     return InvalidRequest("invalid_token_id", text, path)
 

@@ -1,4 +1,4 @@
-"""Attempts at a job's run: begun, ended, and when another one is worth it."""
+"""Attempts, the starts of a job's trainer process: their rows, how one ended, and when another one is worth it."""
 
 import logging
 import signal
@@ -39,7 +39,11 @@ _FAULTS = {
 
 
 def start_attempt(context: Context, job: Job) -> None:
-    """Inserts an attempt before its trainer is started; reuses one whose start a crash of the service interrupted."""
+    """Writes the row of an attempt before its trainer is started; reuses one whose start a crash interrupted.
+
+    A further attempt takes over the step counts of the last one and gets a RESTARTED event, and the job's `started_at`
+    moves on by the time in which nothing ran.
+    """
     now = context.now()
     with context.database.writing() as tx:
         previous = next(iter(attempts.list_of_job(tx, job.id)), None)
@@ -56,7 +60,10 @@ def start_attempt(context: Context, job: Job) -> None:
 
 
 def end_attempt(context: Context, job: Job, end: AttemptEnd, process: Ending | None = None) -> None:
-    """Ends the open attempt of a job whose trainer has exited; the job then has no handle."""
+    """Writes how the open attempt of a job ended, whose trainer process has exited, and clears the job's handle.
+
+    `process` is how that process exited; None if it is not known.
+    """
     process = process or Ending()
     with context.database.writing() as tx:
         attempts.close(tx, job.id, context.now(), end, signal=process.signal, exit_status=process.exit_status)
@@ -65,7 +72,7 @@ def end_attempt(context: Context, job: Job, end: AttemptEnd, process: Ending | N
 
 
 def end_without_verdict(process: Ending) -> AttemptEnd:
-    """Why an attempt is over whose trainer left no verdict, by how its process ended."""
+    """Why an attempt is over whose trainer left no verdict in its event log, by how its process ended."""
     match process:
         case Ending(out_of_memory=True):
             return AttemptEnd.OUT_OF_MEMORY
@@ -82,9 +89,10 @@ def end_without_verdict(process: Ending) -> AttemptEnd:
 
 
 def without_progress(context: Context, job: Job) -> list[Attempt]:
-    """The attempts that ended without a verdict since the last progress of the run, newest first.
+    """The attempts that ended without a verdict since the last progress of the run, newest first; empty if none did.
 
-    Progress is a step that was not reported before, or a later saved step. A pause resets the count.
+    Progress is a step that was not reported before, or a later saved step. A pause resets the count, and attempts that
+    ended because the service stopped are left out.
     """
     with context.database.reading() as tx:
         newest_first = attempts.list_of_job(tx, job.id)
@@ -100,7 +108,7 @@ def without_progress(context: Context, job: Job) -> list[Attempt]:
 
 
 def is_retry_due(failed: list[Attempt], now: datetime) -> bool:
-    """Whether the back-off after these attempts without progress is over."""
+    """Whether another attempt may start now: the back-off after these attempts is over, or there are none."""
     if not failed:
         return True
     ended_at = failed[0].ended_at
@@ -110,13 +118,16 @@ def is_retry_due(failed: list[Attempt], now: datetime) -> bool:
 
 
 def are_too_many(failed: list[Attempt]) -> bool:
-    """Whether the job fails after these attempts without progress."""
+    """Whether the job fails after these attempts without progress: three by the trainer's own fault, or 20 in all."""
     own = sum(attempt.end not in EXTERNAL_ENDS for attempt in failed)
     return own >= MAX_ENDS_WITHOUT_PROGRESS or len(failed) >= MAX_EXTERNAL_ENDS
 
 
 def give_up_error(failed: list[Attempt]) -> JobError:
-    """The error of a job whose trainer ended too often without progress. Users read it: it names no path."""
+    """The error of a job whose trainer ended too often without progress, by its attempts (at least one), newest first.
+
+    Its code is out_of_memory, disk_full or trainer_died. Users read it: it names no path.
+    """
     last = failed[0]
     times = f"{len(failed)} times {job_events.position(last.last_step)}"
     ends = {attempt.end for attempt in failed}
@@ -135,6 +146,7 @@ def give_up_error(failed: list[Attempt]) -> JobError:
 
 
 def _restarted(context: Context, previous: Attempt, number: int) -> Event:
+    """The event of a further attempt, not inserted: how the previous one ended; a warning unless that was expected."""
     expected = previous.end in {AttemptEnd.PAUSED, AttemptEnd.SERVICE_STOPPED}
     return job_events.message(
         context,

@@ -32,12 +32,12 @@ def create_copy(
     region: str,
     check_caller: Callable[[], None] = lambda: None,
 ) -> Checkpoint:
-    """Copies files and row for the resource that a control plane's id names; returns the original.
+    """Copies a checkpoint's blobs and row for the resource that a control-plane id names; returns the original.
 
     Whether a resource of that name exists changes nothing in what is copied, stored or answered, nor in the time it
-    takes: a tenant cannot learn who the others are. So the blobs are copied even if the destination has them and
-    keeps its own. Raises NotFound for job or checkpoint, InvalidRequest for an id that cannot name another resource
-    and for too many destinations, and whatever `check_caller` raises once the blobs are copied.
+    takes: a tenant cannot learn who the others are. So the blobs are copied even if the destination has them and keeps
+    its own. Raises NotFound for job or checkpoint, InvalidRequest for an id that cannot name another resource and for
+    too many destinations, and whatever `check_caller` raises once the blobs are copied.
     """
     jobs.get(context, resource_id, job_id)
     with context.database.reading() as tx:
@@ -64,7 +64,10 @@ def create_copy(
 
 
 def list_copies(context: Context, resource_id: str, job_id: str, name: str) -> tuple[Checkpoint, list[CheckpointCopy]]:
-    """A job's checkpoint and its copies, whatever became of them at their destinations."""
+    """A job's checkpoint, by id or model name, and all its copies, those that their destinations deleted included.
+
+    Raises NotFound for the job or the checkpoint.
+    """
     jobs.get(context, resource_id, job_id)
     with context.database.reading() as tx:
         source = _of_job(tx, job_id, name)
@@ -72,7 +75,7 @@ def list_copies(context: Context, resource_id: str, job_id: str, name: str) -> t
 
 
 def delete_orphaned(context: Context) -> None:
-    """Deletes copies without an owner once their checkpoint is gone: row marked, then blobs, then the row."""
+    """Deletes copies of a deleted checkpoint that no resource has: marks the row, deletes the blobs, then the row."""
     with context.database.reading() as tx:
         if not copies.has_orphaned(tx):
             return
@@ -87,7 +90,9 @@ def delete_orphaned(context: Context) -> None:
 
 
 def _copy_blob(context: Context, source: str, target: str) -> None:
-    """Through a temporary file: a store cannot be read while the same request writes to it."""
+    """Copies one blob through a temporary file in `served_folder`: a store cannot be read while the same request writes
+    to it. Raises FileNotFoundError if the source was deleted.
+    """
     context.served_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=context.served_folder) as stream:
         stream.writelines(context.blobs.open(source))
@@ -96,6 +101,7 @@ def _copy_blob(context: Context, source: str, target: str) -> None:
 
 
 def _of_job(tx: Connection, job_id: str, name: str) -> Checkpoint:
+    """The job's checkpoint of that id or model name. Raises NotFound."""
     checkpoint = checkpoints.of_job(tx, job_id, name)
     if checkpoint is None:
         raise NotFound(
@@ -106,12 +112,16 @@ def _of_job(tx: Connection, job_id: str, name: str) -> Checkpoint:
 
 
 def _check_limit(tx: Connection, source: Checkpoint, destination: ResourceName) -> None:
+    """Raises InvalidRequest if the checkpoint has been copied for MAX_COPIES other destinations."""
     if copies.count_for_others(tx, source.id, destination) >= MAX_COPIES:
         text = f"A checkpoint can be copied for {MAX_COPIES} resources at most."
         raise InvalidRequest("too_many_copies", text, "destinationResourceId")
 
 
 def _destination(tx: Connection, resource_id: str, destination_id: str) -> ResourceName:
+    """The name in a control-plane id. Raises InvalidRequest for another form and for the caller's own name; whether
+    there is a resource of that name is not looked up.
+    """
     parts = ids.account_parts(destination_id)
     name = ResourceName(*parts) if parts else None
     own = resource_rows.get(tx, resource_id)

@@ -28,7 +28,11 @@ _SUFFIX = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What a caller requests. `max_suffix` is the dialect's limit in characters."""
+    """A request for fine-tuning as its dialect has read it. `training_file` and `validation_file` are ids of files.
+
+    `max_suffix` is the dialect's limit in characters, `early_stop_patience` is in epochs. Without a `seed` one is
+    drawn; None elsewhere is "not sent". `extras` are only stored and shown.
+    """
 
     model: str
     training_file: str
@@ -47,7 +51,10 @@ class JobRequest:
 
 
 def create(context: Context, resource_id: str, request: JobRequest) -> Job:
-    """Inserts the job and its first events; the supervisor does the rest. Raises InvalidRequest."""
+    """Inserts the job, to be validated, and its first events; the supervisor does the rest.
+
+    Raises InvalidRequest for what the caller must change, Forbidden for a model that is only shared, and QuotaExceeded.
+    """
     requested = job_recipes.merge_hyperparameters(request.hyperparameters, request.recipe)
     check_suffix(request.suffix, request.max_suffix)
     hyperparameters.check_seed(request.seed)
@@ -85,6 +92,9 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
 
 
 def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> models.Model:
+    """The model of that name. Raises InvalidRequest if there is none or its base weights are not here, and Forbidden if
+    it is another resource's that is only shared with this one.
+    """
     model = models.resolve(context, tx, resource_id, name)
     if model is None:
         ready = ", ".join(entry.name for entry in context.catalog.everything() if context.is_ready(entry.name))
@@ -110,6 +120,7 @@ def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> m
 
 
 def _check_file(context: Context, tx: Connection, resource_id: str, file_id: str | None, param: str) -> None:
+    """Raises InvalidRequest, naming `param`, for a file that is missing, expired or no training data; None passes."""
     if file_id is None:
         return
     file = file_rows.get(tx, resource_id, file_id, context.now())
@@ -120,7 +131,7 @@ def _check_file(context: Context, tx: Connection, resource_id: str, file_id: str
 
 
 def check_suffix(suffix: str | None, max_characters: int) -> None:
-    """Raises InvalidRequest for a suffix that cannot be part of a model's name."""
+    """Raises InvalidRequest for a suffix that cannot be part of a model's name; None and the empty one pass."""
     if not suffix:
         return
     if len(suffix) > max_characters:
@@ -138,6 +149,7 @@ def check_suffix(suffix: str | None, max_characters: int) -> None:
 
 
 def _first_events(context: Context, job: Job, model: models.Model, notes: tuple[str, ...]) -> list[Event]:
+    """A new job's first events, not inserted: which weights it tunes, what is only stored, and the `notes`."""
     base = model.base
     weights = {
         "requested_model": job.requested_model,

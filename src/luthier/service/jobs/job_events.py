@@ -1,6 +1,7 @@
 """Events of a job: values with a code, worded in one place. The text is stored with the values, as its user saw it.
 
-The wire shows `type`, `level` and `message` as every client knows them, and the values as `data`.
+They are made here and inserted by the callers. The wire shows `type`, `level` and `message` as every client knows them,
+and the values as `data`.
 """
 
 from collections.abc import Mapping
@@ -51,7 +52,9 @@ def message(
     level: EventLevel = EventLevel.INFO,
     at: datetime | None = None,
 ) -> Event:
-    """An event of type message, by default of now. No value carries text of the user's rows."""
+    """An event of type message, not inserted, by default of now. `values` fill in the text of the code and are stored
+    as data: no value carries text of the user's rows.
+    """
     values = values or {}
     text = words(code, values)
     data = {"code": str(code), **values}
@@ -59,14 +62,16 @@ def message(
 
 
 def metrics(context: Context, job_id: str, at: datetime, step: int, figures: Mapping[str, float]) -> Event:
-    """The event of a step; its data are only the metrics, by their names in charts."""
+    """The event of a training step, not inserted; its data are only the metrics, by their names in charts. `figures`
+    has at least `train_loss`.
+    """
     data = {"step": step, **figures}
     text = f"Step {step}: training loss={figures['train_loss']!r}"
     return Event(ids.event_id(context.new_hex()), job_id, at, EventLevel.INFO, EventType.METRICS, text, data)
 
 
 def words(code: EventCode, values: Mapping[str, Any]) -> str:
-    """The text of an event; the names of the values are part of the wire (docs/job-states.md)."""
+    """The English text of an event; the names of the values are part of the wire (docs/job-states.md)."""
     match code:
         case EventCode.WEIGHTS:
             return _weights(values)
@@ -92,13 +97,17 @@ def words(code: EventCode, values: Mapping[str, Any]) -> str:
 
 
 def outcome(attempt: Attempt) -> str:
-    """How an attempt ended, in words that follow "The trainer"; rows of older versions have them stored."""
+    """How an attempt ended, in words that follow "The trainer"; "is running" if it has not.
+
+    Rows of older versions have the words stored.
+    """
     if attempt.detail is not None:
         return attempt.detail
     return _outcome(attempt.end, attempt.signal, attempt.exit_status, attempt.error_code)
 
 
 def _outcome(end: AttemptEnd | None, signal: int | None, exit_status: int | None, error_code: str | None) -> str:
+    """The words of an attempt's end; None for `end` is an attempt that runs, elsewhere a value that is not known."""
     match end:
         case AttemptEnd.SUCCEEDED:
             return "finished"
@@ -129,11 +138,12 @@ def _outcome(end: AttemptEnd | None, signal: int | None, exit_status: int | None
 
 
 def position(last_step: int) -> str:
-    """How far a run had come."""
+    """How far a run had come, as words for a sentence; step 0 is "before the first step"."""
     return f"after step {last_step}" if last_step else "before the first step"
 
 
 def _weights(values: Mapping[str, Any]) -> str:
+    """The sentence that names a job's base weights: continued from a tuned model, called by name, or by an alias."""
     weights = f"{values['title']} ({values['parameters']} parameters, {values['licence']})"
     if values["parent_model"] is not None:
         return f"Continuing from {values['parent_model']}, which was tuned on {weights}."
@@ -146,7 +156,10 @@ def _weights(values: Mapping[str, Any]) -> str:
 
 
 def _preference(values: Mapping[str, Any]) -> str:
-    """The recommended checkpoint, by its deployable name unless it becomes the fine-tuned model."""
+    """The sentence, with a space before it, that recommends the best checkpoint so far; empty if there is none.
+
+    It names the checkpoint as a model, unless the checkpoint becomes the fine-tuned model anyway.
+    """
     if values["prefer_epoch"] is None:
         return ""
     if values["prefer_model"] is None:
@@ -155,6 +168,7 @@ def _preference(values: Mapping[str, Any]) -> str:
 
 
 def _restarted(values: Mapping[str, Any]) -> str:
+    """The sentence about a further attempt: how the previous one ended, and whether it continues or starts again."""
     where, number = position(values["last_step"]), values["attempt"]
     match values["end"]:
         case AttemptEnd.PAUSED:

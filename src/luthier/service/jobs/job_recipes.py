@@ -21,19 +21,22 @@ RECIPE = "luthier"
 
 
 def extras(recipe: Recipe) -> dict[str, object]:
-    """The recipe as extras of a job; empty if nothing was set."""
+    """The requested settings as they are stored in a job's extras, under "luthier"; empty if nothing was set."""
     settings = recipe.requested()
     return {RECIPE: settings} if settings else {}
 
 
 def of_job(job: Job) -> Recipe:
-    """The recipe of a job, from its extras."""
+    """The recipe of a job, read back from its extras; without settings an empty one."""
     settings = job.extras.get(RECIPE)
     return recipes.read(settings) if isinstance(settings, Mapping) else Recipe()
 
 
 def merge_hyperparameters(requested: Hyperparameters, recipe: Recipe) -> Hyperparameters:
-    """The hyperparameters with those of the recipe. Raises InvalidRequest."""
+    """The hyperparameters with the recipe's `n_epochs`, if it has one.
+
+    Raises InvalidRequest for a value out of range, two different `n_epochs`, and a learning rate beside a multiplier.
+    """
     hyperparameters.check(requested)
     recipes.check_rate(recipe, requested.learning_rate_multiplier)
     if recipe.n_epochs is None:
@@ -56,7 +59,10 @@ def fit_to_model(context: Context, model: models.Model, recipe: Recipe) -> tuple
 
 
 def _quantized(context: Context, model: models.Model, recipe: Recipe) -> models.Model:
-    """The model on the quantized base that the recipe requests. Raises InvalidRequest if that has not been pulled."""
+    """The model on the quantized base that the recipe requests, or as it is.
+
+    Raises InvalidRequest if that base has not been pulled, or a tuned model has weights of other bits.
+    """
     base_bits = train_specs.quantization_of(model.base)
     if recipe.bits is None or recipe.bits == base_bits:
         return model
@@ -68,7 +74,11 @@ def _quantized(context: Context, model: models.Model, recipe: Recipe) -> models.
 
 
 def _continued_recipe(recipe: Recipe, parent: Checkpoint, base: BaseModelEntry) -> Recipe:
-    """The recipe of a job that continues from a tuned model, which determines what is tuned and in which shape."""
+    """The recipe of a job that continues from a tuned model, which determines what is tuned and in which shape.
+
+    `full` is set if the parent's tuning is not that of the catalog entry. Raises InvalidRequest for a setting that
+    contradicts the parent.
+    """
     is_full = model_folder.WEIGHTS in parent.files
     if recipe.shapes_adapter:
         name = recipe.shapes_adapter[0]

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def get(context: Context, resource_id: str, job_id: str) -> Job:
+    """One job of the resource. Raises NotFound, for a job of another resource as well."""
     with context.database.reading() as tx:
         return _require(tx, resource_id, job_id)
 
@@ -24,7 +25,11 @@ def get(context: Context, resource_id: str, job_id: str) -> Job:
 def list_page(
     context: Context, resource_id: str, after: str | None, limit: int, metadata: Mapping[str, str] | None
 ) -> tuple[list[Job], bool]:
-    """Jobs that carry every pair of `metadata`; with None those that carry no metadata."""
+    """A page of the resource's jobs after the id `after`, newest first, and whether more follow.
+
+    Those that carry every pair of `metadata`; with None those that carry no metadata, with {} all. Raises
+    InvalidRequest for an `after` that is none of its jobs.
+    """
     with context.database.reading() as tx:
         return jobs.list_page(tx, resource_id, after, limit, metadata)
 
@@ -32,6 +37,10 @@ def list_page(
 def list_events(
     context: Context, resource_id: str, job_id: str, after: str | None, limit: int
 ) -> tuple[list[Event], bool]:
+    """A page of a job's events after the id `after`, newest first, and whether more follow.
+
+    Raises NotFound for the job, InvalidRequest for an `after` that is none of its events.
+    """
     with context.database.reading() as tx:
         if not jobs.exists(tx, resource_id, job_id):
             raise _not_found(job_id)
@@ -41,7 +50,10 @@ def list_events(
 def follow_events(
     context: Context, resource_id: str, job_id: str, after: str | None, limit: int
 ) -> tuple[list[Event], bool]:
-    """The events after `after`, oldest first, and whether they are the last ones: the job has ended."""
+    """The events after `after` (None: all), oldest first, and whether they are the last ones: the job has ended.
+
+    Raises NotFound for the job, InvalidRequest for an `after` that is none of its events.
+    """
     with context.database.reading() as tx:
         job = _require(tx, resource_id, job_id)
         page = events.list_since(tx, job_id, after, limit)
@@ -49,7 +61,9 @@ def follow_events(
 
 
 def changed_since(context: Context, newest: int | None) -> tuple[int, set[str]]:
-    """The number of the newest event of all jobs, and the ids of jobs with events after `newest`; None: no ids."""
+    """The sequence number of the newest event of all jobs, and the ids of the jobs with events after the number
+    `newest` (None: no ids). For event streams, which ask this before they read a job.
+    """
     with context.database.reading() as tx:
         latest = events.newest(tx)
         return latest, set() if newest is None or latest == newest else events.jobs_since(tx, newest)
@@ -58,6 +72,7 @@ def changed_since(context: Context, newest: int | None) -> tuple[int, set[str]]:
 def list_checkpoints(
     context: Context, resource_id: str, job_id: str, after: str | None, limit: int
 ) -> tuple[list[Checkpoint], bool]:
+    """A page of a job's checkpoints, newest first, and whether more follow. Raises as `list_events`."""
     with context.database.reading() as tx:
         _require(tx, resource_id, job_id)
         return checkpoints.list_page(tx, job_id, after, limit)
@@ -66,13 +81,17 @@ def list_checkpoints(
 def list_attempts(
     context: Context, resource_id: str, job_id: str, after: str | None, limit: int
 ) -> tuple[list[Attempt], bool]:
+    """A page of a job's attempts, newest first, and whether more follow. Raises as `list_events`."""
     with context.database.reading() as tx:
         _require(tx, resource_id, job_id)
         return attempts.list_page(tx, job_id, after, limit)
 
 
 def cancel(context: Context, resource_id: str, job_id: str) -> Job:
-    """Moves an open job to cancelled; the supervisor then stops its process. Raises Conflict for an ended job."""
+    """Moves an open job to cancelled, with its attempt and an event; the supervisor then kills its process.
+
+    Raises NotFound, and Conflict for an ended job.
+    """
     sources = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
     with context.database.writing() as tx:
         job = _require(tx, resource_id, job_id)
@@ -88,7 +107,10 @@ def cancel(context: Context, resource_id: str, job_id: str) -> Job:
 
 
 def pause(context: Context, resource_id: str, job_id: str) -> Job:
-    """Asks a running job to pause after its step; the supervisor does it. Raises Conflict for any other job."""
+    """Asks a running job to pause after its step: it is pausing, and the supervisor tells the trainer.
+
+    Raises NotFound, and Conflict for a job in any other state.
+    """
     with context.database.writing() as tx:
         job = _require(tx, resource_id, job_id)
         if not jobs.move(tx, job_id, [JobStatus.RUNNING], JobStatus.PAUSING):
@@ -101,7 +123,7 @@ def pause(context: Context, resource_id: str, job_id: str) -> Job:
 
 
 def resume(context: Context, resource_id: str, job_id: str) -> Job:
-    """Puts a paused job back into the queue. Raises Conflict for any other job."""
+    """Puts a paused job back into the queue, with an event. Raises NotFound, and Conflict for any other job."""
     with context.database.writing() as tx:
         job = _require(tx, resource_id, job_id)
         if not jobs.move(tx, job_id, [JobStatus.PAUSED], JobStatus.QUEUED):
@@ -112,10 +134,10 @@ def resume(context: Context, resource_id: str, job_id: str) -> Job:
 
 
 def delete(context: Context, resource_id: str, job_id: str) -> list[Checkpoint]:
-    """Deletes an ended job with its events, attempts, checkpoints and model; returns the deleted checkpoints.
+    """Deletes an ended job with its events, attempts, checkpoints and model, rows and blobs; returns the checkpoints.
 
-    Its files, results.csv among them, are kept: they are the user's. Raises Conflict for a job that has not ended,
-    and while a deployment uses its model.
+    Its files, results.csv among them, are kept: they are the user's. Of a job whose run is not yet removed the
+    supervisor deletes the row. Raises NotFound, and Conflict if the job has not ended or a deployment uses its model.
     """
     with context.database.writing() as tx:
         job = _require(tx, resource_id, job_id)
@@ -136,11 +158,13 @@ def delete(context: Context, resource_id: str, job_id: str) -> list[Checkpoint]:
 
 
 def _hint(status: JobStatus) -> str:
+    """A further sentence, with a space before it, for a job that still waits for its run; empty for others."""
     waits = status in {JobStatus.VALIDATING_FILES, JobStatus.QUEUED}
     return " A waiting job has nothing to save: cancel it, and create it again later." if waits else ""
 
 
 def _require(tx: Connection, resource_id: str, job_id: str) -> Job:
+    """The job, unless it is another resource's or deleted. Raises NotFound."""
     job = jobs.get(tx, resource_id, job_id)
     if job is None:
         raise _not_found(job_id)

@@ -1,4 +1,7 @@
-"""A run without a job (`luthier train`): checks, the run directory, new or resumed, and the summary."""
+"""A run without a job (`luthier train`): checks, the run directory, new or resumed, and the summary.
+
+It needs no database: data files are read where they are, and all is written into the run directory.
+"""
 
 import hashlib
 import json
@@ -35,7 +38,10 @@ _NOT_COMPARED = ("job_id", "threads", "base_folder", "tuning")
 
 @dataclass(frozen=True, slots=True)
 class LocalRequest:
-    """The request of `luthier train`; None means auto."""
+    """The request of `luthier train`; None means auto, but no early stopping for the patience, which is in epochs.
+
+    Without a `seed` a new run draws one, and a resumed one keeps its own.
+    """
 
     model: str
     training_file: Path
@@ -49,7 +55,7 @@ class LocalRequest:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The metrics of a finished run.
+    """The metrics of a finished run, losses in nats as in `run_events.Metrics`.
 
     `tokens` counts the tokens of all steps' examples in every epoch, without padding; a prefix that examples share
     counts in each of them. `supervised_tokens` are those with a loss. The throughputs are these counts over
@@ -83,6 +89,7 @@ def prepare(
 ) -> RunDirectory:
     """A run directory at `out`, ready to start or to resume; nothing is written before all is checked.
 
+    The data files are read to their ends, and copied for a new run. `threads` is CPU threads, None for one per core.
     Raises InvalidRequest for what cannot be trained, Conflict if `out` contains something else.
     """
     _check_numbers(request)
@@ -123,7 +130,7 @@ def prepare(
 
 
 def summary(run: RunDirectory, verdict: Succeeded) -> Summary:
-    """The metrics of a run that has succeeded, from its events."""
+    """The metrics of a run that has succeeded, from its event log and the weights of its model, which are hashed."""
     events = [event for event, _ in run.tail()]
     steps = [event for event in events if isinstance(event, Metrics)]
     checkpoints = [event for event in events if isinstance(event, CheckpointSaved)]
@@ -154,13 +161,14 @@ def as_json(summary: Summary) -> str:
 
 
 def _check_numbers(request: LocalRequest) -> None:
+    """Raises InvalidRequest for hyperparameters, a seed or a patience out of range."""
     hyperparameters.check(request.hyperparameters, MAX_RECIPE_EPOCHS)
     hyperparameters.check_seed(request.seed)
     hyperparameters.check_early_stopping(request.early_stop_patience, request.validation_file is not None)
 
 
 def _requested_base(catalog: Catalog, models_folder: Path, request: LocalRequest) -> BaseModelEntry:
-    """The base model's entry with the recipe applied. Raises InvalidRequest."""
+    """The base model's entry, quantized if the recipe says so, with the recipe applied. Raises InvalidRequest."""
     base, bits = _prepared(catalog, models_folder, request.model), request.recipe.bits
     if bits is not None and bits != train_specs.quantization_of(base):
         base = train_specs.quantized_base(catalog, base, bits, partial(_is_pulled, models_folder))
@@ -168,6 +176,7 @@ def _requested_base(catalog: Catalog, models_folder: Path, request: LocalRequest
 
 
 def _prepared(catalog: Catalog, models_folder: Path, name: str) -> BaseModelEntry:
+    """The entry of a base model that has been pulled. Raises InvalidRequest for an unknown or missing one."""
     entry = catalog.find(name)
     if entry is None:
         here = ", ".join(one.name for one in catalog.everything() if _is_pulled(models_folder, one.name)) or "none yet"
@@ -189,13 +198,14 @@ def _is_pulled(models_folder: Path, name: str) -> bool:
 
 
 def _opened(path: Path, option: str) -> Iterator[bytes]:
+    """The file's bytes in chunks. Raises InvalidRequest, naming the command's `option`, if there is no such file."""
     if not path.is_file():
         raise InvalidRequest("file_not_found", f"{option}: there is no file {path}.")
     return read_chunks(path)
 
 
 def _refuse_errors(report: Report, path: Path, option: str) -> None:
-    """Raises InvalidRequest with every kind of problem of the file as a detail."""
+    """Raises InvalidRequest if the file has errors, each kind of them as a detail; warnings pass."""
     if report.valid:
         return
     kinds = [group for group in report.groups if group.first.severity is Severity.ERROR]
@@ -207,7 +217,10 @@ def _refuse_errors(report: Report, path: Path, option: str) -> None:
 
 
 def _stored_spec(run: RunDirectory) -> TrainSpec | None:
-    """The spec of the run in the folder; None for a folder that is free."""
+    """The spec of the run in the folder; None for a folder that is free for a new run.
+
+    Raises Conflict for a folder with something else, and for a spec of another version.
+    """
     if run.spec.exists():
         try:
             return run.read_spec()
@@ -220,6 +233,7 @@ def _stored_spec(run: RunDirectory) -> TrainSpec | None:
 
 
 def _copy_data(run: RunDirectory, request: LocalRequest) -> None:
+    """Makes the run directory, and copies the data files into it."""
     run.path.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(request.training_file, run.training)
     if request.validation_file is not None:
@@ -227,6 +241,10 @@ def _copy_data(run: RunDirectory, request: LocalRequest) -> None:
 
 
 def _differing(run: RunDirectory, stored: TrainSpec, requested: TrainSpec, request: LocalRequest) -> list[str]:
+    """What differs between the stored run and the request, a phrase each: fields of the spec, hashes of data files.
+
+    Empty if the stored run may be resumed.
+    """
     before, now = (spec.model_dump(exclude=set(_NOT_COMPARED)) for spec in (stored, requested))
     differing = [f"{name} is {before[name]} there and {now[name]} here" for name in now if before[name] != now[name]]
     for path, own in ((request.training_file, run.training), (request.validation_file, run.validation)):
@@ -236,7 +254,7 @@ def _differing(run: RunDirectory, stored: TrainSpec, requested: TrainSpec, reque
 
 
 def _job_id(spec: TrainSpec, request: LocalRequest) -> str:
-    """An id derived from spec and data: the same command on the same bytes gives the same model."""
+    """An id hashed from spec and data files: the same command on the same bytes gives the same model."""
     content = spec.model_dump_json(exclude=set(_NOT_COMPARED))
     files = [path for path in (request.training_file, request.validation_file) if path is not None]
     text = "\n".join([content, *map(manifest.sha256_of, files)])

@@ -1,4 +1,7 @@
-"""The events of a running trainer as rows: events, checkpoints, the estimate, and at the end the model."""
+"""The event log of a running trainer becomes rows: events, checkpoints, the estimate, and at the end the model.
+
+The supervisor calls it on each tick; a trainer itself knows no database.
+"""
 
 import hashlib
 import logging
@@ -41,10 +44,11 @@ FEW_STEPS = 100
 
 
 def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
-    """Absorbs the events that the trainer has written since the last call; returns its verdict if there is one.
+    """Absorbs the events that the trainer has written since the last call; returns its verdict, or None so far.
 
-    Rows and the absorbed offset are written in one transaction. The verdict itself is not absorbed: after a crash
-    before the job is ended it is read again.
+    The files of a checkpoint are stored as blobs first; rows and the absorbed offset in bytes are written in one
+    transaction. The verdict itself is not absorbed: after a crash before the job is ended it is read again. A job with
+    more tokens than its quota gets the verdict Failed. Raises Conflict for a damaged event log.
     """
     run = runs.directory(context, job)
     verdict: Succeeded | Failed | None = None
@@ -88,7 +92,10 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
 
 
 def finish(context: Context, job: Job, verdict: Succeeded) -> None:
-    """Moves a job to succeeded: results become a file, the last checkpoint (or the best, stopped early) the model."""
+    """Moves a job to succeeded: results become files, the last checkpoint (or the best, stopped early) the model.
+
+    If the job was cancelled meanwhile, the stored results are deleted again. The run's throughput is recorded.
+    """
     run = runs.directory(context, job)
     tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
     results = _store_file(context, job, run.results, RESULTS_FILE)
@@ -123,6 +130,7 @@ def finish(context: Context, job: Job, verdict: Succeeded) -> None:
 
 
 def _final_events(context: Context, job: Job, verdict: Succeeded, result_files: Sequence[File]) -> list[Event]:
+    """The last events of a job that has succeeded, not inserted; with the price if the operator has set one."""
     tokens = verdict.trained_tokens
     computed: dict[str, object] = {
         "trained_tokens": tokens,
@@ -143,7 +151,9 @@ def _final_events(context: Context, job: Job, verdict: Succeeded, result_files: 
 
 
 def _over_quota(context: Context, job: Job, event: RunEvent) -> Failed | None:
-    """The verdict on a job with more tokens than its resource may train; the number is known once it has started."""
+    """The verdict on a job with more tokens, in all epochs, than its resource may train; None for any other event than
+    its first Started, which tells the number.
+    """
     if not isinstance(event, Started) or job.started_at is not None:
         return None
     try:
@@ -155,7 +165,7 @@ def _over_quota(context: Context, job: Job, event: RunEvent) -> Failed | None:
 
 
 def _job_events(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
-    """The event of the job, if any, for an event of its run (texts: wire-contract.md section 8)."""
+    """The event of the job, if any, for an event of its run, not inserted (texts: wire-contract.md section 8)."""
     level, values = EventLevel.INFO, dict[str, object]()
     match event:
         case Message():
@@ -183,7 +193,9 @@ def _job_events(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
 
 
 def _advice(job: Job, advice: Advice) -> dict[str, object]:
-    """The values of an advice, with the name of the model to prefer; None if that becomes the fine-tuned model."""
+    """The values of an advice event. `prefer_model` is the model name of the checkpoint to prefer, None if that becomes
+    the fine-tuned model or there is none.
+    """
     tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
     step = advice.prefer_step if job.early_stop_patience is None else None
     return {
@@ -199,6 +211,7 @@ def _advice(job: Job, advice: Advice) -> dict[str, object]:
 def _store_checkpoint(
     context: Context, job: Job, run: RunDirectory, event: CheckpointSaved | Paused
 ) -> Iterator[Checkpoint]:
+    """Stores a checkpoint's files as blobs, and yields its row for the caller to insert; nothing without its folder."""
     folder = run.checkpoints / event.folder
     if not folder.exists():
         return  # the service was stopped, and the trainer has dropped it for newer ones since
@@ -222,7 +235,9 @@ def _store_checkpoint(
 
 
 def _drop(tx: Connection, job: Job, folder: str) -> Iterator[Checkpoint]:
-    """Deletes the row of a checkpoint that the trainer has dropped, unless a deployment serves it."""
+    """Deletes the row of a checkpoint that the trainer has dropped, unless a deployment serves it, and yields it: its
+    blobs are the caller's to delete.
+    """
     checkpoint = checkpoints.of_step(tx, job.id, int(folder.rpartition("-")[2]))
     if checkpoint is not None and not deployments.is_served(tx, checkpoint.model):
         checkpoints.delete(tx, checkpoint.id)
@@ -230,7 +245,7 @@ def _drop(tx: Connection, job: Job, folder: str) -> Iterator[Checkpoint]:
 
 
 def _store_file(context: Context, job: Job, path: Path, name: str) -> File:
-    """Stores a result as the blob of a file; the caller inserts the row."""
+    """Stores a result as the blob of a file, under an id derived from job and name; the caller inserts the row."""
     file_id = ids.file_id(_derived_hex(job, name))
     blob = context.blobs.put(files.blob_key(file_id), read_chunks(path))
     return File(
@@ -247,18 +262,19 @@ def _store_file(context: Context, job: Job, path: Path, name: str) -> File:
 
 
 def _derived_hex(job: Job, name: str) -> str:
+    """32 hex digits that are the same at each call: work that is repeated after a crash writes the same blobs again."""
     return hashlib.sha256(f"{job.id} {name}".encode()).hexdigest()[:32]
 
 
 def _resumed_from(context: Context, job: Job) -> tuple[datetime, int] | None:
-    """When the present attempt started and after which step, if it is not the first: a pause does not count as work."""
+    """When the present attempt started, and after which step; None for the first one. A pause is no work."""
     with context.database.reading() as tx:
         newest_first = attempts.list_of_job(tx, job.id)
     return (newest_first[0].started_at, newest_first[1].last_step) if len(newest_first) > 1 else None
 
 
 def _estimate(event: Metrics, start_at: datetime, start_step: int) -> datetime:
-    """When the last step will be done, at the seconds per step since `start_at`."""
+    """When the last step will be done, at the seconds per step since `start_at`, when `start_step` steps were done."""
     elapsed = max(_time(event.at) - start_at, timedelta(0))
     return _time(event.at) + elapsed / max(event.step - start_step, 1) * (event.n_steps - event.step)
 

@@ -1,4 +1,7 @@
-"""A finished run prepared to be trained again from its provenance, and the two compared by their hashes."""
+"""A finished run prepared to be trained again from its provenance, and the two compared by their hashes.
+
+For `luthier reproduce`, which starts the trainer in between.
+"""
 
 import hashlib
 import shutil
@@ -26,7 +29,9 @@ from luthier.store.queries import checkpoints
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The record of a run: the manifest of its last model, and the sha256 of each outcome by its name."""
+    """The record of a run: the manifest of its last model, and the sha256 of each outcome (the weights of every
+    checkpoint, results.csv) by its name.
+    """
 
     manifest: Manifest
     outcomes: dict[str, str]
@@ -34,18 +39,26 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`outcomes`: name, recorded sha256, new sha256. `differing`: in what the manifests differ."""
+    """A run trained again, beside the record. `outcomes`: name, recorded sha256, new sha256 or "missing".
+
+    `differing`: field, recorded and new value of what the two manifests differ in.
+    """
 
     outcomes: list[tuple[str, str, str]]
     differing: list[tuple[str, str, str]]
 
     @property
     def equal(self) -> bool:
+        """Whether all outcomes have the recorded hashes, whatever the manifests differ in."""
         return all(recorded == new for _, recorded, new in self.outcomes)
 
 
 def from_job(context: Context, resource_id: str, job_id: str, target: RunDirectory) -> Recorded:
-    """Prepares `target` to train a succeeded job again. Raises LuthierError if an input was deleted."""
+    """Prepares `target` to train a succeeded job again: data, parent model and spec are written there.
+
+    Raises NotFound if an input or outcome was deleted, Conflict if the job has not succeeded or an input has changed,
+    and Unsupported for a checkpoint without a manifest of this version.
+    """
     job = jobs.get(context, resource_id, job_id)
     if job.status is not JobStatus.SUCCEEDED or job.result_file is None:
         raise Conflict("job_not_succeeded", f"{job_id} is {job.status}; only a job that succeeded can be reproduced.")
@@ -71,7 +84,9 @@ def from_job(context: Context, resource_id: str, job_id: str, target: RunDirecto
 
 
 def from_directory(source: RunDirectory, models_folder: Path, target: RunDirectory) -> Recorded:
-    """The same for a run directory, such as `luthier train --out` makes."""
+    """The same for a run directory, such as `luthier train --out` makes; `models_folder` has the base model if the
+    folder that the run used is gone.
+    """
     spec = _ended_spec(source)
     for path, copy in ((source.training, target.training), (source.validation, target.validation)):
         if path == source.training or spec.has_validation:
@@ -87,7 +102,7 @@ def from_directory(source: RunDirectory, models_folder: Path, target: RunDirecto
 
 
 def compare(recorded: Recorded, run: RunDirectory) -> Comparison:
-    """Compares a run that was trained again with the record."""
+    """Compares a run that was trained again with the record: hashes its weights and results, reads its manifest."""
     new = _outcomes(run)
     outcomes = [(name, sha256, new.get(name, "missing")) for name, sha256 in recorded.outcomes.items()]
     recorded_manifest = _parsed((_folders(run)[-1].manifest).read_bytes())
@@ -95,6 +110,7 @@ def compare(recorded: Recorded, run: RunDirectory) -> Comparison:
 
 
 def _copy_inputs(context: Context, job: Job, target: RunDirectory) -> None:
+    """Copies the job's data files and parent model from the blob store. Raises NotFound if one was deleted."""
     for file_id, path in ((job.training_file, target.training), (job.validation_file, target.validation)):
         if file_id is not None:
             with path.open("wb") as stream:
@@ -106,7 +122,10 @@ def _copy_inputs(context: Context, job: Job, target: RunDirectory) -> None:
 
 
 def _write_inputs_spec(target: RunDirectory, recorded_manifest: Manifest, base_folder: Path) -> None:
-    """Writes the spec if every input is what the manifest says: otherwise the outcome could only differ."""
+    """Writes the spec if every input is what the manifest says: otherwise the outcome could only differ.
+
+    Raises NotFound for an input that is missing, Conflict for one with another sha256.
+    """
     expected = {
         target.training: recorded_manifest.files.training_file,
         target.validation: recorded_manifest.files.validation_file,
@@ -129,7 +148,11 @@ def _write_inputs_spec(target: RunDirectory, recorded_manifest: Manifest, base_f
 
 
 def _ended_spec(source: RunDirectory) -> TrainSpec:
-    """The spec of a run that has succeeded."""
+    """The spec of a run that has succeeded and whose checkpoints have manifests.
+
+    Raises NotFound for a folder that is no run of this version, Conflict for a run that has not succeeded, Unsupported
+    without manifests.
+    """
     try:
         spec = source.read_spec()
     except (FileNotFoundError, ValidationError) as error:
@@ -149,6 +172,7 @@ def _folders(run: RunDirectory) -> list[CheckpointFolder]:
 
 
 def _outcomes(run: RunDirectory) -> dict[str, str]:
+    """The sha256 of each checkpoint's weights and of results.csv, by the names of outcomes."""
     outcomes = {
         _outcome(step): manifest.sha256_of(folder.tuned_weights)
         for step, folder in model_folder.list_checkpoints(run.checkpoints)
@@ -165,6 +189,7 @@ def _outcome(step: int) -> str:
 
 
 def _parsed(content: bytes) -> Manifest:
+    """The manifest. Raises Unsupported for one of another version."""
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
@@ -172,6 +197,7 @@ def _parsed(content: bytes) -> Manifest:
 
 
 def _stored(context: Context, key: str, what: str) -> Iterator[bytes]:
+    """The chunks of a blob. Raises NotFound, with `what` in its text, if it was deleted."""
     try:
         return context.blobs.open(key)
     except FileNotFoundError as error:
@@ -181,6 +207,7 @@ def _stored(context: Context, key: str, what: str) -> Iterator[bytes]:
 
 
 def _stored_sha256(context: Context, key: str, what: str) -> str:
+    """The sha256 of a blob's bytes, in hex. Raises NotFound, with `what` in its text, if it was deleted."""
     digest = hashlib.sha256()
     for chunk in _stored(context, key, what):
         digest.update(chunk)

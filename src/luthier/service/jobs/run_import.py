@@ -40,11 +40,11 @@ MAX_SUFFIX = 64
 
 
 def import_run(context: Context, resource_id: str, folder: Path, suffix: str | None = None) -> tuple[Job, str]:
-    """Inserts the job of a finished run, and returns it with the name of its model.
+    """Inserts the job of a finished run and its data files, and returns the job with the name of its model.
 
-    The supervisor finishes it within seconds, or at the next start of the service. Raises InvalidRequest for a folder
-    that is not a finished run on a base model of this installation, Conflict for one that was imported before,
-    QuotaExceeded and NoSpace.
+    The run directory is copied, its data files are stored as blobs; on any error both are removed again. The supervisor
+    finishes the job within seconds, or at the next start. Raises InvalidRequest for a folder that is not a finished run
+    on a base model of this installation, Conflict for one that was imported before, QuotaExceeded and NoSpace.
     """
     check_suffix(suffix, MAX_SUFFIX)
     run = RunDirectory(folder.absolute())
@@ -78,7 +78,7 @@ def import_run(context: Context, resource_id: str, folder: Path, suffix: str | N
 
 
 def _finished_spec(run: RunDirectory) -> TrainSpec:
-    """The spec of a run that has succeeded. Raises InvalidRequest for any other folder."""
+    """The spec of a run that has succeeded. Raises InvalidRequest for any other folder, or if a trainer holds it."""
     if not run.spec.is_file():
         raise InvalidRequest("not_a_run", f"{run.path} is not a run of `luthier train`: it has no {run.spec.name}.")
     try:
@@ -99,6 +99,7 @@ def _finished_spec(run: RunDirectory) -> TrainSpec:
 
 
 def _base(context: Context, spec: TrainSpec, run: RunDirectory) -> BaseModelEntry:
+    """The catalog entry of the run's base model. Raises InvalidRequest unless its weights are on this machine."""
     base = context.catalog.find(spec.base_model)
     if base is None or not context.is_ready(base.name):
         raise InvalidRequest(
@@ -110,12 +111,14 @@ def _base(context: Context, spec: TrainSpec, run: RunDirectory) -> BaseModelEntr
 
 
 def _refuse_imported(tx: Connection, resource_id: str, job_id: str, run: RunDirectory) -> None:
+    """Raises Conflict if the resource has the job of this run already."""
     if jobs.exists(tx, resource_id, job_id):
         text = f"The run in {run.path} was imported before, as {job_id}. To import it again, delete that job first."
         raise Conflict("imported_before", text)
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Replaces `target` by a copy of the run directory, without what only a running trainer needs."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, ignore=_NOT_COPIED)
@@ -130,7 +133,10 @@ def _job(
     data_files: list[File],
     suffix: str | None,
 ) -> Job:
-    """The job of the run: its id is the run's, so that its models have the names in its model cards."""
+    """The job of the run, not inserted: its id is the run's, so that its models have the names in its model cards.
+
+    It is running, with a learning rate multiplier that gives the run's own rate.
+    """
     own_rate = hyperparameters.peak_rate(
         base.learning_rate, ResolvedHyperparameters(spec.n_epochs, spec.batch_size, 1.0, spec.beta, spec.method)
     ) * (train_specs.FULL_SHARE_OF_RATE if spec.tuning is Tuning.FULL else 1.0)
@@ -156,7 +162,7 @@ def _job(
 
 
 def _recipe(spec: TrainSpec, base: BaseModelEntry) -> Recipe:
-    """The settings of the run that differ from the base model's entry."""
+    """The settings in which the run differs from the base model's entry and from the defaults."""
     recipe = Recipe(
         full=True if spec.tuning is Tuning.FULL and base.tuning is Tuning.LORA else None,
         max_tokens=spec.context_tokens if spec.context_tokens != base.context_tokens else None,
@@ -172,6 +178,7 @@ def _recipe(spec: TrainSpec, base: BaseModelEntry) -> Recipe:
 
 
 def _insert(context: Context, tx: Connection, job: Job, data_files: list[File]) -> None:
+    """Inserts the data files, the job and its first event. Raises QuotaExceeded."""
     for file in data_files:
         quotas.admit_file(tx, job.resource_id, file.bytes)
         file_rows.insert_file(tx, file)

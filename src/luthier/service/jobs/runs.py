@@ -1,4 +1,7 @@
-"""A job before and after its run: validate its files, claim it, write the run directory, pause, fail, clean up."""
+"""A job before and after its run: validate its files, claim it, write the run directory, pause, fail, clean up.
+
+The supervisor calls it; `progress` has what happens while the trainer runs.
+"""
 
 import logging
 import shutil
@@ -33,7 +36,8 @@ COUNTED_BYTES = 16 * 1024 * 1024
 def validate_files(context: Context, job: Job, stopping: Callable[[], bool] = shutdown.never) -> None:
     """Checks both files; moves the job to queued with its hyperparameters as numbers, or to failed.
 
-    Raises Stopped within a file if the service stops; the job is then unchanged.
+    Stores the report of each file, and the events of warnings and of the estimate. Raises Stopped within a file if the
+    service stops; the job is then unchanged.
     """
     folder = context.base_folder(job.base_model)
     entry, recipe = context.catalog.find(job.base_model), job_recipes.of_job(job)
@@ -72,6 +76,7 @@ def validate_files(context: Context, job: Job, stopping: Callable[[], bool] = sh
 
 
 def _enqueue(context: Context, job: Job, resolved: ResolvedHyperparameters, before: list[Event]) -> None:
+    """Moves the job to queued, with hyperparameters and events (`before` first); not if it was cancelled meanwhile."""
     with context.database.writing() as tx:
         if jobs.move(tx, job.id, [JobStatus.VALIDATING_FILES], JobStatus.QUEUED):
             jobs.set_hyperparameters(tx, job.id, resolved)
@@ -80,7 +85,7 @@ def _enqueue(context: Context, job: Job, resolved: ResolvedHyperparameters, befo
 
 
 def claim(context: Context, job: Job) -> bool:
-    """Moves a queued job to running; False if it was cancelled meanwhile."""
+    """Moves a queued job to running, with an event at its first start; False if it was cancelled meanwhile."""
     with context.database.writing() as tx:
         if not jobs.move(tx, job.id, [JobStatus.QUEUED], JobStatus.RUNNING, has_run=True):
             return False
@@ -91,7 +96,8 @@ def claim(context: Context, job: Job) -> bool:
 
 
 def write_directory(context: Context, job: Job, threads: int | None, save_interval_s: float) -> RunDirectory:
-    """Writes the run directory, the spec last; a directory that has its spec only loses its pause request.
+    """Writes the run directory (data, parent model), the spec last; a directory that has its spec only loses its pause
+    request. `save_interval_s` is the seconds between two resume points.
 
     Raises FileNotFoundError and NotFound if a file or the parent model was deleted while the job waited, and NoSpace.
     """
@@ -116,14 +122,16 @@ def write_directory(context: Context, job: Job, threads: int | None, save_interv
 
 
 def ask_to_pause(context: Context, job: Job) -> None:
-    """Creates the pause file in the run directory, which the trainer checks after each step. Idempotent."""
+    """Creates the pause file in the run directory, which the trainer checks after each step. Idempotent; does nothing
+    before the directory has its spec.
+    """
     run = directory(context, job)
     if run.spec.exists():
         run.pause.touch()
 
 
 def set_paused(context: Context, job: Job) -> None:
-    """Moves a job whose trainer has exited to paused: the machine is free for the next one."""
+    """Moves a pausing job whose trainer has exited to paused, with an event: the machine is free for the next one."""
     with context.database.writing() as tx:
         if jobs.move(tx, job.id, [JobStatus.PAUSING], JobStatus.PAUSED, handle=None, estimated_finish=None):
             newest_first = attempts.list_of_job(tx, job.id)
@@ -133,7 +141,7 @@ def set_paused(context: Context, job: Job) -> None:
 
 
 def fail(context: Context, job: Job, error: JobError) -> None:
-    """Moves a job to failed with an error that its user reads."""
+    """Moves a job to failed, with its attempt and an event that its user reads; not a paused or ended job."""
     with context.database.writing() as tx:
         sources = [JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSING]
         if jobs.move(tx, job.id, sources, JobStatus.FAILED, finished_at=context.now(), error=error):
@@ -156,7 +164,10 @@ def remove_files(context: Context, job: Job) -> None:
 
 
 def set_released(context: Context, job: Job) -> None:
-    """Records that an ended job has neither process nor run directory; a deleted one is removed now."""
+    """Records that an ended job has neither process nor run directory.
+
+    One that its user has deleted is removed now: its row, checkpoints that were stored since, and the trainer's log.
+    """
     with context.database.writing() as tx:
         jobs.set_released(tx, job.id)
         if not jobs.is_hidden(tx, job.id):
@@ -182,7 +193,9 @@ def _as_error(param: str, file_id: str, report: Report) -> JobError:
 
 
 def _warnings(context: Context, job: Job, param: str, file_id: str, report: Report) -> list[Event]:
-    """An event for each of the first kinds of warnings: a job trains on such a file all the same."""
+    """An event for each of the first kinds of warnings and one for the number of further kinds, not inserted: a job
+    trains on such a file all the same.
+    """
     kinds = [group for group in report.groups if group.first.severity is Severity.WARNING]
     file = {"param": param, "file_id": file_id}
     warnings = [
@@ -203,6 +216,7 @@ def _warnings(context: Context, job: Job, param: str, file_id: str, report: Repo
 
 
 def _spec(context: Context, job: Job, run: RunDirectory, threads: int | None, save_interval_s: float) -> TrainSpec:
+    """The spec of a validated job; the adapter's shape is that of the parent, whose files were copied before."""
     entry, recipe = context.catalog.find(job.base_model), job_recipes.of_job(job)
     resolved = job.hyperparameters
     assert entry is not None

@@ -20,7 +20,7 @@ FULL_SHARE_OF_RATE = 0.1
 
 
 def check_method(base: BaseModelEntry, method: Method) -> None:
-    """Raises InvalidRequest for a method that this base model's tuning does not support."""
+    """Raises InvalidRequest for DPO on a base model of which all weights are tuned: it needs an adapter."""
     if method is Method.DPO and base.tuning is Tuning.FULL:
         raise InvalidRequest(
             "method_not_supported",
@@ -33,8 +33,8 @@ def check_method(base: BaseModelEntry, method: Method) -> None:
 def apply_recipe(base: BaseModelEntry, folder: Path, recipe: Recipe, field: str = "luthier") -> BaseModelEntry:
     """The entry for this run: the tuning that the recipe requests, the context at most `max_tokens`.
 
-    `folder` is that of the prepared base model. Raises InvalidRequest, with the field below `place`, for what this base
-    model does not support.
+    `folder` is that of the prepared base model, for the sizes of its matrices. Raises InvalidRequest, with the setting
+    below `field` as its param, for what this base model does not support.
     """
     entry = base
     if recipe.max_tokens is not None:
@@ -67,7 +67,8 @@ def apply_recipe(base: BaseModelEntry, folder: Path, recipe: Recipe, field: str 
 def quantized_base(
     catalog: Catalog, base: BaseModelEntry, bits: int, is_ready: Callable[[str], bool], field: str = "luthier"
 ) -> BaseModelEntry:
-    """The quantized variant of a base model, which has a name and a folder of its own.
+    """The quantized variant of a base model, which has a name and a folder of its own; `is_ready` says of a name
+    whether that folder is complete.
 
     Raises InvalidRequest if there is none, or if it has not been pulled.
     """
@@ -100,7 +101,7 @@ def quantization_of(base: BaseModelEntry) -> int | None:
 def resolve(
     base: BaseModelEntry, requested: Hyperparameters, recipe: Recipe, n_examples: int, method: Method
 ) -> ResolvedHyperparameters:
-    """Every "auto" as a number. For a requested learning rate the multiplier is its ratio to the entry's own."""
+    """Every "auto" as a number, from the number of examples; a requested learning rate as the multiplier for it."""
     resolved = hyperparameters.resolve(requested, n_examples, method)
     if recipe.learning_rate is None:
         return resolved
@@ -108,12 +109,13 @@ def resolve(
 
 
 def peak_rate(base: BaseModelEntry, chosen: ResolvedHyperparameters) -> float:
+    """The highest learning rate of a run for this method, multiplier and tuning: a tenth if all weights are tuned."""
     full = FULL_SHARE_OF_RATE if base.tuning is Tuning.FULL else 1.0
     return hyperparameters.peak_rate(base.learning_rate, chosen) * full
 
 
 def adapter_shape_of(parent: Path, requested: LoraRecipe) -> LoraRecipe:
-    """The shape of the adapter in `parent`: a run that continues from it has that shape, whatever its recipe says.
+    """The shape of the adapter in the folder `parent`, which a run that continues from it has, whatever its recipe.
 
     The requested shape if the folder has none that can be read: the trainer then reports it.
     """
@@ -144,7 +146,11 @@ def make_spec(
     save_interval_s: float = 60.0,
     early_stop_patience: int | None = None,
 ) -> TrainSpec:
-    """The spec of a run on `base`, the result of `apply_recipe`."""
+    """The spec of a run on `base`, the result of `apply_recipe`; nothing is written.
+
+    `threads` is CPU threads, None for one per core; `save_interval_s` the seconds between two resume points;
+    `early_stop_patience` in epochs, None for no early stopping.
+    """
     recipe = recipe or Recipe()
     full = base.tuning is Tuning.FULL
     return TrainSpec(
@@ -176,7 +182,10 @@ def make_spec(
 
 
 def _lora(default: LoraRecipe, base: BaseModelEntry, folder: Path, recipe: Recipe, field: str) -> LoraRecipe:
-    """The adapter's shape. Without an alpha the ratio of alpha to rank stays, and so the scale of the update."""
+    """The adapter's shape. Without an alpha the ratio of alpha to rank stays, and so the scale of the update.
+
+    Raises InvalidRequest for a rank above that of the matrices, and for target modules that the model does not have.
+    """
     rank = recipe.lora_rank or default.rank
     shapes = _linear_modules(folder) if recipe.shapes_adapter else {}
     if shapes and rank > (most := max(map(min, shapes.values()))):
@@ -198,7 +207,9 @@ def _lora(default: LoraRecipe, base: BaseModelEntry, folder: Path, recipe: Recip
 
 
 def _linear_modules(folder: Path) -> Mapping[str, tuple[int, ...]]:
-    """The linear modules of a prepared base model's layers by name, with a shape; empty if it cannot be read."""
+    """The linear modules of a prepared base model's layers: the shape (rows, columns) by name, from the header of the
+    weights; empty if that cannot be read.
+    """
     try:
         entries = safetensors_header.read(BaseModelFolder(folder).hf.weights)
     except (InvalidRequest, OSError):
@@ -208,4 +219,5 @@ def _linear_modules(folder: Path) -> Mapping[str, tuple[int, ...]]:
 
 
 def _refused(name: str, text: str, field: str) -> InvalidRequest:
+    """The error about a setting of the recipe, whose param is that setting below `field`."""
     return InvalidRequest("invalid_hyperparameter", text, f"{field}.{name}")

@@ -63,13 +63,16 @@ def list_page(
     limit: int,
     ascending: bool,
 ) -> tuple[list[CheckpointPermission], bool]:
+    """A page of the permissions of a checkpoint after the id `after`, only that of `project` if named, and whether more
+    follow. Raises NotFound for the checkpoint, InvalidRequest for an `after` that is none of them.
+    """
     with context.database.reading() as tx:
         checkpoint = _own(tx, resource_id, name)
         return permissions.list_page(tx, checkpoint.id, project, after, limit, ascending)
 
 
 def delete(context: Context, resource_id: str, name: str, permission_id: str) -> None:
-    """Deletes the permission; a deployment that depends on it stops answering."""
+    """Deletes the permission; a deployment that depends on it stops answering. Raises NotFound for either."""
     with context.database.writing() as tx:
         checkpoint = _own(tx, resource_id, name)
         if not permissions.delete(tx, checkpoint.id, permission_id):
@@ -78,6 +81,7 @@ def delete(context: Context, resource_id: str, name: str, permission_id: str) ->
 
 
 def _own(tx: Connection, resource_id: str, name: str) -> Checkpoint:
+    """The resource's own checkpoint, by model name or id. Raises NotFound, also for a copy or a shared one."""
     checkpoint = checkpoints.find(tx, resource_id, name)
     if checkpoint is None or checkpoint.resource_id != resource_id or checkpoint.copied_from is not None:
         raise models.not_found(name)

@@ -23,7 +23,10 @@ class Lifetimes:
 
 
 def delete_expired(context: Context, serving: Serving, lifetimes: Lifetimes) -> list[Deployment]:
-    """Deletes expired deployments and returns them; their models are kept and can be deployed again."""
+    """Deletes expired deployments and returns them; their models are kept and can be deployed again.
+
+    A model that no deployment serves any more is unloaded from its engine.
+    """
     now = context.surely()
     with context.database.reading() as tx:
         if not _expired(tx, lifetimes, now):
@@ -47,6 +50,7 @@ def delete_expired(context: Context, serving: Serving, lifetimes: Lifetimes) -> 
 
 
 def _expired(tx: Connection, lifetimes: Lifetimes, now: datetime) -> list[Deployment]:
+    """The deployments of all resources that have expired at `now`; a lifetime of zero switches its rule off."""
     return deployments.list_expired(
         tx,
         DEVELOPER_SKUS,

@@ -46,6 +46,8 @@ MAX_TAG_CHARACTERS = 256
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRequest:
+    """A deployment as it was requested; rate limits say what `sku_capacity` is a unit of."""
+
     name: str
     model: str
     model_version: str | None
@@ -60,10 +62,8 @@ class DeploymentRequest:
 
 
 def put(context: Context, resource_id: str, request: DeploymentRequest) -> tuple[Deployment, bool]:
-    """Creates the deployment or replaces its model; returns it and whether it is new.
-
-    It is returned in state Creating; `create_waiting` finishes it. A put that changes nothing keeps the state.
-    """
+    """Creates the deployment in state Creating, or replaces its model, for `create_waiting` to finish; a put that
+    changes nothing keeps the state. Returns it and whether it is new. Raises InvalidRequest and QuotaExceeded."""
     _check_name(request.name)
     sku_name = _check_sku(request.sku_name, request.sku_capacity)
     _check_tags(request.tags)
@@ -117,7 +117,7 @@ def update(
     tags: Mapping[str, str] | None = None,
     sku_extras: Mapping[str, Any] | None = None,
 ) -> Deployment:
-    """Changes the given parts of sku and tags; the model keeps answering. Raises NotFound."""
+    """Changes the given parts of sku and tags; the model keeps answering. Raises NotFound and InvalidRequest."""
     _check_tags(tags)
     with context.database.writing() as tx:
         old = deployments.get(tx, resource_id, name)
@@ -155,6 +155,7 @@ def get_settled(context: Context, resource_id: str, name: str) -> Deployment:
 
 
 def get(context: Context, resource_id: str, name: str) -> Deployment:
+    """One deployment of the resource. Raises NotFound."""
     with context.database.reading() as tx:
         deployment = deployments.get(tx, resource_id, name)
     if deployment is None:
@@ -182,10 +183,7 @@ def delete(context: Context, serving: Serving, resource_id: str, name: str) -> b
 
 
 def create_waiting(context: Context, serving: Serving, stopping: Callable[[], bool] = shutdown.never) -> int:
-    """Finishes every deployment in state Creating; returns how many there were.
-
-    One whose engine ends because the service is `stopping` stays Creating for the next start.
-    """
+    """Loads and checks the model of each deployment in state Creating, until `stopping`; returns their number."""
     with context.database.reading() as tx:
         waiting = deployments.list_creating(tx)
     for deployment in waiting:
@@ -224,6 +222,7 @@ def not_found(name: str) -> NotFound:
 
 
 def _create(context: Context, serving: Serving, deployment: Deployment, stopping: Callable[[], bool]) -> None:
+    """Loads the model, checks parity and writes the final state; writes nothing if that fails as the service stops."""
     report, error = None, None
     try:
         report = serving.prove(models.get(context, deployment.resource_id, deployment.model))
@@ -245,6 +244,7 @@ def _extras(old: Deployment | None) -> Mapping[str, Any]:
 
 
 def _figures(report: ParityReport | None) -> dict[str, float] | None:
+    """The measured figures of a parity report, as a deployment stores them; None without a report."""
     if report is None:
         return None
     return {name: value for name, value in asdict(report).items() if name not in {"agrees", "reason"}}
@@ -264,6 +264,7 @@ def _is_of_source(tx: Connection, model: models.Model, resource_id: str, source:
 
 
 def _check_name(name: str) -> None:
+    """Raises InvalidRequest for a name that no deployment may have."""
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
             "invalid_deployment_name",
@@ -273,6 +274,7 @@ def _check_name(name: str) -> None:
 
 
 def _check_sku(name: str, capacity: int) -> str:
+    """The sku's name in its usual spelling. Raises InvalidRequest for an unknown one and a capacity out of range."""
     if not 1 <= capacity <= MAX_CAPACITY:
         raise InvalidRequest(
             "invalid_sku", f"sku.capacity is {capacity}; it must be from 1 to {MAX_CAPACITY}.", "sku.capacity"
@@ -284,6 +286,7 @@ def _check_sku(name: str, capacity: int) -> str:
 
 
 def _check_tags(tags: Mapping[str, str] | None) -> None:
+    """Raises InvalidRequest for too many tags or too long ones; None passes."""
     if tags is None:
         return
     if len(tags) > MAX_TAGS or any(

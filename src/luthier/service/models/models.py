@@ -43,7 +43,10 @@ class Model:
 
 
 def resolve(context: Context, tx: Connection, resource_id: str, name: str) -> Model | None:
-    """The model of that name for this resource; None if there is none."""
+    """The model of that name for this resource: base model, alias, its own, a copy or a shared one; None for none.
+
+    Raises NotFound if the base model of a tuned one is no longer in the catalog.
+    """
     entry = context.catalog.find(name)
     if entry is not None:
         return _base(context, name, entry)
@@ -52,6 +55,7 @@ def resolve(context: Context, tx: Connection, resource_id: str, name: str) -> Mo
 
 
 def get(context: Context, resource_id: str, name: str) -> Model:
+    """As `resolve`, in a transaction of its own. Raises NotFound if there is none."""
     with context.database.reading() as tx:
         model = resolve(context, tx, resource_id, name)
     if model is None:
@@ -60,7 +64,7 @@ def get(context: Context, resource_id: str, name: str) -> Model:
 
 
 def list_all(context: Context, resource_id: str) -> list[Model]:
-    """Base models, the aliases of those that are ready, fine-tuned models and checkpoints."""
+    """What the resource may use: base models, aliases of those that are ready, fine-tuned models and checkpoints."""
     listed = []
     for entry in context.catalog.everything():
         base = _base(context, entry.name, entry)
@@ -75,9 +79,10 @@ def list_all(context: Context, resource_id: str) -> list[Model]:
 
 
 def delete(context: Context, resource_id: str, name: str) -> list[Checkpoint]:
-    """Deletes a fine-tuned model with its checkpoints, or one checkpoint; returns what was deleted.
+    """Deletes a fine-tuned model with its checkpoints, or one checkpoint, rows and blobs; returns what was deleted.
 
-    Raises Conflict while a deployment uses any of it (the guide, "Delete your customized model").
+    Raises NotFound, InvalidRequest for a base model, Forbidden for one that is only shared, and Conflict while a
+    deployment uses any of it (the guide, "Delete your customized model").
     """
     with context.database.writing() as tx:
         model = resolve(context, tx, resource_id, name)
@@ -103,7 +108,10 @@ def delete(context: Context, resource_id: str, name: str) -> list[Checkpoint]:
 
 
 def delete_rows(tx: Connection, resource_id: str, name: str, deleted: list[Checkpoint]) -> None:
-    """Deletes the rows of checkpoints; `name` is for the message. Raises Conflict while one is deployed."""
+    """Deletes the rows of checkpoints, their blobs are left to `delete_bytes`; `name` is for the message.
+
+    Raises Conflict while one is deployed, by this resource or by one that it is shared with.
+    """
     served = [checkpoint.model for checkpoint in deleted]
     users = deployments.names_using(tx, resource_id, served)
     sharing = deployments.count_sharing(tx, resource_id, served) if deleted and deleted[0].copied_from is None else 0
@@ -123,6 +131,7 @@ def delete_rows(tx: Connection, resource_id: str, name: str, deleted: list[Check
 
 
 def delete_bytes(context: Context, checkpoint: Checkpoint) -> None:
+    """Deletes the blobs of a checkpoint; one that is missing is no error."""
     for name in checkpoint.files:
         context.blobs.delete(blob_key(checkpoint.id, name))
 
@@ -141,6 +150,7 @@ def _base(context: Context, name: str, entry: BaseModelEntry) -> Model:
 
 
 def _tuned(context: Context, checkpoint: Checkpoint) -> Model:
+    """The model of a checkpoint. Raises NotFound if its base model is no longer in the catalog."""
     entry = context.catalog.find(checkpoint.base_model)
     if entry is None:
         raise NotFound(

@@ -27,7 +27,10 @@ LOADS_AT_ONCE = 8
 
 
 class Serving:
-    """Gives addresses of models that passed the parity check. One lock per model: the first caller loads."""
+    """Gives addresses of models that passed the parity check. One lock per model: the first caller loads, others wait.
+
+    Safe from several threads; what was proven is kept in memory, until `release` or the end of the process.
+    """
 
     def __init__(self, context: Context, engine: Engine, check_parity: ParityCheck) -> None:
         self._context = context
@@ -42,7 +45,7 @@ class Serving:
     def address(self, model: Model, proven: bool = False) -> Address:
         """Where the model answers; loads it if needed, and checks parity unless `proven` by its deployment.
 
-        Raises Unavailable and UpstreamFailed.
+        Blocks meanwhile. Raises Unavailable, NotFound for deleted files, and UpstreamFailed if there is no parity.
         """
         with self._locks[model.canonical_name]:
             served = self._served(model)
@@ -75,13 +78,16 @@ class Serving:
         return self._engine.faults()
 
     def prove(self, model: Model) -> ParityReport:
-        """Loads the model and checks parity now, whatever was checked before."""
+        """Loads the model and checks parity now, whatever was checked before; the verdict is in the report.
+
+        Raises Unavailable if the model cannot be loaded, NotFound if its files were deleted.
+        """
         with self._locks[model.canonical_name]:
             served = self._served(model)
             return self._prove(model, served, self._engine.ensure(served))
 
     def release(self, name: str) -> None:
-        """Unloads a model; the next call loads it again."""
+        """Unloads a model, by its canonical name, and forgets its parity; the next call loads it again."""
         with self._locks[name]:
             self._engine.release(name)
             self._proofs.pop(name, None)
@@ -93,7 +99,7 @@ class Serving:
         shutil.rmtree(self._folder(checkpoint), ignore_errors=True)
 
     def _address_now(self, model: Model, proven: bool) -> Address | None:
-        """Where a loaded model answers that passed the check; takes no lock that a load holds."""
+        """Where a loaded model answers that passed the check, else None; takes no lock that a load holds."""
         if not proven and model.canonical_name not in self._proofs:
             return None
         if model.checkpoint is not None and not self._folder(model.checkpoint).exists():
@@ -101,11 +107,13 @@ class Serving:
         return self._engine.loaded(self._served(model))
 
     def _loaded(self, key: tuple[str, bool], load: "asyncio.Future[Address]") -> None:
+        """Forgets a load that is done."""
         self._loads.pop(key, None)
         if not load.cancelled():
             load.exception()  # retrieved, if every caller has left
 
     def _prove(self, model: Model, served: ServedModel, address: Address) -> ParityReport:
+        """Checks parity of a loaded model and of others beside it; logs the report, remembers it if it agrees."""
         report = self._check_parity(address, served.adapter_folder or served.base_folder)
         logger.info(
             "parity model=%s agrees=%s max=%.5f mean=%.5f positions=%d tolerance=%g",
@@ -124,7 +132,8 @@ class Serving:
         return report
 
     def _check_isolation(self, served: ServedModel, report: ParityReport) -> ParityReport:
-        """The report as it is, unless other models on the same base no longer answer as trained beside this one.
+        """The report as it is, unless other models on the same base no longer answer as trained beside this one: then
+        the model is unloaded, and the report disagrees.
 
         One probe each of the base and of the model that was proven last: a weight that leaks would show in any.
         """
@@ -145,6 +154,10 @@ class Serving:
         return report
 
     def _served(self, model: Model) -> ServedModel:
+        """The model as an engine takes it; its files are copied to a local folder if they are not there.
+
+        Raises Unavailable if the base weights are not on this machine.
+        """
         if not model.ready:
             raise Unavailable(
                 "model_not_ready",
@@ -159,6 +172,7 @@ class Serving:
         return ServedModel(model.canonical_name, model.base.name, base_folder, folder)
 
     def _local_folder(self, checkpoint: Checkpoint) -> Path:
+        """The local folder of a checkpoint, filled from the blob store if it is not there. Raises NotFound."""
         folder = self._folder(checkpoint)
         if not folder.exists():
             copy_files(self._context, checkpoint, folder)
@@ -170,7 +184,10 @@ class Serving:
 
 
 def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
-    """Copies a checkpoint's files from the blob store into a local folder, atomically."""
+    """Copies a checkpoint's files from the blob store into a new local folder, atomically.
+
+    Raises NotFound if one was deleted.
+    """
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -25,7 +25,7 @@ _LAST_ANSWER_WEIGHT = 0.2
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """What may wait: `requests` of one resource for one deployment, each for at most `wait_s`."""
+    """What may wait: `requests` of one resource for one deployment, each for at most `wait_s` seconds."""
 
     requests: int = 64
     wait_s: float = 60.0
@@ -50,21 +50,24 @@ class CacheOwner:
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One of the engine's slots, and what its KV cache holds; `cache_owner` is None if that is not known."""
+    """One of the engine's slots, and what its KV cache holds; `cache_owner` is None if that is not known.
+
+    `cached_prompt` are token ids.
+    """
 
     id: int
     cache_owner: CacheOwner | None = None
     cached_prompt: Sequence[int] | str = ()
 
     def common_prefix(self, prompt: Sequence[int] | str) -> int:
-        """The tokens of the prompt that the KV cache holds."""
+        """How many tokens at the beginning of the prompt the KV cache holds."""
         pairs = zip(self.cached_prompt, prompt, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """A slot and so many tokens of the context, held for one answer from `since` on."""
+    """A slot and so many tokens of the context, held for one answer from `since` on (monotonic seconds)."""
 
     slot: Slot
     tokens: int
@@ -74,7 +77,7 @@ class Reservation:
 
 @dataclass(slots=True, eq=False)
 class _PendingAnswer:
-    """An answer that waits for its reservation, which is the future's result."""
+    """An answer that waits since `since` (monotonic seconds) for its reservation, which is the future's result."""
 
     resource_id: str
     model: str
@@ -93,7 +96,10 @@ class QueuedRequest:
 
 
 class AdmissionQueue:
-    """The queue before one engine. Lives on one event loop; every reservation must be given back by `release`."""
+    """The queue before one engine, for its slots and its context; resources are served in round-robin order.
+
+    Lives on one event loop; every reservation must be given back by `release`. It does not call the engine itself.
+    """
 
     def __init__(self, capacity: Capacity, limits: QueueLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity = capacity
@@ -111,12 +117,15 @@ class AdmissionQueue:
 
     @property
     def n_waiting(self) -> int:
-        """Requests in the queue."""
+        """Requests in the queue, whose first answer has no reservation yet."""
         return self._waiting.total()
 
     @contextmanager
     def queued(self, key: QueueKey) -> Iterator[QueuedRequest]:
-        """Adds a request to the queue, before its prompt is tokenized. Raises RateLimited if the queue is full."""
+        """Counts a request as waiting, from before its prompt is tokenized to the exit from the context at the latest.
+
+        Raises RateLimited if the queue is full, for this resource and target or for all.
+        """
         if self._waiting[key] >= self._limits.requests:
             raise self._refusal(f"{self._waiting[key]} requests wait for {key.target} already, the most that may")
         if self._waiting.total() >= self._limits.requests * MAX_QUEUED_FACTOR:
@@ -131,9 +140,10 @@ class AdmissionQueue:
     async def reserve(
         self, request: QueuedRequest, model: str, tokens: int, prompt: Sequence[int] | str
     ) -> Reservation:
-        """Waits until the answer fits, and reserves for it. Raises RateLimited for a first answer that waits too long.
+        """Waits until the answer fits, and reserves a slot and `tokens` of the context for it.
 
-        Of several idle slots the one whose KV cache has the longest common prefix with `prompt` is taken.
+        Of several idle slots the one whose KV cache has the longest common prefix with `prompt` is taken. Raises
+        RateLimited for a first answer that waits too long; a caller that is cancelled leaves nothing reserved.
         """
         resource_id = request.key.resource_id
         future: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
@@ -156,7 +166,10 @@ class AdmissionQueue:
     def release(
         self, reservation: Reservation, cache_owner: CacheOwner | None = None, prompt: Sequence[int] | str = ()
     ) -> None:
-        """Gives a reservation back. `cache_owner` may reuse the slot's KV cache; None if its state is not known."""
+        """Gives a reservation back, and reserves for answers that fit now.
+
+        `cache_owner` may reuse the slot's KV cache, which holds `prompt`; None if its state is not known.
+        """
         reservation.slot.cache_owner, reservation.slot.cached_prompt = cache_owner, prompt
         self._idle.append(reservation.slot)
         self._free_tokens += reservation.tokens
@@ -166,6 +179,7 @@ class AdmissionQueue:
         self._admit()
 
     def _end_waiting(self, request: QueuedRequest) -> None:
+        """No longer counts the request as waiting; may be called twice."""
         if request.is_waiting:
             request.is_waiting = False
             self._waiting -= Counter({request.key: 1})
@@ -200,6 +214,10 @@ class AdmissionQueue:
             answer.reservation.set_result(Reservation(slot, answer.tokens, answer.resource_id, self._clock()))
 
     def _next(self) -> _PendingAnswer | None:
+        """The pending answer to reserve for now, resources in round-robin order; None if none fits.
+
+        None too while room is kept: a resource without any answer in progress has waited for MAX_BYPASS_S.
+        """
         heads = [pending[0] for pending in self._pending.values()]
         starved = [answer for answer in heads if not self._running[answer.resource_id] and not self._fits(answer)]
         oldest = min(starved, key=lambda answer: answer.since, default=None)
@@ -208,6 +226,7 @@ class AdmissionQueue:
         return next((answer for answer in heads if self._fits(answer)), None)
 
     def _fits(self, answer: _PendingAnswer) -> bool:
+        """Whether slot and context are free for the answer; some are kept from a resource with one in progress."""
         has_running = self._running[answer.resource_id] > 0
         slots, tokens = (self._kept_slots, self._kept_tokens) if has_running else (0, 0)
         return len(self._idle) > slots and self._free_tokens - tokens >= answer.tokens
@@ -224,6 +243,7 @@ class AdmissionQueue:
         return best if best is not None and best.common_prefix(answer.prompt) else self._idle[0]
 
     def _refusal(self, reason: str) -> RateLimited:
+        """The error for a full queue or a long wait, with an estimate of the seconds after which to retry."""
         ahead = self._waiting.total() + 1
         estimated_s = max(1.0, self._mean_answer_s * ahead / self.capacity.slots)
         wait_s = math.ceil(min(estimated_s, max(1.0, self._limits.wait_s)))

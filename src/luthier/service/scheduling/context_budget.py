@@ -43,12 +43,12 @@ def answer_tokens(
 
 
 def window(capacity: Capacity) -> int:
-    """The most tokens of a prompt and its answer together."""
+    """The most tokens of a prompt and one answer to it together."""
     return min(capacity.window_tokens, capacity.context_tokens)
 
 
 def too_long(capacity: Capacity, prompt_tokens: int | None, prompt_field: str) -> InvalidRequest:
-    """The refusal of a prompt that leaves no room for an answer; without its length if it was not tokenized."""
+    """The error for a prompt that leaves no room for an answer; `prompt_tokens` None: it was not even tokenized."""
     length = f"over {window(capacity)}" if prompt_tokens is None else str(prompt_tokens)
     return InvalidRequest(
         "context_length_exceeded",

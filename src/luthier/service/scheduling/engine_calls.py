@@ -48,7 +48,7 @@ class EngineCall:
 
 @dataclass(frozen=True, slots=True)
 class _SizedRequest:
-    """One answer's request, its prompt in tokens, and the context that prompt and answer need at most."""
+    """One answer's request, its prompt as token ids, and the tokens that prompt and answer need at most."""
 
     request: EngineRequest
     prompt: Sequence[int] = ()
@@ -91,7 +91,7 @@ class EngineCalls:
         self._draining = SlotDraining(client)
 
     async def generate(self, call: EngineCall, requests: Sequence[EngineRequest]) -> AsyncGenerator[tuple[int, Output]]:
-        """The outputs of all answers as they come, each with the index of its request.
+        """The outputs of all answers as they come, each with the index of its request; several are generated at a time.
 
         Raises InvalidRequest, RateLimited, Unavailable and UpstreamFailed. When the caller closes the generator, the
         connections to the engine are closed, which frees its slots.
@@ -101,6 +101,7 @@ class EngineCalls:
         with self._queued(call) as admission:
 
             async def generate_one(index: int, sized: _SizedRequest) -> None:
+                """Puts one answer's outputs into the buffer, then None; its error instead, if it fails."""
                 try:
                     async with (
                         concurrency,
@@ -133,7 +134,7 @@ class EngineCalls:
         return sum(queue.n_waiting for queue in self._queues.values())
 
     async def detokenize(self, call: EngineCall, token_ids: Sequence[int]) -> str:
-        """The text of token ids."""
+        """The text of token ids, asked of the engine."""
         return await self._client.detokenize(call.address, token_ids)
 
     async def tokenize(self, call: EngineCall, prompt: str | Sequence[int]) -> Sequence[int]:
@@ -156,7 +157,7 @@ class EngineCalls:
         return await self._scoring.score(address, call.queue_key.resource_id, token_ids, top)
 
     async def close(self) -> None:
-        """Ends what is in progress and closes the connections."""
+        """Releases abandoned slots and closes the connections to engines."""
         await self._draining.close()
         await self._client.close()
 
@@ -174,7 +175,10 @@ class EngineCalls:
 
     @contextmanager
     def _queued(self, call: EngineCall) -> Iterator[_Admission | None]:
-        """The engine's queue with this request in it; None for an engine that needs no queue."""
+        """The engine's queue, made if need be, with this request in it; None for an engine that needs no queue.
+
+        Raises RateLimited if the queue is full.
+        """
         capacity = call.address.capacity
         if capacity is None:
             yield None
@@ -188,7 +192,9 @@ class EngineCalls:
     async def _sized(
         self, call: EngineCall, requests: Sequence[EngineRequest], admission: _Admission | None
     ) -> list[_SizedRequest]:
-        """The requests with the context that each needs. Raises InvalidRequest for what can never fit."""
+        """The requests with their `max_tokens`, and the tokens of context that each needs; a prompt that is repeated is
+        tokenized once. Raises InvalidRequest for what can never fit.
+        """
         if admission is None:
             return [_SizedRequest({"max_tokens": context_budget.DEFAULT_MAX_TOKENS, **request}) for request in requests]
         capacity = admission[0].capacity
@@ -216,10 +222,10 @@ class EngineCalls:
     async def _reserved(
         self, call: EngineCall, sized: _SizedRequest, admission: _Admission | None
     ) -> AsyncIterator[_ReservedSlot]:
-        """A slot reserved for the request.
+        """A slot reserved for the request until the exit; if the answer breaks off, until the engine has left the slot.
 
         A slot's KV cache is reused only for the same resource and model: otherwise `cached_tokens`, and the latency of
-        an answer, would be a side channel from one tenant to another.
+        an answer, would be a side channel from one tenant to another. Raises RateLimited.
         """
         if admission is None:
             yield _ReservedSlot(await call.current_address())

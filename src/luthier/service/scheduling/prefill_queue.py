@@ -44,6 +44,7 @@ class PrefillQueue:
             end_turn()
 
     async def _wait(self, resource_id: str) -> None:
+        """Returns once it is this prompt's turn; a waiter that is cancelled leaves the queue."""
         if not self._is_busy:
             self._is_busy = True
             return
@@ -59,6 +60,7 @@ class PrefillQueue:
             raise
 
     def _start_next(self) -> None:
+        """Gives the turn to the next resource's oldest prompt; the engine is free if none waits."""
         while self._waiting:
             resource_id = next(iter(self._waiting))
             turns = self._waiting.pop(resource_id)
@@ -71,6 +73,7 @@ class PrefillQueue:
         self._is_busy = False
 
     def _remove(self, resource_id: str, turn: "asyncio.Future[None]") -> None:
+        """Takes a prompt's turn out of the queue; one that is not there is no error."""
         turns = self._waiting.get(resource_id, deque())
         if turn in turns:
             turns.remove(turn)

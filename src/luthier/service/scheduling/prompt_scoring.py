@@ -12,7 +12,10 @@ RETRY_AFTER_S = 5.0
 
 
 class PromptScoring:
-    """A queue before each engine; at most `max_waiting` prompts of one resource wait. Lives on one event loop."""
+    """A queue before each engine. Lives on one event loop.
+
+    In all queues together at most `max_waiting` prompts of one resource wait or are being scored.
+    """
 
     def __init__(self, client: EngineClient, max_waiting: int) -> None:
         self._client = client
@@ -23,7 +26,7 @@ class PromptScoring:
     async def score(self, address: Address, resource_id: str, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:
         """The prompt's tokens and an entry for what would come next (`EngineClient.prompt_log_probs`).
 
-        Raises Unsupported, RateLimited, Unavailable and UpstreamFailed.
+        Raises Unsupported for an engine that tells none, RateLimited if too many wait, Unavailable and UpstreamFailed.
         """
         if address.scores_url is None and not address.takes_tokens:
             text = "the engine of this model tells no log-probabilities of a prompt; ask without echo."

@@ -10,10 +10,10 @@ from luthier.service.scheduling import context_budget
 async def of_request(
     client: EngineClient, address: Address, request: EngineRequest, capacity: Capacity, prompt_field: str
 ) -> Sequence[int]:
-    """The prompt's token ids by the engine's own chat template and tokenizer.
+    """The prompt's token ids by the engine's own chat template and tokenizer, which the engine is asked for.
 
-    Raises InvalidRequest, before it is tokenized, for a text that is too long in any vocabulary; `prompt_field` is the
-    caller's field for it.
+    Raises InvalidRequest, naming `prompt_field`, for too many token ids and, before it is tokenized, for a text that is
+    too long in any vocabulary.
     """
     prompt = request.get("prompt")
     if "messages" not in request and not isinstance(prompt, str):

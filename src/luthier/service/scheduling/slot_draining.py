@@ -21,6 +21,7 @@ class AbandonedReservation:
     is_in_long_prefill: bool
 
     def release(self) -> None:
+        """Gives the reservation back; what the slot's KV cache holds is not known."""
         self.queue.release(self.reservation)
 
 
@@ -34,7 +35,7 @@ class SlotDraining:
         self._is_closed = False
 
     def start(self, address: Address, abandoned: AbandonedReservation) -> None:
-        """Keeps a reservation until the engine has stopped work on its slot, unless the service is closed."""
+        """Keeps a reservation until the engine has stopped work on its slot; releases it at once after `close`."""
         if self._is_closed:
             abandoned.release()
             return
@@ -46,7 +47,7 @@ class SlotDraining:
             task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Releases all that is still kept."""
+        """Ends all polling, and releases what is still kept."""
         self._is_closed = True
         await cancel(list(self._tasks))
 

@@ -22,7 +22,7 @@ _REFUSED = 400
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`who` did `action` on `id`, and how it ended: an HTTP status, or 0 for a command of the operator."""
+    """`who` did `action` on `id` at `at` (ISO 8601); `status` is an HTTP status, or 0 for a command of the operator."""
 
     at: str
     resource: str
@@ -56,6 +56,7 @@ def append(path: Path, entry: Entry) -> None:
 def make_entry(
     now: datetime, resource: str, who: str, action: str, route: str, id: str, status: int, request_id: str
 ) -> Entry:
+    """An entry for `append`, its id cut to MAX_ID_CHARACTERS: it may be any text of the caller's."""
     return Entry(now.isoformat(), resource, who, action, route, id[:MAX_ID_CHARACTERS], status, request_id)
 
 
@@ -64,7 +65,7 @@ def _line(entry: Entry) -> str:
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """The entries of the log, oldest first; a line that a crash left incomplete is skipped."""
+    """The entries of the log, oldest first, none without a log; a line that a crash left incomplete is skipped."""
     if not path.exists():
         return
     with path.open("rb") as stream:
@@ -76,5 +77,6 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 
 def _is_torn(descriptor: int) -> bool:
+    """Whether the file's last line lacks its newline, because a crash cut it off."""
     length = os.fstat(descriptor).st_size
     return length > 0 and os.pread(descriptor, 1, length - 1) != b"\n"

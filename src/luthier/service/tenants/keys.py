@@ -58,7 +58,10 @@ def prepare_default(context: Context, key_file: Path, given_key: str | None) -> 
 
 
 def _refuse_taken_key(context: Context, key: str) -> None:
-    """Raises Conflict for a key that is already another one: as key1 it would open another resource."""
+    """Raises Conflict for a key that is already another one: as key1 it would open another resource.
+
+    Raises InvalidRequest for a key that no header can carry.
+    """
     if not _SENDABLE.fullmatch(key):
         text = "The key of the service must be of visible ASCII characters, without spaces: it is sent in a header."
         raise InvalidRequest("invalid_server_key", text)
@@ -123,7 +126,7 @@ def may_be_token(presented: str) -> bool:
 
 
 def recall_principal(context: Context, presented: list[str]) -> Principal | None:
-    """The result of `authenticate` from the cache, None if something has changed since; never blocks."""
+    """The caller that `authenticate` found for the first key, from the cache; None if it is not there. Never blocks."""
     cached: Principal | None = context.database.peek(("key", hash_key(presented[0]))) if presented else None
     return cached
 
@@ -134,7 +137,10 @@ def list_all(context: Context, resource_id: str) -> list[ApiKey]:
 
 
 def create(context: Context, resource_id: str, name: str, role: Role) -> str:
-    """Creates a named key with a role; returns the key, which cannot be shown again. Raises Conflict."""
+    """Creates a named key with a role; returns the key, of which only the hash is stored: it cannot be shown again.
+
+    Raises InvalidRequest for the name, Conflict if it is taken.
+    """
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
             "invalid_key_name",
@@ -153,7 +159,10 @@ def create(context: Context, resource_id: str, name: str, role: Role) -> str:
 
 
 def regenerate(context: Context, resource_id: str, name: str) -> str:
-    """Replaces a key, which opens nothing from then on; returns the new key."""
+    """Replaces a key, which opens nothing from then on, and returns the new one; the role stays. Raises NotFound.
+
+    Key1 of the default resource is also written to its file.
+    """
     key = new_key()
     if (resource_id, name) == (DEFAULT_RESOURCE.id, FIRST_KEY_NAME):
         # The file first: a crash in between leaves the old key valid until the next start, which reads the file.
@@ -170,7 +179,7 @@ def regenerate(context: Context, resource_id: str, name: str) -> str:
 
 
 def revoke(context: Context, resource_id: str, name: str) -> None:
-    """Deletes a named key. Raises Conflict for key1 and key2, which a resource always has."""
+    """Deletes a named key. Raises NotFound, and Conflict for key1 and key2, which a resource always has."""
     if name in ACCOUNT_KEYS:
         raise Conflict(
             "key_not_revocable",
@@ -192,11 +201,18 @@ def new_key() -> str:
 
 
 def hash_key(key: str) -> str:
-    """A plain sha256 is enough for a random key of 256 bits: a slow hash protects only what can be guessed."""
+    """The sha256 of a key in hex, which is what is stored.
+
+    A plain hash is enough for a random key of 256 bits: a slow one protects only what can be guessed.
+    """
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _principal_of_token(context: Context, token: str) -> Principal:
+    """The caller whom a token of the OpenID Connect issuer names; the issuer's keys may be fetched for that.
+
+    Raises Unauthenticated for a token that is not accepted or names no resource, Unavailable if the issuer is silent.
+    """
     assert context.tokens is not None
     claims = context.tokens.verify(token)
     with context.database.reading() as tx:
@@ -211,6 +227,7 @@ def _principal_of_token(context: Context, token: str) -> Principal:
 
 
 def _write_private(path: Path, text: str) -> None:
+    """Writes the text as the whole content of a file that only its owner may read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:

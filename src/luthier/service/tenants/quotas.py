@@ -29,17 +29,21 @@ def admit_file(tx: Connection, resource_id: str, length: int) -> None:
 
 
 def admit_bytes(tx: Connection, resource_id: str, length: int) -> None:
-    """The same for the bytes of a file that is already counted."""
+    """Raises QuotaExceeded if `length` more bytes of a file that is already counted exceed the total size."""
     _admit(tx, resource_id, Quota.FILE_BYTES, length)
 
 
 def admit_job(tx: Connection, resource_id: str) -> None:
+    """Raises QuotaExceeded if one more job exceeds the number of jobs or of those that wait."""
     _admit(tx, resource_id, Quota.JOBS, 1)
     _admit(tx, resource_id, Quota.QUEUED_JOBS, 1)
 
 
 def admit_deployment(tx: Connection, resource_id: str, *, is_new: bool, is_newly_tuned: bool) -> None:
-    """`is_newly_tuned`: a fine-tuned model under a name that was new or had a base model before."""
+    """Raises QuotaExceeded if the deployment exceeds the number of deployments or of those of fine-tuned models.
+
+    `is_newly_tuned`: a fine-tuned model under a name that was new or had a base model before.
+    """
     if is_new:
         _admit(tx, resource_id, Quota.DEPLOYMENTS, 1)
     if is_newly_tuned:
@@ -54,6 +58,7 @@ def check_job_tokens(tx: Connection, resource_id: str, tokens: int) -> None:
 
 
 def usages(context: Context, resource_id: str) -> list[Usage]:
+    """Every quota of a resource, with its limit and its use; the use is None where each job is limited by itself."""
     with context.database.reading() as tx:
         return [
             Usage(
@@ -66,7 +71,7 @@ def usages(context: Context, resource_id: str) -> list[Usage]:
 
 
 def set_limit(context: Context, resource_id: str, quota: Quota, value: int | None) -> None:
-    """Sets a limit, None for the default. What exists already is kept, even above the limit."""
+    """Sets a limit, None for the default. What exists already is kept, even above the limit. Raises InvalidRequest."""
     if value is not None and not 0 <= value <= MAX_LIMIT:
         raise InvalidRequest("invalid_quota", f"The quota {quota} must be from 0 to {MAX_LIMIT}.", quota)
     with context.database.writing() as tx:
@@ -74,6 +79,7 @@ def set_limit(context: Context, resource_id: str, quota: Quota, value: int | Non
 
 
 def _admit(tx: Connection, resource_id: str, quota: Quota, more: int) -> None:
+    """Raises QuotaExceeded if `more` units do not fit into the quota; reads only, the caller inserts."""
     limit = quotas.limit(tx, resource_id, quota)
     used = quotas.current(tx, resource_id, quota)
     if more > limit > 0 and quota is Quota.FILE_BYTES:
@@ -83,6 +89,7 @@ def _admit(tx: Connection, resource_id: str, quota: Quota, more: int) -> None:
 
 
 def _exceeded(quota: Quota, state: str, limit: int, remedy: str | None = None) -> QuotaExceeded:
+    """The error: `state` says what exceeds the limit, `remedy` what the caller can do, None for the usual remedy."""
     return QuotaExceeded(
         f"{quota}_quota_exceeded",
         f"Quota exceeded: {TITLES[quota]} ({quota}): {state}, the limit of this resource is {limit:,}. "

@@ -19,7 +19,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Requests and tokens per minute."""
+    """What one deployment or model may take in a minute: `tokens`, and requests in proportion."""
 
     tokens: int
 
@@ -30,7 +30,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What remains of a limit, and the seconds until it is whole again."""
+    """What remains of a limit, and the seconds until it is whole again, 0 if nothing is counted."""
 
     limit: Limit
     requests: int
@@ -85,7 +85,7 @@ class RateLimits:
         return Limit(tokens) if tokens else None
 
     def admit(self, name: str, limit: Limit, tokens: int, now: datetime) -> Admission:
-        """Counts a request against `name`. Raises RateLimited, and then counts nothing."""
+        """Counts a request of about `tokens` against the window `name`. Raises RateLimited, and then counts nothing."""
         with self._lock:
             window = self._window(name, now)
             if window.tokens >= limit.tokens:
@@ -100,13 +100,14 @@ class RateLimits:
             return admission
 
     def correct(self, admission: Admission, tokens: int) -> None:
-        """Replaces the estimate of a request by the tokens that it used."""
+        """Replaces the estimate of a request by the tokens that it used, unless it has left the window."""
         with self._lock:
             if admission.window is not None:
                 admission.window.tokens += tokens - admission.tokens
                 admission.tokens = tokens
 
     def remaining(self, name: str, limit: Limit, now: datetime) -> Remaining:
+        """What remains at `now` of a limit, of which the window `name` counts the use."""
         with self._lock:
             window = self._window(name, now)
             return Remaining(
@@ -117,6 +118,7 @@ class RateLimits:
             )
 
     def _window(self, name: str, now: datetime) -> _Window:
+        """The window of that name, new if there is none, without the requests that are older than a minute."""
         window = self._windows.setdefault(name, _Window())
         window.drop_before(now - WINDOW)
         return window
@@ -144,6 +146,7 @@ def _remaining_s(admission: Admission, now: datetime) -> float:
 
 
 def _refused(limit: str, wait_s: float) -> RateLimited:
+    """The error with the seconds after which the caller may try again."""
     seconds = math.ceil(wait_s)
     return RateLimited(
         "rate_limit_exceeded",

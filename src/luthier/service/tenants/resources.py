@@ -18,7 +18,10 @@ _SUBSCRIPTION = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 
 def create(context: Context, account: str, group: str | None, subscription: str | None) -> tuple[Resource, list[str]]:
-    """Creates a resource with key1 and key2, which cannot be shown again. Raises InvalidRequest, Conflict."""
+    """Creates a resource; returns it with the texts of key1 and key2, which cannot be shown again.
+
+    None is the default resource's group or subscription. Raises InvalidRequest, and Conflict for a taken name.
+    """
     group = keys.DEFAULT_RESOURCE.resource_group if group is None else group
     subscription = keys.DEFAULT_RESOURCE.subscription if subscription is None else subscription
     _check(account, group, subscription)
@@ -39,6 +42,7 @@ def create(context: Context, account: str, group: str | None, subscription: str 
 
 
 def get(context: Context, account: str) -> Resource:
+    """The resource of an account's name, without regard to case. Raises NotFound."""
     with context.database.reading() as tx:
         resource = resources.find(tx, account)
     if resource is None:
@@ -59,7 +63,7 @@ def created_at(context: Context, resource_id: str) -> datetime:
 
 
 def count_contents(context: Context, resource_id: str) -> dict[str, int]:
-    """How many rows the resource has, by table."""
+    """How many rows the resource has, by table; tables without any are left out."""
     with context.database.reading() as tx:
         return resources.count_contents(tx, resource_id)
 
@@ -67,7 +71,7 @@ def count_contents(context: Context, resource_id: str) -> dict[str, int]:
 def delete(context: Context, account: str, force: bool) -> bool:
     """Deletes a resource and its keys; False if the service still has to remove what it contains.
 
-    Raises Conflict for the default resource, and, unless `force`, for one that is not empty.
+    Raises NotFound, and Conflict for the default resource and, unless `force`, for one that is not empty.
     """
     resource = get(context, account)
     if resource.id == keys.DEFAULT_RESOURCE.id:
@@ -94,6 +98,7 @@ def is_valid_name(name: ResourceName) -> bool:
 
 
 def _check(account: str, group: str, subscription: str) -> None:
+    """Raises InvalidRequest for a malformed name of a resource, resource group or subscription."""
     if not ACCOUNT_NAME.fullmatch(account):
         raise InvalidRequest(
             "invalid_resource_name",
