@@ -1,1 +1,1 @@
-"""What moves without a caller: the supervisor, expiry, orphaned blobs."""
+"""Work that no request starts (the supervisor, expiry, orphaned blobs, purged resources), and the operator's status."""

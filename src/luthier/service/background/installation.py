@@ -121,7 +121,7 @@ def update_marker(database: Database, blobs: BlobStore, own: Installation, writt
 
 
 def read_marker(blobs: BlobStore, prefix: str = "") -> Marker | None:
-    """The marker at a prefix; None if there is none. Raises Conflict for one that cannot be read."""
+    """The marker at a prefix; None if there is none. Raises Conflict for one that is damaged or of a newer version."""
     try:
         data = b"".join(blobs.open(_key(prefix)))
     except FileNotFoundError:
@@ -187,6 +187,7 @@ def _of_another(location: StoreLocation, marker: Marker, own: Installation) -> C
 
 
 def _write_marker(store: BlobStore, prefix: str, own: Installation, age: int) -> None:
+    """Writes the marker at a prefix, in place of one that is there."""
     marker = Marker(FORMAT, own.id, own.created_at.isoformat(), age)
     store.put(_key(prefix), [json.dumps(asdict(marker), indent=2).encode() + b"\n"])
 

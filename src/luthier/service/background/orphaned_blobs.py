@@ -38,7 +38,7 @@ def list_orphans(context: Context) -> dict[str, StoredBlob]:
 
 
 def move_to_lost(context: Context, lost: list[StoredBlob]) -> None:
-    """Moves blobs to lost-and-found, below today's date."""
+    """Moves blobs below lost-and-found/{today}/, where they keep their keys; logs their number and bytes."""
     day = f"{context.surely():%Y-%m-%d}"
     for blob in lost:
         context.blobs.move(blob.key, f"{FOLDER}/{day}/{blob.key}")

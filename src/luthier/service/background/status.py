@@ -1,4 +1,4 @@
-"""Status for operators: version, machine, free memory and disk, queue."""
+"""Status for operators: version, machine, free memory and disk, queue. For a route of the API and `luthier status`."""
 
 import platform
 import shutil

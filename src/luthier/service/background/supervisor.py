@@ -80,7 +80,10 @@ class Supervisor:
         self._housekeeper.work()
 
     def tick_files(self) -> None:
-        """One pass over the files to check, apart from the runs: half a gigabyte takes longer than a run may wait."""
+        """Checks the files of jobs to be validated; if there is none, those of the oldest upload without a report.
+
+        Apart from the runs: half a gigabyte takes longer than a run may wait.
+        """
         with self.context.database.reading() as tx:
             waiting = jobs.list_in(tx, [JobStatus.VALIDATING_FILES])
         with suppress(Stopped):
@@ -92,7 +95,7 @@ class Supervisor:
                 data_reports.check_next(self.context, self._yield_or_stop)
 
     def tick_runs(self) -> None:
-        """One pass over running jobs, the next queued one, and ended ones that still have a process or a directory."""
+        """Clears up after ended jobs, follows running ones, and starts the oldest queued one if the machine is free."""
         with self.context.database.reading() as tx:
             running, ended = jobs.list_in(tx, OCCUPYING), jobs.list_unreleased(tx)
             queued = jobs.first_in(tx, JobStatus.QUEUED)
@@ -161,7 +164,7 @@ class Supervisor:
             return [job for job in jobs.list_open(tx) if job.handle is not None]
 
     def _yield_or_stop(self) -> bool:
-        """Yields to requests that wait for the database, for a while; returns whether the service stops."""
+        """Waits up to YIELD_S while requests wait to write to the database; returns whether the service stops."""
         deadline = time.monotonic() + YIELD_S
         while self.context.database.waiting_writers and time.monotonic() < deadline:
             if self._stopping.wait(0.01):
@@ -261,11 +264,15 @@ class Supervisor:
             self._start(fresh)
 
     def _ask_to_exit(self, job: Job) -> None:
+        """Asks the job's trainer to exit after its step; does not wait for it."""
         assert job.handle is not None
         self.executor.ask_to_stop(job.handle)
 
     def _stop_run(self, job: Job) -> None:
-        """Stops a run so that the next start of the service resumes it; a verdict is read then."""
+        """Stops a trainer after its step and ends its attempt, so that the next start of the service resumes the run.
+
+        A verdict that it left is read at that start.
+        """
         assert job.handle is not None
         self.executor.stop(job.handle)
         if progress.absorb(self.context, job) is None and job.status in OCCUPYING:
@@ -273,7 +280,7 @@ class Supervisor:
         logger.info("run stopped for the next start job=%s", job.id)
 
     def _release(self, job: Job) -> None:
-        """Ends the process of an ended job, if it still runs, and removes its run directory."""
+        """Ends the process of an ended job, absorbs its last events, removes its run directory, and records that."""
         run = runs.directory(self.context, job)
         handle = job.handle or self.executor.find(run.path)
         if handle is not None and job.status is JobStatus.CANCELLED:

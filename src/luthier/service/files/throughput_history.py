@@ -34,7 +34,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Medians over `runs` runs, in seconds."""
+    """Medians over `runs` earlier runs, in seconds: until the first step, per trained token, and per epoch."""
 
     start: float
     per_token: float

@@ -1,1 +1,1 @@
-"""Chats and completions: admission, prompt, engine, answer."""
+"""Chats and completions: a request becomes the engine's prompt and grammar, its output becomes an answer."""

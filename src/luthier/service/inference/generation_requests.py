@@ -39,7 +39,10 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """The tools of a request: all that the prompt shows, and those that the answer may call."""
+    """The tools of a request: all that the prompt shows, and those that the answer may call.
+
+    `parallel` is whether one answer may have several calls.
+    """
 
     tools: tuple[Tool, ...] = ()
     callable: tuple[Tool, ...] = ()
@@ -73,7 +76,10 @@ class AnswerMatcher(Protocol):
     """The state of one answer in its grammar."""
 
     def accepts(self, text: str) -> bool:
-        """Whether the answer so far, followed by this text, is a prefix of one that the grammar accepts."""
+        """Whether the answer so far, followed by this text, is a prefix of one that the grammar accepts.
+
+        The text is then part of the answer so far.
+        """
         ...
 
     def is_complete(self) -> bool:
@@ -142,7 +148,10 @@ class ChatRequest:
         return [tool.definition for tool in use.tools] if use.can_call else []
 
     def engine_request(self, index: int, renders_tools: bool) -> dict[str, Any]:
-        """The engine's request for the `index`-th answer. Raises Unsupported for what the chat template cannot do."""
+        """The fields of the engine's request for the `index`-th answer: a prompt in tokens, or messages.
+
+        Raises Unsupported for what the chat template cannot do.
+        """
         fields = self.sampling.of_answer(index)
         if self.prompt_ids is not None:
             return fields | self._tokenized(self.prompt_ids)

@@ -84,7 +84,10 @@ def _check(compiled: CheckedGrammar, request: ChatRequest) -> None:
 
 
 def _pattern_grammars(schemas: list[Json]) -> list[str]:
-    """A grammar of each string with a pattern: they are tried separately, for a random answer seldom reaches them."""
+    """A grammar of each string with a pattern, without repetition.
+
+    They are tried separately: a random answer seldom reaches them.
+    """
     grammars: dict[str, None] = {}
     for node in _nodes(schemas):
         keywords = {key: node[key] for key in ("pattern", "minLength", "maxLength") if key in node}
@@ -95,7 +98,11 @@ def _pattern_grammars(schemas: list[Json]) -> list[str]:
 
 
 def _nodes(value: Any) -> Iterator[Json]:
-    """All objects within a schema; some are no schemas, and a key of theirs may be spelled as a keyword."""
+    """Every JSON object within a value, itself included, unless its `pattern` is no text.
+
+    Some are no schemas but, say, `properties`, where a key that is spelled as a keyword is a name. Each pattern of a
+    `patternProperties` is given as a schema of its own.
+    """
     stack = [value]
     while stack:
         value = stack.pop()

@@ -40,7 +40,7 @@ def _not_in_vocabulary(id: int, size: int, path: str) -> InvalidRequest:
 
 @lru_cache(64)
 def _vocab_size(base_folder: Path) -> int | None:
-    """The vocabulary size of a prepared base model; None if its files do not say."""
+    """The vocabulary size of a prepared base model, cached; None if its files do not say: then no id is refused."""
     try:
         config = json.loads(BaseModelFolder(base_folder).hf.config.read_bytes())
     except (OSError, ValueError):

@@ -62,7 +62,7 @@ def follow_events(
 
 def changed_since(context: Context, newest: int | None) -> tuple[int, set[str]]:
     """The sequence number of the newest event of all jobs, and the ids of the jobs with events after the number
-    `newest` (None: no ids). For event streams, which ask this before they read a job.
+    `newest` (None: no ids). The feed of event streams polls it to know which of them to wake.
     """
     with context.database.reading() as tx:
         latest = events.newest(tx)

@@ -61,7 +61,9 @@ class Serving:
             return address
 
     async def address_when_loaded(self, model: Model, proven: bool = False) -> Address:
-        """As `address`, for callers on the event loop: all callers of a model await one load, in a thread."""
+        """As `address`, for callers on the event loop: at once for a loaded model, else all its callers await one load,
+        which runs in a thread and goes on if they leave.
+        """
         address = self._address_now(model, proven)
         if address is not None:
             return address

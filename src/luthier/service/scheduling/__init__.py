@@ -1,1 +1,1 @@
-"""Whose answer is computed next, within which bounds of context."""
+"""The queue before each engine: whose answer is computed next, in which slot, within which bounds of context."""

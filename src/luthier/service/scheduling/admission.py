@@ -199,7 +199,7 @@ class AdmissionQueue:
         self._admit()
 
     def _admit(self) -> None:
-        """Reserves for pending answers for as long as one fits."""
+        """Sets the reservations of pending answers for as long as one fits; called after whatever may make room."""
         while (answer := self._next()) is not None:
             pending = self._pending.pop(answer.resource_id)
             pending.popleft()

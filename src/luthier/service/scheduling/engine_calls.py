@@ -138,7 +138,7 @@ class EngineCalls:
         return await self._client.detokenize(call.address, token_ids)
 
     async def tokenize(self, call: EngineCall, prompt: str | Sequence[int]) -> Sequence[int]:
-        """A prompt's token ids, as the engine reads them. Raises InvalidRequest for more than its context holds."""
+        """A prompt's token ids, by the engine's own tokenizer. Raises InvalidRequest for more than the context."""
         capacity = call.address.capacity
         if not isinstance(prompt, str) and capacity is None:
             return prompt

@@ -33,6 +33,7 @@ class PrefillQueue:
         is_ended = False
 
         def end_turn() -> None:
+            """Ends the turn, and begins the next one; a second call does nothing."""
             nonlocal is_ended
             if not is_ended:
                 is_ended = True

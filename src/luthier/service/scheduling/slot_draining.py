@@ -76,7 +76,7 @@ class SlotDraining:
 
 
 async def cancel(tasks: Sequence["asyncio.Future[Any]"]) -> None:
-    """Cancels tasks and waits for their end, whatever it is."""
+    """Cancels tasks and waits for their end; what they raise is dropped."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -78,7 +78,7 @@ class RateLimits:
         self._lock = threading.Lock()
 
     def limit_of(self, deployment: Deployment | None) -> Limit | None:
-        """The limit of a deployment, or of a model called without one; None: no limit."""
+        """The limit of a deployment, or with None that of a model called without one; None if there is no limit."""
         if deployment is None:
             return None if self._model_tokens is None else Limit(self._model_tokens)
         tokens = deployment.sku_capacity * self._tokens_per_capacity
@@ -125,7 +125,9 @@ class RateLimits:
 
 
 def estimate(characters: int, token_ids: int, max_tokens: int | None, answers: int) -> int:
-    """Tokens that a request may need: its prompt's, and for each answer the maximum that the caller set."""
+    """The tokens that a request may need, from the characters and token ids of its prompts and, for each of its
+    `answers`, the maximum that the caller set (None: nothing is counted).
+    """
     return math.ceil(characters / CHARACTERS_PER_TOKEN) + token_ids + (max_tokens or 0) * answers
 
 
