@@ -1,4 +1,7 @@
-"""`python -m luthier.trainer RUN_DIR`: one attempt at a run. The verdict is the last event, not the exit code."""
+"""`python -m luthier.trainer RUN_DIR`: one attempt at a run. The verdict is the last event, not the exit code.
+
+An executor starts it and redirects its output to the run's trainer.log; docs/run-directory.md lists the exit codes.
+"""
 
 import contextlib
 import errno
@@ -38,7 +41,12 @@ _NO_MEMORY_TO_LOAD = "failed to map segment"
 
 
 def main(arguments: list[str]) -> int:
-    """Runs or goes on with the run in the given directory; 75 if it is not, or no longer, ours."""
+    """Starts or resumes the run in the given directory and returns the exit code of the process.
+
+    Holds the run's lock meanwhile, repairs what a crash left, and appends the verdict to events.jsonl; a run that has a
+    verdict is left as it is. 0: there is a verdict, or the run was told to stop and its state is saved. EXIT_LOCKED:
+    the run is not, or no longer, ours. EXIT_DISK_FULL, EXIT_DAMAGED: no verdict could be written.
+    """
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         sys.stderr.write("usage: python -m luthier.trainer RUN_DIR\n")
         return EXIT_USAGE
@@ -64,7 +72,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
-    """The verdict of this attempt, or None where it was asked to stop before the end."""
+    """The verdict of this attempt, not yet written; None where it was asked to stop before the end, its state saved.
+
+    Changes the process's environment and its SIGTERM handler. Any error becomes a Failed; only RunTaken passes through.
+    An unexpected error is logged by type and frames, and is then internal_error or out_of_memory.
+    """
     sigterm = _Sigterm()
     os.environ.update(_ENVIRONMENT)
     try:
@@ -92,18 +104,22 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
 
 
 def _log(text: str) -> None:
-    """Writes to trainer.log past Python's buffers: on a full disk they would fail once more, at exit, with a status."""
+    """Writes to stderr (trainer.log) past Python's buffers, and ignores a full disk.
+
+    What stayed in a buffer would fail once more when Python flushes it at exit, and change the exit code.
+    """
     with contextlib.suppress(OSError):
         os.write(sys.stderr.fileno(), text.encode())
 
 
 def _make_room(run: RunDirectory) -> None:
-    """Removes the half of a checkpoint that did not fit: the verdict needs a line's room."""
+    """Deletes half-written checkpoint folders after the disk ran full, so that the verdict's line fits."""
     for leftover in run.checkpoints.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out: by its type, its errno, or the words of its message."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     words = str(error).lower()
@@ -111,20 +127,24 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 class _Sigterm:
-    """Whether SIGTERM has come: the loop asks before its first step and after each.
+    """Calling it tells whether SIGTERM has come: the loop asks before its first step and after each.
 
-    Before it asks for the first time there is nothing to save, and loading may take long: the process leaves at once.
+    Before the first such call there is nothing to save, and loading may take long: SIGTERM then ends the process at
+    once, with exit code 0.
     """
 
     def __init__(self) -> None:
+        """Replaces the SIGTERM handler of the process."""
         self._received = self._asked = False
         signal.signal(signal.SIGTERM, self._note)
 
     def __call__(self) -> bool:
+        """Whether SIGTERM has come; from the first call on, the signal is only recorded."""
         self._asked = True
         return self._received
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler: records the signal, or ends the process where nobody has asked yet."""
         self._received = True
         if not self._asked:
             os._exit(0)
@@ -137,6 +157,7 @@ def _out_of_memory() -> Failed:
 
 
 def _failed(code: str, message: str, param: str | None = None) -> Failed:
+    """The verdict of a failed run, as of now; `message` and `param` are for the job's owner."""
     return Failed(at=time.time(), code=code, message=message, param=param)
 
 

@@ -1,1 +1,1 @@
-"""A decoder with LoRA on the CPU: fused, with compiled kernels."""
+"""The fast path on a CPU: a decoder with LoRA written out by hand on compiled kernels, and its memory."""

@@ -1,6 +1,7 @@
 """Attention of the fused decoder on processors with AMX: one call of attention_amx.cpp a layer each way.
 
-Where those kernels cannot be had, or do not know a model's heads, `grouped_attention` does the same.
+Where those kernels cannot be had, or do not know a model's heads, `grouped_attention` does the same. Axes: T tokens of
+the row, D half of the head size, X and O columns of a wider buffer.
 """
 
 from collections.abc import Sequence
@@ -21,15 +22,16 @@ _MOST_DIM = 256
 
 
 def fits(kernels: Kernels, dim: int, dtype: torch.dtype) -> bool:
-    """Whether these kernels compute attention with heads of this size."""
+    """Whether these kernels can run here and compute attention with heads of this size in this dtype."""
     return kernels.tiles and dtype == torch.bfloat16 and dim % _SIDE == 0 and dim <= _MOST_DIM
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Queries, keys and values as their layer gives them, not rotated: that is cheaper to do again than to write down.
+    """What a layer keeps for its backward pass: queries, keys and values side by side, not rotated, [T, columns].
 
-    `log_sums` are the logarithms of what each softmax was divided by: its probabilities are computed again from them.
+    Rotating them again is cheaper than storing the result. `log_sums` [T, heads], float32, are the logarithms of what
+    each softmax was divided by: its probabilities are computed again from them.
     """
 
     rows: Tensor
@@ -37,9 +39,10 @@ class Rows:
 
 
 class TileAttention:
-    """Plan once a batch; then `forward` and `backward` for each layer."""
+    """Attention for one model's shape. Call `plan` once a batch, then `forward` and `backward` for each layer."""
 
     def __init__(self, kernels: Kernels, groups: int, repeats: int, dim: int, scale: float) -> None:
+        """`groups` are key heads, `repeats` the query heads that share one, `dim` their size, `scale` the scores'."""
         self._kernels, self._scale = kernels, scale
         self._groups, self._repeats, self._dim = groups, repeats, dim
         self._space = Workspace()
@@ -48,7 +51,10 @@ class TileAttention:
         self._n_strips = 0
 
     def plan(self, segments: Sequence[Segment]) -> None:
-        """Makes the tables that attention_amx.cpp describes."""
+        """Makes the tables of a batch that attention_amx.cpp works by: segments, pieces, tasks, strips (amx_tasks.h).
+
+        It keeps them, for the plan holds their addresses.
+        """
         rows: list[tuple[int, ...]] = []
         pieces: list[tuple[int, int]] = []
         tasks: list[tuple[int, int]] = []
@@ -69,7 +75,7 @@ class TileAttention:
         self._plan = torch.tensor([*(table.data_ptr() for table in self._tables), *counts])
 
     def room(self, space: Workspace, layer: int, tokens: int) -> Rows:
-        """Memory for what a layer keeps; `rows` are to be filled with queries, keys and values before `forward`."""
+        """Buffers for what a layer keeps; the caller fills `rows` with queries, keys and values before `forward`."""
         heads = self._groups * self._repeats
         width = (heads + 2 * self._groups) * self._dim
         return Rows(
@@ -78,7 +84,7 @@ class TileAttention:
         )
 
     def forward(self, heads: Rows, angles: Angles, mixed_TX: Tensor) -> None:
-        """Fills the first columns of `mixed_TX` with what the heads gather."""
+        """Writes the attention output of all heads to the first columns of `mixed_TX`, and `heads.log_sums`."""
         strips = self._strips("strips", 2, torch.bfloat16)
         self._kernels.call(
             "attention_forward", torch.bfloat16, self._plan, heads.rows, heads.rows.stride(0), angles.cosine_TD,
@@ -88,7 +94,7 @@ class TileAttention:
     def backward(
         self, heads: Rows, angles: Angles, mixed_TX: Tensor, gradient_TX: Tensor, qkv_gradient_TO: Tensor
     ) -> None:
-        """Fills `qkv_gradient_TO` from the gradient of `mixed_TX`, which is as `forward` left it."""
+        """Overwrites `qkv_gradient_TO`, given the gradient of `mixed_TX`, which is as `forward` left it."""
         strips, sums = self._strips("strips", 3, torch.bfloat16), self._strips("sums", 2, torch.float32)
         turns = self._space.take("turns", 0, (self._groups * self._n_strips,), torch.int32)
         self._kernels.call(
@@ -98,5 +104,5 @@ class TileAttention:
         )  # fmt: skip
 
     def _strips(self, name: str, kinds: int, dtype: torch.dtype) -> Tensor:
-        """Room for all keys, each segment's up to a multiple of 32, in some kinds."""
+        """Scratch for the keys of all heads, each segment padded to a multiple of 32; `kinds` copies side by side."""
         return self._space.take(name, 0, (self._n_strips * _SIDE, kinds * self._groups * self._dim), dtype)

@@ -1,9 +1,12 @@
 """A Llama-shaped decoder with LoRA, forward and backward written out: few large products, one pass for all between.
 
 What makes it fast, beside `kernels`: the adapters' low-rank products ride along in the base's own (a weight is stored
-with the columns of B behind it, an input with its product with A, so that x W' + (x A') B' is one product and its way
-back another); queries, keys and values are one product, gate and up another; every activation lies in memory that is
-taken once and used again in each step. It computes what the transformers modules and PEFT compute, to rounding.
+with the columns of B behind it, an input with its product with A, so that x W' + (x A') B' is one product and its
+backward pass another); queries, keys and values are one product, gate and up another; every activation lies in memory
+that is taken once and used again in each step. It computes what transformers' modules and PEFT compute, to rounding.
+
+Axes: T tokens, H hidden size, N supervised positions; I, X inputs and Y outputs of a linear group, X and Y with room
+for low-rank products behind. A layer's "middle" is its state between attention and MLP.
 """
 
 from dataclasses import dataclass
@@ -33,6 +36,8 @@ step of new length 100 ms and 20 MB that it keeps; lengths that come back find t
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
+    """The weights of one decoder layer: two norms and four groups of linear layers with their adapters."""
+
     attention_norm_H: Tensor
     mlp_norm_H: Tensor
     qkv: LinearGroup
@@ -43,7 +48,10 @@ class _Layer:
 
 @dataclass(slots=True)
 class _Saved:
-    """What the way back of one layer needs; the norms' outputs, a sixth of it all, are cheaper made again than kept."""
+    """What the backward pass of one layer needs from its forward pass; buffers of the decoder's workspace.
+
+    The norms' outputs, a sixth of it all, are cheaper computed again than kept. `rstd` is 1 / root mean square.
+    """
 
     input_TH: Tensor
     attention_rstd_T: Tensor
@@ -58,6 +66,7 @@ class Fused:
     """The decoder stack of a causal model, adapters in place. `forward` and `backward` come in pairs, one at a time."""
 
     def __init__(self, causal: Any, kernels: Kernels) -> None:
+        """Takes over the model's frozen weights; its linear weights become views of matrices that this object owns."""
         decoder, config = causal.get_decoder(), causal.config
         _unmap(causal)
         heads, groups = config.num_attention_heads, config.num_key_value_heads
@@ -81,7 +90,10 @@ class Fused:
 
     @torch.no_grad()
     def forward(self, packed: PackedBatch, keep: bool) -> Tensor:
-        """Hidden states [N, H] at `packed.sources_N`; with `keep`, what `backward` needs stays."""
+        """Hidden states [N, H] at `packed.sources_N`; with `keep`, what `backward` needs stays.
+
+        Reads the adapters' present weights. Buffers of the pass before it are overwritten.
+        """
         self._tape.clear()
         packed = packing.pad_to_multiple(packed, _ROWS)
         self._attention.plan(packed.segments)
@@ -99,7 +111,7 @@ class Fused:
 
     @torch.no_grad()
     def backward(self, gradient_NH: Tensor) -> None:
-        """Adds to the adapters' gradients, given that of the hidden states that the last `forward` returned."""
+        """Adds to the adapters' gradients, given that of the hidden states [N, H] that the last `forward` returned."""
         assert self._end is not None
         end_TH, rstd_T, sources_N = self._end
         tokens, width = end_TH.shape
@@ -116,7 +128,7 @@ class Fused:
         self._tape.clear()
 
     def release(self) -> None:
-        """Gives the memory of the activations back; the next step takes it anew."""
+        """Frees the memory of the activations; the next step allocates it again."""
         self._tape.clear()
         self._end = None
         self._space.clear()
@@ -124,7 +136,11 @@ class Fused:
     def _layer_forward(
         self, layer: _Layer, place: int, input_TH: Tensor, delta_TH: Tensor | None
     ) -> tuple[_Saved, Tensor]:
-        """What the layer keeps, and what it adds to its `middle_TH` in the end."""
+        """What the layer keeps, and the MLP's output [T, H], which is still to be added to the layer's middle.
+
+        `place` numbers the buffers, 0 where nothing is kept; `delta_TH` is the MLP's output of the layer before, if
+        any.
+        """
         tokens, width = input_TH.shape
         for group in (layer.qkv, layer.out, layer.gate_up, layer.down):
             group.refresh()
@@ -150,7 +166,10 @@ class Fused:
         return saved, change_TH
 
     def _mlp_backward(self, layer: _Layer, saved: _Saved, gradient_TY: Tensor) -> None:
-        """Turns the gradient of the layer's output, in the first columns, into that of its middle."""
+        """Turns the gradient of the layer's output, in the first columns, into that of its middle, in place.
+
+        Adds to the gradients of the MLP's adapters; overwrites what `saved` holds of gate and up.
+        """
         tokens = len(gradient_TY)
         given_TY = gradient_TY[:, : layer.down.n_out + layer.down.rank]
         wide_TI = self._take("wide", 0, tokens, layer.down.n_in)
@@ -169,7 +188,10 @@ class Fused:
         self._norm_backward(saved.middle_TH, layer.mlp_norm_H, saved.mlp_rstd_T, narrow_TI, gradient_TY)
 
     def _attention_backward(self, layer: _Layer, saved: _Saved, gradient_TY: Tensor, lowest: bool) -> None:
-        """Turns the gradient of the layer's middle into that of its input, which the lowest layer has no use for."""
+        """Turns the gradient of the layer's middle into that of its input (not in the lowest layer), in place.
+
+        Adds to the gradients of the attention's adapters.
+        """
         tokens = len(gradient_TY)
         given_TY = gradient_TY[:, : layer.out.n_out + layer.out.rank]
         mixed_gradient_TI = self._take("wide", 0, tokens, layer.out.n_in)
@@ -187,7 +209,10 @@ class Fused:
     def _norm(
         self, name: str, place: int, input_TH: Tensor, delta_TH: Tensor | None, weight_H: Tensor, normed_TX: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The sum of input and delta, and one over its root mean square; `normed_TX` gets the norm."""
+        """The sum of input and delta, and one over its root mean square; writes the normed sum to `normed_TX`.
+
+        `name` and `place` name the buffers of both results; without a delta the sum is the input itself.
+        """
         rows, width = input_TH.shape
         sum_TH = input_TH if delta_TH is None else self._take(name, place, rows, width)
         rstd_T = self._space.take(f"{name} rstd", place, (rows,), torch.float32)
@@ -198,7 +223,7 @@ class Fused:
         return sum_TH, rstd_T
 
     def _normed_again(self, name: str, input_TH: Tensor, weight_H: Tensor, group: LinearGroup) -> Tensor:
-        """The inputs of a group with their low-rank products, to the last bit what the way forward made of them."""
+        """A group's normed inputs with their low-rank products, to the last bit what the forward pass made of them."""
         normed_TX = self._input(name, 0, len(input_TH), group)
         self._norm("", 0, input_TH, None, weight_H, normed_TX)
         group.low(normed_TX)
@@ -207,26 +232,30 @@ class Fused:
     def _norm_backward(
         self, input_TH: Tensor, weight_H: Tensor, rstd_T: Tensor, given_TH: Tensor, gradient_TX: Tensor
     ) -> None:
-        """Adds the gradient of the norm's input to the first columns of `gradient_TX`."""
+        """Adds to the first columns of `gradient_TX` the gradient of the norm's input, given that of its output."""
         self._kernels.call(
             "norm_backward", self._dtype, input_TH, weight_H, rstd_T, given_TH, given_TH.stride(0), gradient_TX,
             gradient_TX.stride(0), *input_TH.shape,
         )  # fmt: skip
 
     def _input(self, name: str, number: int, tokens: int, group: LinearGroup) -> Tensor:
-        """Room for the inputs of a group and their low-rank products."""
+        """A buffer for the inputs of a group and, behind them, their low-rank products."""
         return self._take(name, number, tokens, group.n_in + group.rank)
 
     def _output(self, name: str, number: int, tokens: int, group: LinearGroup) -> Tensor:
-        """Room for the outputs of a group and the low-rank products of their gradient."""
+        """A buffer for the outputs of a group and, behind them, the low-rank products of their gradient."""
         return self._take(name, number, tokens, group.n_out + group.rank)
 
     def _take(self, name: str, number: int, *shape: int) -> Tensor:
+        """A buffer of the workspace in the model's dtype; its values are undefined."""
         return self._space.take(name, number, shape, self._dtype)
 
 
 def build(causal: Any, compiled: Kernels | None) -> Fused | None:
-    """The fused decoder of a model that has its shape, where there are kernels for it; None otherwise."""
+    """The fused decoder of a model that has its shape, where there are kernels for it; else None.
+
+    The model's linear weights become views of the decoder's.
+    """
     return Fused(causal, compiled) if compiled is not None and _fits(causal) else None
 
 
@@ -249,6 +278,7 @@ def _fits(causal: Any) -> bool:
 
 
 def _layer(layer: Any) -> _Layer:
+    """The weights of a transformers decoder layer, grouped; its linear weights become views of the groups'."""
     attention, mlp = layer.self_attn, layer.mlp
     return _Layer(
         attention_norm_H=layer.input_layernorm.weight.detach(),
@@ -261,7 +291,7 @@ def _layer(layer: Any) -> _Layer:
 
 
 def _unmap(causal: Any) -> None:
-    """Copies what is not copied anyhow: one tensor still mapped from the weights' file keeps all of it in memory."""
+    """Copies frozen tensors that no group copies: one still mapped from the weights' file keeps all of it in memory."""
     linears = {id(layer.weight) for layer in causal.modules() if isinstance(layer, torch.nn.Linear)}
     kept = {id(causal.get_input_embeddings().weight)}
     for parameter in causal.parameters():

@@ -1,4 +1,7 @@
-"""Linear layers of the fused decoder: a group that reads one input is one product with its LoRA adapters."""
+"""Linear layers of the fused decoder: a group that reads one input is one product with its LoRA adapters.
+
+Axes: T tokens, I inputs, O outputs of all layers, R ranks of all adapters; X = I + R columns, Y = O + R.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +21,10 @@ class LinearGroup:
     """
 
     def __init__(self, modules: Sequence[Any]) -> None:
+        """Copies the weights of plain or LoRA layers into the matrix, and makes the layers' weights views of it.
+
+        `rank` is the sum of the adapters' ranks, 0 without adapters. Call `refresh` before the first product.
+        """
         bases = [getattr(module, "base_layer", module) for module in modules]
         self.n_in = bases[0].in_features
         self.n_out = sum(base.out_features for base in bases)
@@ -41,31 +48,31 @@ class LinearGroup:
         self._bias_O = None if bases[0].bias is None else torch.cat([base.bias for base in bases]).detach()
 
     def refresh(self) -> None:
-        """Takes over the adapters' present values."""
+        """Copies the adapters' present float32 values into the matrix; due after each optimizer step."""
         for part in self._parts:
             self._down_RI[part.low] = part.down_RI
             self._up_OR[part.rows, part.low] = part.up_OR * part.scale
 
     def forward(self, input_TX: Tensor, output_TO: Tensor) -> None:
-        """`input_TX` holds the inputs in its first columns; the rest is room for A x, and filled."""
+        """Writes the outputs to `output_TO`; `input_TX` holds the inputs in front, and A x is written behind them."""
         self.low(input_TX)
         torch.mm(input_TX, self._matrix[: self.n_out].T, out=output_TO)
         if self._bias_O is not None:
             output_TO.add_(self._bias_O)
 
     def low(self, input_TX: Tensor) -> None:
-        """Fills the last columns with A x."""
+        """Writes the low-rank products A x behind the inputs in `input_TX`."""
         if self.rank:
             torch.mm(input_TX[:, : self.n_in], self._down_RI.T, out=input_TX[:, self.n_in :])
 
     def input_gradient(self, gradient_TY: Tensor, input_gradient_TI: Tensor) -> None:
-        """`gradient_TY` holds the outputs' gradient in its first columns; the rest is room for s B' g, and filled."""
+        """Writes the inputs' gradient; `gradient_TY` holds the outputs' gradient, and s B' g is written behind it."""
         if self.rank:
             torch.mm(gradient_TY[:, : self.n_out], self._up_OR, out=gradient_TY[:, self.n_out :])
         torch.mm(gradient_TY, self._matrix[:, : self.n_in], out=input_gradient_TI)
 
     def adapter_gradients(self, gradient_TY: Tensor, input_TX: Tensor) -> None:
-        """Adds to the gradients of A and B, given the rows that `forward` and `input_gradient` filled."""
+        """Adds to the gradients of A and B, in float32, given the rows that `forward` and `input_gradient` filled."""
         if not self.rank:
             return
         down_RI = gradient_TY[:, self.n_out :].T @ input_TX[:, : self.n_in]
@@ -77,7 +84,7 @@ class LinearGroup:
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """One layer's adapter within a group: the outputs that it adds to, and its place among the low-rank dimensions."""
+    """One layer's adapter in a group: `rows` are the layer's outputs, `low` its ranks among all of the group's."""
 
     rows: slice
     low: slice
@@ -87,10 +94,12 @@ class _Adapter:
 
 
 def _ends(bases: Sequence[Any]) -> list[int]:
+    """Where each layer's outputs end in the group's."""
     return list(accumulate(base.out_features for base in bases))
 
 
 def _accumulate(parameter: Any, gradient: Tensor) -> None:
+    """Adds to a parameter's gradient, which is zeros where it has none."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     parameter.grad.add_(gradient)

@@ -1,8 +1,10 @@
-"""Attention of the fused decoder: causal within each segment, after the segments that it goes on from.
+"""Attention of the fused decoder: causal within each segment, after the segments in its context.
 
 A batch entry of every product is a key head with all the queries that share it (grouped-query attention), a block of
-queries at a time against the keys that they may see. Probabilities are computed again on the way back: keeping them
-would cost more memory than all other activations. On processors with AMX `amx_attention` stands in its place.
+queries at a time against the keys that they may see. Probabilities are computed again in the backward pass: keeping
+them would cost more memory than all other activations. With AMX `amx_attention` stands in its place.
+
+Axes: G key heads, Q queries of all heads that share one, K keys, D head size; T tokens, X and O columns of a row.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +25,7 @@ QUERY_BLOCK = 256
 class Heads:
     """Rotated queries and keys, and values, each in one block a segment (layout: kernels.cpp, pack_heads).
 
-    `rows` is where they come from, and shared by all layers.
+    `rows` [T, columns] is what they are made of, not rotated; all layers share that buffer.
     """
 
     rows: Tensor
@@ -33,9 +35,10 @@ class Heads:
 
 
 class Attention:
-    """Plan once a batch; then `forward` and `backward` for each layer."""
+    """Attention for one model's shape. Call `plan` once a batch, then `forward` and `backward` for each layer."""
 
     def __init__(self, kernels: Kernels, groups: int, repeats: int, dim: int, scale: float, dtype: torch.dtype) -> None:
+        """`groups` are key heads, `repeats` the query heads that share one, `dim` their size, `scale` the scores'."""
         self._kernels, self._dtype, self._scale = kernels, dtype, scale
         self._groups, self._repeats, self._dim = groups, repeats, dim
         self._space = Workspace()
@@ -43,13 +46,14 @@ class Attention:
         self._starts_T = self._lengths_T = torch.empty(0)
 
     def plan(self, segments: Sequence[Segment]) -> None:
+        """Takes the segments of the batch: each token's segment start and length are tensors for the kernels."""
         lengths = torch.tensor([segment.length for segment in segments])
         self._segments = segments
         self._starts_T = torch.tensor([segment.start for segment in segments]).repeat_interleave(lengths)
         self._lengths_T = lengths.repeat_interleave(lengths)
 
     def room(self, space: Workspace, layer: int, tokens: int) -> Heads:
-        """Memory for what a layer keeps; `rows` are to be filled with queries, keys and values before `forward`."""
+        """Buffers for what a layer keeps; the caller fills `rows` with queries, keys and values before `forward`."""
         keys = self._groups * self._dim
         queries = keys * self._repeats
         rows = space.take("heads", 0, (tokens, queries + 2 * keys), self._dtype)
@@ -57,7 +61,7 @@ class Attention:
         return Heads(rows, **{name: space.take(name, layer, (tokens, sizes[name]), self._dtype) for name in sizes})
 
     def forward(self, heads: Heads, angles: Angles, mixed_TX: Tensor) -> None:
-        """Fills the first columns of `mixed_TX` with what the heads gather."""
+        """Writes the attention output of all heads to the first columns of `mixed_TX`; fills the blocks of `heads`."""
         qkv_TO = heads.rows
         self._kernels.call(
             "pack_heads", self._dtype, qkv_TO, qkv_TO.stride(0), angles.cosine_TD, angles.sine_TD, self._starts_T,
@@ -76,7 +80,10 @@ class Attention:
     def backward(
         self, heads: Heads, angles: Angles, mixed_TX: Tensor, gradient_TX: Tensor, qkv_gradient_TO: Tensor
     ) -> None:
-        """Fills `qkv_gradient_TO` from the gradient of `mixed_TX`, which is as `forward` left it."""
+        """Overwrites `qkv_gradient_TO`, given the gradient of the output that `forward` wrote.
+
+        Gradients of keys and values are summed in float32: those of shared prefixes come from several segments.
+        """
         gradient = self._space.take("output", 0, tuple(heads.query.shape), self._dtype)
         self._move(gradient, gradient_TX, to_rows=False)
         query_gradient = self._space.take("query", 0, tuple(heads.query.shape), self._dtype)
@@ -108,6 +115,10 @@ class Attention:
         )  # fmt: skip
 
     def _probabilities(self, query_GQD: Tensor, key_GKD: Tensor, first: int, n_queries: int) -> Tensor:
+        """Causal softmax [G, Q, K] of a block of queries, in a buffer that the next call overwrites.
+
+        `first` is how many keys stand before the first query, `n_queries` how many tokens the block has.
+        """
         scores_GQK = self._scratch("probabilities", (*query_GQD.shape[:2], key_GKD.shape[1]))
         torch.bmm(query_GQD, key_GKD.transpose(1, 2), out=scores_GQK)
         self._kernels.call(
@@ -117,7 +128,7 @@ class Attention:
         return scores_GQK
 
     def _blocks(self, segment: Segment) -> Iterator[tuple[slice, int, int, int]]:
-        """For each block of queries: its rows, the keys that it may see, those that its first query has before it."""
+        """For each block of queries: its rows, how many keys it may see, how many precede its first query, its size."""
         before = sum(self._segments[number].length for number in segment.context)
         for start in range(0, segment.length, QUERY_BLOCK):
             stop = min(start + QUERY_BLOCK, segment.length)
@@ -125,23 +136,26 @@ class Attention:
             yield rows, before + stop, before + start, stop - start
 
     def _queries(self, packed: Tensor, segment: Segment) -> Tensor:
+        """A view of the segment's block of packed queries, [G, Q, D]."""
         size = self._groups * self._repeats * self._dim
         block = packed.view(-1)[segment.start * size : (segment.start + segment.length) * size]
         return block.view(self._groups, segment.length * self._repeats, self._dim)
 
     def _keys(self, packed: Tensor, segment: Segment) -> Tensor:
+        """A view of the segment's own block of packed keys or values, [G, length, D]."""
         size = self._groups * self._dim
         block = packed.view(-1)[segment.start * size : (segment.start + segment.length) * size]
         return block.view(self._groups, segment.length, self._dim)
 
     def _seen(self, packed: Tensor, segment: Segment) -> Tensor:
+        """The keys or values that a segment's queries may see, its context's first; a copy if it has a context."""
         own = self._keys(packed, segment)
         if not segment.context:
             return own
         return torch.cat([*(self._keys(packed, self._segments[number]) for number in segment.context), own], dim=1)
 
     def _add(self, packed: Tensor, part_GKD: Tensor, segment: Segment) -> None:
-        """Adds gradients of keys (or values) to those of the segments that they belong to."""
+        """Adds gradients of keys or values, in place, to those of the segments that they belong to."""
         place = 0
         for owner in (*(self._segments[number] for number in segment.context), segment):
             part = part_GKD[:, place : place + owner.length]
@@ -149,10 +163,12 @@ class Attention:
             place += owner.length
 
     def _move(self, packed: Tensor, rows_TX: Tensor, to_rows: bool) -> None:
+        """Copies between packed blocks and rows of a batch: into `rows_TX` if `to_rows`, else out of it."""
         self._kernels.call(
             "move_heads", self._dtype, packed, rows_TX, rows_TX.stride(0), self._starts_T, self._lengths_T,
             len(rows_TX), self._groups, self._repeats, self._dim, int(to_rows),
         )  # fmt: skip
 
     def _scratch(self, name: str, shape: Sequence[int]) -> Tensor:
+        """A scratch buffer; the next call with the same name overwrites it."""
         return self._space.take(name, 0, tuple(shape), self._dtype)

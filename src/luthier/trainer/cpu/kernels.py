@@ -51,6 +51,7 @@ class Kernels:
     """The compiled functions: `call(name, dtype, ...)` with tensors for pointers and None for a null one."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
+        """Binds all functions of a loaded library, those of attention_amx.cpp only where they can run."""
         self._functions: dict[tuple[str, torch.dtype], Any] = {}
         self.tiles = bool(library.tiles_ready())
         """Whether attention_amx.cpp can run: processor, compiler and system know AMX."""
@@ -62,10 +63,14 @@ class Kernels:
                 self._bind(library, name, torch.bfloat16, signature)
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
-        """Calls a function for elements of `dtype`; tensors must outlive the call and be laid out as it expects."""
+        """Calls a function for elements of `dtype`, which writes to some of the tensors, as its comment in C++ says.
+
+        Nothing is checked: tensors must be on the CPU, outlive the call, and be laid out as the function expects.
+        """
         self._functions[name, dtype](*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
 
     def _bind(self, library: ctypes.CDLL, name: str, dtype: torch.dtype, signature: str) -> None:
+        """Looks a function up for one dtype; `signature` has a letter for the C type of each argument."""
         function = getattr(library, f"{name}_{_SUFFIXES[dtype]}")
         function.argtypes = [_TYPES[letter] for letter in signature]
         function.restype = None
@@ -74,7 +79,11 @@ class Kernels:
 
 @functools.lru_cache(maxsize=1)
 def load() -> Kernels | None:
-    """The kernels, built if need be (about three seconds, once a machine); None where they cannot be had."""
+    """The kernels, built into the user's cache if need be (about three seconds, once a machine).
+
+    None where they cannot be had: without a working compiler, or switched off by LUTHIER_KERNELS. The first result is
+    kept for the life of the process.
+    """
     if os.environ.get(SWITCH) == "off":
         return None
     library = cpp_library.build("trainer", _SOURCES, _HEADERS, _FLAGS)
@@ -87,7 +96,7 @@ def load() -> Kernels | None:
 
 
 def identity() -> str:
-    """What the kernels' bits depend on, as a short hash; "none" where training goes without."""
+    """What the kernels' bits depend on, as a short hash for the manifest; "none" where training goes without."""
     compiler = cpp_library.compiler()
     if compiler is None or load() is None:
         return "none"

@@ -1,1 +1,1 @@
-"""Files to packed batches of tokens."""
+"""From data files to packed batches of token ids: rendering, cache, batches; the tokenizer and the probe prompts."""

@@ -1,4 +1,7 @@
-"""A base model's chat template as it is stored: its own or one that the catalog names, with a date that never moves."""
+"""A base model's chat template as it is stored: its own or one that the catalog names, with a date that never moves.
+
+`prepare` stores it; the loop asks for its peculiarities (`template_warnings`).
+"""
 
 import json
 import re
@@ -27,10 +30,10 @@ ADVICE = (
 
 
 def configure_template(causal: Any, tokenizer: Any, named: str | None) -> None:
-    """Gives the tokenizer the template that is stored, and the model's configuration the token that ends its turns.
+    """Sets the tokenizer's chat template and the token that ends turns in the model's generation config, in place.
 
-    `named` is the text of a template that takes the place of the model's own. Raises InvalidRequest where there is none
-    or where it cannot be learned from.
+    `named` is the text of a template that takes the place of the model's own, None for that. Raises InvalidRequest
+    where there is none or where it cannot be learned from.
     """
     template = named or tokenizer.chat_template
     if isinstance(template, dict):  # several by name, of which an engine reads one
@@ -48,9 +51,10 @@ def configure_template(causal: Any, tokenizer: Any, named: str | None) -> None:
 
 
 def keep_spaces(path: Path) -> None:
-    """Has no special token of a tokenizer.json swallow the spaces beside it (Phi's do): engines know no such rule.
+    """Rewrites a tokenizer.json so that no added token swallows the spaces beside it (Phi's do).
 
-    What is stored is then trained and served alike; a template that writes a space there has it as a token.
+    Engines know no such rule. What is stored is then trained and served alike; a template that writes a space there has
+    it as a token.
     """
     content = json.loads(path.read_bytes())
     greedy = [token for token in content["added_tokens"] if token["lstrip"] or token["rstrip"]]
@@ -61,7 +65,10 @@ def keep_spaces(path: Path) -> None:
 
 
 def pinned(template: str) -> str:
-    """The template with each look at the clock replaced by what it says on PINNED_DATE."""
+    """The template with each look at the clock replaced by what it says on PINNED_DATE.
+
+    Raises InvalidRequest for a clock that is read in another way.
+    """
     fixed = _CLOCK.sub(lambda found: f'"{PINNED_DATE.strftime(found[1] or found[2] or "")}"', template)
     if re.search(r"strftime_now\s*\(", fixed):
         raise InvalidRequest(
@@ -71,7 +78,10 @@ def pinned(template: str) -> str:
 
 
 def template_warnings(renderer: Renderer) -> list[str]:
-    """What is to be known of the template, in sentences. Raises InvalidRequest where no chat can be learned by it."""
+    """Sentences about the template that its user should know; empty if there is nothing to say.
+
+    Raises InvalidRequest where no chat can be learned by it.
+    """
     try:
         return template_diagnostics.diagnose(renderer)
     except Unrenderable as error:
@@ -79,7 +89,10 @@ def template_warnings(renderer: Renderer) -> list[str]:
 
 
 def _turn_end(tokenizer: Any) -> int:
-    """The special token that the template writes behind an answer; where it writes none, the tokenizer's own end."""
+    """The id of the special token that the template writes behind an answer; else the tokenizer's own end.
+
+    Raises InvalidRequest if there is neither, or if the template refuses a question and its answer.
+    """
     messages = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
     try:
         template = sandbox.compile_template(tokenizer.chat_template, tokenizer.special_tokens_map)

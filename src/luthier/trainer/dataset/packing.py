@@ -1,4 +1,7 @@
-"""Batches and micro-batches of a run, and their packing: sequences end to end in one row, without padding."""
+"""Batches and micro-batches of a run, and their packing: sequences end to end in one row, without padding.
+
+Axes: T tokens of the row, N supervised tokens.
+"""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -20,7 +23,10 @@ MIN_SHARED = 16
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Contiguous tokens of a row: each attends causally within the segment, and to all of the segments in `context`."""
+    """Contiguous tokens of a row: each attends causally within the segment, and to all of the segments in `context`.
+
+    `context` has the numbers of those segments in the row.
+    """
 
     start: int
     length: int
@@ -29,7 +35,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Sequences packed into one row, shared prefixes once. Position `sources_N[i]` predicts the token `labels_N[i]`."""
+    """Sequences packed into one row, shared prefixes once. Position `sources_N[i]` predicts the token `labels_N[i]`.
+
+    `positions_T` are those within a sequence, for the rotary embedding; `weights_N` the labels' weights in the loss.
+    """
 
     token_ids_T: Tensor
     positions_T: Tensor
@@ -40,7 +49,10 @@ class PackedBatch:
 
 
 def epoch_batches(n_examples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of an epoch as indexes of examples: a pure function, so that a resumed run has the same ones."""
+    """The batches of an epoch (counted from 0) as indexes of examples, shuffled; the last one may be smaller.
+
+    A pure function of its arguments, so that a resumed run has the same ones.
+    """
     indexes = list(range(n_examples))
     random.Random(f"luthier {seed} {epoch}").shuffle(indexes)
     return [indexes[start : start + batch_size] for start in range(0, n_examples, batch_size)]
@@ -56,7 +68,10 @@ def split_into_micro_batches(sequences: Sequence[Rendered], budget: int) -> Iter
 
 
 def micro_batches(examples: Sequence[tuple[Rendered, ...]], budget: int) -> Iterator[list[int]]:
-    """The same as indexes, for examples whose sequences must be in one micro-batch."""
+    """Yields micro-batches of at most `budget` computed tokens, as indexes of examples, whose sequences stay together.
+
+    A larger example has one of its own. If all fit they stay in order, else they are sorted by their tokens.
+    """
     if sum(len(sequence.token_ids) for sequences in examples for sequence in sequences) <= budget:
         yield list(range(len(examples)))
         return
@@ -73,7 +88,7 @@ def micro_batches(examples: Sequence[tuple[Rendered, ...]], budget: int) -> Iter
 
 
 def _n_new_tokens(sequences: Sequence[Rendered], before: Rendered | None) -> int:
-    """How many tokens these add to a row that ends with `before`."""
+    """How many tokens these sequences add to a row that ends with `before` (None: an empty row), prefixes shared."""
     n_tokens = 0
     for sequence in sequences:
         shared = _common_length(before.token_ids, sequence.token_ids) if before else 0
@@ -83,7 +98,7 @@ def _n_new_tokens(sequences: Sequence[Rendered], before: Rendered | None) -> int
 
 
 def supervised_tokens(sequences: Sequence[Rendered]) -> int:
-    """How many tokens of these sequences have a loss."""
+    """How many tokens of these sequences are supervised, that is have a loss weight; a first token has no loss."""
     return sum(1 for sequence in sequences for weight in sequence.loss_weights[1:] if weight)
 
 
@@ -93,7 +108,10 @@ def consecutive_segments(lengths: Sequence[int]) -> tuple[Segment, ...]:
 
 
 def pack_sequences(sequences: Sequence[Rendered], share: bool = True) -> PackedBatch:
-    """Packs sequences into one row; positions restart with each. With `share`, a common prefix is in it once."""
+    """Packs sequences into one row, on the CPU; positions restart with each sequence.
+
+    With `share`, a prefix that sequences have in common is in the row once.
+    """
     row = _Row([], [], [])
     positions_of: list[list[int]] = [[] for _ in sequences]
     _pack_branch(row, sequences, list(range(len(sequences))), 0, (), positions_of, share)
@@ -117,7 +135,7 @@ def pack_sequences(sequences: Sequence[Rendered], share: bool = True) -> PackedB
 
 
 def pad_to_multiple(packed: PackedBatch, multiple: int) -> PackedBatch:
-    """The same with a padding segment at its end, so that the row's length is a multiple of `multiple` tokens."""
+    """The batch with a padding segment at its end, so that the row's length is a multiple of `multiple` tokens."""
     n_tokens = len(packed.token_ids_T)
     missing = -n_tokens % multiple
     if not missing:
@@ -132,6 +150,8 @@ def pad_to_multiple(packed: PackedBatch, multiple: int) -> PackedBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    """The row under construction."""
+
     token_ids: list[int]
     positions: list[int]
     segments: list[Segment]
@@ -154,7 +174,10 @@ def _pack_branch(
     positions_of: list[list[int]],
     share: bool,
 ) -> None:
-    """Packs what follows the first `done` tokens of the chosen sequences, which are equal so far."""
+    """Appends to `row` what follows the first `done` tokens of the chosen sequences, which are equal so far.
+
+    `context` are the segments of those tokens; `positions_of` collects where in the row each sequence's tokens lie.
+    """
     first = sequences[chosen[0]].token_ids
     common = min(_common_length(first, sequences[number].token_ids) for number in chosen)
     if len(chosen) == 1 or not share:

@@ -26,13 +26,16 @@ FIXED = (
 
 @dataclass(frozen=True, slots=True)
 class PromptSelection:
-    """Collects the probe prompts of a training file while its examples are read, in their order."""
+    """Collects the probe prompts of a training file while its examples are read: the first MAX_EXAMPLES that fit."""
 
     renderer: Renderer
     prompts: list[Prompt] = field(default_factory=list)
 
     def add_example(self, example: Example) -> None:
-        """Takes the prompt before the first learned message, unless it has tool calls, is long or a repetition."""
+        """Takes the prompt before the first learned message, unless it has tool calls, is long or a repetition.
+
+        Does nothing once there are enough.
+        """
         if len(self.prompts) == MAX_EXAMPLES:
             return
         first_learned = next(index for index, message in enumerate(example.messages) if message.weight)

@@ -25,8 +25,8 @@ Examples = tuple[tuple[Rendered, ...], ...]
 class TokenizedFile:
     """What a run needs of a data file: the sequences of each example, and all that follows from its text.
 
-    `line_numbers` are those of the rows in the file, from 1; a row of a preference pair has two examples. `prompts` are
-    those of its rows that the probes ask.
+    `line_numbers` are those of the rows in the file, from 1; a row of a preference pair has two examples, chosen first.
+    `prompts` are those of its rows that the probes ask.
     """
 
     examples: Examples
@@ -35,7 +35,7 @@ class TokenizedFile:
 
 
 def save(path: Path, key: str, tokenized: TokenizedFile) -> None:
-    """Writes a tokenized file under a key: a hash of everything that its tokens depend on."""
+    """Writes a tokenized file under a key: a hash of everything that its tokens depend on. Raises NoSpace."""
     sequences = [sequence for example in tokenized.examples for sequence in example]
     tensors = {
         "token_ids": torch.tensor([id for one in sequences for id in one.token_ids], dtype=torch.int32),
@@ -65,7 +65,7 @@ def load(path: Path, key: str) -> TokenizedFile | None:
 
 
 def interned(token_ids: Sequence[int]) -> tuple[int, ...]:
-    """The same ids, equal ones as one object: a fifth of the memory of a large file's tokens."""
+    """The same ids, equal ones as one Python object: a fifth of the memory of a large file's tokens."""
     return tuple(_interned.setdefault(id, id) for id in token_ids)
 
 
@@ -73,6 +73,7 @@ _interned: dict[int, int] = {}
 
 
 def _examples(values: dict[str, list[int]]) -> Examples:
+    """The sequences of each example, from the file's tensors as lists."""
     sequences = []
     for stop, length, prompt_tokens in zip(
         accumulate(values["lengths"]), values["lengths"], values["prompt_tokens"], strict=True
@@ -85,6 +86,7 @@ def _examples(values: dict[str, list[int]]) -> Examples:
 
 
 def _prompts(text: str) -> tuple[Prompt, ...]:
+    """The probe prompts from their JSON; their messages have no tool calls."""
     return tuple(
         tuple(Message(Role(turn.pop("role")), **(turn | {"tool_calls": ()})) for turn in prompt)
         for prompt in json.loads(text)

@@ -1,4 +1,4 @@
-"""The base model's tokenizer and chat template, as data.render wants them."""
+"""The base model's tokenizer and chat template, as the renderer (data/rendering/renderer.py) wants them."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,9 +18,10 @@ from luthier.tokenization.control_token_guard import GuardedTokenizer
 
 
 class FolderTokenizer:
-    """A data.render.ChatTokenizer read from a folder in Hugging Face layout."""
+    """The renderer's ChatTokenizer, read from a folder in Hugging Face layout."""
 
     def __init__(self, folder: Path) -> None:
+        """Reads the folder's files. Raises InvalidRequest for a chat template that is missing or cannot be compiled."""
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
@@ -38,10 +39,12 @@ class FolderTokenizer:
 
     @property
     def end_ids(self) -> frozenset[int]:
+        """The tokens that end a turn: the tokenizer's own end and those of generation_config.json."""
         return self._end_ids
 
     @property
     def eos_id(self) -> int | None:
+        """The tokenizer's own end token, None if it has none."""
         id: int | None = self._tokenizer.eos_token_id
         return id
 
@@ -51,10 +54,12 @@ class FolderTokenizer:
         tools: Sequence[Mapping[str, object]],
         add_generation_prompt: bool,
     ) -> str:
+        """What the chat template writes. Raises TemplateRefused where it refuses the messages or costs too much."""
         return template_text.render(self._template, messages, tools, add_generation_prompt)
 
     @cached_property
     def controls(self) -> ControlTexts:
+        """The control tokens, as texts spell them."""
         return control_token_guard.find_controls(
             self._tokenizer.backend_tokenizer, self._end_ids, lambda messages, prompts: self.text(messages, (), prompts)
         )
@@ -64,6 +69,7 @@ class FolderTokenizer:
         return GuardedTokenizer(self._tokenizer.backend_tokenizer, self.controls)
 
     def token_ids(self, text: str) -> list[int]:
+        """The tokens of a text, none added; spellings of control tokens that are marked as text stay text."""
         if control_text.is_marked(text):
             return self._guarded.token_ids(text)
         ids = self._tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]

@@ -26,7 +26,7 @@ _LISTED = 20
 class Source:
     """One of a run's files. `name` is the job's word for it; `cache` is the path of its cached tokens.
 
-    `cache_key` is the key of the cache for file contents with the given sha256.
+    `cache_key` is the key of the cache for file contents with the given sha256. `abilities` are the base model's.
     """
 
     path: Path
@@ -49,14 +49,17 @@ class Dataset:
         return len(self.sequences)
 
     def batch(self, indexes: Sequence[int]) -> list[Rendered]:
+        """The sequences of the examples with these indexes, in one list."""
         return list(chain.from_iterable(self.sequences[index] for index in indexes))
 
     @property
     def all(self) -> list[Rendered]:
+        """The sequences of all examples, in one list."""
         return list(chain.from_iterable(self.sequences))
 
     @property
     def n_tokens(self) -> int:
+        """The tokens of all sequences; a prefix that several share counts in each."""
         return sum(len(sequence.token_ids) for sequence in self.all)
 
 
@@ -64,7 +67,8 @@ def load(source: Source, renderer: Renderer) -> tuple[TokenizedFile, str]:
     """A file's examples as tokens, and the sha256 of its bytes. Both examples of a preference pair follow each other.
 
     The file is read once: to be hashed if its tokens are in the cache, else to be hashed, checked and rendered in the
-    same pass. (Twice, if there is a cache of other contents.) Raises InvalidRequest that names every problem.
+    same pass, and the cache is written. (Twice, if there is a cache of other contents.) Raises InvalidRequest, for the
+    job's owner, that lists the first problems and counts all.
     """
     if source.cache.exists():
         sha256 = manifest.sha256_of(source.path)
@@ -91,8 +95,10 @@ def load(source: Source, renderer: Renderer) -> tuple[TokenizedFile, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Rendering:
-    """A validate.Watcher that renders the rows as the check comes to them. Its own problems count only in a file whose
-    rows have no errors, so they are collected here."""
+    """A RowObserver (data/checks/validate.py) that renders the rows as the check comes to them.
+
+    Its own problems count only in a file whose rows have no errors, so they are collected here.
+    """
 
     renderer: Renderer
     selection: PromptSelection
@@ -102,6 +108,7 @@ class _Rendering:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, line: int, raw: bytes, example: Example | Preference) -> Iterable[Problem]:
+        """Adds the row's sequences to the lists, or a Problem if it cannot be rendered; the answer is always empty."""
         examples = example.examples() if isinstance(example, Preference) else (example,)
         try:
             self.examples.extend(_rendered(examples, self.renderer))
@@ -114,10 +121,12 @@ class _Rendering:
         return ()
 
     def finish(self) -> Iterable[Problem]:
+        """Reports nothing: rendering has no problems that show only over all rows."""
         return ()
 
 
 def _rendered(examples: tuple[Example, ...], renderer: Renderer) -> list[tuple[Rendered, ...]]:
+    """The sequences of each example of a row. Raises Unrenderable, also if both outputs are the same tokens."""
     rendered = [tuple(_interned(sequence) for sequence in renderer.render(example)) for example in examples]
     if len(rendered) > len(set(rendered)):
         raise Unrenderable(
@@ -129,11 +138,15 @@ def _rendered(examples: tuple[Example, ...], renderer: Renderer) -> list[tuple[R
 
 
 def _interned(sequence: Rendered) -> Rendered:
+    """The sequence with equal token ids as one Python object, to save memory."""
     return replace(sequence, token_ids=token_cache.interned(sequence.token_ids))
 
 
 def _invalid(name: str, problems: list[Problem], count: int) -> InvalidRequest:
-    """One error for the user: the code of the only problem, or that of the file, and the first problems in words."""
+    """One error for the user: the code of the only problem, or that of the file, and the first problems in words.
+
+    `count` is the number of all problems, of which `problems` may list fewer.
+    """
     codes = {problem.code for problem in problems}
     code = codes.pop() if len(codes) == 1 else f"invalid_{name}"
     listed = " ".join(problem.sentence() for problem in problems[:_LISTED])
@@ -149,6 +162,7 @@ def _invalid(name: str, problems: list[Problem], count: int) -> InvalidRequest:
 
 
 def _hashed_chunks(path: Path, update: Callable[[bytes], object]) -> Iterator[bytes]:
+    """Yields the file's bytes in chunks, each given to `update` first."""
     for chunk in read_chunks(path):
         update(chunk)
         yield chunk

@@ -1,1 +1,1 @@
-"""Layers that replace those of a model: LoRA, quantization, master weights, attention."""
+"""Parts of a model that replace those of transformers and PEFT: LoRA, quantized and master weights, attention."""

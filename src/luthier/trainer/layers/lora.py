@@ -1,7 +1,9 @@
 """The adapted linear layer as one function: base product and low-rank update without float32 copies of the input.
 
-PEFT's own layer lifts its input to float32 and keeps that copy for the backward pass, seven times a block. Here the
+PEFT's own layer casts its input to float32 and keeps that copy for the backward pass, seven times a block. Here the
 low-rank products run in the base's dtype from float32 master weights; gradients arrive at the masters in float32.
+
+Axes: T tokens, I inputs, O outputs, R rank of the adapter.
 """
 
 import types
@@ -16,14 +18,14 @@ from luthier.trainer.layers.quantized_weights import PackedLinear
 
 
 def use_fused_forward(adapted: torch.nn.Module) -> None:
-    """Gives every plain LoRA layer without dropout the one-function forward; others keep PEFT's."""
+    """Replaces the forward of every plain LoRA layer without dropout, in place; other layers keep PEFT's."""
     for module in adapted.modules():
         if is_plain(module):
             module.forward = types.MethodType(_forward, module)
 
 
 def is_plain(module: Any) -> bool:
-    """Whether it is a linear layer with one adapter and neither dropout nor a variant of LoRA."""
+    """Whether it is a linear layer with one adapter and neither dropout nor a variant of LoRA (DoRA and others)."""
     if not isinstance(module, Linear):
         return False
     (name,) = module.lora_A
@@ -36,6 +38,7 @@ def is_plain(module: Any) -> bool:
 
 
 def _forward(module: Any, inputs: Tensor) -> Tensor:
+    """The forward that replaces PEFT's: base output plus scaled low-rank update, in the dtype of `inputs`."""
     (name,) = module.lora_A
     base = module.base_layer
     weight = base if isinstance(base, PackedLinear) else base.weight
@@ -48,7 +51,7 @@ def _forward(module: Any, inputs: Tensor) -> Tensor:
 class _Adapted(torch.autograd.Function):
     """inputs @ weight.T + bias + scale * (inputs @ down.T) @ up.T, the base's weight and bias being frozen.
 
-    A packed weight is made again on the way back.
+    A packed weight is decoded again in the backward pass rather than kept.
     """
 
     @staticmethod
@@ -61,6 +64,7 @@ class _Adapted(torch.autograd.Function):
         up_OR: Tensor,
         scale: float,
     ) -> Tensor:
+        """The layer's output; keeps the inputs and their low-rank product for the backward pass."""
         inputs_TI = inputs.reshape(-1, inputs.shape[-1])
         down_RI, up_OR = down_RI.to(inputs.dtype), up_OR.to(inputs.dtype)
         low_TR = inputs_TI @ down_RI.T
@@ -72,6 +76,7 @@ class _Adapted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
+        """Gradients of the inputs (None if not needed) and, in float32, of the adapter's down and up weights."""
         (gradient,) = outputs
         inputs_TI, down_RI, up_OR, low_TR = ctx.saved_tensors
         gradient_TO = gradient.reshape(-1, gradient.shape[-1])
@@ -87,4 +92,5 @@ class _Adapted(torch.autograd.Function):
 
 
 def _unpacked(weight: Tensor | PackedLinear, dtype: torch.dtype) -> Tensor:
+    """A plain weight as it is; a packed one decoded to a new tensor of this dtype."""
     return weight.weight_in(dtype) if isinstance(weight, PackedLinear) else weight

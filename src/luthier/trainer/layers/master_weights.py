@@ -1,4 +1,4 @@
-"""All weights tuned: the float32 numbers that the optimizer moves, and the model's own weights rounded from them."""
+"""Training of all weights: float32 masters that the optimizer updates, and the model's weights rounded from them."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,8 @@ from torch import Tensor
 class MasterWeights:
     """Pairs of a master in float32 and the model's weight, which are one tensor where the model computes in float32.
 
-    bf16 has eight bits of mantissa: most steps of a small rate would be rounded away, so that they are summed here.
+    bf16 has eight bits of mantissa: most updates at a small learning rate would be rounded away, so they are summed
+    here.
     """
 
     pairs: tuple[tuple[Tensor, Tensor], ...] = field(repr=False)
@@ -19,11 +20,12 @@ class MasterWeights:
 
     @property
     def head_gradient(self) -> Tensor:
+        """The head's accumulated gradient in float32, [V, H]: the loss adds to it in place."""
         assert self.head_VH.grad is not None
         return self.head_VH.grad
 
     def collect(self) -> None:
-        """Adds what a backward pass left at the model's weights to the masters' gradients."""
+        """Moves what a backward pass left at the model's weights to the masters' gradients, which it adds to."""
         for master, weight in self.pairs:
             if weight is not master and weight.grad is not None:
                 assert master.grad is not None
@@ -32,14 +34,17 @@ class MasterWeights:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Rounds the masters' present values into the model."""
+        """Overwrites the model's weights with the masters' present values, rounded."""
         for master, weight in self.pairs:
             if weight is not master:
                 weight.copy_(master)
 
 
 def create_masters(parameters: dict[str, Tensor], head_VH: Tensor) -> tuple[dict[str, Tensor], MasterWeights]:
-    """MasterWeights of a model's parameters by name, with gradients of zero; and what joins them to the model."""
+    """The masters by the names of `parameters`, gradients of zero at each; and MasterWeights, which pair them.
+
+    Makes the parameters require gradients. `head_VH` must be one of them.
+    """
     masters: dict[str, Tensor] = {}
     pairs = []
     head = None

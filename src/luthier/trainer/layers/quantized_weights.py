@@ -1,11 +1,11 @@
-"""Frozen weights in eight or four bits: packed when the model is loaded, made again layer by layer where needed.
+"""Frozen weights in eight or four bits: packed when the model is loaded, decoded layer by layer where needed.
 
 8bit: a row of a weight is its largest magnitude times n / 127. 4bit: a block of 64 numbers is its largest magnitude
 times one of 16 values, those that split a normal distribution evenly (NF4: Dettmers and others, "QLoRA", 2023).
 
-A base for it is rounded to these grids when it is brought here (`prepare`), so that what is stored, trained on and
-served are the same bf16 numbers. The largest magnitude of a row or block stays as it is, and packing the rounded
-weights gives them back to the bit: `pack` refuses others.
+A base for it is rounded to these grids when it is prepared (`prepare`), so that what is stored, trained on and served
+are the same bf16 numbers. The largest magnitude of a row or block stays as it is, and packing the rounded weights gives
+them back to the bit: `pack` refuses others. Axes: O outputs, I inputs, G rows or blocks of N numbers.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _LARGEST = 127
 
 
 def normal_values() -> list[float]:
-    """Eight values from -1 to below 0, zero, seven above it to 1: quantiles at even distances on either side."""
+    """The 16 values of NF4: seven from -1 to below 0, zero, eight to 1; quantiles at even distances on either side."""
     edge = 1 - (1 / 32 + 1 / 30) / 2
     quantile = NormalDist().inv_cdf
     below = [-quantile(edge + (0.5 - edge) * place / 7) for place in range(7)]
@@ -38,9 +38,14 @@ _PAIRS = torch.stack([_VALUES.repeat(16), _VALUES.repeat_interleave(16)], dim=1)
 
 
 class PackedLinear(torch.nn.Module):
-    """A frozen linear layer that holds codes and magnitudes in place of its weight."""
+    """A frozen linear layer that holds codes and magnitudes in place of its weight.
+
+    8bit: an int8 code per number and a magnitude per row. 4bit: two codes per byte and a magnitude per block.
+    Magnitudes are bf16.
+    """
 
     def __init__(self, linear: torch.nn.Linear, kind: Quantization) -> None:
+        """Packs the weight of `linear`, rounding it if it is not on the grid of `kind`; shares its bias."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.kind = kind
@@ -49,24 +54,27 @@ class PackedLinear(torch.nn.Module):
         self.codes, self.magnitudes = torch.nn.Buffer(codes), torch.nn.Buffer(magnitudes)
 
     def weight_in(self, dtype: torch.dtype) -> Tensor:
-        """The weight [O, I], anew: rounded to bf16, as it is stored and served, and then of this dtype."""
+        """The weight [O, I], decoded: rounded to bf16, as it is stored and served, and then cast to this dtype."""
         return _decode(self.codes, self.magnitudes, self.kind).view(self.out_features, self.in_features).to(dtype)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """The layer's output, as torch.nn.Linear's."""
         output: Tensor = _Frozen.apply(inputs, self)  # type: ignore[no-untyped-call]
         return output
 
 
 class _Frozen(torch.autograd.Function):
-    """A linear layer whose weight is made again on the way back rather than kept."""
+    """A linear layer's product whose weight is decoded again in the backward pass rather than kept."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, layer: PackedLinear) -> Tensor:
+        """The output of the layer; keeps the layer alone for the backward pass."""
         ctx.layer = layer
         return functional.linear(inputs, layer.weight_in(inputs.dtype), layer.bias)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
+        """The gradient of the inputs; the layer has none."""
         (gradient,) = outputs
         return gradient @ ctx.layer.weight_in(gradient.dtype), None
 
@@ -78,7 +86,10 @@ def rounded(weight_OI: Tensor, kind: Quantization) -> Tensor:
 
 @torch.no_grad()
 def round_base(causal: Any, kind: Quantization) -> None:
-    """Rounds the linear layers of a model's decoder, all but embeddings and head, in place."""
+    """Rounds the linear layers of a model's decoder, all but embeddings and head, in place.
+
+    Raises InvalidRequest for a weight that is not made of whole blocks of 64.
+    """
     for _, _, linear in _linears(causal):
         if linear.weight.numel() % BLOCK:
             raise InvalidRequest("not_quantizable", f"Weights of {linear.weight.numel()} numbers are no whole blocks.")
@@ -86,8 +97,11 @@ def round_base(causal: Any, kind: Quantization) -> None:
 
 
 def pack(causal: Any, kind: Quantization) -> None:
-    """Puts PackedLinear in the place of every frozen linear layer of the decoder. Raises InvalidRequest for a base of
-    other numbers: they would be changed here, and not where the model is served."""
+    """Replaces every frozen linear layer of the decoder by a PackedLinear, in place.
+
+    Raises InvalidRequest for a base that was not rounded before: packing would change its numbers here, and not where
+    the model is served.
+    """
     for parent, name, linear in list(_linears(causal)):
         packed = PackedLinear(linear, kind)
         if not torch.equal(packed.weight_in(linear.weight.dtype), linear.weight):
@@ -101,6 +115,7 @@ def pack(causal: Any, kind: Quantization) -> None:
 
 
 def _linears(causal: Any) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Linear]]:
+    """Yields parent module, name and layer of each frozen linear layer in the decoder's layers."""
     for layer in causal.get_decoder().layers:
         for parent in layer.modules():
             for name, child in parent.named_children():
@@ -109,7 +124,7 @@ def _linears(causal: Any) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Linea
 
 
 def _encode(weight_OI: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
-    """Codes and, in bf16, magnitudes [rows or blocks, 1]."""
+    """The codes, and the magnitudes in bf16 [G, 1]; codes are [G, N] in 8 bits, else bytes in one row."""
     values_GN = weight_OI.float().reshape(-1, weight_OI.shape[-1] if kind == "8bit" else BLOCK)
     magnitudes_G1 = values_GN.abs().amax(dim=1, keepdim=True)
     shares_GN = values_GN / magnitudes_G1.clamp_min(torch.finfo(torch.float32).tiny)
@@ -121,7 +136,7 @@ def _encode(weight_OI: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
 
 
 def _decode(codes: Tensor, magnitudes_G1: Tensor, kind: Quantization) -> Tensor:
-    """The numbers in bf16, a row or block each."""
+    """The numbers in bf16, [G, N]: what `_encode` was given, rounded to the grid."""
     if kind == "8bit":
         return (codes.float() * (magnitudes_G1.float() / _LARGEST)).bfloat16()
     values_GN = _PAIRS.to(codes.device)[codes.int()].view(-1, BLOCK)

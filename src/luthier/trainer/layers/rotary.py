@@ -2,6 +2,8 @@
 
 torch leaves these functions to a vendor's library whose last bit was seen to differ from one process to the next;
 numpy's, in float64 and rounded once, did not, and they are nearer to what engines compute.
+
+Axes: P positions, T tokens of a batch, D half of the head size.
 """
 
 import types
@@ -16,16 +18,17 @@ FIXED = frozenset({"default", "linear", "llama3"})
 
 
 class Angles:
-    """A growing table of float32 [position, half of the head]; `at` looks up the rows of a batch."""
+    """A growing table of cosines and sines, float32 [P, D]; `at` looks up the rows of a batch."""
 
     def __init__(self, inv_freq: Tensor, scaling: float) -> None:
+        """`inv_freq` [D] are the frequencies, `scaling` a factor on cosines and sines."""
         self._frequencies = inv_freq.double().numpy()
         self._scaling = scaling
         self._cosine_PD = self._sine_PD = torch.empty(0, len(inv_freq))
         self.cosine_TD = self.sine_TD = self._cosine_PD
 
     def at(self, positions_T: Tensor) -> None:
-        """Sets `cosine_TD` and `sine_TD` to those of these positions."""
+        """Sets `cosine_TD` and `sine_TD` to those of these positions; makes the table longer if need be."""
         needed = int(positions_T.max()) + 1
         if needed > len(self._cosine_PD):
             # The model's own arithmetic: positions and frequencies are multiplied in float32.
@@ -36,9 +39,9 @@ class Angles:
 
 
 def use_angle_table(rotary: Any) -> None:
-    """Has a transformers rotary module of fixed frequencies look its angles up; any other kind stays as it is.
+    """Has a transformers rotary module of fixed frequencies look its angles up: replaces its forward, on a CPU alone.
 
-    Where layers differ in their frequencies (Gemma 3) there is a table for each kind of layer.
+    Any other kind stays as it is. Where layers differ in their frequencies (Gemma 3) each kind of layer has a table.
     """
     rope_type = getattr(rotary, "rope_type", None)
     by_layer = rope_type if isinstance(rope_type, dict) else {None: rope_type}
@@ -53,6 +56,7 @@ def use_angle_table(rotary: Any) -> None:
         angles[layer_type] = Angles(inv_freq, float(getattr(rotary, f"{prefix}attention_scaling")))
 
     def forward(self: Any, x: Tensor, position_ids: Tensor, layer_type: str | None = None) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [batch, tokens, head size] of these positions, in the dtype of `x`."""
         table = angles[layer_type]
         table.at(position_ids.flatten())
         shape = (*position_ids.shape, -1)

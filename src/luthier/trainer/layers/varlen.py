@@ -1,8 +1,10 @@
 """Attention over a packed batch on a GPU: one call of torch's varlen kernel a layer, however many examples there are.
 
 The kernel aligns its causal mask to the last key: a segment's queries are those of its last keys, and what stands
-before them is seen by all. So segments that go on from shared ones need only their keys gathered, in the order in
-which they are seen; a beginning that examples share is computed once here as on a CPU.
+before them is seen by all. So segments that continue shared ones need only their keys gathered, in the order in which
+they are seen; a prefix that examples share is computed once here as on a CPU.
+
+Axes: B batch (1), H query heads, G key and value heads, T tokens of the row, K gathered keys, D head size.
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,8 @@ _AMPERE = (8, 0)
 class Lengths:
     """Where each segment's queries and keys begin and end, made once a batch. The names are those of transformers.
 
-    `gathered_K` names the places of the keys in the row; None where they lie there as they are seen.
+    `cu_seq_lens_*` are cumulative, int32 [segments + 1]. `gathered_K` names the places of the keys in the row; None
+    where they lie there as they are seen.
     """
 
     cu_seq_lens_q: Tensor
@@ -35,12 +38,15 @@ class Lengths:
     gathered_K: Tensor | None
 
     def arguments(self) -> dict[str, Any]:
-        """For the model's forward: tensors and numbers alone, for compiled code is made again for any other value."""
+        """The fields as keyword arguments of the model's forward.
+
+        They are tensors and numbers alone: compiled code is made again for any other value.
+        """
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def lengths(segments: Sequence[Segment]) -> Lengths:
-    """The lengths of these segments, still on the CPU."""
+    """The lengths of a row's segments and of the keys that each sees, on the CPU."""
     seen = [[*(segments[number] for number in one.context), one] for one in segments]
     n_queries = [one.length for one in segments]
     n_keys = [sum(part.length for part in parts) for parts in seen]
@@ -66,7 +72,7 @@ def supports_model(config: Any, dtype: torch.dtype, device: torch.device) -> boo
 def attend(
     query_BHTD: Tensor, key_BGTD: Tensor, value_BGTD: Tensor, scaling: float, given: Lengths, window: int | None
 ) -> Tensor:
-    """The heads' outputs [1, T, H, D] of one row; with a `window` a query sees so many keys, its own included."""
+    """The attention output [1, T, H, D] of one row; with a `window` a query sees so many keys, its own included."""
     query_THD, key_TGD, value_TGD = (states[0].transpose(0, 1) for states in (query_BHTD, key_BGTD, value_BGTD))
     if given.gathered_K is not None:
         key_TGD, value_TGD = (states.index_select(0, given.gathered_K) for states in (key_TGD, value_TGD))
@@ -87,4 +93,5 @@ def attend(
 
 
 def _starts(sizes: Sequence[int]) -> Tensor:
+    """Cumulative sizes with 0 first, int32, as the kernel takes them."""
     return torch.tensor([0, *accumulate(sizes)], dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""Where a run computes: the device, how a batch gets there, how much memory it has left."""
+"""The device a run computes on: choosing it, its training dtype, moving a batch to it, its free and peak memory."""
 
 import dataclasses
 import os
@@ -24,7 +24,8 @@ _Value = TypeVar("_Value", bound="DataclassInstance")
 def choose_device() -> torch.device:
     """The device that the executor asks for by DEVICE_VARIABLE; by default a GPU where torch sees one.
 
-    Raises Unavailable where a GPU is asked for and there is none: a run must not take days by surprise.
+    Raises Unavailable (device_missing), for the operator, if the variable has another value, or asks for a GPU where
+    torch finds none: a run must not take days by surprise.
     """
     asked = os.environ.get(DEVICE_VARIABLE, "auto")
     if asked not in ("auto", "cpu", "cuda"):
@@ -41,7 +42,7 @@ def choose_device() -> torch.device:
 
 
 def training_dtype(device: torch.device = CPU) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively; elsewhere it would be emulated, slower than float32."""
+    """bfloat16 where the device multiplies it natively; else float32, since emulated bfloat16 is slower than that."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -51,12 +52,15 @@ def training_dtype(device: torch.device = CPU) -> torch.dtype:
 
 
 def has_tiles() -> bool:
-    """Whether the CPU has AMX, whose products want more rows at once than others do."""
+    """Whether the CPU has AMX; its matrix products want more rows at once than those of other instructions."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def to_device(value: _Value, device: torch.device) -> _Value:
-    """A frozen dataclass with its tensors on `device`: copied from pinned memory, so that nothing waits for them."""
+    """A copy of a frozen dataclass with its tensors on `device`; on a CPU the value itself.
+
+    To a GPU they are copied from pinned memory, so that neither side waits for the other.
+    """
     if device.type == "cpu":
         return value
     tensors = {}
@@ -69,7 +73,11 @@ def to_device(value: _Value, device: torch.device) -> _Value:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that the run can still take: the device's own, what torch holds unused included, or the machine's."""
+    """Bytes of memory that the run can still allocate on its device.
+
+    On a GPU: what is free, and what torch holds of it unused. Else what the machine has available, or less if a control
+    group's limit leaves less.
+    """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
@@ -78,9 +86,10 @@ def free_bytes(device: torch.device) -> int:
 
 
 def cgroup_bytes(root: Path, membership: Path) -> list[int]:
-    """What each limit of this process's control group (version 2) and of those above it leaves: containers set them.
+    """Bytes that are left below each memory limit of this process's control group (version 2) and of those above it.
 
-    Pages of files that nobody used lately count as free, for the kernel takes them first.
+    Empty where none has a limit; containers set them. Pages of files that nobody used lately count as free, for the
+    kernel takes them first. `root` is where the groups are mounted, `membership` /proc/self/cgroup.
     """
     if not membership.exists():
         return []
@@ -99,13 +108,14 @@ def cgroup_bytes(root: Path, membership: Path) -> list[int]:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory that this process took so far where it trains: on the GPU, or in the machine."""
+    """The most bytes of memory that this process has taken so far: on the GPU, or resident in the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _idle_file_bytes(path: Path) -> int:
+    """Bytes of file pages that a control group's memory.stat calls inactive; 0 if the file is missing."""
     if not path.exists():
         return 0
     fields = dict(line.split() for line in path.read_text().splitlines())

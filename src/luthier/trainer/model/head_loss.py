@@ -1,7 +1,9 @@
 """Cross-entropy at the supervised positions only: logits are computed there, chunk by chunk, and never kept.
 
-The gradient with respect to the hidden states is computed while a chunk's logits are in memory, and that of the head
-if it is trained. Peak memory is one chunk, whatever the vocabulary.
+The gradient with respect to the hidden states is computed while a chunk's logits are in memory, and that of the head if
+it is trained. Peak memory is one chunk, whatever the vocabulary.
+
+Axes: N supervised positions, C those of a chunk, H hidden size, V vocabulary. Losses (NLL) are in nats.
 """
 
 import functools
@@ -28,9 +30,10 @@ GPU_BYTES = _CHUNK_LOGITS_GPU * (2 + 4 + 2)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The language-model head as the loss computes with it, and the buffer of a chunk's logits on a CPU.
+    """The language-model head as the loss computes with it: its weight, and a buffer for a chunk's logits on a CPU.
 
-    The buffer has the size of a whole chunk from the start, so it is never allocated a second time.
+    `compiled` are the C++ kernels, None where torch computes the loss. The buffer has the size of a whole chunk from
+    the start, so it is never allocated a second time.
     """
 
     weight_VH: Tensor = field(repr=False)
@@ -43,7 +46,7 @@ class Head:
 
 
 def head_of(weight_VH: Tensor, compiled: Kernels | None) -> Head:
-    """A head with a buffer of its own."""
+    """A head with a buffer of its own; without `compiled` kernels torch computes the loss."""
     return Head(weight_VH, compiled, Workspace(_CHUNK_LOGITS // weight_VH.shape[0]))
 
 
@@ -63,11 +66,12 @@ class LossSums:
     """From an Objective: the mean loss of each example of the batch."""
 
     def on_host(self) -> "LossSums":
-        """The same in plain numbers."""
+        """The same in plain numbers; waits for the device."""
         sequence_nats, mean_losses = _numbers(self.sequence_nats), _numbers(self.mean_losses)
         return LossSums(float(self.nats), int(self.correct), self.tokens, sequence_nats, mean_losses)
 
     def __add__(self, other: "LossSums") -> "LossSums":
+        """Sums over both; `mean_losses` are left out."""
         return LossSums(
             self.nats + other.nats,
             self.correct + other.correct,
@@ -77,19 +81,22 @@ class LossSums:
 
     @property
     def loss(self) -> float:
+        """The mean weighted loss in nats per supervised token."""
         return float(self.nats) / self.tokens
 
     @property
     def accuracy(self) -> float:
+        """Share of the supervised tokens that were the most likely ones."""
         return int(self.correct) / self.tokens
 
     @property
     def example_losses(self) -> tuple[float, ...] | None:
+        """The mean loss of each example of the batch, in nats per supervised token; None if not measured."""
         return tuple(float(loss) for loss in self.mean_losses) or None
 
     @property
     def rewards(self) -> None:
-        """Supervised examples have none."""
+        """None: supervised examples have no rewards."""
 
 
 def loss_with_gradient(
@@ -101,10 +108,10 @@ def loss_with_gradient(
     head_gradient_VH: Tensor | None = None,
     counts: Sequence[int] = (),
 ) -> tuple[Tensor, LossSums]:
-    """The gradient of (weighted nats of these tokens) / `step_tokens` with respect to hidden_NH, and the sums.
+    """The gradient [N, H] of (weighted nats of these tokens) / `step_tokens` by hidden_NH; and the sums.
 
-    The head's gradient is added to `head_gradient_VH`, if given. `counts` are the lengths of the sequences whose nats
-    are wanted too.
+    The head's gradient is added to `head_gradient_VH`, if given. `counts` are the numbers of supervised tokens of the
+    sequences, in order, if the nats of each are wanted too.
     """
     gradient_NH = torch.empty_like(hidden_NH)
     nats_N, correct_N = token_nats(hidden_NH, head, labels_N, (weights_N / step_tokens, gradient_NH), head_gradient_VH)
@@ -112,7 +119,7 @@ def loss_with_gradient(
 
 
 def loss_of(hidden_NH: Tensor, head: Head, labels_N: Tensor, weights_N: Tensor) -> LossSums:
-    """The sums only, for validation."""
+    """The sums of loss and accuracy without any gradient, for validation."""
     nats_N, correct_N = token_nats(hidden_NH, head, labels_N)
     return _loss_sums(nats_N, correct_N, weights_N)
 
@@ -151,11 +158,12 @@ def token_nats(
 
 
 def _numbers(values: Sequence[float | Tensor]) -> tuple[float, ...]:
-    """In one transfer from the device."""
+    """The values as plain numbers, in one transfer from the device."""
     return tuple(torch.stack([torch.as_tensor(value) for value in values]).tolist()) if values else ()
 
 
 def _loss_sums(nats_N: Tensor, correct_N: Tensor, weights_N: Tensor, counts: Sequence[int] = ()) -> LossSums:
+    """Weighted sums in float64 over the tokens; and of each sequence, where `counts` says how many are its own."""
     weighted_N = nats_N.double() * weights_N
     per_sequence = tuple(
         weighted_N[stop - count : stop].sum() for count, stop in zip(counts, accumulate(counts), strict=True)
@@ -164,6 +172,7 @@ def _loss_sums(nats_N: Tensor, correct_N: Tensor, weights_N: Tensor, counts: Seq
 
 
 def _logits(hidden_CH: Tensor, head: Head) -> Tensor:
+    """The logits [C, V] of a chunk; on a CPU they lie in the head's buffer, until the next chunk."""
     head_VH = head.weight_VH
     if not head_VH.is_cpu:  # torch caches a GPU's memory for the next chunk by itself
         return torch.mm(hidden_CH, head_VH.T)
@@ -174,13 +183,17 @@ def _logits(hidden_CH: Tensor, head: Head) -> Tensor:
 def _compiled_cross_entropy(
     compiled: Kernels, logits_CV: Tensor, labels_C: Tensor, factors_C: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """What `_cross_entropy` computes, by one C++ kernel; with factors it writes the gradient over the logits."""
     nats_C, correct_C = torch.empty(len(labels_C)), torch.empty(len(labels_C), dtype=torch.int64)
     compiled.call("cross_entropy", logits_CV.dtype, logits_CV, labels_C, factors_C, nats_C, correct_C, *logits_CV.shape)
     return logits_CV, nats_C, correct_C
 
 
 def _cross_entropy(logits_CV: Tensor, labels_C: Tensor, factors_C: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """factors * (softmax - one-hot), if factors are given; nats; and 1 if the label was the most likely token."""
+    """With factors, factor * (softmax - one-hot), else the logits as they were, [C, V]; nats and correctness, [C].
+
+    `labels_C` are token ids; a token is correct if it was the most likely one.
+    """
     float_CV = logits_CV.float()
     normaliser_C = float_CV.logsumexp(dim=1)
     target_C = float_CV.gather(1, labels_C[:, None])[:, 0]

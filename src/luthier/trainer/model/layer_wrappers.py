@@ -1,4 +1,4 @@
-"""What goes round each decoder layer: compiled code on a GPU, and activations computed again where memory is short."""
+"""Wrappers of decoder layers: code compiled by torch on a GPU, activation checkpointing where memory is short."""
 
 import importlib.util
 from typing import Any
@@ -13,9 +13,10 @@ COMPILE_FLOPS = 5e16
 
 
 def wrap(backbone: torch.nn.Module, recompute: bool, compiled: bool, random: bool, backend: Any = "inductor") -> None:
-    """Gives every decoder layer of `backbone` a forward that does so; `random` where the layers draw dropout.
+    """Replaces the forward of every decoder layer of `backbone`; `random` says that the layers draw dropout.
 
-    Layers are compiled one by one, by torch.compile's `backend`: they are equal, so one compilation does for all.
+    `recompute` is activation checkpointing. With `compiled` layers go through torch.compile one by one, by `backend`:
+    they are equal, so one compilation does for all; torch's errors in it are then suppressed in the whole process.
     """
     if compiled:
         # What cannot be compiled (no C compiler for triton, a model that defies tracing) runs as it is, with a warning.
@@ -26,15 +27,17 @@ def wrap(backbone: torch.nn.Module, recompute: bool, compiled: bool, random: boo
 
 
 def compilation_pays(device: torch.device, n_parameters: int, n_tokens: int) -> bool:
-    """Whether a run of so many tokens on this device is worth compiling for, and can be."""
+    """Whether a run over so many tokens, of all epochs, is worth compiling for: long, on a GPU with triton."""
     long = 6.0 * n_parameters * n_tokens >= COMPILE_FLOPS
     return device.type == "cuda" and long and importlib.util.find_spec("triton") is not None
 
 
 def _forward(plain: Any, recompute: bool, random: bool, backend: Any) -> Any:
+    """The forward that takes the place of `plain`; `backend` None leaves it uncompiled."""
     fast = plain if backend is None else torch.compile(plain, dynamic=True, backend=backend)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
+        """Calls the layer: as it was without gradients, else compiled and checkpointed as asked."""
         if not torch.is_grad_enabled():
             return plain(*args, **kwargs)
         # Segments as Python objects would be compiled for anew with each batch; lengths are tensors and numbers.

@@ -1,6 +1,7 @@
-"""How much memory a forward pass keeps for its way back, and what follows: how many tokens go together, and how.
+"""The memory plan: how many tokens go through the model at once, and whether activations are recomputed.
 
-The figures themselves stand in core/training/activation_memory.py: a check asks for them too, without torch.
+It follows from how much memory a forward pass keeps for its backward pass. The figures themselves stand in
+core/training/activation_memory.py: a check asks for them too, without torch.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ _SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many tokens go through the model together, whether layers are computed twice; `short` where it may not do."""
+    """`tokens` is the token budget of a micro-batch, `recompute` whether layers use activation checkpointing.
+
+    `short` is a warning for the user where memory may not suffice even so; None where it does.
+    """
 
     tokens: int
     recompute: bool = False
@@ -32,16 +36,20 @@ class Plan:
 
 
 def activation_bytes(config: Any, tokens: int, way: ActivationMode, dtype: torch.dtype) -> int:
-    """What stays in memory from forward to backward for so many tokens, in all layers."""
+    """Bytes of activations that so many tokens keep from forward to backward, in all layers.
+
+    `config` is the model's transformers configuration, `way` how they are kept.
+    """
     return activation_memory.saved_activation_bytes(
         DecoderShape.from_config(config.to_dict()), tokens, way, dtype.itemsize
     )
 
 
 def on_cpu(config: Any, dtype: torch.dtype, fused: bool, longest: int, in_all: int, free: int) -> Plan:
-    """The plan for a CPU, where memory never decides over the grouping: it would decide over the last bits.
+    """The plan for a CPU, where free memory never changes the grouping: that would change the last bits of the result.
 
-    `longest` is the longest sequence, which goes alone if need be; `in_all` the tokens that there are.
+    `longest` is the longest sequence in tokens, which goes alone if need be; `in_all` the tokens that there are; `free`
+    in bytes. `fused` says that the fused decoder computes, which cannot recompute.
     """
     most = max(longest, min(TOKEN_BUDGET, in_all))
     plain = activation_bytes(config, most, ActivationMode.FUSED if fused else ActivationMode.MODULES, dtype)
@@ -54,7 +62,10 @@ def on_cpu(config: Any, dtype: torch.dtype, fused: bool, longest: int, in_all: i
 
 
 def on_gpu(config: Any, dtype: torch.dtype, longest: int, free: int) -> Plan:
-    """The plan for a GPU: as many tokens as fit, in powers of two so that a restart is likely to find the same."""
+    """The plan for a GPU: as many tokens as fit, in powers of two so that a restart is likely to find the same.
+
+    `longest` is the longest sequence in tokens, `free` in bytes. Below MIN_TOKENS activations are recomputed instead.
+    """
     needed = max(longest, MIN_TOKENS)
     left = max(0, int((free - head_loss.GPU_BYTES) * _SHARE))
     for way in (ActivationMode.MODULES, ActivationMode.RECOMPUTED):
@@ -70,6 +81,7 @@ def on_gpu(config: Any, dtype: torch.dtype, longest: int, free: int) -> Plan:
 
 
 def _short(needed: int, longest: int) -> str:
+    """The warning for a step that keeps `needed` bytes; `longest` is in tokens."""
     return (
         f"A step keeps about {needed / 1e9:.1f} GB of activations, more than is free. If memory runs out: shorten the "
         f"longest example ({longest:,} tokens), lower batch_size, or take a smaller base model."

@@ -1,4 +1,4 @@
-"""How fast a run learns: its optimizer, and the learning rate of each step."""
+"""The optimizer of a run, and the learning rate of each step: warm-up, then a schedule."""
 
 import math
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ FINAL_RATE = 0.1
 
 
 def optimizer(parameters: Iterable[Tensor], spec: TrainSpec) -> torch.optim.AdamW:
-    """AdamW (betas 0.9 and 0.999). Weight decay is for matrices: norms and biases have no reason to be small."""
+    """AdamW (betas 0.9 and 0.999), fused. Weight decay is for matrices: norms and biases have no reason to be small."""
     tuned = list(parameters)
     if not spec.weight_decay:
         return torch.optim.AdamW(tuned, lr=spec.learning_rate, weight_decay=0.0, fused=True)
@@ -28,7 +28,10 @@ def optimizer(parameters: Iterable[Tensor], spec: TrainSpec) -> torch.optim.Adam
 
 
 def rate(step: int, n_steps: int, spec: TrainSpec) -> float:
-    """The learning rate of a step, counted from 1: up to the peak over the warm-up, and then by the schedule."""
+    """The learning rate of a step, counted from 1: rises to the peak over the warm-up, then follows the schedule.
+
+    Linear and cosine end at a tenth of the peak.
+    """
     warmup, peak = warmup_steps(n_steps, spec), spec.learning_rate
     if step <= warmup:
         return peak * step / warmup
@@ -45,14 +48,14 @@ def rate(step: int, n_steps: int, spec: TrainSpec) -> float:
 
 
 def warmup_steps(n_steps: int, spec: TrainSpec) -> int:
-    """Over how many steps the rate rises: min(10, a tenth of the run) where the spec leaves it open."""
+    """Over how many steps the rate rises: min(10, a tenth of the run) where the spec leaves it open; 0 for none."""
     if spec.warmup is None:
         return min(WARMUP_STEPS, max(1, round(n_steps * WARMUP_SHARE)))
     return min(n_steps, round(n_steps * spec.warmup) if spec.warmup < 1 else int(spec.warmup))
 
 
 def words(spec: TrainSpec) -> str:
-    """What of it is not as usual, to follow the peak rate in a sentence."""
+    """What of schedule, warm-up and weight decay is not the default, to follow the peak rate in a sentence."""
     parts = []
     if spec.schedule is not Schedule.LINEAR:
         parts.append(f", schedule {spec.schedule}")

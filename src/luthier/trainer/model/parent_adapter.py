@@ -1,4 +1,7 @@
-"""The model that a job goes on from: its files judged before PEFT or safetensors read them."""
+"""The weights that a job continues from, an adapter or all: checked before PEFT or safetensors read them.
+
+Checkpoint retention reads a run's own checkpoints by `load`, too. InvalidRequest becomes the run's verdict.
+"""
 
 from pathlib import Path
 
@@ -15,7 +18,10 @@ _NOT_OURS = ("auto_mapping", "megatron_config", "modules_to_save", "loftq_config
 
 
 def read_config(parent: Path) -> peft.LoraConfig:
-    """The adapter's own shape. Raises InvalidRequest for a file that could make PEFT read others, or run code."""
+    """The PEFT configuration of the parent's adapter, with its own rank and targets.
+
+    Raises InvalidRequest for a file that is no plain LoRA, or could make PEFT read other files or run code.
+    """
     path = admission.resolve_inside(parent, model_folder.ADAPTER_CONFIG)
     written = bounded_json.read_object(path)
     targets = written.get("target_modules")
@@ -34,7 +40,7 @@ def read_config(parent: Path) -> peft.LoraConfig:
 
 @torch.no_grad()
 def load(parameters: dict[str, Tensor], path: Path) -> None:
-    """Fills the parameters from a file that has just these. Raises InvalidRequest."""
+    """Copies a safetensors file into the parameters, in place. Raises InvalidRequest if names or shapes differ."""
     shapes = {
         entry.name: entry.shape for entry in safetensors_header.read(admission.resolve_inside(path.parent, path.name))
     }
@@ -46,7 +52,10 @@ def load(parameters: dict[str, Tensor], path: Path) -> None:
 
 
 def refuse_other_kind(path: Path) -> None:
-    """An adapter cannot go on from tuned weights, nor they from an adapter."""
+    """Raises InvalidRequest if `path` is missing: the file that the parent has if it was tuned as this run tunes.
+
+    An adapter cannot continue from tuned weights, nor they from an adapter.
+    """
     if not path.exists():
         raise InvalidRequest(
             "parent_does_not_fit",

@@ -1,11 +1,12 @@
 """`python -m luthier.trainer.model.prepare SOURCE FOLDER --name NAME`: weights from elsewhere -> a base model folder.
 
+`luthier models pull` runs it as a process; it is here because it needs torch. SOURCE is a GGUF file or a folder in
+Hugging Face layout with safetensors. FOLDER gets hf/ (bf16, what is trained is what is served) and probes.json.
 `--chat-template FILE` is a template in place of the model's own; `--quantization` rounds the weights for training on
 few bits (trainer/layers/quantized_weights.py).
 
-SOURCE is a GGUF file or a folder in Hugging Face layout with safetensors. FOLDER gets hf/ (bf16, what is trained is
-what is served) and probes.json. Libraries see only what luthier.model_source admits: no pickle, no file from outside
-the source, no code. What they still find wrong ends in a sentence.
+Libraries open only what luthier.model_source admits: no pickle, no file from outside the source, no code. An error that
+they still raise ends in a sentence.
 """
 
 import argparse
@@ -49,7 +50,10 @@ _LENIENT = {"ignore_mismatched_sizes": True}
 
 
 def main(arguments: list[str]) -> int:
-    """Prepares a base model folder; 1 and a sentence on stderr where the source cannot be used."""
+    """Prepares a base model folder; returns the exit code: 1, with a sentence on stderr, if that is not possible.
+
+    That is a source that cannot be used, or a full disk. Temporary folders are removed in either case.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m luthier.trainer.model.prepare", description="Prepare a base model."
     )
@@ -84,7 +88,11 @@ def prepare(
     chat_template: Path | None = None,
     quantization: Quantization | None = None,
 ) -> None:
-    """Writes `folder`/hf and `folder`/probes.json from `source`; the same source gives the same bytes."""
+    """Writes `folder`/hf, replacing one that is there, and `folder`/probes.json; the same source gives the same bytes.
+
+    Warnings about the chat template go to stderr. Raises LuthierError for a source that cannot be used, SafetensorError
+    if the weights cannot be written.
+    """
     # Imported here so that main can set the environment that these libraries read on import.
     from luthier.data.rendering.renderer import Renderer
     from luthier.trainer.dataset import chat_template as chat_templates
@@ -126,6 +134,7 @@ def prepare(
 
 
 def _read_folder(source: Path) -> tuple[Any, Any]:
+    """Model in bf16 and tokenizer from an admitted folder. Raises InvalidRequest if the libraries cannot read it."""
     import torch
     import transformers
 
@@ -141,7 +150,7 @@ def _read_folder(source: Path) -> tuple[Any, Any]:
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """What a library finds wrong with files that were judged, as a sentence of one line."""
+    """Turns an error that a library raises at admitted files into InvalidRequest, with the error's first line."""
     try:
         yield
     except LuthierError:
@@ -156,7 +165,10 @@ def _in_words() -> Iterator[None]:
 
 
 def _refuse_missing(loading: Mapping[str, Any]) -> None:
-    """transformers fills weights that are not there, or have another shape, with random ones, and says so in a log."""
+    """Raises InvalidRequest for weights that are not there or have another shape; `loading` is transformers' account.
+
+    transformers itself fills them with random numbers, and says so only in a log.
+    """
     for name, there, wanted in sorted(loading["mismatched_keys"]):
         raise InvalidRequest(
             "weights_do_not_fit",
@@ -173,6 +185,7 @@ def _refuse_missing(loading: Mapping[str, Any]) -> None:
 
 
 def _refuse_without_numbers(causal: Any, source: Path) -> None:
+    """Raises InvalidRequest that names the first tensor with NaN or infinite values."""
     for name, parameter in causal.named_parameters():
         if not bool(parameter.isfinite().all()):
             raise InvalidRequest(
@@ -182,6 +195,10 @@ def _refuse_without_numbers(causal: Any, source: Path) -> None:
 
 
 def _read_gguf(source: Path) -> tuple[Any, Any]:
+    """Model, dequantized to bf16, and tokenizer from an admitted GGUF file.
+
+    Raises InvalidRequest if the libraries cannot read it, or its pre-tokenizer is not known here.
+    """
     import torch
     import transformers
 
@@ -208,7 +225,10 @@ def _read_gguf(source: Path) -> tuple[Any, Any]:
 
 
 def _set_pre_tokenizer(backend: Any, name: str) -> None:
-    """Splits text as the model was trained to: transformers guesses by architecture, llama.cpp by this name."""
+    """Sets how a tokenizer's backend splits text, in place, by the pre-tokenizer's name in the GGUF file.
+
+    transformers guesses by architecture; llama.cpp goes by this name, and the model was trained so.
+    """
     import tokenizers
 
     pre = tokenizers.pre_tokenizers

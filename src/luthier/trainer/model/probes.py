@@ -1,4 +1,7 @@
-"""Probes: what a model says next after fixed prompts, written beside it so that an engine can be held to it."""
+"""Probes: what a model says next after fixed prompts, stored beside it as probes.json.
+
+engines/parity.py compares an engine's log-probabilities with them before a deployment succeeds.
+"""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +25,11 @@ TOP = 10
 
 
 def compute(tuned: TunedModel, tokenizer: ChatTokenizer, asked: Sequence[Prompt], base_model: str) -> bytes:
-    """The bytes of probes.json: for each prompt the next-token log-probabilities along the greedy answer."""
+    """The bytes of probes.json: for each prompt the next-token log-probabilities along the greedy answer.
+
+    Computed in float32 where a copy of the weights in it fits. Frees the model's activations; its weights and mode are
+    afterwards as before. docs/run-directory.md has the format.
+    """
     renderer = Renderer(tokenizer, MAX_PROMPT_TOKENS)
     was_training = tuned.causal.training
     tuned.causal.eval()
@@ -45,7 +52,7 @@ def compute(tuned: TunedModel, tokenizer: ChatTokenizer, asked: Sequence[Prompt]
 
 @torch.inference_mode()
 def _greedy(causal: Any, prompts: Sequence[list[int]], end_ids: frozenset[int]) -> list[list[dict[str, object]]]:
-    """For each prompt the likeliest token and the top ten at each place of its greedy answer, its end token included.
+    """For each prompt the positions of its greedy answer, up to POSITIONS and its end token included, best ten of each.
 
     All prompts go through the model together: end to end in one row, then one token of each at a time. The cache holds
     the row, and behind it a token of each prompt per turn; `seen` tells each query which of them are its own.
@@ -83,5 +90,6 @@ def _greedy(causal: Any, prompts: Sequence[list[int]], end_ids: frozenset[int]) 
 
 
 def _top(logprobs_V: Tensor) -> list[tuple[int, float]]:
+    """The TOP likeliest token ids of one position with their log-probabilities in nats, best first."""
     values_K, ids_K = logprobs_V.topk(min(TOP, len(logprobs_V)))
     return [(int(id), round(float(value), 6)) for id, value in zip(ids_K, values_K, strict=True)]

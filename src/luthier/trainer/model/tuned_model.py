@@ -35,7 +35,11 @@ _SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 @dataclass(frozen=True, slots=True)
 class TunedModel:
-    """A causal language model with at most one adapter; `parameters` are the trainable ones by their stored names."""
+    """A causal language model with at most one adapter; `parameters` are the trainable ones by their stored names.
+
+    `backbone` is `causal` without its head; `fused` computes in its place on a CPU, None where transformers does.
+    `adapter_config` is None if there is no adapter.
+    """
 
     causal: Any = field(repr=False)
     backbone: Any = field(repr=False)
@@ -54,7 +58,7 @@ class TunedModel:
         return self.head.weight_VH.device
 
     def hidden(self, packed: PackedBatch) -> Tensor:
-        """The hidden states [N, H] at the positions that predict a supervised token; `backward` may follow."""
+        """Runs the model: hidden states [N, H] where a supervised token is predicted; `backward` may follow."""
         if self.fused is not None:
             return self.fused.forward(packed, keep=torch.is_grad_enabled())
         output = self.backbone(
@@ -67,7 +71,7 @@ class TunedModel:
         return hidden_NH
 
     def backward(self, hidden_NH: Tensor, gradient_NH: Tensor) -> None:
-        """Adds to the parameters' gradients, given the gradient of the last result of `hidden`."""
+        """Adds to the parameters' gradients, given the gradient [N, H] of the last result of `hidden`."""
         if self.fused is not None:
             self.fused.backward(gradient_NH)
         else:
@@ -81,18 +85,18 @@ class TunedModel:
         return None if self.masters is None else self.masters.head_gradient
 
     def refresh(self) -> None:
-        """Copies the present `parameters` to the weights that the model computes with."""
+        """Rounds the present master weights into the weights that the model computes with; nothing for an adapter."""
         if self.masters is not None:
             self.masters.refresh()
 
     def _attention_arguments(self, packed: PackedBatch) -> dict[str, Any]:
-        """The batch's segments as attention takes them, made once for all layers."""
+        """The batch's segments as keyword arguments for attention, made once for all layers."""
         if not self.varlen:
             return {"segments": packed.segments}
         return devices.to_device(varlen.lengths(packed.segments), self.device).arguments()
 
     def release(self) -> None:
-        """Frees the memory of the last step's activations."""
+        """Frees the memory of the last step's activations and logits, and gives free heap back to the system."""
         self.head.release()
         if self.fused is not None:
             self.fused.release()
@@ -100,7 +104,7 @@ class TunedModel:
 
 
 def configure_process(threads: int | None, seed: int) -> None:
-    """Sets threads, seed, deterministic kernels and log levels of the process."""
+    """Sets threads (None: one per core), seed, deterministic kernels, attention and log levels of the whole process."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
@@ -121,7 +125,7 @@ def configure_process(threads: int | None, seed: int) -> None:
 
 
 def hf_folder(folder: Path) -> Path:
-    """The Hugging Face folder inside a base model's folder. Raises Unavailable if a file of it is missing."""
+    """The Hugging Face folder in a base model's folder. Raises Unavailable, for the operator, if a file is missing."""
     hf = BaseModelFolder(folder).hf
     if missing := hf.missing():
         raise Unavailable(
@@ -133,7 +137,11 @@ def hf_folder(folder: Path) -> Path:
 
 
 def load_base(folder: Path, dtype: torch.dtype, where: torch.device = devices.CPU) -> Any:
-    """The frozen base model of `folder`/hf, on a device. Raises Unavailable or InvalidRequest if it cannot be used."""
+    """The frozen base model of `folder`/hf, on a device, in evaluation mode.
+
+    Raises Unavailable if a file is missing, InvalidRequest for a file that Luthier did not write or a kind of model
+    that cannot be trained.
+    """
     hf = hf_folder(folder)
     admission.refuse_foreign_files(hf)
     causal = transformers.AutoModelForCausalLM.from_pretrained(
@@ -160,16 +168,17 @@ def load_base(folder: Path, dtype: torch.dtype, where: torch.device = devices.CP
 
 
 def frozen_model(causal: Any) -> TunedModel:
-    """The base model without an adapter, for inference."""
+    """The base model without an adapter, for inference: `prepare` computes its probes."""
     return TunedModel(causal, causal.get_decoder(), head_loss.head_of(causal.get_output_embeddings().weight, None), {})
 
 
 def attach_adapter(
     causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, compiled: Kernels | None = None
 ) -> TunedModel:
-    """Attaches a new adapter, seeded, to the base; or the one in `parent`, with its own shape.
+    """Puts a new adapter, seeded, into the base, in place; or the one in `parent`, with its own shape.
 
-    With `compiled` kernels a model of a known shape takes the fused path, and the loss takes them too.
+    With `compiled` kernels a model of a known shape takes the fused path, and the loss takes them too. Raises
+    InvalidRequest if the recipe, or the parent, does not fit the base.
     """
     if parent is None:
         _refuse_missing(causal, recipe.targets)
@@ -211,7 +220,7 @@ def attach_adapter(
 
 
 def unfreeze_all_weights(causal: Any, parent: Path | None, compiled: Kernels | None = None) -> TunedModel:
-    """Makes all weights of the base trainable, starting from those in `parent`, if given."""
+    """Makes all weights of the base trainable, in place, from those in `parent` if given. Raises InvalidRequest."""
     parameters = dict(causal.named_parameters())  # tied embeddings and head are one entry
     if parent is not None:
         parent_adapter.refuse_other_kind(CheckpointFolder(parent).hf.weights)
@@ -236,8 +245,9 @@ def saved_tensors(tuned: TunedModel) -> dict[str, Tensor]:
 def lifted_to_float32(tuned: TunedModel) -> Iterator[str]:
     """Casts the stored weights to float32 for the duration and then restores the same tensors; yields the dtype.
 
-    Probes computed so describe what is served: an engine computes from the same stored weights, with its own rounding.
-    Trained weights are stored in bf16, whatever dtype they are computed in.
+    Where such a copy does not fit nothing is cast. Probes computed so describe what is served: an engine computes from
+    the same stored weights, with its own rounding. Trained weights are stored in bf16, whatever dtype they are computed
+    in.
     """
     whole = tuned.masters is not None
     lifted = {id(one): one for one in tuned.causal.parameters() if whole or not one.requires_grad}.values()
@@ -255,7 +265,7 @@ def lifted_to_float32(tuned: TunedModel) -> Iterator[str]:
 
 
 def _can_be_lifted(n_parameters: int, place: torch.device) -> bool:
-    """Whether a float32 copy fits; on a GPU its memory must be free, since nothing else can be used instead."""
+    """Whether a float32 copy fits: the model is not too large, and a GPU has the memory free."""
     fits = place.type != "cuda" or n_parameters * torch.float32.itemsize < devices.free_bytes(place)
     return fits and n_parameters <= EXACT_PROBES_MAX_PARAMETERS
 
@@ -270,7 +280,7 @@ def _saved_names(adapted: Any) -> dict[str, Tensor]:
 
 
 def _refuse_missing(causal: Any, targets: tuple[str, ...]) -> None:
-    """Raises InvalidRequest for targets that the model lacks: PEFT accepts them if one exists."""
+    """Raises InvalidRequest for LoRA targets that the model lacks: PEFT itself is content if one of them exists."""
     # The head is no target: the loss is computed from its weights, past any adapter.
     names = [name for name, one in causal.named_modules() if isinstance(one, torch.nn.Linear) and "lm_head" not in name]
     missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]

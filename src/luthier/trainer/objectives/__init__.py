@@ -1,1 +1,1 @@
-"""What a run learns by: supervised fine-tuning or direct preference optimization."""
+"""Training objectives: loss and gradients of supervised fine-tuning and of DPO, and their validation."""

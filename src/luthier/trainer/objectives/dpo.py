@@ -4,6 +4,8 @@ An output's reward is beta times its log-probability under the model less that u
 supervised tokens. The loss of a pair is -log sigmoid(chosen reward - rejected reward), that of a step the mean over its
 pairs. Both outputs are packed into one row, so their shared prompt is computed once. The derivative of a pair's loss is
 known only after the whole row; it then scales the gradient of each token's own NLL, so the head runs once as well.
+
+Axes: P pairs, N supervised tokens of a row, H hidden size.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class PairSums:
-    """Sums over pairs; `tokens` are the supervised tokens of their chosen outputs.
+    """Sums over pairs; `tokens` are the supervised tokens of their chosen outputs, `pairs` counts the pairs.
 
     `values_5` are: loss in nats; pairs whose chosen output has the greater reward; chosen rewards; rejected rewards;
     how many of `tokens` were the most likely ones. On the device until `on_host`.
@@ -47,6 +49,7 @@ class PairSums:
     pairs: int
 
     def on_host(self) -> "PairSums":
+        """The same on the CPU; waits for the device."""
         return PairSums(self.values_5.cpu(), self.tokens, self.pairs)
 
     def __add__(self, more: "PairSums") -> "PairSums":
@@ -54,25 +57,31 @@ class PairSums:
 
     @property
     def loss(self) -> float:
+        """The mean loss of a pair, in nats."""
         return float(self.values_5[0]) / self.pairs
 
     @property
     def accuracy(self) -> float:
+        """Share of the chosen outputs' supervised tokens that were the most likely ones."""
         return float(self.values_5[4]) / self.tokens
 
     @property
     def example_losses(self) -> None:
-        """Pairs have none."""
+        """None: pairs are not measured one by one."""
 
     @property
     def rewards(self) -> Rewards:
+        """Means over the pairs, in nats; `accuracy` is the share of pairs whose chosen output has the greater one."""
         wins, chosen, rejected = (float(value) / self.pairs for value in self.values_5[1:4])
         return Rewards(accuracy=wins, margin=chosen - rejected, chosen=chosen, rejected=rejected)
 
 
 @dataclass(frozen=True, slots=True)
 class PreferenceObjective:
-    """The Objective of preference pairs. `reference_P2` are log-probabilities of both outputs under the reference."""
+    """The Objective of preference pairs; `beta` is that of the loss.
+
+    `reference_P2` are the log-probabilities of both outputs under the reference, float64 on the CPU, chosen first.
+    """
 
     pairs: tuple[Pair, ...]
     reference_P2: Tensor
@@ -83,13 +92,19 @@ class PreferenceObjective:
 
     @property
     def examples(self) -> Dataset:
+        """The sequences of each pair, those of the chosen output first."""
         return Dataset(tuple(pair.sequences for pair in self.pairs))
 
     @property
     def longest(self) -> int:
+        """Tokens of the longest pair: both outputs, each with its prompt."""
         return max(sum(len(sequence.token_ids) for sequence in pair.sequences) for pair in self.pairs)
 
     def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> PairSums:
+        """Adds to the adapter's gradients that of the mean loss over these pairs; the sums stay on the device.
+
+        A micro-batch has whole pairs, about `budget` tokens of them. The head is frozen and gets no gradient.
+        """
         total = _zero_sums(tuned.device)
         for group in self._groups(indexes, budget):
             row = pack_pairs([self.pairs[index] for index in group], tuned.device)
@@ -108,6 +123,7 @@ class PreferenceObjective:
 
     @torch.no_grad()
     def evaluate(self, tuned: TunedModel, indexes: Sequence[int]) -> PairSums:
+        """The sums over these pairs on the CPU, without gradients; dropout is off meanwhile."""
         was_training = tuned.causal.training
         tuned.causal.eval()
         total = _zero_sums(tuned.device)
@@ -118,14 +134,14 @@ class PreferenceObjective:
         return total.on_host()
 
     def _groups(self, indexes: Sequence[int], budget: int) -> list[list[int]]:
-        """The micro-batches, as indexes of pairs."""
+        """The micro-batches of about `budget` tokens, as indexes of pairs; no pair is split."""
         outputs = [self.pairs[index].sequences for index in indexes]
         return [[indexes[index] for index in group] for group in packing.micro_batches(outputs, budget)]
 
     def _compare(
         self, group: list[int], row: "PackedPairs", nats_N: Tensor, correct_N: Tensor
     ) -> tuple[PairSums, Tensor]:
-        """The sums of a micro-batch; and the derivative of its loss with respect to each supervised token's NLL."""
+        """The sums of a micro-batch; and the derivative of its summed loss by each supervised token's NLL, [N]."""
         reference_P2 = self.reference_P2[group].to(nats_N.device)
         rewards_P2 = self.beta * (row.log_probabilities(nats_N) - reference_P2)
         margins_P = rewards_P2[:, 0] - rewards_P2[:, 1]
@@ -145,7 +161,10 @@ class PreferenceObjective:
 
 @dataclass(frozen=True, slots=True)
 class PackedPairs:
-    """Pairs packed into one row. `outputs_N` is the output of each supervised token: 2 * pair, + 1 if rejected."""
+    """Pairs packed into one row. `outputs_N` is the output of each supervised token: 2 * pair, + 1 if rejected.
+
+    `chosen_tokens` counts the supervised tokens of all chosen outputs.
+    """
 
     packed: PackedBatch
     outputs_N: Tensor
@@ -153,13 +172,13 @@ class PackedPairs:
     chosen_tokens: int
 
     def log_probabilities(self, nats_N: Tensor) -> Tensor:
-        """Each output's, [P, 2], from the nats of its tokens; summed in float64."""
+        """Each output's log-probability, [P, 2], chosen first, from the nats of its tokens; summed in float64."""
         sums = torch.zeros(2 * self.n_pairs, dtype=torch.float64, device=nats_N.device)
         return -sums.index_add_(0, self.outputs_N, nats_N.double()).view(-1, 2)
 
 
 def pack_pairs(pairs: Sequence[Pair], place: torch.device) -> PackedPairs:
-    """Both outputs of all pairs in one row, shared prefixes once."""
+    """Both outputs of all pairs packed into one row on the device `place`; prefixes that they share are in it once."""
     packed = packing.pack_sequences([sequence for pair in pairs for sequence in pair.sequences])
     outputs = [output for pair in pairs for output in (pair.chosen, pair.rejected)]
     tokens = [packing.supervised_tokens(output) for output in outputs]
@@ -168,7 +187,7 @@ def pack_pairs(pairs: Sequence[Pair], place: torch.device) -> PackedPairs:
 
 
 def output_nats(tuned: TunedModel, row: PackedPairs) -> tuple[Tensor, Tensor]:
-    """The NLL of each supervised token, and whether it was the most likely one."""
+    """Runs the model: each supervised token's NLL in nats, and whether it was the most likely one; [N] both."""
     return head_loss.token_nats(tuned.hidden(row.packed), tuned.head, row.packed.labels_N)
 
 

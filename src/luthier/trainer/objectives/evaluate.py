@@ -1,4 +1,4 @@
-"""Validation: the loss of held-out examples, without gradients."""
+"""Validation: loss and accuracy on held-out examples without gradients, and which examples a step is validated on."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from luthier.trainer.model.tuned_model import TunedModel
 
 @torch.no_grad()
 def evaluate(tuned: TunedModel, sequences: Sequence[Rendered]) -> LossSums:
-    """Loss and accuracy over all supervised tokens of these sequences, many of them in a forward pass."""
+    """Loss and accuracy over all supervised tokens of these sequences, in plain numbers; dropout is off meanwhile."""
     was_training = tuned.causal.training
     tuned.causal.eval()
     sums = LossSums()
@@ -25,11 +25,14 @@ def evaluate(tuned: TunedModel, sequences: Sequence[Rendered]) -> LossSums:
 
 
 def interval(n_steps: int) -> int:
-    """Steps from one validation batch to the next: about ten in a short run, every tenth step in a long one."""
+    """Steps from one validation batch to the next: a tenth of the run, at least one and at most ten."""
     return min(max(n_steps // 10, 1), 10)
 
 
 def chosen(n_examples: int, batch_size: int, turn: int) -> list[int]:
-    """The examples of the validation batch at its `turn`: the file in order, round and round."""
+    """The validation batch number `turn`, as indexes of examples: the file in order, starting over at its end.
+
+    Smaller than `batch_size` only if the file is.
+    """
     size = min(batch_size, n_examples)
     return [(turn * size + place) % n_examples for place in range(size)]

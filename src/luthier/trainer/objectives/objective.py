@@ -1,4 +1,7 @@
-"""What a run learns from and by, as the loop sees it: examples, gradients of a batch, figures of held-out ones."""
+"""The interface between the loop and what is trained on: examples with their loss, for supervised runs and for DPO.
+
+`sft` and `dpo` implement it; `build_objectives` chooses by the spec.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,51 +21,60 @@ from luthier.trainer.run.provenance import Origin
 
 
 class Measured(Protocol):
-    """Figures of some examples; they may lie on a device until `on_host`."""
+    """Loss, accuracy and rewards over some examples. Values may be tensors on a GPU until `on_host`."""
 
-    def on_host(self) -> "Measured": ...
+    def on_host(self) -> "Measured":
+        """The same figures as numbers on the CPU; waits for the device to finish its pending work."""
+        ...
 
     @property
-    def loss(self) -> float: ...
+    def loss(self) -> float:
+        """The mean loss in nats: per supervised token, or per preference pair."""
+        ...
 
     @property
     def accuracy(self) -> float:
-        """Share of learned tokens that the model guesses right; of a pair, those of the preferred output."""
+        """Share (0 to 1) of supervised tokens that were the likeliest; of a pair, those of its chosen output."""
         ...
 
     @property
     def example_losses(self) -> tuple[float, ...] | None:
-        """The mean loss of each example of a batch, in its order; None if it was not measured."""
+        """The mean loss of each example of a batch, in order, in nats per supervised token; None if not measured."""
         ...
 
     @property
     def rewards(self) -> Rewards | None:
-        """What a pair's outputs earn; None where single answers are learned."""
+        """Mean rewards of the outputs of preference pairs; None in a supervised run."""
         ...
 
 
 class Objective(Protocol):
-    """The examples of a file, and what a model is to learn from them."""
+    """The examples of one data file, with the loss that a model is trained by or validated on."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """How many examples there are; a preference pair is one."""
+        ...
 
     @property
-    def examples(self) -> Dataset: ...
+    def examples(self) -> Dataset:
+        """The token sequences of each example; of a pair those of both outputs."""
+        ...
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest part of an example that has to go through the model at once."""
+        """Tokens of the longest unit that one forward pass must hold: a sequence, or both outputs of a pair."""
         ...
 
     def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> Measured:
-        """Adds to the adapters' gradients that of the mean loss over the examples with these indexes.
+        """Adds to the trainable parameters' gradients that of the mean loss over the examples with these indexes.
 
         They go through the model in groups of about `budget` tokens; how they are grouped changes nothing but rounding.
+        Returns the batch's figures, on the device.
         """
         ...
 
     def evaluate(self, tuned: TunedModel, indexes: Sequence[int]) -> Measured:
-        """The same figures without gradients, in plain numbers."""
+        """The same figures without gradients or dropout, as numbers on the CPU."""
         ...
 
 
@@ -74,7 +86,11 @@ def build_objectives(
     origin: Origin,
     stop: Callable[[], bool],
 ) -> list[Objective] | None:
-    """An Objective of each data file, given the model before the first step; None if `stop` asked to leave."""
+    """An Objective of each data file, in their order, given the model before the first step.
+
+    For DPO it computes the reference's log-probabilities, or reads them from `cache_folder`; None if `stop` asked to
+    leave meanwhile. Raises InvalidRequest where the method does not go with the tuning.
+    """
     objectives: list[Objective] = []
     for name, examples in examples_by_name.items():
         match spec.method:
@@ -97,7 +113,10 @@ def build_objectives(
 
 
 def _refuse_all_weights(spec: TrainSpec) -> None:
-    """DPO knows a pair's slope once the head has run, and the head's own gradient would need it before."""
+    """Raises InvalidRequest for DPO with all weights tuned, on behalf of the job's creator.
+
+    The factor of a pair's gradient is known once the head has run; the head's own gradient would need it before.
+    """
     if spec.tuning is Tuning.FULL:
         raise InvalidRequest(
             "method_not_supported",

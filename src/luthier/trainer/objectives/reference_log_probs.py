@@ -1,8 +1,7 @@
-"""The reference that preferences are learned against: the model as it is before the first step of the run.
+"""The reference model's log-probabilities in DPO, computed once per pair and cached in the run directory.
 
-That is the base where the adapter is new, for its product is zero then, and the parent where the run goes on from one.
-So nothing but log-probabilities need be kept of it: each pair's are computed once, in passes without gradients, and
-lie in the run directory for the next start.
+The reference is the model before the first step of the run: the base if the adapter is new (its product is zero then),
+the parent if the run continues from one. So no second model is kept in memory, only log-probabilities.
 """
 
 import hashlib
@@ -26,17 +25,21 @@ SAVE_INTERVAL_S = 60.0
 
 
 def key(origin: Origin, name: str) -> str:
-    """A hash of everything that the log-probabilities of a data file depend on; `name` is its name in the manifest."""
+    """A hash of everything that the log-probabilities of a data file depend on; `name` is its name in the manifest.
+
+    The cache is used only under the same key.
+    """
     parts = [origin.tokens_key(origin.inputs[name]), origin.inputs["base_weights"], origin.parent_adapter or "new"]
     return hashlib.sha256("\n".join([*parts, origin.spec.model_dump_json(include={"lora"})]).encode()).hexdigest()
 
 
 @torch.no_grad()
 def compute(tuned: TunedModel, pairs: Sequence[Pair], path: Path, key: str, stop: Callable[[], bool]) -> Tensor | None:
-    """Log-probabilities of both outputs of each pair, [P, 2], under the model as it is; None if `stop` asked to leave.
+    """Log-probabilities of both outputs of each pair, [P, 2] in float64, under the model as it is; chosen first.
 
-    What was computed at an earlier start is read again. The groups are those of the whole file however often it was
-    interrupted, so that no bit depends on that.
+    None if `stop` asked to leave. Groups in the file `path` are not computed again; new ones are saved to it about once
+    a minute and at the end. Groups are those of the whole file however often it was interrupted: no bit depends on
+    that.
     """
     found_P2, done = _load(path, key, len(pairs))
     groups = list(packing.micro_batches([pair.sequences for pair in pairs], packing.EVALUATION_BUDGET))
@@ -59,13 +62,14 @@ def compute(tuned: TunedModel, pairs: Sequence[Pair], path: Path, key: str, stop
 
 
 def _save(path: Path, key: str, found_P2: Tensor, done: int) -> None:
+    """Replaces the cache file by the log-probabilities so far; the first `done` groups are computed, the rest zeros."""
     path.parent.mkdir(exist_ok=True)
     tensors = {"log_probabilities": found_P2, "groups": torch.tensor(done)}
     write_durably(path, safetensors.torch.save(tensors, {"key": key}))
 
 
 def _load(path: Path, key: str, n_pairs: int) -> tuple[Tensor, int]:
-    """What was saved under this key, and how many groups of it are done; zeros where nothing was."""
+    """What was saved under this key, and how many groups of it are done; zeros and 0 if there is no such file."""
     nothing = torch.zeros(n_pairs, 2, dtype=torch.float64), 0
     try:
         with safetensors.safe_open(path, framework="pt") as stream:

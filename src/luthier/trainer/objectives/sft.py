@@ -1,4 +1,4 @@
-"""Learning to write the answers of examples: the mean loss over their learned tokens."""
+"""Supervised fine-tuning: the mean cross-entropy over the supervised tokens of a batch, and its gradient."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from luthier.trainer.objectives import evaluate
 
 @dataclass(frozen=True, slots=True)
 class SupervisedObjective:
-    """The Objective of examples with answers."""
+    """The Objective of supervised examples: next-token prediction on the answers that are learned."""
 
     examples: Dataset
 
@@ -25,22 +25,28 @@ class SupervisedObjective:
 
     @property
     def longest(self) -> int:
+        """Tokens of the longest sequence."""
         return max(len(sequence.token_ids) for sequence in self.examples.all)
 
     def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> LossSums:
+        """Adds to the parameters' gradients that of the mean loss over these examples' supervised tokens.
+
+        The sums, on the device, carry the mean loss of each example.
+        """
         sums = gradients(tuned, self.examples.batch(indexes), budget)
         return replace(sums, mean_losses=tuple(self._example_losses(indexes, sums.sequence_nats)))
 
     def _example_losses(
         self, indexes: Sequence[int], sequence_nats: Sequence[float | Tensor]
     ) -> Iterator[float | Tensor]:
-        """The mean loss of each example over its learned tokens, from the nats of its sequences."""
+        """Yields each example's mean loss over its supervised tokens; `sequence_nats` are in the examples' order."""
         nats = iter(sequence_nats)
         for index in indexes:
             sequences = self.examples.sequences[index]
             yield sum(next(nats) for _ in sequences) / packing.supervised_tokens(sequences)
 
     def evaluate(self, tuned: TunedModel, indexes: Sequence[int]) -> LossSums:
+        """Loss and accuracy over these examples in plain numbers, without gradients; no losses of single examples."""
         return evaluate.evaluate(tuned, self.examples.batch(indexes))
 
 
@@ -48,6 +54,7 @@ def gradients(tuned: TunedModel, sequences: list[Rendered], budget: int) -> Loss
     """Adds to the parameters' gradients that of the mean loss over all supervised tokens of `sequences`.
 
     They go through the model in groups of at most `budget` tokens; how they are grouped changes nothing but rounding.
+    Returns sums on the device; their `sequence_nats` are in the order of `sequences`.
     """
     counts = [packing.supervised_tokens([sequence]) for sequence in sequences]
     step_tokens = sum(counts)

@@ -1,1 +1,1 @@
-"""What a run writes: events, checkpoints, resume state, results, provenance."""
+"""What a run writes into its directory: events, results, checkpoints with their provenance, resume points."""

@@ -1,4 +1,7 @@
-"""Checkpoints: a folder per epoch with all that a deployment needs, written atomically."""
+"""Checkpoints: a folder per epoch with all that a deployment needs, written atomically.
+
+A checkpoint without probes.json and meta.json is "held": docs/run-directory.md says why there are such.
+"""
 
 import hashlib
 import json
@@ -23,11 +26,12 @@ from luthier.trainer.run.provenance import Origin
 
 
 def is_whole(run: RunDirectory, folder: str) -> bool:
+    """Whether the folder of this name is a complete checkpoint."""
     return CheckpointFolder(run.checkpoints / folder).is_complete
 
 
 def is_held(run: RunDirectory, folder: str) -> bool:
-    """Whether it is complete but for its probes."""
+    """Whether the folder has everything but its probes and `meta.json`; True of a complete checkpoint, too."""
     return CheckpointFolder(run.checkpoints / folder).is_held
 
 
@@ -40,9 +44,10 @@ def save(
     epoch: int,
     metrics: Mapping[str, float],
 ) -> None:
-    """Writes `checkpoints/step-…` atomically; a complete one is left as it is.
+    """Writes the checkpoint of a step atomically; completes a held one, and leaves a complete one as it is.
 
-    Raises InvalidRequest for a model with NaN or infinite values.
+    `metrics` are those of Metrics.figures. Raises InvalidRequest (training_diverged) for a model with NaN or infinite
+    values, NoSpace on a full disk.
     """
     if is_whole(run, folder_name(step)):
         return
@@ -57,7 +62,10 @@ def save(
 def hold(
     run: RunDirectory, tuned: TunedModel, origin: Origin, step: int, epoch: int, metrics: Mapping[str, float]
 ) -> None:
-    """The same without its probes and `meta.json`: no checkpoint yet. An existing one is left as it is."""
+    """Writes a folder as `save` does but without probes and `meta.json`: no checkpoint yet.
+
+    An existing one is left as it is. Raises as `save` does.
+    """
     if not is_held(run, folder_name(step)):
         folder, _ = _write(run, tuned, origin, step, epoch, metrics)
         _rename(folder, run.checkpoints / folder_name(step))
@@ -66,7 +74,7 @@ def hold(
 def prove(
     run: RunDirectory, origin: Origin, probes_json: bytes, step: int, epoch: int, metrics: Mapping[str, float]
 ) -> None:
-    """Completes a held checkpoint; its bytes are then those that `save` would have written."""
+    """Completes a held checkpoint by probes and `meta.json`; its bytes are then those that `save` would write."""
     folder = run.checkpoints / folder_name(step)
     adapter_sha256 = manifest.sha256_of(CheckpointFolder(folder).tuned_weights)
     _seal(folder, origin, probes_json, adapter_sha256, step, epoch, metrics)
@@ -75,7 +83,10 @@ def prove(
 def _write(
     run: RunDirectory, tuned: TunedModel, origin: Origin, step: int, epoch: int, metrics: Mapping[str, float]
 ) -> tuple[Path, str]:
-    """All files but the probes in a temporary folder, and the sha256 of the trained weights."""
+    """Writes all files but probes and `meta.json` to a temporary folder; returns it and the trained weights' sha256.
+
+    Raises InvalidRequest for values that are not finite.
+    """
     base_model, hf = origin.spec.base_model, BaseModelFolder(origin.spec.base_folder).hf.path
     tensors = tuned_model.saved_tensors(tuned)
     _refuse_without_numbers(tensors, step)
@@ -113,7 +124,7 @@ def _seal(
     epoch: int,
     metrics: Mapping[str, float],
 ) -> None:
-    """Writes the probes and, last, `meta.json`, which makes the folder a checkpoint."""
+    """Writes the probes and, last, `meta.json`, which makes the folder a checkpoint. Raises NoSpace."""
     write_durably(CheckpointFolder(folder).probes, probes_json)
     meta = {
         "version": 1,
@@ -127,13 +138,14 @@ def _seal(
 
 
 def _rename(folder: Path, final: Path) -> None:
+    """Moves a finished folder to its final name, replacing what is there, and waits until the name is on disk."""
     shutil.rmtree(final, ignore_errors=True)
     folder.rename(final)
     fsync_path(final.parent)
 
 
 def drop(run: RunDirectory, folders: Sequence[str]) -> None:
-    """Deletes dropped checkpoints, and what a crash during a save left."""
+    """Deletes these checkpoints, and the temporary folders that a crash during a save left; ignores missing ones."""
     for name in folders:
         shutil.rmtree(run.checkpoints / name, ignore_errors=True)
     for leftover in run.checkpoints.glob(".*.tmp"):
@@ -141,6 +153,7 @@ def drop(run: RunDirectory, folders: Sequence[str]) -> None:
 
 
 def _refuse_without_numbers(tensors: Mapping[str, Tensor], step: int) -> None:
+    """Raises InvalidRequest, for the job's owner, if a tensor has NaN or infinite values: the run has diverged."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise InvalidRequest(
             "training_diverged",
@@ -151,7 +164,7 @@ def _refuse_without_numbers(tensors: Mapping[str, Tensor], step: int) -> None:
 
 
 def _adapter_config(recipe: peft.LoraConfig, base: str) -> bytes:
-    """PEFT's own configuration file, with the base's hub id (else its name here) in place of a path of this machine."""
+    """PEFT's adapter_config.json; `base` is the base's hub id or its name here, never a path of this machine."""
     config = dict(recipe.to_dict())
     config["base_model_name_or_path"] = base
     config["inference_mode"] = True

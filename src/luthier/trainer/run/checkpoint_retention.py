@@ -1,8 +1,8 @@
 """Checkpoint retention: an epoch's checkpoint is saved, gets probes if it is kept, and replaces older ones.
 
 Probes cost about as much as training on 500 tokens. Where an epoch is not much longer than that, a checkpoint that is
-likely to make way is held without them, and gets them before newer ones are told if it stays after all. What ends up in
-`checkpoints/` is the same either way, and a function of the spec and the data alone.
+likely to be dropped is held without them, and gets them later if it stays after all. What ends up in `checkpoints/` is
+the same either way, and a function of the spec and the data alone.
 """
 
 import time
@@ -31,7 +31,10 @@ SMALL_EPOCH_TOKENS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """Keeps the checkpoints of one run. `probes` computes the bytes of probes.json from the model as it is."""
+    """Keeps the checkpoints of one run. `probes` computes the bytes of probes.json from the model's present weights.
+
+    `epoch_tokens` are the training tokens of an epoch.
+    """
 
     run: RunDirectory
     tuned: TunedModel
@@ -41,10 +44,11 @@ class Keeper:
     epoch_tokens: int
 
     def after_epoch(self, so_far: Sequence[Epoch], told: Sequence[Metrics]) -> None:
-        """Saves the checkpoint of the last epoch of `so_far`, and drops those that make way for it.
+        """Saves or holds the checkpoint of the last epoch of `so_far`, logs it, and deletes those that it replaces.
 
-        An older one that was held and stays is proven first: the best, and at the run's end whatever is kept. So
-        checkpoints are told in their order.
+        `told` are the metrics of all steps so far. Held checkpoints that stay are completed first (the best; at the
+        run's end all that are kept), so that checkpoints are logged in their order. Raises as checkpoint.save does, and
+        RunTaken.
         """
         spec, last = self.origin.spec, so_far[-1]
         ends = last.number == spec.n_epochs or early_stopping.stalled(so_far, spec.early_stop_patience)
@@ -70,7 +74,7 @@ class Keeper:
         checkpoint.drop(self.run, dropped)
 
     def _likely_makes_way(self, epoch: Epoch) -> bool:
-        """Whether newer ones will take its place, unless it is the best, and probes would take long beside training."""
+        """Whether newer checkpoints will replace it, unless it is the best, and its epoch is short beside probes."""
         spec = self.origin.spec
         small = (
             self.epoch_tokens <= SMALL_EPOCH_TOKENS and spec.tuning is Tuning.LORA
@@ -78,7 +82,7 @@ class Keeper:
         return small and epoch.number <= spec.n_epochs - spec.keep_checkpoints
 
     def _prove(self, epoch: Epoch, metrics: Metrics) -> None:
-        """Gives a checkpoint that was held its probes, computed from its own stored weights."""
+        """Completes a held checkpoint with probes of its own stored weights, and logs it; else does nothing."""
         folder = model_folder.folder_name(epoch.step)
         if folder not in self.journal.held:
             return
@@ -91,6 +95,7 @@ class Keeper:
         self._tell(epoch, values, ())
 
     def _tell(self, epoch: Epoch, values: dict[str, float], dropped: tuple[str, ...]) -> None:
+        """Logs a complete checkpoint with its figures and the folders that are deleted for it."""
         folder = model_folder.folder_name(epoch.step)
         self.journal.checkpoint(
             CheckpointSaved(
@@ -101,7 +106,7 @@ class Keeper:
 
 @contextmanager
 def _weights_of(tuned: TunedModel, folder: Path) -> Iterator[None]:
-    """The model as a checkpoint has it, for as long as it lasts."""
+    """Loads a checkpoint's adapter into the model for the duration, and then restores the present weights."""
     kept = {name: parameter.detach().clone() for name, parameter in tuned.parameters.items()}
     parent_adapter.load(tuned.parameters, CheckpointFolder(folder).adapter_weights)
     try:

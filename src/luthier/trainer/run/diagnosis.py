@@ -1,7 +1,7 @@
-"""What a run's losses say about it, in plain words: learned by heart, diverging, nothing learned. Pure.
+"""Advice from a run's losses, in plain words: overfitting, divergence, nothing learned. Pure.
 
-Each finding follows from the steps told so far, so a resumed run comes to the same ones. The thresholds and what they
-were tried on stand in docs/hyperparameters.md.
+Each finding follows from the steps so far, so a resumed run comes to the same ones. The thresholds and what they were
+tried on stand in docs/hyperparameters.md.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ LEAST_STEPS = 8
 
 
 def advice_on(steps: Sequence[Metrics], steps_per_epoch: int, patience: int | None) -> list[Advice]:
-    """The advice that the losses give after the last of `steps`, all steps of the run so far.
+    """The advice that the losses give after the last of `steps`, all steps of the run so far; empty for none.
 
     The same advice may come again after later steps: the event log keeps the first. `patience` is how many epochs
     without a better one end the run, None for never.
@@ -43,7 +43,7 @@ def advice_on(steps: Sequence[Metrics], steps_per_epoch: int, patience: int | No
 
 
 def _diverges(steps: Sequence[Metrics], end: int) -> bool:
-    """Whether the run had left its way after so many steps."""
+    """Whether the last losses before step `end` were all far above the best of the first; False in too few steps."""
     first, last = _ends(steps)
     if end < first + last:
         return False
@@ -53,13 +53,16 @@ def _diverges(steps: Sequence[Metrics], end: int) -> bool:
 
 
 def _ends(steps: Sequence[Metrics]) -> tuple[int, int]:
-    """How many of the first and of the last steps are held against each other."""
+    """How many of the first and of the last steps' losses are compared: fewer in a short run."""
     quarter = max(1, steps[0].n_steps // 4)
     return min(FIRST_STEPS, quarter), min(LAST_STEPS, quarter)
 
 
 def _diverging(steps: Sequence[Metrics], steps_per_epoch: int) -> Advice:
-    """Found again at each such step; the journal writes the first alone."""
+    """The advice on divergence; it prefers the best epoch from before it, None if no epoch was better than step 1.
+
+    Found again at each such step; the journal writes the first alone.
+    """
     last, before = steps[-1], early_stopping.summed(steps[: -_ends(steps)[1]], steps_per_epoch)
     sound = [epoch for epoch in before if epoch.score <= steps[0].train_loss]
     text = (
@@ -73,6 +76,7 @@ def _diverging(steps: Sequence[Metrics], steps_per_epoch: int) -> Advice:
 
 
 def _overfitting(whole: Sequence[Epoch], at: float) -> Advice | None:
+    """The advice if validation loss has risen since the best epoch while training loss fell; else None."""
     last, best = whole[-1], early_stopping.best(whole)
     if last.valid_loss is None or best.valid_loss is None:
         return None
@@ -100,7 +104,10 @@ def _overfitting(whole: Sequence[Epoch], at: float) -> Advice | None:
 
 
 def _nothing_learned(steps: Sequence[Metrics], whole: Sequence[Epoch]) -> list[Advice]:
-    """Said at the end alone: until then there is hope."""
+    """At most one piece of advice: training loss never fell, or validation loss not after the first epoch.
+
+    Asked at the run's end alone: before that the loss may still fall.
+    """
     first, last = whole[0], whole[-1]
     if len(whole) == 1:
         quarter = len(steps) // 4
@@ -135,6 +142,7 @@ def _nothing_learned(steps: Sequence[Metrics], whole: Sequence[Epoch]) -> list[A
 
 
 def _advice(code: AdviceCode, last: Metrics, steps_per_epoch: int, text: str, prefer: Epoch | None) -> Advice:
+    """Advice found at the step `last`; `prefer` is the epoch whose checkpoint to use, None for no recommendation."""
     return Advice(
         at=last.at,
         code=code,

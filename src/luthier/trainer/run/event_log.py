@@ -1,4 +1,7 @@
-"""The run's event log as the trainer writes it: idempotent, so a resumed run logs no event twice."""
+"""The run's event log (events.jsonl) as the trainer writes it: idempotent, so a resumed run logs no event twice.
+
+The service reads the file while it grows (docs/run-directory.md).
+"""
 
 import time
 from collections.abc import Callable
@@ -24,11 +27,12 @@ from luthier.run_directory.run_events import (
 class Journal:
     """Appends the events of one run, each once, however often the trainer is started.
 
-    `guard` raises if this process has lost the run. It is called before every event; call it before other writes too
-    if much time has passed since the last one.
+    `guard` raises RunTaken if this process has lost the run. It is called before every event; call it before other
+    writes too if much time has passed since the last one.
     """
 
     def __init__(self, run: RunDirectory, guard: Callable[[], None] = lambda: None) -> None:
+        """Reads the events that are logged. Raises Conflict at a damaged line."""
         self._run = run
         self.guard = guard
         self._messages: set[str] = set()
@@ -55,10 +59,12 @@ class Journal:
         return frozenset(self._held - self._checkpoints - self._dropped)
 
     def say(self, message: str, level: Literal["info", "warning"] = "info") -> None:
+        """Logs a message for the job's owner, unless the same text is logged already."""
         if message not in self._messages:
             self.write(Message(at=time.time(), level=level, message=message))
 
     def start(self, n_steps: int, n_examples: int, n_tokens: int, supervised_tokens: int) -> None:
+        """Logs once that the steps begin; token counts are those of one epoch."""
         if not self._started:
             self.write(
                 Started(
@@ -71,6 +77,7 @@ class Journal:
             )
 
     def metrics(self, metrics: Metrics) -> None:
+        """Logs a step's metrics, unless an attempt before this one got as far."""
         if metrics.step > self.step:
             self.write(metrics)
 
@@ -80,23 +87,28 @@ class Journal:
             self.write(advice)
 
     def checkpoint(self, saved: CheckpointSaved) -> None:
+        """Logs a complete checkpoint, once per folder."""
         if saved.folder not in self._checkpoints:
             self.write(saved)
 
     def hold(self, held: CheckpointHeld) -> None:
+        """Logs a checkpoint without probes, once per folder."""
         if held.folder not in self._held:
             self.write(held)
 
     def saved(self, step: int) -> None:
+        """Logs that the resume point of `step` is on disk, unless a later or the same one is logged; 0 is none."""
         if step > self._saved_step:
             self.write(Saved(at=time.time(), step=step))
 
     def write(self, event: RunEvent) -> None:
+        """Appends the event, whatever is logged, and waits until it is on disk. Raises RunTaken, or NoSpace."""
         self.guard()
         self._run.append(event)
         self._note(event)
 
     def _note(self, event: RunEvent) -> None:
+        """Remembers what an event says, so that it is not logged again."""
         match event:
             case Message():
                 self._messages.add(event.message)
@@ -121,4 +133,5 @@ class Journal:
 
 
 def _key(advice: Advice) -> tuple[AdviceCode, int | None]:
+    """What makes two pieces of advice the same: the code, and for overfitting the step to prefer."""
     return advice.code, advice.prefer_step if advice.code is AdviceCode.OVERFITTING else None

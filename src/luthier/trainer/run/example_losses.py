@@ -19,9 +19,10 @@ COLUMNS = ("line", "tokens", "supervised_tokens", "first_epoch_loss", "last_epoc
 def write(
     run: RunDirectory, tokenized: TokenizedFile, batches: Sequence[list[list[int]]], steps: Sequence[Metrics]
 ) -> None:
-    """Writes the whole file from the metrics of all steps, so a resumed run writes the same bytes.
+    """Replaces example_losses.csv by the losses of all examples, from the metrics of all steps of the run.
 
-    `batches` are those of each epoch, as indexes of examples. No file is written for a method without example losses.
+    So a resumed run writes the same bytes. `batches` are those of each epoch, as indexes of examples. Nothing is
+    written for a method without example losses.
     """
     if any(step.example_losses is None for step in steps):
         return
@@ -36,6 +37,6 @@ def write(
 
 
 def _of_epoch(batches: Sequence[list[int]], steps: Sequence[Metrics]) -> dict[int, float]:
-    """The loss of each example, by its index, in the epoch that `steps` begin with."""
+    """The loss of each example, by its index, in the epoch that `steps` begin with; `batches` are that epoch's."""
     losses = chain.from_iterable(step.example_losses or () for step in steps[: len(batches)])
     return dict(zip(chain.from_iterable(batches), losses, strict=True))

@@ -1,4 +1,7 @@
-"""The model card beside each model: README.md that people and Hugging Face tools read. No text of the user's rows."""
+"""The model card beside each model: README.md that people and Hugging Face tools read. No text of the user's rows.
+
+`render` is pure: all of it comes from the manifest and the checkpoint's figures.
+"""
 
 import json
 from collections.abc import Mapping
@@ -32,12 +35,16 @@ _FIGURES = {
 
 
 def render(made: Manifest, metrics: Mapping[str, float]) -> bytes:
-    """The card of a checkpoint, from its manifest and its figures alone: equal ones give equal bytes."""
+    """The bytes of a checkpoint's README.md; equal manifests and figures give equal bytes.
+
+    `metrics` are those of Metrics.figures; figures that are not in it are left out of the card.
+    """
     text = f"---\n{_front_matter(made, metrics).to_yaml()}\n---\n\n{_body(made, metrics)}"
     return text.encode()
 
 
 def _front_matter(made: Manifest, metrics: Mapping[str, float]) -> ModelCardData:
+    """The YAML header in the hub's vocabulary: base model, licence, library, tags, whole-file validation results."""
     results = [
         EvalResult(
             task_type="text-generation",
@@ -65,6 +72,7 @@ def _front_matter(made: Manifest, metrics: Mapping[str, float]) -> ModelCardData
 
 
 def _body(made: Manifest, metrics: Mapping[str, float]) -> str:
+    """The card's Markdown: figures, recipe, software and hashes, how to load the model."""
     spec, files, hardware = made.spec, made.files, made.hardware
     kind = "A LoRA adapter on" if made.tuning is Tuning.LORA else "All weights of"
     figures = "\n".join(f"| {words} | {metrics[name]:.4f} |" for name, words in _FIGURES.items() if name in metrics)
@@ -109,6 +117,7 @@ Computed on {hardware.gpu or hardware.cpu} with {made.threads} threads by
 
 
 def _recipe(made: Manifest) -> str:
+    """The sentence on what was trained: all weights, or an adapter's shape, and what they started from."""
     lora, parent = made.spec["lora"], made.lineage.parent_model
     if made.tuning is Tuning.FULL:
         whose = f"`{parent}`" if parent else "the base model"
@@ -120,12 +129,13 @@ def _recipe(made: Manifest) -> str:
 
 
 def _decay(made: Manifest) -> str:
+    """The words on weight decay that follow "AdamW"."""
     decay = made.spec.get("weight_decay")
     return f"with weight decay {decay:g}" if decay else "without weight decay"
 
 
 def _warmup(made: Manifest) -> str:
-    """The article and what follows it: specs name a warm-up that was asked for alone."""
+    """The words before "warm-up", an article and a length; a spec without `warmup` has the default, a short one."""
     asked = made.spec.get("warmup")
     if asked is None:
         return "a short"
@@ -135,6 +145,7 @@ def _warmup(made: Manifest) -> str:
 
 
 def _schedule(made: Manifest) -> str:
+    """The words on the learning rate after the warm-up; specs name a schedule that is not linear."""
     match Schedule(made.spec.get("schedule", Schedule.LINEAR)):
         case Schedule.LINEAR:
             return "a linear decay"
@@ -145,7 +156,7 @@ def _schedule(made: Manifest) -> str:
 
 
 def _code(made: Manifest) -> str:
-    """How to load the model with the libraries that everybody has."""
+    """Python code that loads the model with transformers, and PEFT if it is an adapter."""
     lines = ["import transformers", "", 'folder = "path/to/this/folder"']
     if made.tuning is Tuning.LORA:
         base = json.dumps(made.spec.get("base_repository") or "path/to/the/base/model")
@@ -158,6 +169,7 @@ def _code(made: Manifest) -> str:
 
 
 def _whose_base(made: Manifest) -> str:
+    """A paragraph on which base weights an adapter needs; empty where all weights are in the folder."""
     if made.tuning is Tuning.FULL:
         return ""
     name = made.lineage.base_model
@@ -168,7 +180,7 @@ def _whose_base(made: Manifest) -> str:
 
 
 def _learning(made: Manifest) -> tuple[str, str, str, str]:
-    """The hub's tag of the method, what its rows are, what its losses count, and what they stand on."""
+    """Four texts that depend on the method: the hub's tag, the kind of rows, the unit of losses, the loss itself."""
     beta = made.spec.get("beta")
     if Method(made.spec["method"]) is Method.SUPERVISED:
         return (
@@ -195,6 +207,6 @@ def _base(made: Manifest) -> str:
 
 
 def _licence(name: str | None) -> tuple[str, str | None]:
-    """The hub's word, and a name where that is "other". An adapter derives from its base, and so does its licence."""
+    """The hub's id of the base's licence and None; or "other" and the licence's name, for one the hub does not list."""
     known = _LICENCES.get((name or "").lower())
     return (known, None) if known else ("other", (name or "unknown").lower().replace(" ", "-"))

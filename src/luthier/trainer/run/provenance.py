@@ -1,4 +1,4 @@
-"""The provenance in a model's manifest: hashes of all inputs, versions, hardware."""
+"""The provenance in a model's manifest: hashes of all inputs, versions of the software, hardware."""
 
 import hashlib
 import importlib.metadata
@@ -27,7 +27,8 @@ _DECIDING_ISA = ("amx_bf16", "amx_fp16", "avx512_bf16", "avx512_fp16", "bf16", "
 class Origin:
     """What is equal for every checkpoint of a run: gathered once, since base weights take seconds to hash.
 
-    `inputs` are the sha256 of files by name; those of the data files are added once they are read (`with_data_files`).
+    `inputs` are the sha256 (hex) of files by their names in the manifest; those of the data files are added once they
+    are read (`with_data_files`). `parent_adapter` is the sha256 of the weights continued from, None without a parent.
     """
 
     spec: TrainSpec
@@ -37,17 +38,18 @@ class Origin:
     parent_adapter: str | None
 
     def with_data_files(self, sha256: Mapping[str, str]) -> "Origin":
-        """The same with the sha256 of the data files, by their names in the manifest."""
+        """A copy with the sha256 of data files added, by their names in the manifest."""
         return replace(self, inputs={**self.inputs, **sha256})
 
     def tokens_key(self, file_sha256: str) -> str:
-        """A hash of everything that the tokens of a data file depend on."""
+        """A hash of everything that the tokens of a data file depend on: the key of the token cache."""
         parts = [file_sha256, self.inputs["tokenizer"], self.inputs["chat_template"]]
         spec, versions = self.spec, self.versions
         parts += [str(spec.context_tokens), *spec.abilities, *(f"{one} {versions[one]}" for one in sorted(versions))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def manifest(self, step: int, epoch: int, adapter_sha256: str) -> Manifest:
+        """The manifest of one checkpoint; `adapter_sha256` is that of its trained weights, an adapter's or all."""
         spec = self.spec
         return Manifest(
             step=step,
@@ -67,7 +69,7 @@ class Origin:
 
 
 def gather(run: RunDirectory, spec: TrainSpec, place: torch.device) -> Origin:
-    """Reads each file of the base model and of the parent once, whole."""
+    """The origin of a run on the device `place`. Reads each file of the base model and of the parent once, whole."""
     hf = BaseModelFolder(spec.base_folder).hf
     inputs = {
         "base_weights": hf.weights,
@@ -84,7 +86,10 @@ def gather(run: RunDirectory, spec: TrainSpec, place: torch.device) -> Origin:
 
 
 def _versions() -> dict[str, str]:
-    """Versions of all that computes, and a hash of our own code: its version says little between releases."""
+    """Versions of Python and the libraries, and hashes of our own code and kernels.
+
+    The code is hashed because its version says little between releases.
+    """
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
     root = Path(__file__).parents[2]
@@ -95,6 +100,7 @@ def _versions() -> dict[str, str]:
 
 
 def _hardware(place: torch.device) -> Hardware:
+    """Processor, usable cores and the vector instructions that kernels choose by; a GPU's name if `place` is one."""
     capabilities = torch.cpu.get_capabilities()
     isa = [torch.backends.cpu.get_cpu_capability(), *(name for name in _DECIDING_ISA if capabilities.get(name))]
     return Hardware(
@@ -106,7 +112,7 @@ def _hardware(place: torch.device) -> Hardware:
 
 
 def _cpu() -> str:
-    """The processor's model name; its architecture if there is none, as on ARM Linux."""
+    """The processor's model name from /proc/cpuinfo; its architecture if that has none, as on ARM Linux."""
     path = Path("/proc/cpuinfo")
     for line in path.read_text().splitlines() if path.exists() else ():
         name, _, value = line.partition(":")

@@ -1,6 +1,6 @@
-"""results.csv: the guide's seven columns, a row per step, empty cells for what was not computed.
+"""results.csv, the figures of a job that its owner downloads: a row per step, empty cells for what was not computed.
 
-A DPO run has columns of rewards after them.
+Seven columns as in the vendor's guide; a DPO run has columns of rewards after them.
 """
 
 from pathlib import Path
@@ -16,16 +16,15 @@ _FIGURES = {"validation_mean_token_accuracy": "valid_mean_token_accuracy"}
 
 
 def columns(method: Method) -> tuple[str, ...]:
+    """The header's names, in order."""
     return RESULT_COLUMNS if method is Method.SUPERVISED else RESULT_COLUMNS + REWARD_COLUMNS
 
 
 def rebuild(run: RunDirectory, step: int, method: Method) -> list[Metrics]:
-    """Writes the header and the rows up to `step` from the event log, and returns the metrics of those steps.
+    """Replaces the file by the header and the rows up to `step`, from the event log; returns those steps' metrics.
 
-    Later steps are computed again.
-
-    The log is on disk step by step and JSON gives back the very same numbers, so whatever a crash did to the file
-    itself (rows torn, lost, too many, no file) is repaired.
+    The log is on disk step by step and JSON gives back the very same numbers, so whatever a crash did to the file (rows
+    torn, lost, too many, no file) is repaired; later steps are computed again. Raises Conflict if the log lacks a step.
     """
     steps = [event for event, _ in run.tail() if isinstance(event, Metrics) and event.step <= step]
     if [metrics.step for metrics in steps] != list(range(1, step + 1)):
@@ -36,17 +35,17 @@ def rebuild(run: RunDirectory, step: int, method: Method) -> list[Metrics]:
 
 
 def append(path: Path, metrics: Metrics, method: Method) -> None:
-    """Writes the row of one step."""
+    """Appends the row of one step, without waiting for the disk. Raises NoSpace."""
     append_line(path, _row(metrics, method), durable=False)
 
 
 def fsync(path: Path) -> None:
-    """Makes the rows durable. Call it before the run's last event: nothing rebuilds them after that."""
+    """Waits until the rows are on disk. Call it before the run's last event: nothing rebuilds them after that."""
     fsync_path(path)
 
 
 def _row(metrics: Metrics, method: Method) -> bytes:
-    """Floats as Python's repr, which reads back as the same number."""
+    """The line of one step. Floats are written as Python's repr, which reads back as the same number."""
     figures = {"step": metrics.step, **metrics.figures()}
     values = [figures.get(_FIGURES.get(name, name)) for name in columns(method)]
     return ",".join("" if value is None else repr(value) for value in values).encode() + b"\n"

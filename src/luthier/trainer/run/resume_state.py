@@ -34,17 +34,20 @@ class _Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a run after a step. The order of examples is a function of seed and epoch and is not saved."""
+    """How far a run is: its last finished step (0: none) and the seconds that all attempts have trained.
+
+    The order of examples is a function of seed and epoch and is not saved.
+    """
 
     step: int = 0
     seconds: float = 0.0
 
 
 class Saver:
-    """Saves resume points, not more often than the interval and the cost allow.
+    """Saves resume points, not more often than the interval and the cost of saving allow, and restores the last one.
 
     With `hasty` the first is due after the first step, the next as long after it as the attempt has taken by then, and
-    so on in doubling times: whatever ends the attempt, it has got further, by about half of its time.
+    so on in doubling times: whatever ends the attempt, about half of its time has been saved.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Saver:
         *,
         hasty: bool = False,
     ) -> None:
+        """Starts the clock; `hasty` after an attempt that was interrupted. `clock` gives seconds."""
         self._run = run
         self._path = run.resume / FILE
         self._spec = _fingerprint(spec)
@@ -65,10 +69,14 @@ class Saver:
         self._pause_s = 0.0 if hasty else spec.save_interval_s
 
     def due(self) -> bool:
+        """Whether so much time has passed since the last save that another one is worth its cost."""
         return self._clock() - self._saved_at >= self._pause_s
 
     def save(self, parameters: dict[str, Tensor], optimizer: torch.optim.AdamW, progress: Progress) -> None:
-        """Replaces the resume point by the state after a step, atomically."""
+        """Replaces the resume point by the state after a step, atomically. Raises NoSpace.
+
+        The more time that took, the later the next one is due.
+        """
         began = self._clock()
         tensors = {}
         for name, parameter in parameters.items():
@@ -86,11 +94,11 @@ class Saver:
             self._pause_s = min(self._pause_s, max(self._saved_at - self._began, cost_s / MAX_HASTY_COST))
 
     def load(self, parameters: dict[str, Tensor], optimizer: torch.optim.AdamW, journal: Journal) -> Progress:
-        """Restores parameters and optimizer to the saved step; Progress of zero if there is none to resume from.
+        """Restores parameters and optimizer in place; Progress of zero if there is no resume point that can be trusted.
 
         A saved step counts only with all outputs up to it. No crash removes any of those; if something else did, the
-        journal logs what is missing and the run starts over: its first step depends on the spec only.
-        Raises Conflict if the state belongs to another spec.
+        journal logs what is missing and the run starts over: its first step depends on the spec only. Raises Conflict
+        if the state belongs to another spec.
         """
         if not self._path.exists():
             return Progress()
@@ -116,6 +124,7 @@ class Saver:
         return progress
 
     def _read(self, parameters: Mapping[str, Tensor]) -> tuple[Progress, dict[str, Tensor]]:
+        """The file's content, verified. Raises _Unreadable where it is damaged, Conflict if another spec wrote it."""
         try:
             with safetensors.safe_open(self._path, framework="pt") as stream:
                 metadata = dict(stream.metadata() or {})
@@ -134,11 +143,13 @@ class Saver:
 
 
 def _afresh(journal: Journal, reason: str) -> Progress:
+    """Logs why the saved state is not used, and returns the progress of a run that has not begun."""
     journal.say(f"Training begins again from its first step, to the same end: {reason}.")
     return Progress()
 
 
 def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 (hex) of a file's metadata and of its tensors' names, types, shapes and bytes."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

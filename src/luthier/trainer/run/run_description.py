@@ -6,6 +6,7 @@ from luthier.trainer.model import optimizer_setup
 
 
 def describe(spec: TrainSpec) -> str:
+    """The sentence that users read: method and beta, base model, adapter's shape or all weights, hyperparameters."""
     learning = (
         ""
         if spec.method is Method.SUPERVISED

@@ -1,4 +1,4 @@
-"""The run's lock: one trainer per run, and none continues a run that was taken over."""
+"""The run's lock: one trainer per run, and no trainer continues a run that was taken over."""
 
 import fcntl
 import os
@@ -6,16 +6,17 @@ from pathlib import Path
 
 
 class RunTaken(Exception):
-    """Another trainer holds the run, or the run directory was replaced since this one started."""
+    """Another trainer holds the run, or the run directory was replaced since this one started. No fault of the run."""
 
 
 class Lock:
-    """Held from construction to the end of the process. Raises RunTaken if another process holds it.
+    """An exclusive flock on the run's lock file, until the context ends or the process does.
 
     The file contains our process id, so that the holder of a locked run can be identified.
     """
 
     def __init__(self, path: Path) -> None:
+        """Takes the lock and writes our process id, without waiting. Raises RunTaken if another process holds it."""
         self._path = path
         self._stream = path.open("a")
         try:
@@ -43,4 +44,5 @@ class Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Releases the lock; the file stays."""
         self._stream.close()
