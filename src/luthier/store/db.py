@@ -1,4 +1,6 @@
-"""The database: one engine, read and write transactions, and migration to the newest schema."""
+"""The SQLite database of the data folder: read and write transactions, a cache of query results that every commit
+invalidates, and migration to the newest schema. The only module that opens connections.
+"""
 
 import logging
 import sqlite3
@@ -32,9 +34,13 @@ T = TypeVar("T")
 
 
 class Database:
-    """Opens transactions. SQLite in WAL mode: readers never wait, writers queue."""
+    """One database file, opened once a process by `app.py` or `data_folder.py`; safe to use from many threads.
+
+    SQLite in WAL mode: readers never wait, and writers queue. Nothing is opened before the first transaction.
+    """
 
     def __init__(self, path: Path) -> None:
+        """Makes the connection pools; neither opens nor creates the file at `path`."""
         self.url = f"sqlite:///{path}"
         self.engine = create_engine(self.url, hide_parameters=True)  # of a row: no error shows them
         event.listen(self.engine, "connect", _prepare_connection)
@@ -50,9 +56,10 @@ class Database:
         self._version_lock = threading.Lock()
 
     def cached(self, name: Hashable, query: Callable[[Connection], T | None]) -> T | None:
-        """The result of a query from a cache that any commit of any process invalidates; None is not cached.
+        """The result of `query`, from a cache by `name` that any commit of any process invalidates; None is not cached.
 
-        For what every request reads and hardly anything changes: the principal of a key.
+        On a miss it runs `query` in a read transaction of its own. For what every request reads and hardly anything
+        changes: the principal of a key.
         """
         result: T | None = self.peek(name)
         if result is not None:
@@ -66,7 +73,9 @@ class Database:
         return result
 
     def peek(self, name: Hashable) -> Any:
-        """The valid cached result of the name; None if there is none. Takes microseconds."""
+        """The cached result of the name if nothing was committed since; None if there is none. Runs no query, takes
+        microseconds, and empties the cache where a commit has invalidated it.
+        """
         with self._version_lock:
             version = self._version()
             if version != self._cached_version:
@@ -80,6 +89,9 @@ class Database:
             return self._version()
 
     def _version(self) -> int:
+        """SQLite's data_version as seen by a connection that never writes, opened here on first use. The caller must
+        hold `_version_lock`.
+        """
         if self._version_reader is None:
             self._version_reader = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         (version,) = self._version_reader.execute("PRAGMA data_version").fetchone()
@@ -87,7 +99,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A consistent snapshot to read from.
+        """A consistent snapshot to read from; what is written in it is rolled back at its end.
 
         Its connection is reused by the next reader, and the driver begins and ends the transaction: SQLAlchemy's pool,
         BEGIN and ROLLBACK take longer than the lookup of a row.
@@ -107,16 +119,17 @@ class Database:
 
     @property
     def waiting_writers(self) -> int:
-        """How many write transactions are waiting now."""
+        """How many write transactions of this process wait for their turn now; the supervisor yields to them."""
         return self._writers.waiting
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the write lock from its start, so what it reads stays valid until it writes.
+        """A transaction that holds the write lock from its start, so what it reads stays valid until it writes. Commits
+        at the end of the block, and rolls back if the block raises.
 
         Writers of this process queue in FIFO order: SQLite itself would let each sleep and poll, and under load some
-        would starve. Raises NoSpace if the disk is full and Unavailable if the lock is not free in time; the
-        transaction is then rolled back.
+        would starve. Raises NoSpace if the disk is full and Unavailable if the lock is not free in time, both for the
+        caller's user.
         """
         try:
             with (
@@ -137,7 +150,9 @@ class Database:
             raise
 
     def migrate(self) -> None:
-        """Migrates the schema to the newest revision. Raises Conflict for a database of a newer version."""
+        """Migrates the schema to the newest revision, in one write transaction, and logs it; does nothing if it is
+        there. Raises Conflict, and changes nothing, for a database of a newer version.
+        """
         with self.writing() as connection:
             if not _is_newest(connection):
                 config = _config()
@@ -148,7 +163,9 @@ class Database:
                 _log_migration(before, MigrationContext.configure(connection).get_current_revision())
 
     def is_newest(self) -> bool:
-        """Whether the schema is at the newest revision. Raises Unavailable if the file is not a database."""
+        """Whether the schema is at this version's newest revision; False for an older, a newer and an empty database.
+        Raises Unavailable if the file is not a database.
+        """
         try:
             with self.reading() as connection:
                 return _is_newest(connection)
@@ -156,6 +173,7 @@ class Database:
             raise _unusable(self.path, error) from error
 
     def close(self) -> None:
+        """Closes the pools and the idle connections; the caller has ended its transactions. Idempotent."""
         self.engine.dispose()
         while self._idle:
             self._idle.pop().close()
@@ -166,10 +184,12 @@ class Database:
 
 
 def _busy() -> Unavailable:
+    """The error of a writer that waited BUSY_TIMEOUT_MS in vain: the caller may try again."""
     return Unavailable("database_busy", "The database has too many writes at this moment. Try again.")
 
 
 def _config() -> Config:
+    """Alembic's configuration, without a file: only where the migrations are."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config
@@ -182,10 +202,14 @@ def _scripts() -> ScriptDirectory:
 
 
 def _is_newest(connection: Connection) -> bool:
+    """Whether Alembic's row in the database names the newest revision of this version."""
     return MigrationContext.configure(connection).get_current_revision() == _scripts().get_current_head()
 
 
 def _check_known(connection: Connection, path: Path) -> None:
+    """Raises Conflict, for the operator, if the database is at a revision that this version does not have. An empty
+    database passes.
+    """
     revision = MigrationContext.configure(connection).get_current_revision()
     revisions = {script.revision for script in _scripts().walk_revisions()}
     if revision is not None and revision not in revisions:
@@ -194,12 +218,17 @@ def _check_known(connection: Connection, path: Path) -> None:
 
 
 def _log_migration(before: str | None, now: str | None) -> None:
-    """A migration cannot be undone, so its time is in the log; not for a new database."""
+    """Logs a migration by its two revisions, since it cannot be undone; not for a new database, whose
+    `before` is None.
+    """
     if before is not None:
         logger.info("database migrated from=%s to=%s", before, now)
 
 
 def _prepare_connection(connection: Any, _record: object) -> None:
+    """SQLAlchemy's "connect" event: sets the PRAGMAs of each new SQLite connection (WAL, fsync at each commit, foreign
+    keys, lock timeout), and leaves BEGIN to `_begin`.
+    """
     # pysqlite would begin transactions implicitly; `_begin` does it explicitly (SQLAlchemy, "SQLite" dialect).
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
@@ -209,14 +238,18 @@ def _prepare_connection(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
+    """SQLAlchemy's "begin" event: BEGIN IMMEDIATE, which takes the write lock, for `Database.writing`; BEGIN for
+    others.
+    """
     writes = connection.get_execution_options().get("luthier_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def open_database(path: Path) -> Database:
-    """Opens the database file; creates it and its schema if needed.
+    """Opens the database file, and creates it (mode 0600, its folder 0700) and its schema if needed, else migrates it.
 
-    Raises Conflict for one of a newer version, NoSpace, and Unavailable for one that cannot be read or written.
+    Raises for the operator: Conflict for one of a newer version, NoSpace, Unavailable for one that cannot be read or
+    written, and OSError if the file cannot be created.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)  # SQLite gives its WAL and shared-memory files the same mode
@@ -230,6 +263,7 @@ def open_database(path: Path) -> Database:
 
 
 def _unusable(path: Path, error: DatabaseError) -> Unavailable:
+    """The error for the operator where SQLite cannot use the file; it holds the driver's own message."""
     text = f"{path} cannot be used as the database: {error.orig}. Check disk and permissions, or restore a backup."
     return Unavailable("database_unusable", text)
 

@@ -1,4 +1,6 @@
-"""Queries on the one row that says whose database this is."""
+"""Queries on the one row of the table `installation`, which says whose database this is; used by the start and the
+background work of `service`. The functions that write need a transaction of `Database.writing`.
+"""
 
 from datetime import datetime
 
@@ -13,18 +15,24 @@ _WITH_BYTES = ("files", "uploads", "upload_parts", "jobs", "checkpoints", "check
 
 
 def get(tx: Connection) -> Installation:
+    """The row, which the migration that makes the table inserts: NoResultFound without it is an internal fault."""
     return Installation(**tx.execute(select(_installation)).mappings().one())
 
 
 def set_prefix(tx: Connection, prefix: str) -> None:
+    """Records below which prefix of the blob store this installation's blobs are; "" is the store's root."""
     tx.execute(update(_installation).values(blob_prefix=prefix))
 
 
 def set_behind(tx: Connection, since: datetime | None) -> None:
+    """Records since when the database is known to be older than its blobs, which stops all sweeping; None clears it."""
     tx.execute(update(_installation).values(behind_since=since))
 
 
 def set_clock(tx: Connection, settled_at: datetime, unsettled_s: float) -> None:
+    """Records the state of the steady clock: the time up to which it was right, and for how many seconds a jump of the
+    machine's clock has lasted that is not followed yet (service/steady_clock.py).
+    """
     tx.execute(update(_installation).values(settled_at=settled_at, unsettled_s=unsettled_s))
 
 
@@ -40,7 +48,9 @@ def age(tx: Connection) -> int:
 
 
 def newest_ids(tx: Connection, limit: int) -> dict[str, set[str]]:
-    """Ids of the newest rows with bytes, by the folder of the blob store that they have them in."""
+    """Ids of the `limit` newest rows of files, uploads and checkpoints, by the folder of the blob store in which their
+    bytes are; an empty set for an empty table.
+    """
     tables = (("files", schema.files.c), ("uploads", schema.uploads.c), ("checkpoints", schema.checkpoints.c))
     return {
         folder: set(tx.execute(select(columns.id).order_by(columns.seq.desc()).limit(limit)).scalars())

@@ -1,4 +1,6 @@
-"""Mapping of rows to values and back, where core's types and the tables differ, and paging."""
+"""Mapping of rows to values and back, where core's types and the tables differ, and keyset pagination (`after=<id>`,
+ordered by `seq`). Used by the modules of `queries`; `Read` and `Pages` are the fast forms for frequent reads.
+"""
 
 import json
 import sqlite3
@@ -28,14 +30,15 @@ _DECODER = json.JSONDecoder()
 class Read(Generic[T]):
     """A SELECT that SQLAlchemy compiles once, executed by the driver's own cursor.
 
-    For frequent reads: executing it by SQLAlchemy takes ten times as long as SQLite does. Parameters are
-    `bindparam`s of plain text and numbers; each row is passed to `make`, its values converted by their columns' types
-    or by `converters` of single columns.
+    For frequent reads: executing it by SQLAlchemy takes ten times as long as SQLite does. Parameters are `bindparam`s
+    of plain text and numbers; each row is passed to `make` as positional arguments, its values converted by their
+    columns' types or by `converters`, which are by column name.
     """
 
     def __init__(
         self, statement: Select[Any], make: Callable[..., T], converters: Mapping[str, _Convert] | None = None
     ) -> None:
+        """Compiles the statement for SQLite; touches no database, so a module can do it at import."""
         compiled = statement.compile(dialect=_DIALECT)
         self._sql = str(compiled)
         self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
@@ -49,6 +52,9 @@ class Read(Generic[T]):
         ]
 
     def all(self, tx: Connection, **values: str | int) -> list[T]:
+        """Every row as a value of `make`, in the statement's order; empty if there is none. `values` are the
+        statement's `bindparam`s by name.
+        """
         rows = driver(tx).execute(self._sql, self._fixed | values).fetchall()
         columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
         for index, convert in self._converters if rows else ():
@@ -56,11 +62,12 @@ class Read(Generic[T]):
         return list(map(self._make, *columns)) if rows else []
 
     def first(self, tx: Connection, **values: str | int) -> T | None:
+        """The first row's value; None if there is no row. It fetches all rows, so the statement should limit them."""
         return next(iter(self.all(tx, **values)), None)
 
 
 def _converter(kind: TypeEngine[Any]) -> _Convert | None:
-    """Converts the driver's value to the column's; None if they are the same."""
+    """What converts the driver's value to the column type's; None if they are the same."""
     match kind:
         case schema.UtcTime():
             return schema.from_microseconds
@@ -71,16 +78,21 @@ def _converter(kind: TypeEngine[Any]) -> _Convert | None:
 
 
 def _from_json(value: str | None) -> Any:
+    """The value of a JSON column, decoded; None for SQL's NULL and for JSON's null."""
     return None if value is None or value == "null" else {} if value == "{}" else _DECODER.decode(value)
 
 
 def json_text(value: str | None) -> JsonText | None:
-    """A column's JSON object as stored text."""
+    """A JSON column as a mapping that is decoded only when somebody looks inside; None for SQL's NULL
+    and JSON's null.
+    """
     return None if value is None or value == "null" else JsonText(value)
 
 
 class Pages(Generic[T]):
-    """The pages of one list, each statement compiled once. `scope`'s parameters are `bindparam`s; see `page`."""
+    """The pages of one list, each statement compiled once. `scope` is the condition on which rows the list holds, its
+    parameters `bindparam`s; rows, `make` and `converters` as in `Read`, paging as in `page`.
+    """
 
     def __init__(
         self,
@@ -90,6 +102,7 @@ class Pages(Generic[T]):
         make: Callable[..., T],
         converters: Mapping[str, _Convert] | None = None,
     ) -> None:
+        """Compiles the lookup of the cursor and the four SELECTs: first and later pages, in both orders."""
         seq = table.c.seq
         limited = statement.where(scope).limit(bindparam("row_limit", type_=seq.type))
         cursor: ColumnElement[int] = bindparam("cursor", type_=seq.type)
@@ -102,7 +115,9 @@ class Pages(Generic[T]):
     def page(
         self, tx: Connection, after: str | None, limit: int, *, ascending: bool = False, **values: str | int
     ) -> tuple[list[T], bool]:
-        """As the function `page`; `values` are the scope's."""
+        """At most `limit` rows and whether more follow, as the function `page`; `values` are the scope's `bindparam`s.
+        Raises InvalidRequest, a 400 of the API's caller, for an `after` that is not an id of this list.
+        """
         if after:
             seq = self._cursor.first(tx, after=after, **values)
             if seq is None:
@@ -122,10 +137,12 @@ def driver(tx: Connection) -> sqlite3.Connection:
 
 
 def error_to_json(error: JobError | None) -> dict[str, Any] | None:
+    """A job's or deployment's error as the value of its JSON column; None for no error."""
     return None if error is None else asdict(error)
 
 
 def error_from_json(value: Mapping[str, Any] | None) -> JobError | None:
+    """The error of a JSON column's decoded value; None for no error."""
     return None if value is None else JobError(**value)
 
 
@@ -139,9 +156,10 @@ def page(
     *,
     ascending: bool = False,
 ) -> tuple[list[dict[str, Any]], bool]:
-    """One page in order of `seq`, newest first unless `ascending`, and whether more follow.
+    """At most `limit` rows in order of `seq`, newest first unless `ascending`, and whether more follow.
 
-    `scope` limits what the caller may see, the cursor included: an `after` outside it is an InvalidRequest.
+    The first page for an `after` of None or "", else the rows beyond the row of that id. `scope` limits what the caller
+    may see, the cursor included: an `after` outside it raises InvalidRequest, a 400 of the API's caller.
     """
     if after:  # some clients send `after=` for the first page
         seq = tx.execute(select(table.c.seq).where(table.c.id == after, scope)).scalar()
@@ -156,6 +174,7 @@ def page(
 
 
 def _invalid_cursor(after: str) -> InvalidRequest:
+    """The error for an `after` that names no row of the list."""
     return InvalidRequest(
         "invalid_cursor", f"after={after!r} is no id of this list; pass the id of the last item seen.", "after"
     )

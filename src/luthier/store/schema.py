@@ -1,4 +1,4 @@
-"""The tables. `migrations/` builds them; a test compares the two."""
+"""The tables as SQLAlchemy values, for the queries. `migrations/` builds them in SQLite; a test compares the two."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -26,7 +26,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC datetime, stored as microseconds since 1970."""
+    """The type of every time column: an aware UTC datetime, stored as whole microseconds since 1970; NULL is None."""
 
     impl = BigInteger
     cache_ok = True

@@ -1,4 +1,4 @@
-"""A FIFO lock for threads, with a timeout."""
+"""A FIFO lock for threads, with a timeout: the turn of `Database.writing` among the writers of this process."""
 
 import threading
 from collections import deque
@@ -13,7 +13,10 @@ class QueueTimeout(Exception):
 
 @dataclass(slots=True)
 class WriteQueue:
-    """A fair mutex, handed over by its holder: no thread polls, and none overtakes another."""
+    """A fair mutex, passed on by its holder to the thread that has waited longest: none polls, none overtakes another.
+
+    `_waiting` has one event per waiting thread, set when it gets the lock. Not reentrant.
+    """
 
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _waiting: deque[threading.Event] = field(default_factory=deque)
@@ -21,12 +24,14 @@ class WriteQueue:
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for the lock."""
+        """How many threads wait for the lock; its holder is not counted."""
         return len(self._waiting)
 
     @contextmanager
     def held(self, timeout_s: float) -> Iterator[None]:
-        """Holds the lock. Raises QueueTimeout."""
+        """Holds the lock for the block; released also when the block raises. Raises QueueTimeout, without the lock, if
+        it was not free within `timeout_s` seconds.
+        """
         self._acquire(timeout_s)
         try:
             yield
@@ -34,6 +39,9 @@ class WriteQueue:
             self._hand_over()
 
     def _acquire(self, timeout_s: float) -> None:
+        """Takes the lock if it is free, else waits at the end of the queue. Raises QueueTimeout after `timeout_s`
+        seconds, and has left the queue then.
+        """
         with self._guard:
             if not self._is_held:
                 self._is_held = True
@@ -49,6 +57,9 @@ class WriteQueue:
         # It was handed over just as the wait timed out: this thread holds it.
 
     def _hand_over(self) -> None:
+        """Gives the lock to the thread that has waited longest, or frees it if none waits. Only its
+        holder may call it.
+        """
         with self._guard:
             if self._waiting:
                 self._waiting.popleft().set()

@@ -1,1 +1,1 @@
-"""Alembic migrations, applied at every start."""
+"""Alembic migrations of the SQLite database; `Database.migrate` applies those that are missing at every start."""

@@ -1,4 +1,6 @@
-"""Alembic's entry: runs the migrations on the connection that `Database.migrate` holds."""
+"""Alembic's entry, which it executes by this name: runs the migrations on the connection of `Database.migrate`, whose
+transaction commits them or rolls them back.
+"""
 
 from alembic import context
 

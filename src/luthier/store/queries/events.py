@@ -1,4 +1,6 @@
-"""Queries on a job's events."""
+"""Queries on the events of jobs. Their number (`seq`) is the order of all events of all jobs, and behind every cursor.
+`insert_events` alone writes, and needs a transaction of `Database.writing`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,6 +22,7 @@ _TYPES = {str(type): type for type in EventType}
 def _event(
     id: str, job_id: str, created_at: datetime, level: str, type: str, message: str, data: JsonText | None
 ) -> Event:
+    """The event of one row's columns, in their order; states are looked up, which is faster than calling the enum."""
     return Event(id, job_id, created_at, _LEVELS[level], _TYPES[type], message, data)
 
 
@@ -37,8 +40,10 @@ _pages = row_mapping.Pages(select(*_columns), _events, _of_job, _event, {"data":
 
 
 def insert_events(tx: Connection, events: Sequence[Event]) -> None:
-    """Appends events. Pages and streams follow the order of insertion, so no event has an earlier time than the one
-    of its job before it: an earlier one gets that time.
+    """Appends events in the given order; their jobs may differ.
+
+    Pages and streams follow the order of insertion, so no event is stored with an earlier time than the one of its job
+    before it: an earlier one gets that time. The values passed in do not change.
     """
     if not events:
         return
@@ -53,20 +58,25 @@ def insert_events(tx: Connection, events: Sequence[Event]) -> None:
 
 
 def list_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
+    """One page of a job's events, newest first, and whether more follow. Raises InvalidRequest, the caller's 400, if
+    `after` is not an id of this list.
+    """
     return _pages.page(tx, after, limit, job_id=job_id)
 
 
 def list_since(tx: Connection, job_id: str, after: str | None, limit: int) -> list[Event]:
-    """Events in their order, from the one after `after`."""
+    """At most `limit` events of a job, oldest first, from the one after the event `after`, or from the first for None.
+    Raises InvalidRequest, the caller's 400, if `after` is not an event of the job.
+    """
     page, _ = _pages.page(tx, after, limit, ascending=True, job_id=job_id)
     return page
 
 
 def newest(tx: Connection) -> int:
-    """The number of the newest event of all jobs; each that is written later has a greater one."""
+    """The number of the newest event of all jobs, 0 if there is none; each that is written later has a greater one."""
     return _newest.first(tx) or 0
 
 
 def jobs_since(tx: Connection, newest: int) -> set[str]:
-    """The ids of the jobs that have events with greater numbers."""
+    """The ids of the jobs, of all resources, that have events with numbers greater than `newest`."""
     return set(_jobs_since.all(tx, newest=newest))

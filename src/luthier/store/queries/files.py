@@ -1,4 +1,6 @@
-"""Queries on files."""
+"""Queries on the rows of files; their bytes are in the blob store, which no function here touches. The functions that
+write need a transaction of `Database.writing`.
+"""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -14,17 +16,19 @@ _columns = [column for column in _files.c if column.name != "seq"]
 
 
 def insert_file(tx: Connection, file: File) -> None:
+    """Inserts the row. IntegrityError for an id that has one already is an internal fault."""
     tx.execute(insert(_files).values(asdict(file)))
 
 
 def get(tx: Connection, resource_id: str, file_id: str, now: datetime) -> File | None:
-    """The file, unless it has expired by now."""
+    """The file; None if the resource has no such file, or it has expired by now."""
     statement = select(*_columns).where(_files.c.id == file_id, _files.c.resource_id == resource_id, _is_kept(now))
     row = tx.execute(statement).mappings().first()
     return None if row is None else _file(row)
 
 
 def list_ids(tx: Connection, resource_id: str) -> list[str]:
+    """The ids of all files of the resource, expired ones included, in no stated order."""
     return list(tx.execute(select(_files.c.id).where(_files.c.resource_id == resource_id)).scalars())
 
 
@@ -37,7 +41,9 @@ def list_page(
     ascending: bool,
     now: datetime,
 ) -> tuple[list[File], bool]:
-    """A page of the files that have not expired by now; one that has may still be the cursor."""
+    """A page of the files that have not expired by now, and whether more follow; one that has may still be the cursor.
+    `purpose` None means any. Raises InvalidRequest, the caller's 400, if `after` is not a file of the resource.
+    """
     statement = select(*_columns).where(_is_kept(now))
     if purpose is not None:
         statement = statement.where(_files.c.purpose == purpose)
@@ -53,16 +59,19 @@ def delete(tx: Connection, resource_id: str, file_id: str) -> bool:
 
 
 def list_expired(tx: Connection, now: datetime) -> list[File]:
+    """Every file, of all resources, whose time of expiry has come by `now`; its row still exists."""
     return [_file(row) for row in tx.execute(select(*_columns).where(_files.c.expires_at <= now)).mappings()]
 
 
 def all_ids(tx: Connection) -> set[str]:
-    """The files of all resources, expired or not."""
+    """The ids of the files of all resources, expired or not: whose blobs are not orphaned."""
     return set(tx.execute(select(_files.c.id)).scalars())
 
 
 def oldest_unchecked(tx: Connection) -> File | None:
-    """The oldest file with training data that has no details: nobody has looked at it yet."""
+    """The oldest file of all resources with training data, fully stored, that nobody has checked yet (it has no
+    details); None if all are checked.
+    """
     unchecked = _files.c.status_details.is_(None) & (_files.c.purpose == FilePurpose.FINE_TUNE)
     statement = select(*_columns).where(unchecked, _files.c.status == FileStatus.PROCESSED).order_by(_files.c.seq)
     row = tx.execute(statement.limit(1)).mappings().first()
@@ -70,7 +79,7 @@ def oldest_unchecked(tx: Connection) -> File | None:
 
 
 def set_details(tx: Connection, file_id: str, details: str) -> None:
-    """Sets the status details of an existing file."""
+    """Writes the outcome of a file's check as its status details; does nothing if the file was deleted meanwhile."""
     processed = (_files.c.id == file_id) & (_files.c.status == FileStatus.PROCESSED)
     tx.execute(update(_files).where(processed).values(status_details=details))
 
@@ -78,13 +87,16 @@ def set_details(tx: Connection, file_id: str, details: str) -> None:
 def end_import(
     tx: Connection, file_id: str, status: FileStatus, details: str | None, n_bytes: int, sha256: str
 ) -> bool:
-    """Ends the import of a pending file; False where it was deleted meanwhile."""
+    """Writes status, details, length in bytes and sha256 of a file whose import has ended; False, and nothing is
+    written, if it was deleted meanwhile.
+    """
     values = {"status": status, "status_details": details, "bytes": n_bytes, "sha256": sha256}
     pending = (_files.c.id == file_id) & (_files.c.status == FileStatus.PENDING)
     return tx.execute(update(_files).where(pending).values(values)).rowcount == 1
 
 
 def _is_kept(now: datetime) -> ColumnElement[bool]:
+    """The condition on files that have not expired by now; one without a time of expiry never does."""
     return or_(_files.c.expires_at.is_(None), _files.c.expires_at > now)
 
 

@@ -1,4 +1,6 @@
-"""Queries on imports that are under way."""
+"""Queries on the imports of files from a URL that are under way: a row lasts from the request to the end of its import,
+since its URL may contain a credential. The functions that write need a transaction of `Database.writing`.
+"""
 
 from dataclasses import asdict
 
@@ -15,20 +17,22 @@ _has_resource = (
 
 
 def insert_import(tx: Connection, pending: FileImport) -> None:
+    """Inserts the row with the URL. IntegrityError for a file that has one already is an internal fault."""
     tx.execute(insert(_imports).values(asdict(pending)))
 
 
 def list_pending(tx: Connection) -> list[FileImport]:
-    """All imports but those of deleted resources."""
+    """The imports of all resources, but those of deleted ones, in no stated order."""
     return [FileImport(**row) for row in tx.execute(select(_imports).where(_has_resource)).mappings()]
 
 
 def is_pending(tx: Connection, file_id: str) -> bool:
+    """Whether the import is still to be done; False once it has ended or its file or resource was deleted."""
     return (
         tx.execute(select(_imports.c.file_id).where(_imports.c.file_id == file_id, _has_resource)).first() is not None
     )
 
 
 def delete(tx: Connection, file_id: str) -> None:
-    """Deletes an import with its URL. Idempotent."""
+    """Deletes an import's row with its URL. Idempotent."""
     tx.execute(_imports.delete().where(_imports.c.file_id == file_id))

@@ -1,4 +1,8 @@
-"""Queries on jobs. `move` is the only function that writes a status."""
+"""Queries on jobs. `move` is the only function that writes a status of an existing job, and it does so only from the
+states that its caller allows. Those that write need a transaction of `Database.writing`.
+
+A user's deletion hides a job; the lists for the supervisor still have it, those for users do not.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
@@ -23,7 +27,9 @@ _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
 
 
 def _job(*values: Any) -> Job:
-    """The columns are in the order of Job's fields, those of its hyperparameters in place of that field."""
+    """The job of one row's columns, which are in the order of Job's fields, those of its hyperparameters in place of
+    that field.
+    """
     id, resource_id, status, *rest = values
     row = [id, resource_id, _STATUSES[status], *rest[:5], Hyperparameters(*rest[5:9]), Method(rest[9]), *rest[10:]]
     row[_ERROR] = row_mapping.error_from_json(row[_ERROR])
@@ -36,23 +42,32 @@ _pages = row_mapping.Pages(_select, _jobs, _of_resource, _job)
 
 
 def insert_job(tx: Connection, job: Job) -> None:
+    """Inserts the row, its hyperparameters in columns of their own. IntegrityError for a taken id is an
+    internal fault.
+    """
     values = asdict(job)
     values |= values.pop("hyperparameters")
     tx.execute(insert(_jobs).values(values))
 
 
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
+    """The job; None if the resource has no such job, or its user deleted it."""
     return _one.first(tx, job_id=job_id, resource_id=resource_id)
 
 
 def exists(tx: Connection, resource_id: str, job_id: str) -> bool:
+    """Whether the resource has such a job that its user has not deleted."""
     return _one_id.first(tx, job_id=job_id, resource_id=resource_id) is not None
 
 
 def list_page(
     tx: Connection, resource_id: str, after: str | None, limit: int, metadata: Mapping[str, str] | None
 ) -> tuple[list[Job], bool]:
-    """One page of the resource's jobs: those with all pairs of `metadata`; None: those that have no metadata at all."""
+    """One page of the resource's jobs, newest first, and whether more follow: those whose metadata has all pairs of
+    `metadata`, {} being any job; None: those that have no metadata at all.
+
+    Raises InvalidRequest, the caller's 400, if `after` is not a job of the resource.
+    """
     if metadata == {}:
         return _pages.page(tx, after, limit, resource_id=resource_id)
     statement = _select
@@ -67,36 +82,40 @@ def list_page(
 
 
 def list_open(tx: Connection) -> list[Job]:
-    """Every job that is not ended, of all resources, oldest first."""
+    """Every job that has not ended, of all resources, hidden ones included, oldest first."""
     return list_in(tx, _OPEN)
 
 
 def list_in(tx: Connection, statuses: Collection[JobStatus]) -> list[Job]:
-    """Every job in one of the statuses, of all resources, oldest first."""
+    """Every job in one of the statuses, of all resources, hidden ones included, oldest first."""
     statement = _select.where(_jobs.c.status.in_(statuses)).order_by(_jobs.c.seq)
     return [_job(*row) for row in tx.execute(statement)]
 
 
 def first_in(tx: Connection, status: JobStatus) -> Job | None:
-    """The oldest job in the status, read without the others."""
+    """The oldest job in the status, of all resources, read without the others; None if there is none."""
     row = tx.execute(_select.where(_jobs.c.status == status).order_by(_jobs.c.seq).limit(1)).first()
     return None if row is None else _job(*row)
 
 
 def count_open(tx: Connection) -> dict[JobStatus, int]:
-    """The number of jobs of all resources in each state that is not terminal."""
+    """The number of jobs of all resources in each state that is not terminal; a state without jobs has no entry. Hidden
+    jobs are not counted.
+    """
     statement = select(_jobs.c.status, func.count()).where(_jobs.c.status.in_(_OPEN), _seen).group_by(_jobs.c.status)
     return {_STATUSES[status]: count for status, count in tx.execute(statement)}
 
 
 def list_unreleased(tx: Connection) -> list[Job]:
-    """Every ended job whose process and run directory are still to be removed."""
+    """Every ended job, hidden ones included, whose process and run directory are still to be removed."""
     statement = _select.where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
     return [_job(*row) for row in tx.execute(statement)]
 
 
 def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: object) -> bool:
-    """Writes a status, with `values`, if the job is in one of `sources`; False if it is not."""
+    """Writes a status, with `values` of further columns by name, if the job is in one of `sources`. False if it is in
+    another or does not exist: nothing is written then, and the caller must not record an event of it.
+    """
     if isinstance(error := values.get("error"), JobError):
         values["error"] = row_mapping.error_to_json(error)
     statement = update(_jobs).where(_jobs.c.id == job_id, _jobs.c.status.in_(list(sources)))
@@ -104,26 +123,31 @@ def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: Jo
 
 
 def set_hyperparameters(tx: Connection, job_id: str, resolved: ResolvedHyperparameters) -> None:
+    """Replaces the requested hyperparameters by the numbers that validation has resolved them to."""
     tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(asdict(resolved)))
 
 
 def set_handle(tx: Connection, job_id: str, handle: str | None) -> None:
+    """Records by which handle the executor finds the job's trainer; None if no trainer runs."""
     tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(handle=handle))
 
 
 def set_started_at(tx: Connection, job_id: str, started_at: datetime) -> None:
+    """Moves the start of training, by which the finish is estimated: time between two attempts does not count."""
     tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(started_at=started_at))
 
 
 def set_released(tx: Connection, job_id: str) -> None:
-    """Records that neither process nor run directory is left."""
+    """Records that neither process nor run directory is left; `list_unreleased` no longer has the job."""
     tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(handle=None, has_run=False))
 
 
 def set_progress(
     tx: Connection, job_id: str, absorbed_bytes: int, started_at: datetime | None, estimated_finish: datetime | None
 ) -> None:
-    """Writes the absorbed offset of the run's events, and the times from them."""
+    """Writes up to which byte of events.jsonl the run's events are stored, and the times derived from them; a time of
+    None leaves what the row has.
+    """
     values = {"started_at": started_at, "estimated_finish": estimated_finish}
     present = {name: value for name, value in values.items() if value is not None}
     tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(absorbed_bytes=absorbed_bytes, **present))
@@ -135,11 +159,14 @@ def hide(tx: Connection, job_id: str) -> None:
 
 
 def is_hidden(tx: Connection, job_id: str) -> bool:
+    """Whether the job's user has deleted it while its row is kept; False if there is no row."""
     return tx.execute(select(_jobs.c.id).where(_jobs.c.id == job_id, _jobs.c.is_deleted)).first() is not None
 
 
 def delete(tx: Connection, job_id: str) -> None:
-    """Deletes a job with its events and attempts; its checkpoints must be gone."""
+    """Deletes a job's row with its events and attempts. Its checkpoints must be gone: their reference to it raises
+    IntegrityError, an internal fault.
+    """
     for table in (schema.events, schema.attempts):
         tx.execute(table.delete().where(table.c.job_id == job_id))
     tx.execute(_jobs.delete().where(_jobs.c.id == job_id))

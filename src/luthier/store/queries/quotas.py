@@ -1,4 +1,6 @@
-"""Queries on quotas: the limits that an operator has set, and how much of each a resource uses."""
+"""Queries on quotas: the limits that an operator has set, and how much of each a resource uses. Nothing is refused
+here: `service/tenants/quotas.py` compares.
+"""
 
 from sqlalchemy import Connection, func, insert, select, union
 
@@ -13,21 +15,25 @@ _WAITING = [JobStatus.VALIDATING_FILES, JobStatus.QUEUED]
 
 
 def limit(tx: Connection, resource_id: str, quota: Quota) -> int:
-    """The limit of the resource: its own, or the default."""
+    """The limit of the resource: its own if the operator has set one, else the default."""
     statement = select(_quotas.c.limit).where(_quotas.c.resource_id == resource_id, _quotas.c.name == quota)
     own = tx.execute(statement).scalar()
     return defaults.default(resource_id, quota) if own is None else own
 
 
 def set_limit(tx: Connection, resource_id: str, quota: Quota, value: int | None) -> None:
-    """Sets a limit; None restores the default."""
+    """Sets a limit; None restores the default. Needs a transaction of `Database.writing`."""
     tx.execute(_quotas.delete().where(_quotas.c.resource_id == resource_id, _quotas.c.name == quota))
     if value is not None:
         tx.execute(insert(_quotas).values(resource_id=resource_id, name=quota, limit=value))
 
 
 def current(tx: Connection, resource_id: str, quota: Quota) -> int:
-    """How much of a counted quota the resource uses now."""
+    """How much of a counted quota the resource uses now: rows, or bytes for FILE_BYTES, parts of pending uploads
+    included.
+
+    Raises ValueError for JOB_TOKENS, a limit on each job that nothing accumulates: an internal fault.
+    """
     files, jobs, deployments = schema.files.c, schema.jobs.c, schema.deployments.c
     checkpoints, held_copies = schema.checkpoints.c, schema.checkpoint_copies.c
     usable = (checkpoints.resource_id == resource_id) | checkpoints.id.in_(

@@ -1,4 +1,8 @@
-"""Queries on resources and their keys. A key is stored as the sha256 of its text, never as the text."""
+"""Queries on resources (tenants) and their keys. A key is stored as the sha256 of its text, never as the text.
+
+A deleted resource loses its keys at once; its row stays, with `deleted_at`, until all that it contains is removed. The
+functions that write need a transaction of `Database.writing`.
+"""
 
 import hmac
 from datetime import datetime
@@ -28,6 +32,7 @@ _keys = schema.api_keys
 
 
 def insert_resource(tx: Connection, resource: Resource, created_at: datetime) -> None:
+    """Inserts the row. IntegrityError for a taken account name is an internal fault."""
     tx.execute(
         insert(_resources).values(
             id=resource.id,
@@ -40,18 +45,23 @@ def insert_resource(tx: Connection, resource: Resource, created_at: datetime) ->
 
 
 def get(tx: Connection, resource_id: str) -> Resource | None:
+    """The resource by its id, also one that is being deleted; None if there is none."""
     return _first(tx, _resources.c.id == resource_id)
 
 
 def of_account(tx: Connection, subscription: str, group: str, account: str) -> Resource | None:
-    """A resource by the parts of its id in the control plane, which compares them without regard to case."""
+    """A resource by the parts of its id in the control plane, which compares them without regard to case. None if there
+    is none, or it is being deleted.
+    """
     names = ((_resources.c.subscription, subscription), (_resources.c.resource_group, group))
     same = [func.lower(column) == value.lower() for column, value in (*names, (_resources.c.account, account))]
     return _first(tx, and_(*same, _resources.c.deleted_at.is_(None)))
 
 
 def find(tx: Connection, account: str, *, deleted: bool = False) -> Resource | None:
-    """A resource by the name of its account, without regard to case; `deleted` finds those that are to go as well."""
+    """A resource by the name of its account, without regard to case; None if there is none. One that is being deleted
+    is found only with `deleted`.
+    """
     named = func.lower(_resources.c.account) == account.lower()
     return _first(tx, named if deleted else named & _resources.c.deleted_at.is_(None))
 
@@ -63,28 +73,30 @@ def list_all(tx: Connection) -> list[tuple[Resource, datetime]]:
 
 
 def created_at(tx: Connection, resource_id: str) -> datetime:
+    """When the resource was created. NoResultFound without such a row is an internal fault."""
     statement = select(_resources.c.created_at).where(_resources.c.id == resource_id)
     created: datetime = tx.execute(statement).scalar_one()
     return created
 
 
 def list_deleted(tx: Connection) -> list[Resource]:
-    """Every resource whose things are still to be removed."""
+    """Every deleted resource whose contents are still to be removed."""
     statement = select(_resources).where(_resources.c.deleted_at.is_not(None))
     return [_resource(row) for row in tx.execute(statement).mappings()]
 
 
 def set_deleted(tx: Connection, resource_id: str, now: datetime) -> None:
-    """Takes its keys away, and what others have permitted to its name: the next tenant of that name is another one."""
+    """Marks the resource as deleted; takes its keys away, and what others have permitted to its name: the next tenant
+    of that name is another one. Its contents stay for the background work to remove.
+    """
     tx.execute(update(_resources).where(_resources.c.id == resource_id).values(deleted_at=now))
     _delete_permissions(tx, resource_id)
     tx.execute(_keys.delete().where(_keys.c.resource_id == resource_id))
 
 
 def count_contents(tx: Connection, resource_id: str) -> dict[str, int]:
-    """How many rows of each table belong to the resource; tables without any are left out.
-
-    Keys and quotas are not held.
+    """How many rows of each table belong to the resource, by table; tables without any are left out, so empty means
+    that it can go. Keys and quotas are not counted.
     """
     counts = {}
     for table in schema.metadata.sorted_tables:
@@ -97,9 +109,10 @@ def count_contents(tx: Connection, resource_id: str) -> dict[str, int]:
 
 
 def remove(tx: Connection, resource_id: str) -> None:
-    """Deletes the resource and every row of any table that belongs to it, directly, through another row or by its name.
+    """Deletes the resource and every row of any table that belongs to it: directly, through another row or by its name.
 
-    What is for its name goes in the same transaction: whoever gets the name next gets nothing with it.
+    What is for its name goes in the same transaction: whoever gets the name next gets nothing with it. Blobs are not
+    touched: the caller has deleted them.
     """
     _delete_permissions(tx, resource_id)
     copies.delete_of_resource(tx, resource_id)
@@ -110,30 +123,33 @@ def remove(tx: Connection, resource_id: str) -> None:
 def insert_key(
     tx: Connection, sha256: str, resource_id: str, name: str, created_at: datetime, role: Role = Role.OWNER
 ) -> None:
+    """Inserts a key by its hash. IntegrityError for a name or hash that has a row already is an internal fault."""
     values = {"sha256": sha256, "resource_id": resource_id, "name": name, "created_at": created_at, "role": role}
     tx.execute(insert(_keys).values(values))
 
 
 def delete_key(tx: Connection, resource_id: str, name: str) -> bool:
-    """Deletes the row; False if there was none."""
+    """Deletes the row, so that the key opens nothing from the commit on; False if there was none."""
     statement = _keys.delete().where(_keys.c.resource_id == resource_id, _keys.c.name == name)
     return tx.execute(statement).rowcount == 1
 
 
 def get_key(tx: Connection, resource_id: str, name: str) -> ApiKey | None:
+    """Name, role and creation time of a key; None if the resource has none of that name."""
     return next((key for key in list_keys(tx, resource_id) if key.name == name), None)
 
 
 def list_keys(tx: Connection, resource_id: str) -> list[ApiKey]:
+    """Name, role and creation time of the resource's keys, by name; their text is stored nowhere."""
     statement = select(_keys).where(_keys.c.resource_id == resource_id).order_by(_keys.c.name)
     return [ApiKey(row["name"], Role(row["role"]), row["created_at"]) for row in tx.execute(statement).mappings()]
 
 
 def principal_of_key(tx: Connection, sha256: str) -> Principal | None:
-    """Who a key opens for.
+    """Whom a key authenticates, by the sha256 of its text; None for an unknown key.
 
-    The lookup is by hash, so its timing tells nothing about the key; the result is compared once more in constant
-    time, so that this does not hang on how an index compares.
+    The lookup is by hash, so its timing tells nothing about the key; the result is compared once more in constant time,
+    so that this does not depend on how an index compares.
     """
     joined: Select[tuple[object, ...]] = select(_keys.c.sha256, _keys.c.name, _keys.c.role, *_resources.c).join(
         _resources, _keys.c.resource_id == _resources.c.id
@@ -145,6 +161,9 @@ def principal_of_key(tx: Connection, sha256: str) -> Principal | None:
 
 
 def _belongs(table: Table, resource_id: str) -> ColumnElement[bool]:
+    """The condition on a table's rows that belong to the resource, by following foreign keys up to `resources`; false
+    for a table without any.
+    """
     if table is _resources:
         return _resources.c.id == resource_id
     # Through any of its keys: a permission goes with the resource that gave it.
@@ -155,12 +174,14 @@ def _belongs(table: Table, resource_id: str) -> ColumnElement[bool]:
 
 
 def _delete_permissions(tx: Connection, resource_id: str) -> None:
+    """Deletes the permissions that others have given to the resource's account name."""
     resource = get(tx, resource_id)
     if resource is not None:
         permissions.delete_of_account(tx, resource.account)
 
 
 def _first(tx: Connection, condition: ColumnElement[bool]) -> Resource | None:
+    """The resource that meets the condition; None if none does."""
     row = tx.execute(select(_resources).where(condition)).mappings().first()
     return None if row is None else _resource(row)
 
