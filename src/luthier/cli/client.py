@@ -21,9 +21,11 @@ STATUS_PATH = "/luthier/status"
 
 @contextmanager
 def connected(address: str | None = None, max_retries: int = 2) -> "Iterator[OpenAI]":
-    """A client of the service at `address`, or at LUTHIER_URL; the key is LUTHIER_API_KEY or that of the key file.
+    """A client of the service at `address`, or at LUTHIER_URL, for the block; the key is LUTHIER_API_KEY or that of the
+    key file. Nothing is sent before the block's first call, and `max_retries` is per call.
 
-    Errors of the service and of the connection end the command with one line and exit code 1.
+    Errors of the service and of the connection, in the block, end the command with one line and exit code 1, as does a
+    missing key.
     """
     root = service_address.url() if address is None else service_address.normalized(address)
     key = service_address.find_key()
@@ -34,7 +36,11 @@ def connected(address: str | None = None, max_retries: int = 2) -> "Iterator[Ope
 
 
 def control(client: "OpenAI", method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """One call of the control plane for the resource of the key; `path` follows `.../deployments`."""
+    """One call of the control plane for the resource of the key; `path` follows `.../deployments`. Returns the JSON
+    object answered, None if there is no body, as for DELETE.
+
+    Raises the SDK's errors, for `connected` to word; ValueError for another method is an internal fault.
+    """
     address = f"{_root(client)}{_deployments(client)}{path}?api-version={ARM_VERSION}"
     match method:
         case "GET":
@@ -49,21 +55,22 @@ def control(client: "OpenAI", method: str, path: str, body: dict[str, Any] | Non
 
 
 def delete(client: "OpenAI", path: str) -> None:
-    """DELETE of a path below the service's root, for what the SDK has no method for."""
+    """Sends DELETE for a path below the service's root, for what the SDK has no method for. Raises the SDK's errors."""
     client.delete(f"{_root(client)}{path}", cast_to=object)
 
 
 def status(client: "OpenAI") -> dict[str, Any]:
-    """The service's report of itself, with the resource of the key."""
+    """The service's report of itself, with the resource of the key. Raises the SDK's errors."""
     report: Any = client.get(f"{_root(client)}{STATUS_PATH}", cast_to=object)
     return dict(report)
 
 
 @lru_cache(maxsize=1)
 def _deployments(client: "OpenAI") -> str:
-    """The path of the deployments of the resource of the client's key."""
+    """The path of the deployments of the resource of the client's key; asked of the service once a client."""
     return str(status(client)["resource"]["deployments"])
 
 
 def _root(client: "OpenAI") -> str:
+    """The service's address without the /v1 of the SDK's base URL."""
     return service_address.normalized(str(client.base_url))

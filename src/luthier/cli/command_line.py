@@ -1,4 +1,5 @@
-"""How a command line is parsed: groups of commands, their plain help, and one line for a wrong option or argument.
+"""How a command line is parsed: groups of commands, their plain help, and one line for a wrong option or argument. Used
+by `main` and by every module of `cli` with a group of commands.
 
 typer's Rich help and errors are not used: they take longer than the rest of `luthier --help`.
 """
@@ -23,14 +24,17 @@ class Command(TyperCommand):
     """A command whose help lists its options by panel, and whose usage errors are one line and exit code 2."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer's, which fills `ctx.params`; an unusable argument ends the command with one line and exit code 2."""
         with _usage_errors(ctx):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
+        """As typer's: runs the command's function. A BadParameter that it raises is a usage error too."""
         with _usage_errors(ctx):
             return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the options and arguments to the formatter, those of each panel under its own heading."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if (row := parameter.get_help_record(ctx)) is not None:
@@ -44,6 +48,7 @@ class Group(TyperGroup):
     """A group of commands. Without a command it prints its help and ends with exit code 2."""
 
     def get_params(self, ctx: Any) -> list[Any]:
+        """As typer's, but changes the default of typer's own flags, so that the help need not import pydantic."""
         parameters = list(super().get_params(ctx))
         for parameter in parameters:
             if parameter.name in _TYPERS_FLAGS:
@@ -51,6 +56,7 @@ class Group(TyperGroup):
         return parameters
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer's; without any argument it prints the group's help to stderr and ends with exit code 2."""
         if not args and self.no_args_is_help and not ctx.resilient_parsing:
             typer.echo(ctx.get_help(), err=True)
             raise typer.Exit(USAGE_ERROR)
@@ -58,6 +64,9 @@ class Group(TyperGroup):
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's: name, command and the remaining arguments. An unknown name ends the command with exit code 2 and,
+        where one is near, the name that was probably meant.
+        """
         names = self.list_commands(ctx)
         if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
             from luthier import validation_messages
@@ -66,10 +75,12 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
+        """As typer's: runs the command that was named; usage errors end it with one line and exit code 2."""
         with _usage_errors(ctx):
             return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes each command that is not hidden to the formatter, with its whole summary, however long."""
         shown = [(name, command) for name, command in self.commands.items() if not command.hidden]
         rows = [(name, command.get_short_help_str(_WHOLE)) for name, command in shown]
         with formatter.section("Commands"):
@@ -83,23 +94,25 @@ class CommandGroup(typer.Typer):
         super().__init__(help=help, cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """As typer's decorator, with our `Command`: its usage errors and its help are plain."""
         return super().command(name, cls=Command, **options)
 
 
 def single_command(name: str, function: Callable[..., None]) -> Any:
-    """The command that calls `function`."""
+    """The command `name`, which calls `function`, ready to run."""
     group = CommandGroup(help="")
     group.command(name)(function)
     return typer.main.get_command(group)
 
 
 def group_of(commands: typer.Typer) -> TyperGroup:
+    """The group with its commands in it, ready to run."""
     return typer.main.get_group(commands)
 
 
 @contextmanager
 def _usage_errors(context: typer.Context) -> Iterator[None]:
-    """Ends the command with one line where typer finds the command line wrong."""
+    """Ends the command with one line and exit code 2 where typer, in the block, finds the command line wrong."""
     try:
         yield
     except typer.TyperException as error:
@@ -107,13 +120,14 @@ def _usage_errors(context: typer.Context) -> Iterator[None]:
 
 
 def _fail(message: str, context: typer.Context) -> None:
+    """Prints the message, as one line, with a pointer to the command's help, and ends the command with exit code 2."""
     from luthier.cli import screen
 
     screen.fail(f"{' '.join(message.split())} See: {context.command_path} --help", USAGE_ERROR)
 
 
 def _message(error: typer.TyperException) -> str:
-    """What is wrong, with the option's name, its value and what it must be."""
+    """What is wrong, with the option's name, its value and what it must be; pydantic's words are replaced by ours."""
     if not isinstance(error, typer.BadParameter) or not error.message:  # without one it is a missing parameter
         return error.format_message().removesuffix(".") + "."
     hint = error.param_hint or (error.param.get_error_hint() if error.param is not None else "value")
@@ -124,7 +138,9 @@ def _message(error: typer.TyperException) -> str:
 
 
 def _of_value(error: typer.BadParameter) -> str:
-    """The rest of the sentence for a value that its type refused."""
+    """The rest of the sentence for a value that its type refused; the error's cause must be pydantic's
+    ValidationError.
+    """
     from pydantic import ValidationError
 
     from luthier import validation_messages
@@ -141,6 +157,7 @@ def _of_value(error: typer.BadParameter) -> str:
 
 
 def _section(parameter: Any) -> str:
+    """The heading of the help under which a parameter is listed."""
     if parameter.param_type_name == "argument":
         return "Arguments"
     return str(parameter.rich_help_panel) if isinstance(parameter.rich_help_panel, str) else "Options"

@@ -1,4 +1,6 @@
-"""luthier demo: starts a service on a free port, runs the guide's workflow against it, and says how to continue."""
+"""luthier demo: starts a service on a free port, runs the guide's workflow against it, and says how to continue. The
+service and the commands that it needs run as child processes.
+"""
 
 import os
 import signal
@@ -52,12 +54,18 @@ def demo(
 
 
 def _require_extras() -> None:
+    """Ends the command with exit code 1, and the pip command, if packages of an extra are missing. Imports none of
+    them.
+    """
     missing = [extra for module, extra in _EXTRAS.items() if find_spec(module) is None]
     if missing:
         fail(f"The demo needs further packages. Run: pip install 'luthier[{','.join(missing)}]'")
 
 
 def _pull_base_model() -> None:
+    """Pulls the demo's base model by `luthier models pull` unless it is installed; ends the command with that one's
+    exit code if it fails.
+    """
     from luthier.model_folder import BaseModelFolder
     from luthier.settings import Settings
 
@@ -68,7 +76,9 @@ def _pull_base_model() -> None:
 
 
 def _service_environment() -> dict[str, str]:
-    """Models are read from the folder that they were pulled to, not from the demo's own data folder."""
+    """The environment of the service: models are read from the folder that they were pulled to, not from the demo's own
+    data folder, and LUTHIER_API_KEY, the key of some other service, is left out.
+    """
     from luthier.settings import Settings
 
     environment = os.environ | {"LUTHIER_MODELS_DIR": str(Settings().models_folder.absolute())}
@@ -78,7 +88,9 @@ def _service_environment() -> dict[str, str]:
 
 
 def _url_once_ready(service: subprocess.Popen[str]) -> str:
-    """The service's address, once it answers; prints the service's output until then."""
+    """The service's address, once it answers; reads and prints the service's stdout until then. Ends the command if the
+    service ends before.
+    """
     url = ""
     assert service.stdout is not None
     for line in service.stdout:
@@ -93,12 +105,14 @@ def _url_once_ready(service: subprocess.Popen[str]) -> str:
 
 
 def _draw_charts(url: str, key: str, job_id: str, output: Path) -> None:
+    """Draws the job's charts into `output` by `luthier jobs plot`. Raises CalledProcessError if that fails."""
     plot = [*_LUTHIER, "jobs", "plot", job_id, "-o", str(output)]
     environment = os.environ | {"LUTHIER_URL": url, "LUTHIER_API_KEY": key}
     subprocess.run(plot, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def _print_next_steps(folder: Path) -> None:
+    """Prints where the demo's results are and the commands by which to continue, with paths relative to here."""
     from luthier.examples import guide
     from luthier.settings import Settings
 

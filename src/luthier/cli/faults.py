@@ -1,4 +1,5 @@
-"""Errors that a user can fix, as one line that names what is wrong, where, and the fix; never a traceback.
+"""Errors that a user can fix, as one line that names what is wrong, where, and the fix; never a traceback. Used by
+`main` for every command, and by `serve` for its settings.
 
 Only our own bugs are a traceback: whoever reports one needs it.
 """
@@ -29,7 +30,9 @@ _MAY_HOLD_A_KEY = frozenset({"server_key", "blobs_url", "oidc_issuer"})
 
 
 def end_command(error: BaseException) -> None:
-    """Ends the command with one line and exit code 1 for an error that its user can fix; returns for every other."""
+    """Ends the command with one line and exit code 1 for an error that its user can fix, and for an error of writing to
+    stdout with `stdout_exit_code`. Returns for every other, which the caller then lets pass as a traceback.
+    """
     match error:
         case LuthierError():
             fail(error.message)
@@ -49,12 +52,14 @@ def end_command(error: BaseException) -> None:
 
 
 def is_of_stdout(error: OSError) -> bool:
-    """Whether it may be an error of writing to stdout."""
+    """Whether the error may be one of writing to stdout, such as a closed pipe or a full disk: it names no file."""
     return error.filename is None and error.errno in _OF_STDOUT
 
 
 def stdout_exit_code(error: OSError) -> int:
-    """Reports why stdout could not be written to, unless its reader closed the pipe; returns the exit code."""
+    """Reports on stderr why stdout could not be written to, unless its reader closed the pipe; returns the exit code.
+    Points stdout to /dev/null for the rest of the process.
+    """
     # What is still buffered would be written, and fail, once more as the interpreter ends.
     with suppress(OSError, io.UnsupportedOperation, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
@@ -72,7 +77,9 @@ def invalid_toml(error: tomllib.TOMLDecodeError) -> str:
 
 
 def invalid_settings(error: ValidationError, options: Mapping[str, object] | None = None) -> str:
-    """Each wrong setting with its value, unless that may be a key, and with what it must be; `options` were typed."""
+    """One line with each wrong setting: where it is set, its value unless that may be a key, and what it must be.
+    `options` are the settings that were given on the command line.
+    """
     lines = []
     for fault in error.errors(include_url=False):
         name = validation_messages.place(fault)
@@ -89,7 +96,9 @@ def invalid_settings(error: ValidationError, options: Mapping[str, object] | Non
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """A warning for each variable that is nearly one of our settings: a typo would be ignored silently."""
+    """A warning for each LUTHIER_ variable that is nearly one of our settings: a typo would be ignored silently. Empty
+    if there is none.
+    """
     settings = [name.upper() for name in Settings.model_fields]
     warnings = []
     for variable in sorted(environment):
@@ -101,6 +110,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def _source(name: str, options: Mapping[str, object]) -> str:
+    """Where a setting's value is from, in words: an option, a variable or the settings file."""
     if name in options:
         return f"--{name.replace('_', '-')}"
     variable = _PREFIX + name.upper()

@@ -1,4 +1,6 @@
-"""The service's HTTP server: uvicorn with our connection limits and callbacks at its start and stop."""
+"""The service's HTTP server: uvicorn with our connection limits and callbacks at its start and stop.
+`serve` runs it.
+"""
 
 import asyncio
 import logging
@@ -22,7 +24,9 @@ SWITCH_INTERVAL_S = 0.001
 
 
 class Server(uvicorn.Server):
-    """uvicorn that calls back with its port once it answers, and exits with 0 on SIGTERM and SIGINT."""
+    """uvicorn that calls back with its port once it answers, and exits with 0 on SIGTERM and SIGINT. With TLS, SIGHUP
+    reloads the certificate.
+    """
 
     def __init__(
         self,
@@ -31,7 +35,11 @@ class Server(uvicorn.Server):
         settings: Settings,
         on_started: Callable[[int], None],
     ) -> None:
-        """Raises ValueError, which names the file, for a certificate or key that cannot be used."""
+        """Raises the process's limit of file descriptors; binds nothing. `begin_stop` is called as the server shuts
+        down, `on_started` with the port once it is bound, both on the event loop.
+
+        Raises ValueError, which names the file, for a certificate or key that cannot be used.
+        """
         self._certificate = _certificate(settings)
         limits = listening.fitting(_connection_limits(settings), listening.raise_descriptor_limit())
         self._gate = ConnectionGate(limits)
@@ -51,6 +59,9 @@ class Server(uvicorn.Server):
         self._reserve: listening.DescriptorReserve | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which binds the sockets; then installs a spare file descriptor and the handler of SIGHUP, and
+        calls `on_started`. Raises SystemExit if the port cannot be bound.
+        """
         await super().startup(sockets)
         if not self.should_exit:
             bound = [listener for server in self.servers for listener in server.sockets]
@@ -63,16 +74,20 @@ class Server(uvicorn.Server):
             self._on_started(bound[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which waits for open requests for `stop_grace_s` seconds; asks the service to stop first."""
         self._begin_stop()
         if self._reserve is not None:
             self._reserve.close()
         await super().shutdown(sockets)
 
     def _begin_reload(self, certificate: Certificate) -> None:
-        """SIGHUP: new connections use the reloaded certificate; open ones keep theirs."""
+        """On SIGHUP: reloads the certificate in a worker thread. New connections use it; open ones keep theirs."""
         asyncio.get_running_loop().run_in_executor(None, _reload, certificate)
 
     def serve_until_stopped(self) -> None:
+        """Serves on this thread until a signal stops it. Changes the process: its signal handlers, the interpreter's
+        switch interval, and a limit on log lines. Raises SystemExit if the port cannot be bound.
+        """
         # uvicorn raises the signal again once it has shut down: it is ignored.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
@@ -84,6 +99,9 @@ class Server(uvicorn.Server):
 
 
 def _certificate(settings: Settings) -> Certificate | None:
+    """The certificate for https, with warnings about it in the log; None, for plain http, if certificate or key is
+    unset. Raises ValueError for a pair that cannot be used.
+    """
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     certificate = Certificate(settings.tls_cert, settings.tls_key)
@@ -93,6 +111,7 @@ def _certificate(settings: Settings) -> Certificate | None:
 
 
 def _reload(certificate: Certificate) -> None:
+    """Loads the certificate's files again and logs the outcome; files that cannot be used leave the old one in use."""
     try:
         certificate.reload()
     except ValueError as error:
@@ -104,6 +123,7 @@ def _reload(certificate: Certificate) -> None:
 
 
 def _connection_limits(settings: Settings) -> connection_limits.Limits:
+    """The limits that the settings have, in the form that the server takes; all times are seconds."""
     return connection_limits.Limits(
         connections=settings.connections,
         per_address=settings.connections_per_address,

@@ -49,12 +49,16 @@ SECTIONS = {
 
 
 class Root(command_line.Group):
-    """The top of the command line: loads a command when it is called, and words the errors that a user can fix."""
+    """The top of the command line: loads a command when it is called, and words the errors that a user can fix.
+
+    typer calls the methods; each does what typer's own does, from SECTIONS instead of registered commands.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for commands in SECTIONS.values() for name in commands]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command or group of that name, whose module is imported now; None if there is none."""
         if cmd_name not in self.list_commands(ctx):
             return None
         function = _function(cmd_name)
@@ -63,18 +67,23 @@ class Root(command_line.Group):
         return command_line.group_of(_group(cmd_name))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes the summaries of SECTIONS to the formatter, without importing a command."""
         width = max(map(len, self.list_commands(ctx)))
         for title, commands in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), summary) for name, summary in commands.items()])
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs the command and flushes stdout; an error that a user can fix ends it with one line and an exit code."""
         with _ErrorsAsLines():
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, so that a full disk is still reported
             return result
 
     def main(self, *args: Any, **more: Any) -> Any:
+        """Runs the command line and exits the process with its exit code; replaces a closed stdout or stderr by
+        /dev/null, and reports a stdout that cannot be written to.
+        """
         if sys.stdout is None:  # closed by the parent process: nobody wants to read it
             sys.stdout = _null()
         if sys.stderr is None:
@@ -93,12 +102,15 @@ class Root(command_line.Group):
 
 
 class _ErrorsAsLines:
-    """Ends a command with one line and an exit code for every error that a user can fix; other errors pass."""
+    """Ends a command with one line and an exit code for every error that a user can fix; other errors pass, and so do
+    typer's own.
+    """
 
     def __enter__(self) -> None:
         return
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Raises typer.Exit in place of KeyboardInterrupt and of errors that a user can fix; returns for all others."""
         match error:
             case None | typer.Exit() | typer.Abort() | typer.TyperException():
                 return
@@ -110,6 +122,7 @@ class _ErrorsAsLines:
 
 
 def _null() -> TextIO:
+    """/dev/null as a text stream to write to."""
     return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
@@ -125,6 +138,7 @@ app = typer.Typer(
 
 
 def _print_version(asked: bool) -> None:
+    """The callback of --version: prints the version and ends the command with exit code 0."""
     if asked:
         typer.echo(f"luthier {__version__}")
         raise typer.Exit
@@ -140,7 +154,7 @@ def options(
 
 
 def _function(name: str) -> Callable[..., None] | None:
-    """The function of a single command; None for the name of a group."""
+    """The function of a single command, whose module is imported now; None for the name of a group."""
     match name:
         case "serve":
             from luthier.cli.serve import serve
@@ -191,6 +205,7 @@ def _function(name: str) -> Callable[..., None] | None:
 
 
 def _group(name: str) -> typer.Typer:
+    """The commands of a group, whose module is imported now. ValueError for another name is an internal fault."""
     match name:
         case "models":
             from luthier.cli.commands.models import app

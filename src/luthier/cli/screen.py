@@ -36,7 +36,7 @@ class Screen(Console):
         super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Escapes each segment's text; styles are not text yet."""
+        """Escapes control characters in each segment's text; styles are not text yet, so they stay."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable.escape_text(segment.text), segment.style)
 
@@ -57,10 +57,11 @@ def progress(*columns: "str | ProgressColumn", transient: bool = False) -> "Prog
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], shown: Sequence[str] | None = None) -> None:
-    """Prints a table, or `none` if it is empty; into a pipe, tab-separated lines without a header, as `gh` does.
+    """Prints a table, or `none` if it is empty; into a pipe, tab-separated lines without a header, as `gh` does. None
+    is an empty cell.
 
-    A row that is wider than the terminal continues on an indented line: no cell is folded or truncated. `shown` is
-    the order of the columns in a terminal; in a pipe it is that of `columns`, to which later versions only add.
+    A row that is wider than the terminal continues on an indented line: no cell is folded or truncated. `shown` is the
+    order of the columns in a terminal; in a pipe it is that of `columns`, to which later versions only add.
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     if not screen.is_terminal:
@@ -83,7 +84,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], shown: Seque
 
 
 def table_or_json(as_json: bool, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table, or the same cells as JSON objects with the columns' names as keys."""
+    """Prints a table, or the same cells as JSON objects with the columns' names as keys."""
     if as_json:
         print_objects(dict(zip(columns, row, strict=True)) for row in rows)
     else:
@@ -91,24 +92,24 @@ def table_or_json(as_json: bool, columns: Sequence[str], rows: Sequence[Sequence
 
 
 def print_objects(objects: Iterable[dict[str, Any]]) -> None:
-    """Prints a list as one JSON array, one line per object."""
+    """Prints a list as one JSON array on stdout, one line per object; `[]` for none."""
     lines = ",\n  ".join(map(_json, objects))
     print(f"[\n  {lines}\n]" if lines else "[]")
 
 
 def print_json(value: object, indent: int | None = 2) -> None:
-    """Prints one JSON value; escaped characters are JSON escapes, so that a parser reads the original."""
+    """Prints one JSON value on stdout; control characters are JSON escapes, so that a parser reads the original."""
     print(_json(value, indent))
 
 
 def fail(message: str, exit_code: int = 1) -> NoReturn:
-    """Prints an error message to stderr and ends the command with a non-zero exit code."""
+    """Prints an error message to stderr and ends the command with `exit_code`, by raising typer.Exit."""
     errors.print(message, style="red", highlight=False)
     raise typer.Exit(exit_code)
 
 
 def stamp(unix_s: float | None) -> str | None:
-    """A local time: in a terminal as `ls` shows it, in a pipe in full."""
+    """A local time: in a terminal as `ls` shows it, in a pipe in full. None stays None, an empty cell."""
     if unix_s is None:
         return None
     if not screen.is_terminal:
@@ -118,6 +119,7 @@ def stamp(unix_s: float | None) -> str | None:
 
 
 def figure(value: float | None) -> str | None:
+    """A loss or an accuracy with four decimals; None stays None, an empty cell."""
     return None if value is None else f"{value:.4f}"
 
 
@@ -136,8 +138,10 @@ def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def _cell(value: object) -> str:
+    """A cell's text with control characters escaped; empty for None."""
     return "" if value is None else printable.escape_line(str(value))
 
 
 def _json(value: object, indent: int | None = None) -> str:
+    """The value as JSON text with control characters escaped; on one line without `indent`."""
     return printable.escape_text(json.dumps(value, ensure_ascii=False, indent=indent))

@@ -1,4 +1,5 @@
-"""The openai SDK, pointed at a running service: its environment, its TLS, and its errors as lines.
+"""The openai SDK, pointed at a running service: its environment, its TLS, and its errors as lines. It imports the SDK
+when it is loaded, so `client` imports this module on use.
 
 A vendor's variables (OPENAI_*, AZURE_OPENAI_*) belong to the vendor: no command takes an address, a key or a header
 from them. Only `import-jobs` reads a vendor's key, for the account that its own option names.
@@ -28,7 +29,7 @@ _CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class _NotLuthier(Exception):
-    """An answer that no route of ours gives."""
+    """An answer that no route of ours gives: a web page."""
 
 
 UNREACHED = (openai.APIConnectionError, _NotLuthier)
@@ -37,7 +38,9 @@ UNREACHED = (openai.APIConnectionError, _NotLuthier)
 
 @contextmanager
 def connected(address: str, key: Key, max_retries: int) -> Iterator[OpenAI]:
-    """A client of the service at `address`. Errors of service and connection end the command with exit code 1."""
+    """A client of the service at `address`, open for the block. Errors of service and connection that the block raises
+    end the command with one line and exit code 1.
+    """
     try:
         with _client(address, key, max_retries) as client:
             yield client
@@ -53,7 +56,9 @@ def connected(address: str, key: Key, max_retries: int) -> Iterator[OpenAI]:
 
 
 def reason(address: str, error: Exception) -> str:
-    """Why there is no answer: no server, a server that is not Luthier, or no TLS that both ends accept."""
+    """Why there is no answer, as a sentence: no server, a server that is not Luthier, or no TLS that both ends accept.
+    `error` is one of UNREACHED. Reads the data folder's lock file for where the service was last.
+    """
     if isinstance(error, _NotLuthier):
         return (
             f"The server at {address} is not Luthier: it sends a web page. {URL_VARIABLE} sets the service's address."
@@ -82,6 +87,7 @@ def _tls_error(error: BaseException | None) -> str:
 
 
 def _client(address: str, key: Key, max_retries: int) -> OpenAI:
+    """The SDK's client with our address, key and HTTP client, and nothing from a vendor's variables."""
     with _without_vendor_variables():
         return _Service(
             base_url=f"{address}/v1", api_key=key.text, max_retries=max_retries, http_client=_http_client(address)
@@ -92,6 +98,7 @@ class _Service(OpenAI):
     """The SDK without what it would take from a vendor's variables: organization, project, headers of all requests."""
 
     def copy(self, *arguments: Any, **options: Any) -> Self:
+        """As the SDK's: a client with some options changed; it would read a vendor's variables once more."""
         with _without_vendor_variables():
             return super().copy(*arguments, **options)
 
@@ -100,6 +107,7 @@ class _Service(OpenAI):
 
 @contextmanager
 def _without_vendor_variables() -> Iterator[None]:
+    """Removes a vendor's variables from this process's environment for the block."""
     removed = {name: os.environ.pop(name) for name in list(os.environ) if _VENDORS.match(name)}
     try:
         yield
@@ -108,7 +116,9 @@ def _without_vendor_variables() -> Iterator[None]:
 
 
 def _http_client(address: str) -> httpx2.Client:
-    """An HTTP client that reaches loopback addresses without the proxy that the environment may name."""
+    """An HTTP client that reaches loopback addresses without the proxy that the environment may name, and refuses web
+    pages. Ends the command if SSL_CERT_FILE or SSL_CERT_DIR cannot be read.
+    """
     host = urlsplit(address).hostname or ""
     direct: dict[str, httpx2.BaseTransport | None] = {f"all://{host}": None} if _is_loopback(host) else {}
     try:
@@ -124,6 +134,7 @@ def _http_client(address: str) -> httpx2.Client:
 
 
 def _is_loopback(host: str) -> bool:
+    """Whether the host is this machine's loopback address, by its name or number; no name is looked up."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -131,11 +142,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def _require_luthier(response: httpx2.Response) -> None:
+    """Raises _NotLuthier for an answer in HTML, which a proxy or another server sends."""
     if response.headers.get("content-type", "").startswith("text/html"):
         raise _NotLuthier
 
 
 def _message(error: openai.APIError) -> str:
-    """The service's error message, with our command in place of the route that lists such objects."""
+    """The service's error message, with our command in place of the route that lists such objects; the SDK's own words
+    if the answer has none.
+    """
     message = str(error.body.get("message", error) if isinstance(error.body, dict) else error)
     return _LISTS.sub(lambda route: f"`luthier {route[1]} list`", message)

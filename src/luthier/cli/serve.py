@@ -1,4 +1,4 @@
-"""luthier serve: the whole service in one process."""
+"""luthier serve: the whole service in one process; `app.build` puts it together, `http_server.Server` serves it."""
 
 import logging
 import os
@@ -83,13 +83,14 @@ def serve(
 
 
 def address(host: str, port: int, scheme: str = "http") -> str:
-    """A URL that reaches the service from its own machine."""
+    """A URL that reaches the service from its own machine, also where it listens on every address."""
     reached = ANY_ADDRESS.get(host, host)
     return f"{scheme}://{f'[{reached}]' if ':' in reached else reached}:{port}"
 
 
 def _announce(service: "Service", settings: "Settings", port: int) -> None:
-    """Prints addresses and variables to export, once the port is bound.
+    """Prints addresses and variables to export, once the port is bound, and writes the address into the data folder's
+    lock file.
 
     The key itself is shown only if it was created just now and stdout is a terminal; otherwise the path of its file.
     """
@@ -122,6 +123,7 @@ def _announce(service: "Service", settings: "Settings", port: int) -> None:
 
 
 def _log_start(service: "Service", url: str) -> None:
+    """Logs version, address and base models, and warns of none and of variables that are nearly a setting's name."""
     models = ",".join(service.base_models)
     logger.info("service started version=%s address=%s base_models=%s", __version__, url, models or "none")
     if not models:

@@ -1,4 +1,6 @@
-"""Address and API key of the service that the commands call, from LUTHIER_* variables and the data folder."""
+"""Address and API key of the service that the commands call, from LUTHIER_* variables and the data folder. Nothing is
+sent from here.
+"""
 
 import json
 import os
@@ -19,18 +21,23 @@ _SENDABLE = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key, and in words where it was found."""
+    """An API key, and in words where it was found, for the message if the service refuses it."""
 
     text: str = field(repr=False)
     source: str
 
 
 def url() -> str:
+    """The root of the service's address, by LUTHIER_URL or the default. Ends the command for one that
+    is not http(s).
+    """
     return normalized(os.environ.get(URL_VARIABLE) or DEFAULT_URL)
 
 
 def normalized(address: str) -> str:
-    """The root of a service's address, whichever base URL was given: /v1, /openai and /openai/v1 are removed."""
+    """The root of a service's address, whichever base URL was given: /v1, /openai and /openai/v1 are removed. Ends the
+    command with exit code 1 for a text that is not the address of a service.
+    """
     root = _BASE_PATH.sub("", address.strip().rstrip("/"))
     if not _is_root(root):
         fail(f"{address!r} is not the address of a service. {URL_VARIABLE} is like {DEFAULT_URL} (http or https).")
@@ -38,7 +45,9 @@ def normalized(address: str) -> str:
 
 
 def find_key() -> Key:
-    """The API key that the commands send. Ends the command if there is none, or if no header can carry it."""
+    """The API key that the commands send. Ends the command with exit code 1 if there is none, or if no header can carry
+    it.
+    """
     key = stored_key()
     if key is None:
         fail(
@@ -51,6 +60,7 @@ def find_key() -> Key:
 
 
 def stored_key() -> Key | None:
+    """The key of LUTHIER_API_KEY, else of the data folder's key file, unchecked; None if there is neither."""
     if text := os.environ.get(KEY_VARIABLE, "").strip():
         return Key(text, KEY_VARIABLE)
     path = _key_file()
@@ -67,7 +77,9 @@ def vendor_key_hint() -> str:
 
 
 def last_address() -> str | None:
-    """The address at which the service of this machine's data folder was last started."""
+    """The address at which the service of this machine's data folder was last started, from its lock file; None if that
+    cannot be read or names none.
+    """
     from luthier.settings import Settings
 
     try:
@@ -78,6 +90,7 @@ def last_address() -> str | None:
 
 
 def _is_root(root: str) -> bool:
+    """Whether the text is an http(s) URL with a host, a valid port and no query."""
     try:
         parts = urlsplit(root)
         has_valid_port = parts.port is None or parts.port >= 0  # the property raises ValueError for any other
@@ -88,6 +101,7 @@ def _is_root(root: str) -> bool:
 
 
 def _key_file() -> Path:
+    """The path at which the settings have the file of the first key, whether it exists or not."""
     from luthier.settings import Settings
 
     return Settings().key_file

@@ -1,1 +1,3 @@
-"""Administration of the data folder: resources, keys, blob store, audit log."""
+"""Administration of the data folder without its service: resources, keys, blob store, audit log. Commands that change
+something append to the audit log, all but `storage adopt`.
+"""

@@ -1,4 +1,4 @@
-"""luthier audit: the audit log (audit.jsonl) of the data folder."""
+"""luthier audit: prints the audit log (audit.jsonl) of the data folder; reads only."""
 
 from collections import deque
 from dataclasses import asdict

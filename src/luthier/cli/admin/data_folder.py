@@ -1,4 +1,6 @@
-"""The local data folder for administrative commands: read it, or change it with an audit entry."""
+"""How the commands in `admin`, and `models import`, open the local data folder: to read it, or to change it with an
+audit entry. A service may run on the folder meanwhile.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,11 @@ DEFAULT = "luthier"
 
 @contextmanager
 def reading() -> Iterator["Context"]:
-    """The data folder's services; their errors end the command with one line and exit code 1."""
+    """The services' context on the data folder that the settings name, open for the block.
+
+    Their errors, in the block as well (no data folder, not found, conflict, quota), end the command with one line and
+    exit code 1. What the block writes is not audited: see `changing`.
+    """
     from luthier import data_folder
     from luthier.settings import Settings
 
@@ -29,7 +35,9 @@ def reading() -> Iterator["Context"]:
 
 @contextmanager
 def changing(action: str, resource: str, id: str) -> Iterator["Context"]:
-    """The same for a command that changes something: appends an audit entry after success."""
+    """As `reading`, for a command that changes something: appends an entry to audit.jsonl if the block succeeds, by the
+    operator, with `action`, the account name `resource` and `id`, the thing changed. A block that raises leaves none.
+    """
     from luthier.service.tenants import audit
 
     with reading() as context:

@@ -20,7 +20,10 @@ def create(
     role: Annotated[str, typer.Option(help=f"Role: {', '.join(Role)}.")],
     resource: ResourceName = data_folder.DEFAULT,
 ) -> None:
-    """Create a named API key with a role and print it; it is not shown again."""
+    """Create a named API key with a role and print it; it is not shown again.
+
+    Exit code 1, and no key, for an unknown role or resource and for a name that is taken.
+    """
     from luthier.service.tenants import keys, resources
 
     chosen = roles.by_name(role)
@@ -44,7 +47,10 @@ def list_keys(resource: ResourceName = data_folder.DEFAULT, json_: AsJson = Fals
 
 @app.command()
 def regenerate(name: str, resource: ResourceName = data_folder.DEFAULT) -> None:
-    """Replace key1, key2 or a named API key and print the new one; it is not shown again."""
+    """Replace key1, key2 or a named API key and print the new one; it is not shown again.
+
+    The old key is refused at once. key1 of the default resource is also written to the file api-key of the data folder.
+    """
     from luthier.service.tenants import keys, resources
 
     with data_folder.changing("keys/write", resource, name) as context:
@@ -54,7 +60,10 @@ def regenerate(name: str, resource: ResourceName = data_folder.DEFAULT) -> None:
 
 @app.command()
 def revoke(name: str, resource: ResourceName = data_folder.DEFAULT) -> None:
-    """Revoke a named API key."""
+    """Revoke a named API key.
+
+    It is refused at once. key1 and key2 cannot be revoked, only regenerated.
+    """
     from luthier.service.tenants import keys, resources
 
     with data_folder.changing("keys/write", resource, name) as context:
@@ -63,4 +72,5 @@ def revoke(name: str, resource: ResourceName = data_folder.DEFAULT) -> None:
 
 
 def _print(key: str) -> None:
+    """Prints the key's text as the only line on stdout, for use in $(...)."""
     screen.print(key, highlight=False, markup=False)

@@ -19,7 +19,10 @@ def create(
     group: Annotated[str | None, typer.Option(help="Resource group (default: luthier).")] = None,
     subscription: Annotated[str | None, typer.Option(help="Subscription id, a GUID (default: all zeros).")] = None,
 ) -> None:
-    """Create a resource and print its two API keys; they are not shown again."""
+    """Create a resource and print its two API keys; they are not shown again.
+
+    Exit code 1 for a name that is taken, also by a resource that is still being deleted.
+    """
     from luthier.service.tenants import keys, resources
 
     with data_folder.changing("resources/write", name, name) as context:
@@ -70,7 +73,10 @@ def delete(
     name: str,
     force: Annotated[bool, typer.Option("--force", help="Delete it with everything that it contains.")] = False,
 ) -> None:
-    """Delete a resource. Its keys are invalid at once."""
+    """Delete a resource. Its keys are invalid at once.
+
+    Exit code 1 for the default resource, and without --force for one that still has files, jobs, models or deployments.
+    """
     from luthier.service.tenants import resources
 
     with data_folder.changing("resources/write", name, name) as context:
@@ -87,7 +93,10 @@ def quota(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Show the quotas of a resource with its usage, or set limits."""
+    """Show the quotas of a resource with its usage, or set limits.
+
+    A limit that cannot be parsed changes none of the others either.
+    """
     from luthier.service.tenants import quotas, resources
 
     if limits:
@@ -103,6 +112,9 @@ def quota(
 
 
 def _parsed(text: str) -> tuple[Quota, int | None]:
+    """The quota and limit of QUOTA=LIMIT; None as the limit means the default. Ends the command with exit code 1 for an
+    unknown quota or a limit that is not a whole number; whether it is too large is checked by the service.
+    """
     name, _, value = text.partition("=")
     quota = quota_names.by_name(name)
     if quota is None:

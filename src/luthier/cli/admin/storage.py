@@ -1,4 +1,6 @@
-"""luthier storage: show, list, restore, empty, adopt: the blob store's owner, and orphaned blobs."""
+"""luthier storage: show, list, restore, empty, adopt: the blob store's owner, and orphaned blobs, which have no
+database row and were moved to lost-and-found.
+"""
 
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -52,7 +54,10 @@ def list_lost(json_: AsJson = False) -> None:
 def restore(
     to: Annotated[Path | None, typer.Option(help="Copy all of lost-and-found to this new folder instead.")] = None,
 ) -> None:
-    """Restore blobs that a database row refers to again; the service does so every hour."""
+    """Restore blobs that a database row refers to again; the service does so every hour.
+
+    With --to nothing is restored: the copies are written to a folder that must not exist yet.
+    """
     from luthier.service.background import orphaned_blobs
 
     try:
@@ -72,7 +77,10 @@ def empty(
     before: Before = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete the blobs in lost-and-found permanently."""
+    """Delete the blobs in lost-and-found permanently.
+
+    Asks first; exit code 1, and nothing is deleted, if the answer is no.
+    """
     from luthier.service.background import orphaned_blobs
 
     limit = datetime.combine(before.date() if before else date.max, time(), UTC)

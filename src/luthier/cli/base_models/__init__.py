@@ -1,1 +1,1 @@
-"""Base models fetched and prepared."""
+"""Base models on this machine: fetched, prepared for training and serving, and which engine serves each."""

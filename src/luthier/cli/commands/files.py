@@ -51,7 +51,10 @@ def download(
     file_id: str,
     output: Annotated[Path, typer.Option("-o", "--output", help="Output path; - is stdout.")],
 ) -> None:
-    """Download a file and print its path."""
+    """Download a file and print its path.
+
+    An existing file is replaced once the download is complete.
+    """
     if not output.parent.is_dir():
         fail(f"There is no folder {output.parent} to write {output.name} to.")
     if output.is_dir():
@@ -72,14 +75,16 @@ def download(
 
 
 def _write_through(response: Any, output: Path) -> None:
-    """Writes to a device, a pipe or the target of a link, which a rename would replace by a plain file."""
+    """Writes the response to a device, a pipe or the target of a link, which a rename would replace by a plain file.
+    What was written stays if it breaks off.
+    """
     with output.open("wb") as stream:
         for chunk in response.iter_bytes():
             stream.write(chunk)
 
 
 def _write_atomically(response: Any, output: Path) -> None:
-    """Writes atomically: to a file beside it, renamed once it is complete."""
+    """Writes the response to a file beside `output`, renamed once it is complete; nothing is left if it breaks off."""
     partial = output.with_name(f".{output.name}.part")
     try:
         response.stream_to_file(partial)
@@ -90,7 +95,10 @@ def _write_atomically(response: Any, output: Path) -> None:
 
 @app.command()
 def delete(file_ids: list[str]) -> None:
-    """Delete files."""
+    """Delete files.
+
+    They are deleted one by one; the first that cannot be ends the command with exit code 1.
+    """
     with client.connected() as api:
         for file_id in file_ids:
             api.files.delete(file_id)
@@ -98,7 +106,9 @@ def delete(file_ids: list[str]) -> None:
 
 
 def upload_file(api: Any, path: Path) -> Any:
-    """Uploads with a progress bar; returns the SDK's file object."""
+    """Uploads a local file with purpose fine-tune, with a progress bar; returns the SDK's file object. Ends the command
+    if there is no such file; errors of the service pass to `client.connected`.
+    """
     from rich.progress import Progress, TextColumn, TransferSpeedColumn
 
     require_exists(path)
@@ -114,6 +124,6 @@ def upload_file(api: Any, path: Path) -> Any:
 
 
 def require_exists(path: Path) -> None:
-    """Ends the command if there is no such local file."""
+    """Ends the command with exit code 1 if there is no such local file."""
     if not path.is_file():
         fail(f"There is no file {path}.")

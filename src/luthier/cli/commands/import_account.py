@@ -1,4 +1,6 @@
-"""What luthier import-jobs does: reads the account, shows the plan, asks, imports, reports."""
+"""What luthier import-jobs does: reads the account, shows the plan, asks, imports, reports. A module of its own, so
+that the command's help need not import the SDK and `account_import`.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -35,7 +37,9 @@ CONTINUE = "Run the same command again to continue: nothing is imported twice."
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The account to import from, as given on the command line."""
+    """The account to import from, as given on the command line. Without `api_key` a variable has it; `api_version` is
+    None for the v1 API.
+    """
 
     url: str
     api_key: str | None = field(repr=False)
@@ -52,7 +56,12 @@ class Result:
 
 
 def run(source: Source, to: str | None, options: ImportOptions, result: Result, *, dry_run: bool, yes: bool) -> None:
-    """Imports an account, or only shows the plan. Exit code 1 if something could not be imported."""
+    """Imports an account, or only shows the plan: files and jobs are created at `to`, archives and the state file
+    written here. The account is only read.
+
+    Ends with exit code 1 if something could not be imported. Raises LuthierError and OSError, which `errors_as_lines`
+    words.
+    """
     address = account_address.parse(source.url, source.api_version)
     target = _target(to, source.url)
     key = _key(address, source.api_key)
@@ -82,7 +91,9 @@ def run(source: Source, to: str | None, options: ImportOptions, result: Result, 
 
 @contextmanager
 def errors_as_lines() -> Iterator[None]:
-    """Ends a failed import with one line and exit code 1; what was imported until then stays."""
+    """Ends a failed import with one line and exit code 1; what was imported until then stays, at the service and in the
+    state file.
+    """
     try:
         yield
     except LuthierError as error:
@@ -94,7 +105,9 @@ def errors_as_lines() -> Iterator[None]:
 
 
 def model_map(pairs: Sequence[str]) -> dict[str, str]:
-    """Base model by the account's model, from SOURCE-MODEL=BASE-MODEL."""
+    """Base model by the account's model, from texts SOURCE-MODEL=BASE-MODEL. Raises InvalidRequest for
+    any other text.
+    """
     parts = [pair.partition("=") for pair in pairs]
     for source_model, sign, base_model in parts:
         if not (source_model and sign and base_model):
@@ -103,7 +116,9 @@ def model_map(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _target(to: str | None, source_url: str) -> str:
-    """The service to import into. A vendor's AZURE_OPENAI_ENDPOINT is never one: it would be written to."""
+    """The address of the service to import into, from `to` or LUTHIER_URL; a vendor's AZURE_OPENAI_ENDPOINT is never
+    used, since the target is written to. Raises InvalidRequest if it is the account's own address.
+    """
     target = service_address.url() if to is None else service_address.normalized(to)
     if account_address.origin(target) == account_address.origin(source_url):
         raise InvalidRequest(
@@ -115,6 +130,7 @@ def _target(to: str | None, source_url: str) -> str:
 
 
 def _key(address: Address, api_key: str | None) -> str:
+    """The account's API key, from the option or the first variable that is set. Raises InvalidRequest without one."""
     key = api_key or next((value for name in address.key_variables if (value := os.environ.get(name))), None)
     if not key:
         raise InvalidRequest(
@@ -126,7 +142,9 @@ def _key(address: Address, api_key: str | None) -> str:
 
 
 def _paths(address: Address, target: str, result: Result) -> tuple[Path, Path]:
-    """The folder of the job archives and the state file."""
+    """The folder of the job archives and the state file. Without both of them named, creates `moving` in the data
+    folder, private to its owner.
+    """
     _, host, port = account_address.origin(target)
     default = Settings().data_dir / "moving" / f"{address.host.replace(':', '-')}--{host}-{port}"
     if result.folder is None or result.state_file is None:
@@ -135,12 +153,16 @@ def _paths(address: Address, target: str, result: Result) -> tuple[Path, Path]:
 
 
 def _is_confirmed(plan: Plan, yes: bool) -> bool:
+    """Whether the plan is to be carried out: by --yes or the user's answer, for which it asks on the terminal. An empty
+    plan is not asked about: without --yes it is not carried out.
+    """
     if plan.is_empty:
         return yes  # nothing is left to import, but the state still records what the service has already
     return yes or typer.confirm("Continue?")
 
 
 def _import(move: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
+    """Carries out the plan; tells the user how to continue, and raises again, if it is interrupted or fails."""
     try:
         return importer.run(move, plan, inventory)
     except (LuthierError, openai.APIError, KeyboardInterrupt):
@@ -149,6 +171,7 @@ def _import(move: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
 
 
 def _report(as_json: bool, source_host: str, plan: Plan, outcome: Outcome | None, folder: Path) -> None:
+    """Prints the outcome, None for a plan that was not carried out: as one JSON object on stdout, or as lines."""
     if as_json:
         import_screen.print_json(source_host, plan, outcome, folder)
     elif outcome is not None:

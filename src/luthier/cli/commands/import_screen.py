@@ -1,4 +1,4 @@
-"""Output of import-jobs: the plan, a progress bar, the outcome; as text or JSON."""
+"""Output of import-jobs: the plan, a progress bar, the outcome; as text or JSON. Names from the account are escaped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,24 +16,30 @@ from luthier.process import printable
 
 
 class Bar:
-    """One bar over the bytes of the current import, with the number of imports done."""
+    """One bar over the bytes of the current import, with the number of imports done: the importer's Watcher."""
 
     def __init__(self, progress: Progress, task: TaskID, total: int) -> None:
         self._progress, self._task, self._total, self._done = progress, task, total, 0
 
     def begin(self, what: str, n_bytes: int | None) -> None:
+        """The next file or job begins: resets the bar; `n_bytes` is None if its size is not known."""
         label = f"{self._done + 1}/{self._total} {printable.escape_line(what)}"
         self._progress.reset(self._task, total=n_bytes, description=label)
 
     def moved(self, n_bytes: int) -> None:
+        """Sets how many bytes of the current import have been moved so far, not how many more."""
         self._progress.update(self._task, completed=n_bytes)
 
     def done(self) -> None:
+        """Counts the current import as done; only the next `begin` shows it."""
         self._done += 1
 
 
 @contextmanager
 def bar(console: Console, planned: Plan) -> Iterator[Bar]:
+    """A bar for the imports of the plan, drawn for the block and removed after it; invisible unless the console is a
+    terminal.
+    """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         total = len(planned.files_to_import) + len(planned.jobs_to_archive) + len(planned.jobs_to_create)
@@ -41,6 +47,7 @@ def bar(console: Console, planned: Plan) -> Iterator[Bar]:
 
 
 def print_plan(planned: Plan, folder: Path) -> None:
+    """Prints a row per file and job with what will be done, and one line of totals."""
     rows = [("file", f.file.id, f.file.name, _size(f.file.bytes), _file_words(f)) for f in planned.files]
     rows += [("job", j.job.id, j.job.model, j.job.status, _job_words(j)) for j in planned.jobs]
     table(("what", "id", "name or model", "bytes or status", "plan"), rows)
@@ -54,6 +61,7 @@ def print_plan(planned: Plan, folder: Path) -> None:
 
 
 def print_outcome(outcome: Outcome, folder: Path) -> None:
+    """Prints which jobs are trained again, a line for each import that failed, and totals."""
     for there, here in outcome.jobs.items():
         screen.print(f"{there} is trained again as {here}", highlight=False, markup=False)
     for left in outcome.skipped:
@@ -67,7 +75,9 @@ def print_outcome(outcome: Outcome, folder: Path) -> None:
 
 
 def print_json(source: str, planned: Plan, outcome: Outcome | None, folder: Path) -> None:
-    """`left` holds what cannot be imported and, after a run, what failed."""
+    """Prints one JSON object on stdout: the plan, and if it was carried out (`outcome` is not None) what was imported.
+    `left` holds what cannot be imported and, after a run, what failed.
+    """
     left = [Skipped("file", f.file.id, f.file.name, f.reason) for f in planned.files if f.reason]
     left += [
         Skipped("job", j.job.id, j.job.fine_tuned_model or j.job.model, j.reason) for j in planned.jobs if j.reason
@@ -93,12 +103,14 @@ def print_json(source: str, planned: Plan, outcome: Outcome | None, folder: Path
 
 
 def _file_words(planned: FilePlan) -> str:
+    """What will be done with the file, in words."""
     if planned.target_id:
         return f"imported already: {planned.target_id}"
     return f"skip: {planned.reason}" if planned.reason else "import"
 
 
 def _job_words(planned: JobPlan) -> str:
+    """What will be done with the job, in words, control characters escaped."""
     words = ["archive"] if planned.archive else ["archived already"]
     if planned.target_id:
         words.append(f"trained already: {planned.target_id}")
@@ -110,4 +122,5 @@ def _job_words(planned: JobPlan) -> str:
 
 
 def _size(n_bytes: int) -> str:
+    """The size in bytes as text; empty where it is not known, which is below 0."""
     return "" if n_bytes < 0 else str(n_bytes)

@@ -86,7 +86,9 @@ def create(
 
 
 def _require_ready(api: "openai.OpenAI", model: str) -> None:
-    """Ends the command, before gigabytes are uploaded, if the model does not exist or its weights are not there."""
+    """Ends the command, before gigabytes are uploaded, if the model's weights are not on the service's machine; the
+    service's error for an unknown model ends it in `client.connected`.
+    """
     entry = api.models.retrieve(model).to_dict(mode="json")
     if not entry.get("ready", True):
         base = entry.get("model") or model
@@ -94,7 +96,9 @@ def _require_ready(api: "openai.OpenAI", model: str) -> None:
 
 
 def _learning(method: Method, beta: float | None, asked: dict[str, Any]) -> dict[str, Any]:
-    """The fields that say how the job learns: hyperparameters at the root as ever, or a method with its own."""
+    """The fields of the body that say how the job learns, as the vendor's SDKs send them: hyperparameters at the root
+    for supervised, else a method with its own.
+    """
     match method:
         case Method.SUPERVISED:
             return {"hyperparameters": asked}
@@ -133,7 +137,9 @@ def list_jobs(json_: AsJson = False) -> None:
 
 
 def _loss(api: "openai.OpenAI", job: Any) -> float | None:
-    """The training loss at the newest checkpoint, if it has one."""
+    """The training loss at the job's newest checkpoint, from one request; None if it has no checkpoint
+    or was deleted.
+    """
     import openai
 
     if job.status in ("validating_files", "queued"):
@@ -254,6 +260,7 @@ def delete(job_ids: list[str]) -> None:
 
 
 def _print_state(job: Any, json_: bool, state: str | None = None) -> None:
+    """Prints id and status, or `state` in its place; or the job as JSON."""
     if json_:
         print_json(job.to_dict(mode="json"))
     else:
@@ -265,7 +272,7 @@ app.command()(results.losses)
 
 
 def _attempts(api: Any, job_id: str) -> list[dict[str, Any]]:
-    """Every attempt, newest first. The SDK knows nothing of the route, so its plain `get` walks the pages."""
+    """Every attempt, newest first, as JSON objects. The SDK has no such route: its plain `get` walks the pages."""
     found: list[dict[str, Any]] = []
     after = ""
     while True:
@@ -277,13 +284,15 @@ def _attempts(api: Any, job_id: str) -> list[dict[str, Any]]:
 
 
 def _file_id(api: Any, name: str | None) -> str | None:
-    """The id of an uploaded file; a local file is uploaded first."""
+    """The id of an uploaded file; a local file is uploaded first. None for no file."""
     path = _local_file(name)
     return name if path is None else str(files.upload_file(api, path).id)
 
 
 def _local_file(name: str | None) -> Path | None:
-    """The local file of that name; None for the id of an uploaded file. Ends the command if there is neither."""
+    """The local file of that name; None for no name and for the id of an uploaded file. Ends the command if there is
+    neither.
+    """
     if name is None or (name.startswith("file-") and not Path(name).exists()):
         return None
     files.require_exists(Path(name))

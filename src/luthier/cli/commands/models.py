@@ -1,4 +1,6 @@
-"""luthier models: pull, import, list, show and delete models."""
+"""luthier models: pull, import, list, show and delete models. `pull` and `import` work on this machine's folders, the
+others ask the service.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,4 +1,6 @@
-"""The guide's three charts, drawn from a result file: loss, mean token accuracy, full validation."""
+"""The guide's three charts, drawn from a result file: loss, mean token accuracy, full validation. Used by `luthier jobs
+plot`; matplotlib, an extra, is imported when it draws.
+"""
 
 import csv
 import io
@@ -11,7 +13,9 @@ Series = dict[str, list[tuple[float, float]]]
 
 
 def read(text: str) -> Series:
-    """The points of each column of results.csv; an empty cell is no point. Raises ValueError for another file."""
+    """The points (step, value) of each column of the text of results.csv; an empty cell is no point. Raises ValueError
+    for another file.
+    """
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ())[: len(RESULT_COLUMNS)] != RESULT_COLUMNS:
         raise ValueError(f"this is no result file: its header must begin with {','.join(RESULT_COLUMNS)}")
@@ -24,7 +28,10 @@ def read(text: str) -> Series:
 
 
 def draw(series: Series, checkpoint_steps: Sequence[int], output: Path, title: str) -> None:
-    """Writes the charts in the format of the output's suffix (svg, png, pdf)."""
+    """Writes the charts to `output` in the format of its suffix (svg, png, pdf), replacing an existing file; dotted
+    lines mark the steps of checkpoints. Raises ModuleNotFoundError without matplotlib, OSError if the file cannot be
+    written.
+    """
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -46,6 +53,7 @@ def draw(series: Series, checkpoint_steps: Sequence[int], output: Path, title: s
 
 
 def _chart(axis: object, name: str, series: Series, labels: dict[str, str]) -> None:
+    """Draws one chart into the axis: a line for each column of `labels`, or "no validation file" if none has points."""
     from matplotlib.axes import Axes
 
     assert isinstance(axis, Axes)

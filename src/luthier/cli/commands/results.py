@@ -1,4 +1,4 @@
-"""luthier jobs plot and losses: charts and per-example losses of a succeeded job."""
+"""luthier jobs plot and losses: charts and per-example losses of a succeeded job. `jobs` registers both commands."""
 
 import csv
 from pathlib import Path
@@ -20,7 +20,10 @@ def plot(
         "charts.svg"
     ),
 ) -> None:
-    """Plot loss, token accuracy and validation of a succeeded job."""
+    """Plot loss, token accuracy and validation of a succeeded job.
+
+    Exit code 1 for a job without a result file. An existing output file is replaced.
+    """
     from luthier.cli.commands import plot as drawing
 
     if output.suffix.lower() not in FORMATS:

@@ -29,7 +29,9 @@ def status(json_: OneAsJson = False) -> None:
 
 
 def _ask() -> tuple[dict[str, Any] | None, str]:
-    """The service's report, or None and the reason. Ends the command if the service refuses the key."""
+    """The service's report and "", or None and the reason why it does not answer; it is asked once, and not at all
+    without a key. Ends the command with exit code 1 if the service refuses the key or answers with an error.
+    """
     if service_address.stored_key() is None:
         return None, f"not asked: {service_address.KEY_VARIABLE} is unset, and this machine's data folder has no key"
     from luthier.cli import sdk
@@ -42,6 +44,9 @@ def _ask() -> tuple[dict[str, Any] | None, str]:
 
 
 def _local_report() -> dict[str, Any]:
+    """The parts of the report that need no service: device, memory and disk of this machine, pulled base models,
+    versions.
+    """
     from luthier import catalog
     from luthier.service.background import status as service_status
     from luthier.settings import Settings
@@ -57,6 +62,7 @@ def _local_report() -> dict[str, Any]:
 
 
 def _lines(shown: Mapping[str, Any], reason: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each line; those on key, queue and deployments only if the service answered, `reason` if not."""
     machine, versions = shown["machine"], dict(shown["versions"])
     yield "service", f"Luthier {versions.pop('luthier')} answers at {shown['url']}" if shown["answers"] else reason
     if shown["answers"]:

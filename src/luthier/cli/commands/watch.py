@@ -1,4 +1,6 @@
-"""Follows a job of the service to its end: events and a live line on stderr, the model's name on stdout."""
+"""Follows a job of the service until it ends or is paused: events and a live line on stderr, the model's name on
+stdout. Used by `luthier jobs watch`, `jobs create --watch` and `jobs events`.
+"""
 
 import time
 from collections.abc import Callable
@@ -18,7 +20,9 @@ _WAITING = {"validating_files": "checking the files", "queued": "waiting for its
 
 
 def follow(api: Any, job_id: str) -> None:
-    """Shows what a job does until it has ended; prints its model and what to do next. Status 1 where it failed."""
+    """Shows what a job does until it has ended or is paused; prints its model and what to do next. Ends the command
+    with exit code 1 if it failed or was cancelled. Ctrl-C stops only the watching, and is raised again.
+    """
     try:
         job = _watch(api, job_id)
     except KeyboardInterrupt:
@@ -40,7 +44,7 @@ def follow(api: Any, job_id: str) -> None:
 
 
 def unseen(api: Any, job_id: str, seen: set[str]) -> list[Any]:
-    """Events not seen yet, newest first: reads pages only as far back as needed."""
+    """Events not seen yet, newest first, whose ids are added to `seen`. Reads pages only as far back as needed."""
     fresh = []
     for event in api.fine_tuning.jobs.list_events(job_id, limit=100):
         if event.id in seen:
@@ -51,17 +55,19 @@ def unseen(api: Any, job_id: str, seen: set[str]) -> list[Any]:
 
 
 def values(event: Any, code: EventCode) -> dict[str, Any] | None:
-    """The values of a message with that code; None for any other event. Messages of older versions have none."""
+    """The values of a message event with that code; None for any other event. Messages of older versions have none."""
     return event.data if event.type == "message" and event.data and event.data["code"] == code else None
 
 
 def print_event(event: Any, console: Screen) -> None:
+    """Prints local time and message of the event to the console."""
     clock = time.strftime("%H:%M:%S ", time.localtime(event.created_at))
     # One text: of a line that is put together the live display would show the last part alone.
     console.print(Text.assemble((clock, "dim"), event.message), highlight=False)
 
 
 def _watch(api: Any, job_id: str) -> Any:
+    """Polls the job every POLL_S seconds and shows its new events; returns it once its status is one of ENDED."""
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     seen: set[str] = set()
@@ -86,7 +92,10 @@ def _watch(api: Any, job_id: str) -> Any:
 
 
 class _Line:
-    """What the live line says: the loss while steps come, and in between what they wait for."""
+    """What the live line says: the loss while steps come, and in between what they wait for.
+
+    `_epochs` and `_total`, the run's steps, are 0 until they are known; `_trains` is set by the first sign of training.
+    """
 
     def __init__(self, update: Callable[..., None]) -> None:
         self._update = update
@@ -95,12 +104,14 @@ class _Line:
         self._trains = False
 
     def look(self, job: Any) -> None:
+        """Takes the job as it is now: its number of epochs and, before it trains, its status as the line's text."""
         epochs = job.hyperparameters.n_epochs
         self._epochs = epochs if isinstance(epochs, int) else 0
         if not self._trains:
             self._update(description=_WAITING.get(job.status, job.status))
 
     def show(self, event: Any) -> None:
+        """Takes an event: metrics update the line, any other event is printed above it."""
         if event.type == "metrics":
             self._trains = True
             self._step(event.data["step"], event.data["train_loss"])
@@ -112,6 +123,9 @@ class _Line:
         print_event(event, errors)
 
     def _step(self, step: int, loss: float) -> None:
+        """Shows the step's loss, and what the trainer saves after it: "checkpoint n" at the end of epoch n, the model
+        at the end.
+        """
         words = f"loss {loss:.3f}"
         if self._total and step == self._total:
             words += ", saving the model"

@@ -1,1 +1,1 @@
-"""Commands on data files, without a service."""
+"""Commands on training files (JSONL), without a service: `luthier check` and `luthier show`."""

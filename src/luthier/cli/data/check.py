@@ -1,4 +1,6 @@
-"""luthier check: validates a data file without a service and before anything trains."""
+"""luthier check: validates a data file without a service and before anything trains. `jobs create` checks its local
+files by `require_trainable`; `luthier show` shares `rules_of`.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -98,7 +100,9 @@ def check(
 
 
 def rules_of(model: str | None, method: Method) -> "Rules":
-    """The rules for the file. Ends the command with exit code 2 for a model that is not in the catalog."""
+    """What the file is checked against. Tokens are counted only with a model that is installed; stderr says if it is
+    not. Ends the command with exit code 2 for a model that is not in the catalog.
+    """
     from luthier import catalog
     from luthier.model_folder import BaseModelFolder
     from luthier.service.files import data_check
@@ -121,7 +125,9 @@ def rules_of(model: str | None, method: Method) -> "Rules":
 
 
 def require_trainable(training: Path | None, validation: Path | None, method: Method) -> None:
-    """Ends the command with exit code 1 and the errors of the first of these local files that no job can train on."""
+    """Ends the command with exit code 1 and the errors of the first of these local files that no job can train on. None
+    is a file that needs no check, as it is uploaded already; warnings are not printed.
+    """
     from luthier.data.problems.problem import Severity
     from luthier.service.files import data_check
 
@@ -139,7 +145,9 @@ def require_trainable(training: Path | None, validation: Path | None, method: Me
 
 
 def _checked(path: Path, codec: str | None, check: "Callable[[Iterator[bytes]], Checked]") -> "Checked":
-    """The report of a file, decoded if an encoding is given."""
+    """The results for a file, read as a stream; its lines are decoded first if `codec` is given. Ends the command with
+    exit code 1 if they cannot be decoded.
+    """
     with _reading(path) as chunks, decoding.decoded(path, chunks, codec) as read:
         return read.report(check(read.chunks))
 
@@ -161,6 +169,7 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
         task = progress.add_task(printable.escape_line(path.name), total=size)
 
         def counted() -> Iterator[bytes]:
+            """Moves the bar with each chunk that was consumed."""
             for chunk in read_chunks(path):
                 yield chunk
                 progress.advance(task, len(chunk))
@@ -169,7 +178,9 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
 
 
 def _show(path: Path, checked: "Checked", run: "RunEstimate | None") -> None:
-    """Prints the summary, then the problems by kind."""
+    """Prints verdict, counts and figures of the file, the estimate of the run unless it is None, then the problems by
+    kind.
+    """
     from luthier.service.files import training_estimate
 
     report = checked.report
@@ -189,6 +200,9 @@ def _show(path: Path, checked: "Checked", run: "RunEstimate | None") -> None:
 
 
 def _figures(checked: "Checked") -> Iterator[str]:
+    """Sentences on the file's messages, characters and tokens; none for a file without messages, and none on tokens
+    that were not counted.
+    """
     numbers, tokens = checked.statistics, checked.tokens
     if not numbers.messages:
         return
@@ -207,6 +221,9 @@ def _figures(checked: "Checked") -> Iterator[str]:
 
 
 def _show_group(group: "ProblemGroup") -> None:
+    """Prints one kind of problem: severity, code, lines, the first problem's sentence, and the keys
+    that it is about.
+    """
     from luthier.data.problems.problem import Severity
 
     first = group.first

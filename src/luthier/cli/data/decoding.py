@@ -1,4 +1,4 @@
-"""luthier check --encoding: a file decoded from a given encoding."""
+"""luthier check --encoding: a file decoded from a given encoding, to be checked as the UTF-8 file that it could be."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +17,18 @@ if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not w
 
 @dataclass(slots=True)
 class Decoded:
-    """A file's chunks as UTF-8; `n_decoded` counts the lines that were in another encoding, once all are read."""
+    """A file's chunks as UTF-8; `n_decoded` counts the lines that were in another encoding, once all are read.
+    `encoding` None means that the file is read as it is.
+    """
 
     chunks: Iterator[bytes]
     encoding: str | None
     n_decoded: int = 0
 
     def report(self, checked: "Checked") -> "Checked":
-        """The report, with a problem that the file is not UTF-8, which a service requires."""
+        """`checked`, with one more problem if lines were decoded: the file is not UTF-8, which a service requires. To
+        be called once the chunks are consumed.
+        """
         from luthier.data.checks import validate
         from luthier.data.file_types import whole_file
 
@@ -34,11 +38,14 @@ class Decoded:
         return replace(checked, report=validate.with_problem(checked.report, problem))
 
     def note(self, code: str, line: int) -> None:
+        """Counts a line that was decoded; `code` is utf8_kept for a line that was UTF-8 already."""
         self.n_decoded += code != "utf8_kept"
 
 
 def resolve(name: str | None) -> str | None:
-    """Python's name of the encoding, if one is given. Ends the command with exit code 2 for an unknown one."""
+    """Python's name of the encoding; None if none is given. The callback of --encoding: ends the command with exit code
+    2 for an unknown one.
+    """
     from luthier.data.file_types import text_encoding
 
     try:
@@ -49,7 +56,9 @@ def resolve(name: str | None) -> str | None:
 
 @contextmanager
 def decoded(file: Path, chunks: Iterator[bytes], encoding: str | None) -> Iterator[Decoded]:
-    """The file's chunks, decoded if an encoding is given; ends the command with exit code 1 if that fails."""
+    """The file's chunks for the block, decoded if an encoding is given. Ends the command with exit code 1 if a line
+    cannot be decoded, which shows only as the block consumes them.
+    """
     from luthier.data.file_types import text_encoding, transcoding
 
     read = Decoded(chunks, encoding)

@@ -15,9 +15,12 @@ Changes = Mapping[str, "array[int]"]
 
 
 def write(file: Path, out: Path, encoding: str | None) -> Changes:
-    """Writes the repaired copy atomically. An existing file is never overwritten.
+    """Writes the repaired copy of `file` to `out` atomically; returns what was changed. An existing file is never
+    overwritten.
 
-    `encoding` is that of lines that are not UTF-8; without one it is detected, and must be certain.
+    `encoding` is that of lines that are not UTF-8; without one it is detected, and must be certain. Ends the command
+    with exit code 2 for an `out` that exists or has no folder, and with 1, writing nothing, for a file that cannot be
+    repaired.
     """
     from luthier.data.repair import file_repair
 
@@ -42,6 +45,7 @@ def write(file: Path, out: Path, encoding: str | None) -> Changes:
 
 
 def show(out: Path, changes: Changes) -> None:
+    """Prints each kind of change with the lines of the original that have it."""
     from luthier.data.problems import problem_groups
     from luthier.data.repair import file_repair
 
@@ -61,6 +65,7 @@ def show(out: Path, changes: Changes) -> None:
 
 
 def as_dicts(changes: Changes) -> list[dict[str, object]]:
+    """The changes as JSON objects: code, message and sorted line numbers of the original."""
     from luthier.data.repair import file_repair
 
     return [

@@ -24,7 +24,9 @@ if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not w
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """One training sequence; `output` says which of a preference pair's two it is."""
+    """One training sequence; `texts` has the text of each token. `output` is "preferred" or "non_preferred" for a
+    preference pair's two, None for a chat's.
+    """
 
     rendered: "Rendered"
     texts: list[str]
@@ -74,7 +76,11 @@ def show(
 
 
 def _read(file: Path, line: int, rules: "Rules") -> "tuple[list[Problem], Example | Preference | None]":
-    """The row's problems, and the row itself unless they prevent it."""
+    """The row's problems, and the row itself, None if they prevent it. Ends the command with exit code 2 if the file
+    has no row on that line.
+
+    A line that is not JSON may mean that the whole file is not JSONL: then that is the problem reported.
+    """
     from luthier.data.checks import validate
     from luthier.data.jsonl import line_reader
     from luthier.data.problems.problem import Problem
@@ -100,7 +106,9 @@ def _sequences(
     tokenizer: "TorchFreeTokenizer",
     problems: "list[Problem]",
 ) -> list[_Sequence]:
-    """The row's training sequences; if it cannot be rendered, none and a further problem."""
+    """The row's training sequences, for a preference pair those of both outputs. If it cannot be rendered, none, and a
+    further problem is appended to `problems`.
+    """
     from luthier.data.problems.problem import Problem, Severity
     from luthier.data.rendering.renderer import Renderer, Unrenderable
     from luthier.data.rows.preference import Preference
@@ -123,6 +131,7 @@ def _sequences(
 
 
 def _as_dict(line: int, rules: "Rules", sequences: list[_Sequence], problems: "list[Problem]") -> dict[str, object]:
+    """The row as a JSON object: its problems, and of each sequence the ids, texts and loss weights of the tokens."""
     from dataclasses import asdict
 
     assert rules.base is not None
@@ -141,6 +150,9 @@ def _as_dict(line: int, rules: "Rules", sequences: list[_Sequence], problems: "l
 
 
 def _print(sequence: _Sequence, tokens: bool) -> None:
+    """Prints how many tokens are learned, then the sequence's text with those in green; with `tokens` a
+    line for each.
+    """
     rendered = sequence.rendered
     learned = sum(map(bool, rendered.loss_weights))
     name = "" if sequence.output is None else f"{sequence.output} output: "

@@ -1,1 +1,1 @@
-"""Training without a service, and a run repeated."""
+"""Training in a process of this machine, without a service: `luthier train` and `luthier reproduce`."""

@@ -1,4 +1,6 @@
-"""Follows a trainer that a command started: events as one live line; Ctrl-C stops it after the step."""
+"""Starts a trainer and follows it for `luthier train` and `luthier reproduce`: events as one live line; Ctrl-C stops it
+after the step.
+"""
 
 import signal
 import time
@@ -32,10 +34,11 @@ _RECENT_STEPS = 10
 
 
 def train(executor: Executor, run: RunDirectory, console: Console) -> Succeeded | Failed | None:
-    """Trains until the verdict; None if a signal stopped the trainer, or if it died.
+    """Trains until the verdict, the run's last event; None if a signal stopped the trainer, or if it died.
 
     A run that has its verdict is not started again. SIGINT, SIGTERM and SIGHUP stop the trainer: it finishes its step,
-    saves and exits. At a second signal this command no longer waits for that.
+    saves and exits. A second signal has its usual effect: by Ctrl-C, KeyboardInterrupt, without waiting for the
+    trainer.
     """
     earlier = list(run.tail())
     verdict, offset = _verdict(earlier[-1][0]) if earlier else None, earlier[-1][1] if earlier else 0
@@ -58,10 +61,14 @@ def train(executor: Executor, run: RunDirectory, console: Console) -> Succeeded 
 
 
 def _verdict(event: RunEvent) -> Succeeded | Failed | None:
+    """The event if it is how a run ends; None for any other."""
     return event if isinstance(event, Succeeded | Failed) else None
 
 
 def _stop(executor: Executor, handle: str, console: Console) -> None:
+    """Asks the trainer to save and exit, and waits until it has exited. At KeyboardInterrupt it stops waiting, and
+    passes it on.
+    """
     console.print("Stopping: the trainer finishes its step and saves.", highlight=False)
     try:
         executor.stop(handle)
@@ -72,17 +79,21 @@ def _stop(executor: Executor, handle: str, console: Console) -> None:
 
 @contextmanager
 def _caught() -> Iterator[list[int]]:
-    """A list that the first signal fills; from the second on, signals have their usual effect."""
+    """A list that the first signal of the block fills with its number; from the second on, signals have the effect that
+    they had before. Changes the process's signal handlers until the block ends.
+    """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     # Ignored signals stay ignored: nohup and a shell's background jobs rely on it.
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def restore() -> None:
+        """Gives the signals back the handlers of before."""
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
+        """The handler of the first signal: notes it, so that only the next one interrupts."""
         received.append(number)
         restore()
 
@@ -95,7 +106,9 @@ def _caught() -> Iterator[list[int]]:
 
 
 class _Line:
-    """One live line in a terminal; plain lines elsewhere."""
+    """The progress of a run: one live line in a terminal, plain lines elsewhere. `_recent` are the last steps' metrics,
+    for throughput and time left.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -112,6 +125,7 @@ class _Line:
         self._progress.stop()
 
     def show(self, event: RunEvent) -> None:
+        """Shows one event of the run; the verdict and kinds that are not for users show nothing."""
         match event:
             case Message():
                 self._say(event.message)
@@ -129,6 +143,7 @@ class _Line:
                 self._say(f"Checkpoint after step {event.step}, the end of epoch {event.epoch}.")
 
     def _step(self, event: Metrics) -> None:
+        """Updates the live line; elsewhere prints the step, of a run of more than FEW_STEPS only every tenth."""
         self._recent.append(event)
         words = progress_words(list(self._recent))
         self._progress.update(self._task, description=words, completed=event.step, total=event.n_steps)
@@ -137,11 +152,15 @@ class _Line:
             self._say(f"step {event.step}/{event.n_steps}  {words}")
 
     def _say(self, text: str) -> None:
+        """Prints a line above the live one."""
         self._console.print(text, highlight=False, markup=False)
 
 
 def progress_words(recent: list[Metrics]) -> str:
-    """Loss of the last step, throughput of the recent steps, and the time left at their pace, pauses included."""
+    """Loss of the last step, throughput of the recent steps, and the time left at their pace, pauses included. `recent`
+    has at least one step, oldest first; with only one there is no time left, and without measured seconds no
+    throughput.
+    """
     last = recent[-1]
     words = [f"loss {last.train_loss:.4f}"]
     if seconds := sum(step.seconds or 0.0 for step in recent):

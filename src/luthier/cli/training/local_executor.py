@@ -9,4 +9,7 @@ PATIENT_STOP_S = 600.0
 
 
 def patient_executor() -> Executor:
+    """An executor that starts trainers as child processes, on the device of the settings, and gives one that is asked
+    to stop PATIENT_STOP_S before it kills it.
+    """
     return LocalExecutor(stop_grace_s=PATIENT_STOP_S, device=Settings().train_device)

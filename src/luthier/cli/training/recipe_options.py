@@ -1,4 +1,6 @@
-"""The options of training, for `luthier train` and `luthier jobs create`: hyperparameters, recipe and --config."""
+"""The options of training, for `luthier train` and `luthier jobs create`: hyperparameters, recipe and --config, a file
+of options. A wrong value ends the command with one line.
+"""
 
 import inspect
 import tomllib
@@ -36,17 +38,20 @@ EarlyStop = Annotated[
 
 
 def check_beta(method: Method, beta: float | None) -> None:
-    """Ends the command for a beta beside a method that has none."""
+    """Ends the command with exit code 1 for a beta beside a method that has none."""
     if beta is not None and method is not Method.DPO:
         fail("--beta needs --method dpo: it weighs differences in log-probability between the two outputs.")
 
 
 def _option(help_: str, *names: str) -> Any:
+    """An option in the recipe's section of the help."""
     return typer.Option(*names, help=help_, rich_help_panel=_GROUP)
 
 
 def _configured(context: typer.Context, path: Path | None) -> Path | None:
-    """Makes the file's values the options' defaults: the command line wins."""
+    """The callback of --config, called before other options: makes the file's values the defaults in `context`, so that
+    the command line wins. Returns the path; None, without a file, changes nothing.
+    """
     if path is not None:
         context.default_map = {**(context.default_map or {}), **_defaults(context, path)}
     return path
@@ -82,7 +87,8 @@ OPTIONS: dict[str, Any] = {
 def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of a recipe to a command, which gets them as one validated value, `recipe`.
 
-    `epochs` is the command's own option: above the vendors' maximum of 50 it is sent in the recipe.
+    `epochs` is the command's own option: above the vendors' maximum of 50 it is sent in the recipe. A recipe that is
+    not valid ends the command with exit code 1.
     """
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.name != "recipe"]
@@ -93,6 +99,7 @@ def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_recipe(**values: Any) -> None:
+        """What typer calls: replaces the values of OPTIONS by `recipe`, and calls the command."""
         asked = {name: values.pop(name) for name in OPTIONS}
         asked.pop("config")
         try:
@@ -108,14 +115,18 @@ def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def extension(parsed: Recipe, epochs: int | None, vendor_max_epochs: int) -> dict[str, Any]:
-    """The `luthier` object of a job's body; it holds the epochs if they exceed the vendors' maximum."""
+    """The `luthier` object of a job's body, empty if nothing is set; it holds the epochs only if they exceed the
+    vendors' maximum.
+    """
     return recipe.with_n_epochs(
         parsed, epochs if epochs is not None and epochs > vendor_max_epochs else None
     ).requested()
 
 
 def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
-    """The file's values by parameter name; ends the command if a key is not an option."""
+    """The file's values by parameter name; `auto` and null are left out. Ends the command with exit code 1 for a key
+    that is not an option, or a value that is not a single one.
+    """
     options: dict[str, Any] = {
         parameter.opts[0].removeprefix("--"): parameter
         for parameter in context.command.params
@@ -138,7 +149,9 @@ def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """The file's content: TOML if its name ends in .toml, else YAML; ends the command if it cannot be parsed."""
+    """The file's content: TOML if its name ends in .toml, else YAML; {} for an empty file. Ends the command with exit
+    code 1 if it is too large, cannot be read or parsed, or has no options.
+    """
     import yaml
 
     try:

@@ -1,4 +1,4 @@
-"""luthier reproduce: train a finished job again and compare the bytes."""
+"""luthier reproduce: train a finished job again, in a temporary run directory, and compare the bytes."""
 
 import tempfile
 from pathlib import Path
@@ -46,7 +46,9 @@ def reproduce(
 
 
 def _prepared(target: str, data_dir: Path | None, run: "RunDirectory") -> "Recorded":
-    """What is kept of a job or a run directory; `run` is prepared to train it again."""
+    """What is recorded of a job or a run directory; writes the same inputs and spec into `run`, to train it again. Ends
+    the command with exit code 1 if the job did not succeed, or an input was deleted or differs.
+    """
     from luthier import data_folder
     from luthier.run_directory.run_directory import RunDirectory
     from luthier.service.jobs import reproduce as again
@@ -67,6 +69,7 @@ def _prepared(target: str, data_dir: Path | None, run: "RunDirectory") -> "Recor
 
 
 def _print(compared: "Comparison") -> None:
+    """Prints the hashes then and now and, if they differ, what else differs between the two runs."""
     table(
         ("outcome", "then", "now", ""),
         [(name, then, now, "equal" if then == now else "differs") for name, then, now in compared.outcomes],

@@ -77,7 +77,10 @@ def train(
 
 
 def _prepared(request: "LocalRequest", out: Path) -> "RunDirectory":
-    """The run directory, validated and written; ends the command if it cannot be."""
+    """The run directory at `out`: checked and written, or found as the same run to resume or to show. Ends the command
+    with exit code 1, and the reasons, if request or data cannot be trained on, `out` holds another run, or a trainer
+    runs there.
+    """
     from pydantic import ValidationError
 
     from luthier import catalog
@@ -102,6 +105,7 @@ def _prepared(request: "LocalRequest", out: Path) -> "RunDirectory":
 
 
 def _print(summary: "Summary") -> None:
+    """Prints steps, tokens, throughput, losses and the model's folder and hash as lines on stdout."""
     valid = "" if summary.full_valid_loss is None else f", validation loss {summary.full_valid_loss:.4f}"
     lines = (
         f"{summary.steps} steps, {summary.tokens:,} tokens, {summary.supervised_tokens:,} of them learned, in "
