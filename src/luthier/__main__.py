@@ -4,7 +4,10 @@ import signal
 
 
 def run() -> None:
-    """Loads the command line and runs it."""
+    """Runs the command line. Until the imports are done Ctrl-C ends the process at once, without a traceback.
+
+    Changes the process's SIGINT handler for that time only, and not where the parent process has it ignored.
+    """
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:  # nohup has it ignored, and so it stays
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,7 @@
-"""The composition root: Settings to a running service. With `data_folder.py` it knows which implementations exist."""
+"""The composition root: Settings to a running service. With `data_folder.py` it knows which implementations exist.
+
+`luthier serve` calls `build` and serves the FastAPI application of the result.
+"""
 
 import logging
 import os
@@ -65,7 +68,11 @@ class Service:
     """Those that are pulled, at the start."""
 
     def begin_stop(self) -> None:
-        """Ends what would keep connections open: event streams and running requests."""
+        """Ends the open event streams and asks the trainers to exit, so that connections can close; returns at once.
+
+        The HTTP server calls it when it is asked to stop; the application's lifespan then waits for the end of all
+        parts.
+        """
         self.supervisor.begin_stop()
         self.event_feed.close()
 
@@ -79,10 +86,12 @@ class Clocks:
 
 
 def build(settings: Settings, clocks: Clocks | None = None) -> Service:
-    """Locks the data folder and builds the service; `clocks` default to the machine's.
+    """Locks the data folder and builds the service; `clocks` default to the machine's. No job or model runs yet.
 
-    Raises ValueError for an invalid catalog, OSError for a folder without access, and LuthierError for a folder in use,
-    a database of a newer version, and a blob store that is not this database's.
+    Closes Luthier's files in it to other users, creates or migrates the database, writes the blob store's marker and
+    key1's file. Raises ValueError for an invalid catalog or setting, OSError for a folder without access, and
+    LuthierError for a folder in use, a database of a newer version, a key that cannot be key1, and a blob store that is
+    not this database's. After an error nothing is locked or open.
     """
     address = f"{settings.scheme}://{settings.host}:{settings.port}" if settings.port else None
     with ExitStack() as undone:
@@ -98,6 +107,7 @@ def build(settings: Settings, clocks: Clocks | None = None) -> Service:
 
 
 def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clocks) -> Service:
+    """Connects the parts; touches key1 and the blob store. The caller closes lock and database if it raises."""
     context = _server_context(settings, database, clocks)
     new_key = _prepare_key(context, settings)
     engine = _build_engine(settings)
@@ -119,6 +129,10 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        """Starts supervisor and grammar checker before the first request; after the last one ends all parts.
+
+        The database and the lock are closed last. What fails is logged, and raised to the HTTP server.
+        """
         try:
             supervisor.start()
             grammars.start()
@@ -150,7 +164,11 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
 
 
 def _server_context(settings: Settings, database: Database, clocks: Clocks) -> Context:
-    """The context for the process that serves: the blob store checked and cleaned, the clock for deletions running."""
+    """The context for the process that serves: blob store claimed, partial puts deleted, clock for deletions set.
+
+    Raises Conflict for a store of another installation and Unavailable for one that cannot be reached at the first
+    start.
+    """
     store = data_folder.make_store(settings)
     own = data_folder.claim(database, data_folder.store_location(settings, store), clocks.now())
     context = data_folder.make_context(settings, database, store, own, clocks.now)
@@ -161,6 +179,7 @@ def _server_context(settings: Settings, database: Database, clocks: Clocks) -> C
 
 
 def _build_engine(settings: Settings) -> ChosenEngine:
+    """Both engines behind the rule that chooses between them; no process starts. An idle limit of 0 s is none."""
     folder = settings.data_dir.absolute() / "engines"
     tokens, slots, threads = settings.serve_context_tokens, settings.serve_slots, settings.serve_threads
     memory = settings.serve_memory_mib
@@ -173,7 +192,11 @@ def _build_engine(settings: Settings) -> ChosenEngine:
 
 
 def _prepare_key(context: Context, settings: Settings) -> str | None:
-    """Prepares key1 of the default resource; returns it if it was created now. Raises as the use cases do."""
+    """Makes sure that key1 of the default resource exists; returns its text if this start created it, else None.
+
+    Writes the key's file, and its hash in the database. Raises Conflict if LUTHIER_API_KEY is another key and
+    LUTHIER_SERVER_KEY is not set; InvalidRequest or Conflict for a LUTHIER_SERVER_KEY that cannot be key1.
+    """
     configured = settings.server_key.get_secret_value() if settings.server_key else None
     if configured is None and (clients := os.environ.get(CLIENTS_KEY_VARIABLE)):
         keys.refuse_clients_key(context, clients)
@@ -183,12 +206,14 @@ def _prepare_key(context: Context, settings: Settings) -> str | None:
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:
+    """After how long deployments are deleted, from hours and days; zero means never, as in the settings."""
     return Lifetimes(
         timedelta(hours=settings.developer_deployment_hours), timedelta(days=settings.idle_deployment_days)
     )
 
 
 def _pulled_base_models(context: Context) -> list[str]:
+    """Names of the base models whose folder on this machine is complete, looked up on disk now."""
     return [name for name in context.catalog.entries if context.is_ready(name)]
 
 
@@ -198,6 +223,7 @@ def _steady_s() -> float:
 
 
 def _intake(settings: Settings) -> Intake:
+    """The limits on request bodies that arrive at once, from the settings."""
     return Intake(
         body_memory.Limits(
             idle_s=settings.body_timeout_s,

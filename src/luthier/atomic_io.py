@@ -1,4 +1,7 @@
-"""File I/O: chunked reads; atomic writes, which a crash or a full disk leaves with the old bytes or the new ones."""
+"""File I/O: chunked reads; atomic writes, which a crash or a full disk leaves with the old bytes or the new ones.
+
+Used by service, trainer and command line alike. A full disk is NoSpace; every other OSError is raised as it is.
+"""
 
 import errno
 import logging
@@ -19,19 +22,22 @@ _CHUNK_BYTES = 1 << 20
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """Yields a file's bytes in chunks of at most 1 MiB."""
+    """Yields a file's bytes in chunks of at most 1 MiB; opens it at the first one. Raises OSError."""
     with path.open("rb") as stream:
         yield from stream_chunks(stream)
 
 
 def stream_chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """Yields what is left of an open file in chunks of at most 1 MiB."""
+    """Yields what is left of an open file in chunks of at most 1 MiB; leaves it open."""
     while chunk := stream.read(_CHUNK_BYTES):
         yield chunk
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replaces a file so that a crash leaves the old bytes or the new ones, on disk, never half. Raises NoSpace."""
+    """Replaces a file so that a crash leaves the old bytes or the new ones, on disk, never half.
+
+    Writes `.NAME.tmp` beside it, syncs and renames. Raises NoSpace and other OSErrors, then with the temporary removed.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with room_for(path, len(data)):
         try:
@@ -47,7 +53,10 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, line: bytes, *, durable: bool) -> None:
-    """Appends a whole line or, where there is no room for it, nothing. Raises NoSpace."""
+    """Appends a whole line or, where there is no room for it, nothing. Raises NoSpace and other OSErrors.
+
+    The file is created if needed; `durable` waits until the line is on disk.
+    """
     with room_for(path, len(line)), path.open("ab", buffering=0) as stream:
         before = stream.tell()
         try:
@@ -63,9 +72,9 @@ def append_line(path: Path, line: bytes, *, durable: bool) -> None:
 
 @contextmanager
 def room_for(path: Path, n_bytes: int | None = None) -> Iterator[None]:
-    """Turns a full disk into a NoSpace that says how much was to be written, if that is known.
+    """Turns a full disk inside the block into NoSpace, whose message says how much `path` needs, if that is known.
 
-    Users read it, so it names no folder: that is in the log.
+    It checks no free space beforehand. Users read the message, so it names no folder: that is logged.
     """
     try:
         yield
@@ -78,6 +87,7 @@ def room_for(path: Path, n_bytes: int | None = None) -> Iterator[None]:
 
 
 def _no_room(path: Path, folder: Path, n_bytes: int | None) -> str:
+    """The message of NoSpace, with the free bytes of the file system that holds `folder`."""
     needs = "a file did not fit" if n_bytes is None else f"{path.name} needs {_size(n_bytes)}"
     return (
         f"The disk is full: {needs}, {_size(shutil.disk_usage(folder).free)} are free. "
@@ -86,13 +96,14 @@ def _no_room(path: Path, folder: Path, n_bytes: int | None) -> str:
 
 
 def _size(n_bytes: int) -> str:
+    """Bytes in a reader's unit: bytes, kB or MB (powers of 1000)."""
     if n_bytes < 10_000:
         return f"{n_bytes} bytes"
     return f"{n_bytes / 1e3:.0f} kB" if n_bytes < 10_000_000 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder whose name is on disk; one that exists is left as it is."""
+    """Makes a folder and syncs its parent; one that exists is left as it is. The parent must exist."""
     if not path.is_dir():
         path.mkdir()
         fsync_path(path.parent)
@@ -108,7 +119,10 @@ def fsync_path(path: Path) -> None:
 
 
 def fsync_tree(folder: Path) -> None:
-    """Makes all that is below a folder durable, before the rename that gives it its name."""
+    """Syncs all files and folders below and including `folder`, before the rename that gives it its name.
+
+    Symbolic links are not followed.
+    """
     for parent, _, files in os.walk(folder):
         for name in files:
             path = Path(parent) / name

@@ -1,4 +1,7 @@
-"""The blob store, through obstore: a local folder by default; s3://, az://, gs:// and memory:// by URL."""
+"""The blob store, through obstore: a local folder by default; s3://, az://, gs:// and memory:// by URL.
+
+It implements the port `core.ports.BlobStore`; `data_folder.py` makes it. Keys are relative paths of ids.
+"""
 
 import asyncio
 import hashlib
@@ -36,7 +39,8 @@ class ObjectBlobs:
     """A BlobStore over any object store. A put is atomic: it becomes visible when it is complete.
 
     `folder` is the folder of a local store: a put is fsynced there before it returns. All keys are below `prefix`:
-    other objects of the store are not accessible.
+    other objects of the store are not accessible. Methods raise StoreError where a store is unreachable or denies
+    access.
     """
 
     def __init__(self, store: ObjectStore, folder: Path | None = None, prefix: str = "") -> None:
@@ -45,17 +49,23 @@ class ObjectBlobs:
         self._prefix = prefix
 
     def within(self, prefix: str) -> "ObjectBlobs":
-        """The same store below a prefix; the empty one is the store itself."""
+        """The same store with keys below a further prefix; an empty one adds nothing. Nothing is read or created."""
         return ObjectBlobs(self._store, self._folder, self._path(prefix) if prefix else self._prefix)
 
     def _path(self, key: str) -> str:
+        """The store's own name of a key."""
         return f"{self._prefix}/{key}" if self._prefix else key
 
     def put(self, key: str, chunks: Iterable[bytes]) -> Blob:
+        """Stores the chunks under a key, in place of what it had; hashes them in a thread beside the writing.
+
+        Blocks. Raises NoSpace and StoreError; then, and after an error of the chunks, nothing is stored.
+        """
         digest = _Digest()
         length = 0
 
         def hashed_chunks() -> Iterator[bytes]:
+            """Passes the chunks on to the store and counts and hashes them on the way."""
             nonlocal length
             for chunk in chunks:
                 digest.update(chunk)
@@ -72,6 +82,7 @@ class ObjectBlobs:
         return Blob(key, length, sha256)
 
     async def put_as_it_comes(self, key: str, chunks: AsyncIterator[bytes]) -> Blob:
+        """As `put`, on the event loop: hashing and fsync run in worker threads, one chunk is in memory per put."""
         hashed = _Hashed(chunks)
         path = self._path(key)
         with _reporting_full_disk(lambda: hashed.length):
@@ -81,6 +92,11 @@ class ObjectBlobs:
         return Blob(key, hashed.length, hashed.sha256.hexdigest())
 
     def open(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Requests the bytes at once and gives them in chunks of at least 1 MiB, but for the last one.
+
+        Empty for a length of 0; `length` None: up to the end. Raises FileNotFoundError with the key, StoreError for
+        other failures, also at a chunk.
+        """
         if length == 0:
             return iter(())
         try:
@@ -95,7 +111,14 @@ class ObjectBlobs:
         return (bytes(chunk) for chunk in result.stream(min_chunk_size=1024 * 1024))
 
     def join(self, key: str, parts: Sequence[str], on_chunk: Callable[[bytes], object]) -> Blob:
+        """Stores the bytes of `parts`, one after another, as one blob; the parts stay. A thread reads while it writes.
+
+        `on_chunk` is called in that thread. Raises FileNotFoundError for a part that is missing, NoSpace and
+        StoreError.
+        """
+
         def chunks() -> Iterator[bytes]:
+            """Reads the parts one after another and shows each chunk to `on_chunk`."""
             for part in parts:
                 for chunk in self.open(part):
                     on_chunk(chunk)
@@ -104,12 +127,14 @@ class ObjectBlobs:
         return self.put(key, _read_in_thread(chunks()))
 
     def delete(self, key: str) -> None:
+        """Deletes the blob; one that is not there is no error. Raises StoreError."""
         try:
             obstore.delete(self._store, self._path(key))
         except (NotFoundError, FileNotFoundError):
             return
 
     def move(self, key: str, to: str) -> None:
+        """Renames a blob within the store; the new key must be free. Raises FileNotFoundError for no such key."""
         try:
             obstore.rename(self._store, self._path(key), self._path(to))
         except (NotFoundError, FileNotFoundError) as error:
@@ -118,6 +143,7 @@ class ObjectBlobs:
             _sync(self._folder / self._path(to), self._folder)
 
     def stored(self, folder: str) -> Iterator[StoredBlob]:
+        """Every blob below a folder, page by page; none if there is no such folder. Keys are without the prefix."""
         prefix_length = len(self._path(""))
         for page in obstore.list(self._store, prefix=self._path(folder)):
             for entry in page:
@@ -137,6 +163,7 @@ class ObjectBlobs:
 
 @contextmanager
 def _reporting_full_disk(length: Callable[[], int]) -> Iterator[None]:
+    """Raises a store's error about a full disk as NoSpace, with the bytes so far by `length`; others as they are."""
     try:
         yield
     except BaseError as error:
@@ -147,7 +174,7 @@ def _reporting_full_disk(length: Callable[[], int]) -> Iterator[None]:
 
 
 class _Hashed:
-    """The chunks, each hashed in a worker thread while it is stored.
+    """The chunks of one put on the event loop, counted, and each hashed in a worker thread while it is stored.
 
     Not a generator: when a put is cancelled, the store may be awaiting the next chunk.
     """
@@ -162,6 +189,7 @@ class _Hashed:
         return self
 
     async def __anext__(self) -> bytes:
+        """The next chunk, once the one before it is hashed; so `sha256` is complete after the last."""
         if self._hashing is not None:
             await self._hashing
             self._hashing = None
@@ -172,34 +200,44 @@ class _Hashed:
 
 
 class _Digest:
-    """A sha256 in its own thread: hashing releases the GIL, so it runs in parallel to reading and writing."""
+    """A sha256 in its own thread: hashing releases the GIL, so it runs in parallel to reading and writing.
+
+    At most four chunks wait for it; `finish` must be called, or the thread stays.
+    """
 
     def __init__(self) -> None:
+        """Starts the thread."""
         self._sha256 = hashlib.sha256()
         self._chunks: Queue[bytes | None] = Queue(maxsize=4)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def update(self, chunk: bytes) -> None:
+        """Hands a chunk to the thread; waits where four are waiting already."""
         self._chunks.put(chunk)
 
     def finish(self) -> str:
-        """The digest of all chunks; ends the thread."""
+        """Ends the thread and returns the digest of all chunks, in hex."""
         self._chunks.put(None)
         self._thread.join()
         return self._sha256.hexdigest()
 
     def _run(self) -> None:
+        """The thread: hashes chunks until None comes."""
         while (chunk := self._chunks.get()) is not None:
             self._sha256.update(chunk)
 
 
 def _read_in_thread(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks, read in a thread of their own: obstore cannot read in the thread that it writes from."""
+    """The chunks, read in a thread of their own: obstore cannot read in the thread that it writes from.
+
+    At most two wait in memory. What reading raises is raised here; closing the generator ends the thread.
+    """
     read: Queue[bytes | BaseException | None] = Queue(maxsize=2)
     ended = threading.Event()
 
     def run() -> None:
+        """The thread: puts each chunk, then None or the error, into the queue; stops early once nobody reads."""
         try:
             for chunk in chunks:
                 read.put(chunk)
@@ -243,7 +281,10 @@ def local(folder: Path) -> ObjectBlobs:
 
 
 def by_url(url: str) -> ObjectBlobs:
-    """Blobs in the object store of a URL; credentials are from the environment, as for the store's own tools."""
+    """Blobs in the object store of a URL; credentials are from the environment, as for the store's own tools.
+
+    Connects to nothing yet. Raises ValueError for a URL of no known kind, without repeating it.
+    """
     parts = urlsplit(url)
     if parts.scheme == "file":  # obstore itself does not fsync
         return local(Path(unquote(parts.path)))

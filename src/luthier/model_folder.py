@@ -1,6 +1,7 @@
 """The model folders: what a base model and a checkpoint are on disk. `docs/model-folder.md` describes them.
 
-Names that are constants are also keys in the blob store, where a checkpoint has no folder.
+Names that are constants are also keys in the blob store, where a checkpoint has no folder. The classes only name paths,
+and look whether files are there.
 """
 
 import json
@@ -34,7 +35,10 @@ CATALOG_ENTRY = "catalog-entry.json"
 
 @dataclass(frozen=True, slots=True)
 class HuggingFaceFolder:
-    """A model or a tokenizer in the layout that transformers loads, weights in one safetensors file."""
+    """A model or a tokenizer in the layout that transformers loads, weights in one safetensors file.
+
+    No file needs to exist.
+    """
 
     path: Path
 
@@ -63,13 +67,14 @@ class HuggingFaceFolder:
         return self.path / CHAT_TEMPLATE
 
     def missing(self) -> tuple[str, ...]:
-        """The names of files that training needs and that are not there."""
+        """The names of files that training needs and that are not there; empty if the folder is complete."""
         return tuple(name for name in (CONFIG, WEIGHTS, *PROMPT_FILES) if not (self.path / name).is_file())
 
     def generation_end_ids(self) -> tuple[int, ...]:
-        """The end-of-turn ids of generation_config.json, in its order; families like Gemma have several.
+        """The end-of-turn token ids of generation_config.json, in its order; families like Gemma have several.
 
-        The tokenizer's own EOS is not among them unless the file names it. Empty if there is no such file.
+        The tokenizer's own EOS is not among them unless the file names it. Empty if there is no such file, or none in
+        it. Raises ValueError for a file that is no JSON.
         """
         if not self.generation_config.exists():
             return ()
@@ -79,7 +84,7 @@ class HuggingFaceFolder:
 
 @dataclass(frozen=True, slots=True)
 class BaseModelFolder:
-    """A prepared base model: the weights that are trained, the same for serving, and the proof that both agree."""
+    """A prepared base model: the weights that are trained, the same for serving, and probes that compare both."""
 
     path: Path
 
@@ -99,12 +104,12 @@ class BaseModelFolder:
 
     @property
     def catalog_entry(self) -> Path:
-        """The entry of a base model that the catalog does not list."""
+        """The catalog entry of a base model that no catalog file lists; a listed one has no such file."""
         return self.path / CATALOG_ENTRY
 
     @property
     def prepared(self) -> Path:
-        """Where the model comes from, and the sha256 of its weights; written last."""
+        """Where the model comes from, and the sha256 of its weights; written last, so it marks a complete folder."""
         return self.path / "prepared.json"
 
     @property
@@ -154,12 +159,12 @@ class CheckpointFolder:
 
     @property
     def meta(self) -> Path:
-        """Step, epoch, metrics and the sha256 of the tuned weights; written last."""
+        """Step, epoch, metrics and the sha256 of the tuned weights; written last, so it marks a complete checkpoint."""
         return self.path / META
 
     @property
     def is_held(self) -> bool:
-        """Whether everything but probes and meta is there: no checkpoint yet. True of a complete one, too."""
+        """Whether everything but probes and meta is there (docs/run-directory.md). True of a complete one, too."""
         return self.model_card.is_file()
 
     @property
@@ -173,7 +178,7 @@ def folder_name(step: int) -> str:
 
 
 def list_checkpoints(checkpoints: Path) -> Iterator[tuple[int, CheckpointFolder]]:
-    """The steps and folders below a run directory's `checkpoints`, in the order of the steps."""
+    """Step and folder of each checkpoint below a run directory's `checkpoints`, complete or not, by rising step."""
     steps = {int(path.name.removeprefix("step-")): path for path in checkpoints.glob("step-*")}
     for step in sorted(steps):
         yield step, CheckpointFolder(steps[step])

@@ -1,4 +1,7 @@
-"""Bearer tokens of an OpenID Connect issuer: signature, issuer, audience, times, and what their claims say."""
+"""Bearer tokens of an OpenID Connect issuer: signature, issuer, audience, times, and what their claims say.
+
+It implements the port `core.ports.TokenVerifier` for service.tenants.keys, if the settings name an issuer.
+"""
 
 import logging
 import threading
@@ -29,7 +32,12 @@ MAX_FETCHED_BYTES = 2**20
 
 @dataclass(slots=True)
 class OidcVerifier:
-    """Verifies tokens of one issuer; caches its public keys, and fetches them again if a token names an unknown one."""
+    """Verifies tokens of one issuer; caches its public keys, and fetches them again if a token names an unknown one.
+
+    `issuer` is its URL, `audience` what tokens must be issued for; `role_claim` and `resource_claim` name the claims
+    with the roles and the resource. `_keys` are JWKs by key id, `_fetched_at` the last success and `_tried_at` the last
+    attempt. Safe to use from several threads.
+    """
 
     issuer: str
     audience: str
@@ -42,7 +50,10 @@ class OidcVerifier:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def verify(self, token: str) -> Claims:
-        """Raises Unauthenticated, and Unavailable if the issuer's keys cannot be fetched."""
+        """What a valid token claims. May fetch the issuer's keys over the network, for some seconds.
+
+        Raises Unauthenticated for a token that is not accepted, and Unavailable if no keys could ever be fetched.
+        """
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:
@@ -55,6 +66,10 @@ class OidcVerifier:
         return self._to_claims(claims)
 
     def _decode(self, token: str, algorithm: str, key: dict[str, Any]) -> dict[str, Any]:
+        """The claims of a token whose signature, issuer and audience are right, its times unchecked.
+
+        Raises Unauthenticated, with the reason as the caller reads it.
+        """
         if key.get("alg", algorithm) != algorithm or key.get("use", "sig") != "sig":
             raise _invalid("its algorithm is not the one of the issuer's key")
         try:
@@ -83,6 +98,7 @@ class OidcVerifier:
             raise _invalid("its signature or form is not right") from error
 
     def _check_times(self, claims: dict[str, Any]) -> None:
+        """Raises Unauthenticated for a token that has expired or is not valid yet; clocks may differ by LEEWAY_S."""
         now = self.now().timestamp()
         times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
         if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in times.values()):
@@ -93,6 +109,10 @@ class OidcVerifier:
             raise _invalid("it is not valid yet; compare the clocks of this machine and of the issuer")
 
     def _to_claims(self, claims: dict[str, Any]) -> Claims:
+        """Subject (128 characters of it), resource and known roles; unknown roles are ignored.
+
+        Raises Unauthenticated if the token names no resource, or no role that is known here.
+        """
         claim = claims.get(self.role_claim)
         names = [claim] if isinstance(claim, str) else claim if isinstance(claim, list) else []
         named_roles = {roles.by_name(name) for name in names if isinstance(name, str)} - {None}
@@ -104,6 +124,11 @@ class OidcVerifier:
         return Claims(str(claims["sub"])[:128], account, frozenset(role for role in named_roles if role is not None))
 
     def _key(self, id: object) -> dict[str, Any]:
+        """The issuer's public key (JWK) of a token's key id, fetched if the cache is old or lacks it.
+
+        Callers wait for each other during a fetch. Raises Unauthenticated for an id that the issuer does not have,
+        Unavailable while no keys have ever been fetched.
+        """
         with self._lock:
             now = self.now()
             is_stale = self._fetched_at is None or abs(now - self._fetched_at) > timedelta(seconds=KEYS_MAX_AGE_S)
@@ -120,10 +145,14 @@ class OidcVerifier:
             return self._keys[id] if isinstance(id, str) else next(iter(self._keys.values()))
 
     def _has(self, id: object) -> bool:
+        """Whether the key is cached; a token without a key id fits only an issuer with a single key."""
         return id in self._keys if isinstance(id, str) else id is None and len(self._keys) == 1
 
     def _fetch(self, now: datetime) -> None:
-        """Fetches the issuer's keys; if it does not answer, the cached ones stay in use."""
+        """Fetches the issuer's keys into the cache; if that fails, it is logged and the cached ones stay in use.
+
+        Does nothing within RETRY_S of the last attempt. Needs the lock.
+        """
         if self._tried_at is not None and abs(now - self._tried_at) < timedelta(seconds=RETRY_S):
             return
         self._tried_at = now
@@ -141,6 +170,7 @@ class OidcVerifier:
 
 
 def _json(client: httpx2.Client, url: str) -> Any:
+    """The JSON at a URL. Raises httpx2.HTTPError, also for an error status, and ValueError for no JSON or too much."""
     with client.stream("GET", url) as response:
         response.raise_for_status()
         body = bytearray()
@@ -152,4 +182,5 @@ def _json(client: httpx2.Client, url: str) -> Any:
 
 
 def _invalid(reason: str) -> Unauthenticated:
+    """The caller's 401 for a token, with the reason as the end of its sentence."""
     return Unauthenticated("invalid_token", f"Access denied: the bearer token is not accepted: {reason}.")

@@ -1,4 +1,7 @@
-"""One frozen Settings: LUTHIER_* variables over luthier.toml over defaults."""
+"""One frozen Settings: LUTHIER_* variables over luthier.toml over defaults. Command-line options win over all.
+
+Whoever needs a setting makes a Settings: it reads environment and file anew each time.
+"""
 
 import ipaddress
 from pathlib import Path
@@ -22,7 +25,12 @@ FILE = Path("luthier.toml")
 
 
 class Settings(BaseSettings):
-    """The settings of an installation. `docs/operating.md` lists every field; a test compares the two."""
+    """The settings of an installation. `docs/operating.md` lists every field; a test compares the two.
+
+    Units are in the names (_s is seconds); body_min_rate is bytes a second. None means not set. Making one raises
+    pydantic's ValidationError, TOMLDecodeError, or InvalidRequest for a file that is no text; `cli/faults.py` words
+    them.
+    """
 
     model_config = SettingsConfigDict(
         # A value may be a key, or a URL with one: an error names the setting and shows no value.
@@ -87,6 +95,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_issuer(self) -> Self:
+        """Raises ValueError for an issuer without an audience, or one by plain HTTP on another machine."""
         if self.oidc_issuer is None:
             return self
         if not self.oidc_audience:
@@ -98,6 +107,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
+        """Raises ValueError where only one of certificate and key is set."""
         if (self.tls_cert is None) is not (self.tls_key is None):
             has, lacks = ("CERT", "KEY") if self.tls_key is None else ("KEY", "CERT")
             raise ValueError(f"LUTHIER_TLS_{has} needs LUTHIER_TLS_{lacks}: a certificate and its key, two PEM files")
@@ -106,6 +116,7 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, value: str) -> str:
+        """Raises ValueError for a list with anything but addresses, networks and `*`."""
         for address in filter(None, map(str.strip, value.split(","))):
             if address != "*":
                 try:
@@ -132,10 +143,12 @@ class Settings(BaseSettings):
 
     @property
     def models_folder(self) -> Path:
+        """The folder of base models: `models_dir`, else one in the data folder."""
         return self.models_dir or self.data_dir / "models"
 
     @property
     def key_file(self) -> Path:
+        """The file with key1 of the default resource, which `luthier serve` writes and commands read."""
         return self.data_dir / "api-key"
 
     @classmethod
@@ -147,6 +160,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources, strongest first: arguments, environment, luthier.toml of the working directory.
+
+        pydantic-settings calls it. Raises InvalidRequest for a luthier.toml that is a folder or not UTF-8.
+        """
         if FILE.is_dir():  # which the source below would ignore
             raise InvalidRequest("settings_file", f"{FILE} in the working directory is a folder: it must be a file.")
         try:

@@ -1,6 +1,7 @@
 """What is wrong with a value in a file or a variable, in our words, by the kinds of pydantic's faults.
 
 A fault is a row of `ValidationError.errors()`. The words never hold the value: the caller knows if it may be shown.
+Used for settings, catalog files and command-line values.
 """
 
 import difflib
@@ -35,7 +36,10 @@ _PREFIXES = {"int": "must be a whole number", "float": "must be a number"}
 
 
 def words(fault: Mapping[str, Any]) -> str:
-    """The fault as the end of a sentence whose subject is the value's name."""
+    """The fault as the end of a sentence whose subject is the value's name; general words for an unknown kind.
+
+    A ValueError of our own validators keeps its text.
+    """
     kind = str(fault["type"])
     if kind in _WORDS:
         return _WORDS[kind].format(**fault.get("ctx", {}))
@@ -45,7 +49,7 @@ def words(fault: Mapping[str, Any]) -> str:
 
 
 def place(fault: Mapping[str, Any]) -> str:
-    """The name of the value: `model[2].lora.rank`, counted from 1 as a reader of the file counts."""
+    """The name of the value: `model[2].lora.rank`, counted from 1 as a reader of the file counts; "" for the whole."""
     name = ""
     for part in fault["loc"]:
         name += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if name else str(part)
@@ -53,6 +57,6 @@ def place(fault: Mapping[str, Any]) -> str:
 
 
 def meant(name: str, known: Collection[str]) -> str:
-    """` (did you mean NAME?)` for a name that is nearly one of the known ones; else nothing."""
+    """` (did you mean NAME?)` for a name that is nearly one of the known ones; else an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -1,1 +1,1 @@
-"""Pure nouns of the service: values, states, ids, errors, ports. Standard library only."""
+"""What every part of the service speaks of: values, states, ids, errors, ports. Standard library only."""

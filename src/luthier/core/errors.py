@@ -1,4 +1,8 @@
-"""One tree of errors. What went wrong, where, what to do; HTTP status and wire shape exist only in `api`."""
+"""One tree of errors: what went wrong, where, and what to do.
+
+HTTP status and wire shape exist only in `api` (api/server.py has the status of each); commands print the message and
+exit with 1.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """One further finding under an error, e.g. one line of a data file."""
+    """One further finding under an error, e.g. one line of a data file; `param` None names no field of its own."""
 
     code: str
     message: str
@@ -14,10 +18,10 @@ class ErrorDetail:
 
 
 class LuthierError(Exception):
-    """Base of every error that a caller is meant to read.
+    """Base of every error that a caller is meant to read; in the API any other exception is an internal fault.
 
-    `code` is a snake_case word that programs may test, `message` says what is wrong and what to do,
-    `param` names the field of the request that is at fault.
+    `code` is a snake_case word that programs may test, `message` says what is wrong and what to do, `param` names the
+    field of the request that is at fault, None for the whole.
     """
 
     def __init__(self, code: str, message: str, param: str | None = None, details: Sequence[ErrorDetail] = ()) -> None:
@@ -33,7 +37,7 @@ class InvalidRequest(LuthierError):
 
 
 class Unauthenticated(LuthierError):
-    """No key, or one that opens nothing."""
+    """No key or token, or one that opens nothing."""
 
 
 class Forbidden(LuthierError):
@@ -61,7 +65,7 @@ class UnsupportedMediaType(LuthierError):
 
 
 class RateLimited(LuthierError):
-    """Too much in too short a time; the same request may succeed after `retry_after_s`."""
+    """Too much in too short a time; the same request may succeed after `retry_after_s` seconds."""
 
     def __init__(self, code: str, message: str, retry_after_s: float, param: str | None = None) -> None:
         super().__init__(code, message, param)
@@ -81,7 +85,10 @@ class Unsupported(LuthierError):
 
 
 class Unavailable(LuthierError):
-    """Cannot be done right now; the same request may succeed later, after `retry_after_s` if that is known."""
+    """Cannot be done right now; the same request may succeed later.
+
+    After `retry_after_s` seconds; None if that is not known.
+    """
 
     def __init__(self, code: str, message: str, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(code, message, param)
@@ -93,4 +100,4 @@ class NoSpace(LuthierError):
 
 
 class UpstreamFailed(LuthierError):
-    """An engine gave no usable answer."""
+    """An engine, or the source of an import, gave no usable answer."""

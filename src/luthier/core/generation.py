@@ -1,4 +1,7 @@
-"""What a model generates, as values: text, tool calls, log-probabilities of tokens, the reason of its end, usage."""
+"""What a model generates, as values: text, tool calls, log-probabilities of tokens, the reason of its end, usage.
+
+Engines yield them through `core.ports.EngineClient`; `api/dialects` shapes them for the wire.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +23,8 @@ class FinishReason(StrEnum):
 class TokenLogProb:
     """A token's text, its bytes, its log-probability in nats, and the likeliest tokens of its position, best first.
 
-    The text of a token that ends within a UTF-8 character is only an approximation of its bytes.
+    `top` is empty if none were asked for. The text of a token that ends within a UTF-8 character is only an
+    approximation of its bytes.
     """
 
     token: str
@@ -31,7 +35,10 @@ class TokenLogProb:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """The beginning of an answer's `index`-th tool call, which has an id and a name, or more of its arguments."""
+    """The beginning of an answer's `index`-th tool call, which has an id and a name, or more of its arguments.
+
+    `arguments` is a piece of JSON text; None in each field means nothing new.
+    """
 
     index: int
     id: str | None = None
@@ -54,7 +61,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class EngineDelta:
-    """What an engine adds to an answer. `log_probs` are of the added tokens, None if none were asked for."""
+    """What an engine adds to an answer. `log_probs` are of the added tokens, None if none were asked for.
+
+    `finish_reason` is None until the answer's last delta.
+    """
 
     text: str = ""
     tool_calls: Sequence[ToolCallDelta] = ()

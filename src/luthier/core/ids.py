@@ -1,4 +1,4 @@
-"""Ids and names as the wire spells them (wire-contract.md section 3). Randomness is an argument: 32 hex digits."""
+"""Ids and names as the wire spells them (docs/wire-contract.md section 3). Randomness is an argument: 32 hex digits."""
 
 import re
 from collections.abc import Callable
@@ -64,4 +64,5 @@ def fine_tuned_model(base_model: str, job: str, suffix: str | None) -> str:
 
 
 def checkpoint_model(tuned_model: str, step: int) -> str:
+    """The model name of a job's checkpoint: `{fine-tuned model}:ckpt-step-{step}`; the last one has the plain name."""
     return f"{tuned_model}{CHECKPOINT_MARK}{step}"

@@ -23,11 +23,9 @@ from luthier.core.training.hyperparameters import Hyperparameters
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The one that a database belongs to. `blob_prefix` is where its bytes are in the blob store, None at first.
-
-    `behind_since` is set once the database was found older than the bytes; `settled_at` and `unsettled_s` are the state
-    of the clock by which things end (service/steady_clock.py).
-    """
+    """The one that a database belongs to. `blob_prefix` is where its bytes are in the blob store, None before the first
+    start. `behind_since` is set once the database was found older than the bytes; `settled_at` and `unsettled_s`
+    (seconds) are the state of the clock by which things end (service/steady_clock.py)."""
 
     id: str
     created_at: datetime
@@ -93,6 +91,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class File:
+    """An uploaded object's row; its bytes are a blob. `status_details`: why it is in error; no `expires_at`: never."""
+
     id: str
     resource_id: str
     filename: str
@@ -137,6 +137,8 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class UploadPart:
+    """One piece of a pending upload; its bytes are a blob until the upload is completed or ends."""
+
     id: str
     upload_id: str
     bytes: int
@@ -145,6 +147,8 @@ class UploadPart:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
+    """Why a job or a deployment has failed, as its owner reads it; `param` names a field of the request."""
+
     code: str
     message: str
     param: str | None = None
@@ -156,7 +160,8 @@ class Job:
 
     `base_model` is the catalog's name of the weights; `parent_model` the fine-tuned model or checkpoint that the job
     goes on from; `hyperparameters` hold what was asked until validation, and numbers only from then on; `extras` are
-    fields that the caller sent to see again (metadata, trainingType).
+    fields that the caller sent to see again (metadata, trainingType); `handle` is the executor's; the first
+    `absorbed_bytes` of the run's event log are in the job's events.
     """
 
     id: str
@@ -198,6 +203,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """One line of a job's history, as its owner reads it; the trainer's own lines are RunEvents."""
+
     id: str
     job_id: str
     created_at: datetime
@@ -210,12 +217,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One start of a trainer at a job's run; `ended_at` and `end` are None while it runs.
-
-    `last_step` is the last step that the run had reported by then, those of earlier attempts included, `saved_step` the
-    last one that it can resume from. `signal` and `exit_status` are those of its process, if they are known, and
-    `error_code` that of the job, if it failed. `detail` is the sentence that older versions stored instead.
-    """
+    """One start of a trainer at a job's run; `ended_at` and `end` are None while it runs. `last_step` is the last step
+    that the run had reported by then, those of earlier attempts included, `saved_step` the last one that it can resume
+    from. `signal` and `exit_status` are those of its process, if they are known, and `error_code` that of the job, if
+    it failed. `detail` is the sentence that older versions stored instead."""
 
     id: str
     job_id: str
@@ -233,10 +238,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A deployable model after an epoch, or where a job was paused.
-
-    The last one of a job carries the fine-tuned model's plain name.
-    """
+    """A deployable model after an epoch, or where a job was paused; a job's last has its model's plain name."""
 
     id: str
     resource_id: str
@@ -263,10 +265,8 @@ class CheckpointPermission:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointCopy:
-    """A checkpoint with files of its own for the resource of a name, whether there is one of that name or not.
-
-    The `resource_id` of `checkpoint` is that of the resource that gave it.
-    """
+    """A checkpoint with files of its own for the resource of a name, whether there is one of that name or not. The
+    `resource_id` of `checkpoint` is that of the resource that gave it."""
 
     checkpoint: Checkpoint
     destination: ResourceName
@@ -275,12 +275,10 @@ class CheckpointCopy:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A name under which a model answers.
-
-    `model_source` is the control plane's id of the resource that the model was copied from, as the caller wrote it;
-    `last_used_at` the last call to a minute, or the making where there was none. `extras` are the control plane's to
-    show again: `model`, `properties` and `sku` as they were asked for.
-    """
+    """A name under which a model answers. `parity` is the report of its last check, None without one. `model_source` is
+    the control plane's id of the resource that the model was copied from, as the caller wrote it; `last_used_at` the
+    last call to a minute, or the making where there was none. `extras` are the control plane's to show again: `model`,
+    `properties` and `sku` as they were asked for."""
 
     name: str
     resource_id: str

@@ -1,4 +1,7 @@
-"""The ports of the service, as protocols. Only `app.py` and `data_folder.py` know which exist."""
+"""The ports of the service, as protocols: what `api` and `service` need of the world outside.
+
+Only `app.py` and `data_folder.py` know which implementations exist; tests/contract holds each to its port.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +26,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """The listing entry of a blob."""
+    """The listing entry of a blob; `stored_at` is when it was put, aware."""
 
     key: str
     bytes: int
@@ -31,10 +34,10 @@ class StoredBlob:
 
 
 class BlobStore(Protocol):
-    """Bytes by key. A key is a relative path of ids; a put is atomic."""
+    """Bytes by key. A key is a relative path of ids; a put is atomic. Methods block unless they are async."""
 
     def put(self, key: str, chunks: Iterable[bytes]) -> Blob:
-        """Stores the chunks. Raises NoSpace if they do not fit."""
+        """Stores the chunks, in place of what the key had. Raises NoSpace if they do not fit."""
         ...
 
     async def put_as_it_comes(self, key: str, chunks: AsyncIterator[bytes]) -> Blob:
@@ -60,17 +63,17 @@ class BlobStore(Protocol):
         ...
 
     def move(self, key: str, to: str) -> None:
-        """Renames a blob to a key that must be free. Raises FileNotFoundError."""
+        """Renames a blob to a key that must be free. Raises FileNotFoundError for a key without a blob."""
         ...
 
     def stored(self, folder: str) -> Iterator[StoredBlob]:
-        """Every blob below a folder."""
+        """Every blob below a folder, in no order; none for a folder that is not there."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a valid token says: who it was issued to, the resource that it opens, and its roles there."""
+    """What a valid token says: who it was issued to, the resource (`account`) that it opens, and its roles there."""
 
     subject: str
     account: str
@@ -81,7 +84,7 @@ class TokenVerifier(Protocol):
     """Checks bearer tokens of an identity provider."""
 
     def verify(self, token: str) -> Claims:
-        """Raises Unauthenticated for a token that is not accepted, and Unavailable if it cannot be checked now."""
+        """What the token says. Raises Unauthenticated if it is refused, Unavailable if it cannot be checked now."""
         ...
 
 
@@ -93,13 +96,16 @@ class Fetcher(Protocol):
         ...
 
     def get(self, url: str, max_bytes: int, max_seconds: float) -> AbstractContextManager[Iterator[bytes]]:
-        """Opens the URL and yields the chunks of the response. Raises InvalidRequest, TooLarge and Unavailable."""
+        """Opens the URL and yields the chunks of the response. Raises InvalidRequest, TooLarge and Unavailable.
+
+        The connection closes with the block; reading raises too. `max_seconds` are for everything together.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run's process ended, as far as it is known: nothing if it was not a child of this process.
+    """How a run's process ended, as far as it is known: no field is set if it was not a child of this process.
 
     `out_of_memory` is set only on evidence of the kernel or of the process, never on a guess.
     """
@@ -112,13 +118,17 @@ class Ending:
 class Executor(Protocol):
     """Starts the trainer on a run directory and finds it again by a handle that survives a restart of the service."""
 
-    def start(self, run: Path) -> str: ...
-
-    def find(self, run: Path) -> str | None:
-        """The handle of a trainer on the run, if the service crashed before it stored the handle."""
+    def start(self, run: Path) -> str:
+        """Starts a trainer process on a complete run directory and returns its handle; does not wait for it."""
         ...
 
-    def look(self, handle: str) -> RunState: ...
+    def find(self, run: Path) -> str | None:
+        """The handle of the trainer at the run, for a service that crashed before it stored it; None without one."""
+        ...
+
+    def look(self, handle: str) -> RunState:
+        """Whether the process lives: GONE also for one that this executor cannot know."""
+        ...
 
     def ending(self, handle: str) -> Ending:
         """How a process ended for which `look` returned GONE."""
@@ -205,7 +215,7 @@ class Engine(Protocol):
         ...
 
     def release(self, model_id: str) -> None:
-        """Forgets a model; one that is not loaded is no error."""
+        """Forgets a model, and may end its process; one that is not loaded is no error."""
         ...
 
     def close(self) -> None:
@@ -244,7 +254,8 @@ class EngineClient(Protocol):
     async def prompt_log_probs(self, address: Address, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:
         """A prompt's own tokens, each with the `top` likeliest in its position, and last what would come next.
 
-        The first token and the last entry have no log-probability of their own; the last has no token.
+        One entry more than `token_ids`. The first token and the last entry have no log-probability of their own; the
+        last has no token.
         """
         ...
 
@@ -253,7 +264,7 @@ class EngineClient(Protocol):
         ...
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections to all engines; no call may follow."""
         ...
 
 
@@ -261,7 +272,8 @@ class EngineClient(Protocol):
 class ParityReport:
     """How far the served model's log-probabilities are from those that the trainer wrote.
 
-    Differences are absolute, in nats; `agrees` is the verdict by `tolerance`.
+    Differences are absolute, in nats, over `positions` of the probes; `agrees` is the verdict by `tolerance`, `reason`
+    the sentence on it.
     """
 
     positions: int
@@ -273,6 +285,8 @@ class ParityReport:
 
 
 class ParityCheck(Protocol):
+    """Compares a served model with what the trainer stored of it: engines/parity.py, or a test's double."""
+
     def __call__(self, address: Address, folder: Path, n_probes: int | None = None) -> ParityReport:
         """Runs the probes of `folder`/probes.json, or the first `n_probes` of them, at the address.
 

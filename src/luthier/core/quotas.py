@@ -1,4 +1,7 @@
-"""Limits: what one file and one job may hold, and a resource's quotas by name with Azure's as defaults (section 16)."""
+"""Limits: what one file and one job may hold, and a resource's quotas by name with Azure's as defaults.
+
+The defaults and their sources are in docs/wire-contract.md section 16; limits that an operator has set are rows.
+"""
 
 from enum import StrEnum
 
@@ -14,6 +17,8 @@ MAX_SUFFIX_CHARACTERS = 64
 
 
 class Quota(StrEnum):
+    """What a resource may hold only so much of. The values are the names that operators type and rows carry."""
+
     FILES = "files"
     FILE_BYTES = "file_bytes"
     JOBS = "jobs"
@@ -24,7 +29,7 @@ class Quota(StrEnum):
 
     @property
     def is_counted(self) -> bool:
-        """Whether a resource uses some of it; the others limit each job by itself."""
+        """Whether usage adds up over a resource's objects; False for a limit on each job by itself."""
         return self is not Quota.JOB_TOKENS
 
 
@@ -53,8 +58,10 @@ MAX_LIMIT = 2**62
 
 
 def default(resource_id: str, quota: Quota) -> int:
+    """The limit where an operator has set none: a count, bytes or tokens; the default resource has its own."""
     return (OWN_DEFAULTS if resource_id == ids.DEFAULT_RESOURCE else DEFAULTS)[quota]
 
 
 def by_name(name: str) -> Quota | None:
+    """The quota of a name, compared exactly; None for an unknown one."""
     return next((quota for quota in Quota if quota == name), None)

@@ -1,4 +1,7 @@
-"""A JSON object as the text in which it was stored: whoever passes it on needs not read it."""
+"""A JSON object as the text in which it was stored: whoever passes it on needs not parse it.
+
+An event's data is one: lists of events go out without being parsed.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,7 +11,10 @@ _DECODER = json.JSONDecoder()
 
 
 class JsonText(Mapping[str, Any]):
-    """Reads its text only where somebody looks inside."""
+    """A read-only mapping over a JSON object's `text`, which is parsed once, at the first look inside.
+
+    Raises ValueError then if it is no JSON.
+    """
 
     __slots__ = ("_read", "text")
 
@@ -29,6 +35,7 @@ class JsonText(Mapping[str, Any]):
         return self.text
 
     def _values(self) -> dict[str, Any]:
+        """The parsed object, kept for the next look."""
         if self._read is None:
             self._read = _DECODER.decode(self.text)
         return self._read

@@ -68,10 +68,10 @@ ACTIONS: dict[Role, frozenset[Action]] = {
 
 
 def with_action(action: Action) -> list[Role]:
-    """The roles that allow an action, the smallest first."""
+    """The roles that allow an action, those with the fewest rights first."""
     return sorted((role for role in Role if action in ACTIONS[role]), key=lambda role: len(ACTIONS[role]))
 
 
 def by_name(name: str) -> Role | None:
-    """A role by its name, without regard to case; None for a name of none."""
+    """A role by its name, without regard to case and outer blanks; None for a name of none."""
     return next((role for role in Role if role.lower() == name.strip().lower()), None)

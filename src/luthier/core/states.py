@@ -1,9 +1,14 @@
-"""The closed sets of words that rows carry; no status literal is anywhere else (except dialects.py)."""
+"""The closed sets of words that rows, events and settings carry.
+
+The vendors' words for the same states are in api/dialects/status_words.py.
+"""
 
 from enum import StrEnum
 
 
 class FileStatus(StrEnum):
+    """Whether a file's bytes can be used; `ERROR` has its reason beside it."""
+
     PENDING = "pending"
     """It is still being imported."""
     PROCESSED = "processed"
@@ -11,6 +16,8 @@ class FileStatus(StrEnum):
 
 
 class FilePurpose(StrEnum):
+    """What an uploaded file is for; only `FINE_TUNE` files are trained on."""
+
     FINE_TUNE = "fine-tune"
     FINE_TUNE_RESULTS = "fine-tune-results"
     USER_DATA = "user_data"
@@ -30,7 +37,7 @@ class ResultsAs(StrEnum):
 
 
 class UploadStatus(StrEnum):
-    """States of an upload in parts (A1021 and OpenAI agree)."""
+    """States of an upload in parts; both vendors have the same."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -80,12 +87,16 @@ class AttemptEnd(StrEnum):
 
 
 class EventLevel(StrEnum):
+    """How much a line of a job's history matters."""
+
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
 
 
 class EventType(StrEnum):
+    """Whether a line of a job's history is a sentence or a step's figures."""
+
     MESSAGE = "message"
     METRICS = "metrics"
 

@@ -1,7 +1,8 @@
 """The shape of a decoder, and what follows from it: parameters, and activation memory of a pass.
 
 The figures are counted from what torch saves (a test holds them to it), for the usual decoder: attention with grouped
-keys, a gated MLP. Other shapes are estimated as if they were that.
+keys, a gated MLP. Other shapes are estimated as if they were that. Here, and not in the trainer, because the check of a
+file estimates a run with them too, without torch.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,10 @@ class ActivationMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
-    """What config.json says of a decoder; `queries` and `keys` are the widths of all heads together."""
+    """What config.json says of a decoder: widths in numbers per token, counts of layers and of the vocabulary.
+
+    `queries` and `keys` are the widths of all heads together; `family` is the model_type.
+    """
 
     family: str
     hidden: int
@@ -42,7 +46,7 @@ class DecoderShape:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "DecoderShape":
-        """Reads a configuration in Hugging Face's words. Raises KeyError for one of another kind."""
+        """Reads a configuration in Hugging Face's words. Raises KeyError if it is no decoder's."""
         heads = int(config["num_attention_heads"])
         hidden = int(config["hidden_size"])
         head_dim = int(config.get("head_dim") or hidden // heads)
@@ -58,13 +62,16 @@ class DecoderShape:
 
     @property
     def body_parameters(self) -> int:
-        """Those of all layers' matrices, the embedding and the head left out."""
+        """Number of weights in all layers' matrices; embedding, head and norms are left out."""
         attention = self.hidden * (2 * self.queries + 2 * self.keys)
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
 
 def saved_activation_bytes(shape: DecoderShape, tokens: int, way: ActivationMode, size: int) -> int:
-    """What stays in memory from forward to backward for so many tokens, in all layers; `size` is that of a number."""
+    """Bytes that stay from the forward to the backward pass for so many tokens, in all layers.
+
+    `size` is the bytes of one number. Recomputed, each layer keeps its input, and one layer at a time all the rest.
+    """
     one_layer = _fused(shape, size) if way is ActivationMode.FUSED else _modules(shape, size)
     if way is ActivationMode.RECOMPUTED:
         return tokens * (shape.layers * shape.hidden * size + one_layer)
@@ -72,12 +79,12 @@ def saved_activation_bytes(shape: DecoderShape, tokens: int, way: ActivationMode
 
 
 def _fused(shape: DecoderShape, size: int) -> int:
-    """A token's bytes in one layer of the fused decoder: what its `_Saved` names."""
+    """Bytes of one token in one layer of the fused decoder: what its `_Saved` names."""
     return size * (2 * shape.hidden + 2 * shape.queries + 2 * shape.keys + 2 * shape.intermediate)
 
 
 def _modules(shape: DecoderShape, size: int) -> int:
-    """The same for transformers: norms keep their input in float32, the gated MLP four rows, attention three."""
+    """Bytes of one token in one layer of transformers: norms keep float32 input, the MLP four rows, attention three."""
     norms = 2 * shape.hidden * (4 + size)
     attention = size * (3 * shape.queries + 2 * shape.keys)
     return norms + attention + size * 4 * shape.intermediate

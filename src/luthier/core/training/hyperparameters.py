@@ -1,6 +1,7 @@
 """Hyperparameters of a job: what was asked, and the written rule that turns "auto" into numbers.
 
-The rule and its reasons stand in docs/hyperparameters.md. Ranges: OpenAI's published schema (wire-contract.md 6).
+The rule and its reasons stand in docs/hyperparameters.md. Ranges: OpenAI's published schema (docs/wire-contract.md,
+section 6).
 """
 
 import math
@@ -49,7 +50,7 @@ class ResolvedHyperparameters:
 
 
 def check(asked: Hyperparameters, max_epochs: int = MAX_EPOCHS) -> None:
-    """Raises InvalidRequest for a number outside its range."""
+    """Raises InvalidRequest, which names the field, for a number outside its range; None ("auto") passes."""
     if asked.n_epochs is not None and not 1 <= asked.n_epochs <= max_epochs:
         raise _out_of_range("n_epochs", asked.n_epochs, f"a whole number from 1 to {max_epochs:,}")
     if asked.batch_size is not None and not 1 <= asked.batch_size <= MAX_BATCH_SIZE:
@@ -62,13 +63,16 @@ def check(asked: Hyperparameters, max_epochs: int = MAX_EPOCHS) -> None:
 
 
 def check_seed(seed: int | None) -> None:
-    """Raises InvalidRequest for a seed outside its range; None is one that the service chooses."""
+    """Raises InvalidRequest for a seed outside its range; None, for one that the service chooses, passes."""
     if seed is not None and not 0 <= seed <= MAX_SEED:
         raise InvalidRequest("invalid_seed", f"seed is {seed}; it must be from 0 to {MAX_SEED}.", "seed")
 
 
 def check_early_stopping(patience: int | None, has_validation: bool) -> None:
-    """Raises InvalidRequest for a patience outside its range, and for one without a validation file."""
+    """Raises InvalidRequest for a patience (epochs) outside its range, and for one without a validation file.
+
+    None, for no early stopping, passes.
+    """
     if patience is None:
         return
     if not 1 <= patience <= MAX_EPOCHS:
@@ -96,7 +100,7 @@ def resolve(asked: Hyperparameters, n_examples: int, method: Method = Method.SUP
 
 
 def peak_rate(base_rate: float, chosen: ResolvedHyperparameters) -> float:
-    """The highest learning rate of a run on a base model with this rate: preferences are learned more slowly."""
+    """The peak learning rate of a run, from the base model's own: for DPO a tenth of it, times the multiplier."""
     method_rate = base_rate * DPO_RATE if chosen.method is Method.DPO else base_rate
     return method_rate * chosen.learning_rate_multiplier
 
@@ -108,7 +112,11 @@ def auto_batch_size(n_examples: int) -> int:
 
 
 def auto_epochs(n_examples: int, batch_size: int) -> int:
-    """Three; fewer for sets that give thousands of steps anyway; of few examples as many as learn them by heart."""
+    """Three epochs; two above 10,000 examples, one above 100,000.
+
+    Below FEW_EXAMPLES as many as give FEW_EXAMPLES_STEPS steps, at most FEW_EXAMPLES_MAX_EPOCHS: they are learned by
+    heart.
+    """
     if n_examples > 100_000:
         return 1
     if n_examples > 10_000:
@@ -120,6 +128,7 @@ def auto_epochs(n_examples: int, batch_size: int) -> int:
 
 
 def _out_of_range(name: str, value: float, wanted: str) -> InvalidRequest:
+    """The caller's 400 for a hyperparameter."""
     return InvalidRequest(
         "invalid_hyperparameter",
         f'{name} is {value}; it must be {wanted}, or "auto" to let the service choose.',

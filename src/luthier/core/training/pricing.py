@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """For a million trained tokens."""
+    """The price of a million trained tokens; `currency` is a code of three letters, such as USD."""
 
     per_million_tokens: float
     currency: str

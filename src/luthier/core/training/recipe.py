@@ -64,7 +64,10 @@ class Schedule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What was requested; None is left to Luthier. `warmup` below 1 is a share of the run's steps, else steps."""
+    """What was requested; None is left to Luthier. `warmup` below 1 is a share of the run's steps, else steps.
+
+    `learning_rate` is the peak rate, `max_tokens` the longest row, `bits` the width of the frozen weights (4 or 8).
+    """
 
     n_epochs: int | None = None
     learning_rate: float | None = None
@@ -80,7 +83,7 @@ class Recipe:
     weight_decay: float | None = None
 
     def requested(self) -> dict[str, Any]:
-        """What is not None, as JSON values: the form in which a job keeps and shows it."""
+        """What is not None, as JSON values: the form in which a job keeps and shows it. `read` takes it back."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         if self.lora_targets is not None:
             values["lora_targets"] = list(self.lora_targets)
@@ -90,7 +93,7 @@ class Recipe:
 
     @property
     def shapes_adapter(self) -> tuple[str, ...]:
-        """The names of what was asked of the adapter's shape."""
+        """The names of the fields about the adapter's shape that were asked for; empty if none was."""
         shape = ("lora_rank", "lora_alpha", "lora_targets")
         return tuple(name for name in shape if getattr(self, name) is not None)
 
@@ -101,7 +104,10 @@ _WHOLE = frozenset({"n_epochs", "lora_rank", "bits", "max_tokens"})
 
 
 def read(content: Mapping[str, Any], path: str = "luthier") -> Recipe:
-    """A recipe from JSON values, checked. Raises InvalidRequest with the place of what is wrong in `place`."""
+    """A recipe from JSON values, checked; null is left to Luthier. `path` is where the object is in the request.
+
+    Raises InvalidRequest, whose `param` is the field, for an unknown name or a wrong value.
+    """
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name not in NAMES:
@@ -116,7 +122,7 @@ def read(content: Mapping[str, Any], path: str = "luthier") -> Recipe:
 
 
 def suggestion(name: str, names: tuple[str, ...]) -> str:
-    """Which of the names was probably meant by one that is unknown."""
+    """A sentence that names what an unknown name probably means, else one that lists all names."""
     spelled = name.lower().replace("-", "_")
     likely = OTHER_TRAINERS.get(spelled)
     if likely == "epochs" and likely not in names:
@@ -127,7 +133,10 @@ def suggestion(name: str, names: tuple[str, ...]) -> str:
 
 
 def parse_number(value: object) -> object:
-    """A number that was written as text: YAML takes 2e-4 for one, as it wants 2.0e-4. Other values as they are."""
+    """The number that a text spells, since YAML reads 2e-4 as text; every other value is returned unchanged.
+
+    A whole number becomes an int; "nan" and "inf" become floats, for the caller to refuse.
+    """
     if not isinstance(value, str):
         return value
     try:
@@ -138,7 +147,7 @@ def parse_number(value: object) -> object:
 
 
 def check(recipe: Recipe, path: str = "luthier") -> None:
-    """Raises InvalidRequest for a value outside its range, and for values that do not go together."""
+    """Raises InvalidRequest, whose `param` is the field, for values out of range and values that exclude each other."""
     _in_range("n_epochs", recipe.n_epochs, 1, MAX_RECIPE_EPOCHS, path)
     _in_range("lora_rank", recipe.lora_rank, 1, MAX_RANK, path)
     _in_range("max_tokens", recipe.max_tokens, 8, 1 << 24, path)
@@ -176,11 +185,15 @@ def check_rate(recipe: Recipe, multiplier: float | None, path: str = "luthier") 
 
 
 def with_n_epochs(recipe: Recipe, n_epochs: int | None) -> Recipe:
+    """The recipe with this number of epochs; None changes nothing."""
     return recipe if n_epochs is None else replace(recipe, n_epochs=n_epochs)
 
 
 def _value(name: str, value: object, path: str) -> object:
-    """One value in its own type. Raises InvalidRequest for another kind of value."""
+    """One JSON value in its field's own type; text that says a number counts as one.
+
+    Raises InvalidRequest for another kind of value; ranges are for `check`.
+    """
     if name == "full":
         if not isinstance(value, bool):
             raise _wrong(name, value, "true or false", path)
@@ -211,26 +224,31 @@ def _value(name: str, value: object, path: str) -> object:
 
 
 def _close(value: object) -> str:
+    """` (did you mean NAME?)` for a word that is nearly a schedule's; else an empty string."""
     near = difflib.get_close_matches(str(value).lower(), [str(one) for one in Schedule], 1, 0.5)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _in_range(name: str, value: int | None, least: int, most: int, path: str) -> None:
+    """Raises InvalidRequest for a whole number outside its bounds; None passes."""
     if value is not None and not least <= value <= most:
         raise _wrong(name, value, f"a whole number from {least} to {most:,}", path)
 
 
 def _above_zero(name: str, value: float | None, most: float, path: str) -> None:
+    """Raises InvalidRequest for 0 or less, or more than `most`; None passes."""
     if value is not None and not 0 < value <= most:
         raise _wrong(name, value, f"a number above 0, at most {most:g}", path)
 
 
 def _share(name: str, value: float | None, most: float, path: str) -> None:
+    """Raises InvalidRequest for less than 0 or more than `most`; None passes."""
     if value is not None and not 0 <= value <= most:
         raise _wrong(name, value, f"a number from 0 to {most:g}", path)
 
 
 def _wrong(name: str, value: object, expected: str, path: str) -> InvalidRequest:
+    """The caller's 400 for a value, which it quotes, with the field in `param`."""
     shown = value if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)[:80]
     text = f"{name} is {shown}; it must be {expected}."
     return InvalidRequest("invalid_hyperparameter", text, f"{path}.{name}")
