@@ -1,1 +1,1 @@
-"""Files and jobs of an account elsewhere, imported."""
+"""`luthier import-jobs`: files and jobs of an account at a vendor or another Luthier, brought into this service."""

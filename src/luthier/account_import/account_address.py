@@ -17,6 +17,8 @@ _UNDATED = ("v1", "preview", "latest")
 
 
 class SourceDialect(StrEnum):
+    """Whose API the source speaks: OpenAI's, Azure's dated versions (api-version), or Azure's v1."""
+
     OPENAI = "OpenAI"
     AZURE = "Azure"
     AZURE_V1 = "Azure v1"
@@ -24,10 +26,11 @@ class SourceDialect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`base_url` is for the SDK: for dated Azure the resource's root, else the whole base path.
+    """Where the source account is. `base_url` is for the SDK: for dated Azure the resource's root, else the whole path.
 
-    `key_variables` are the environment variables that may hold the key: a vendor's own variable only for its own
-    hosts, so that no vendor's key is sent to anybody else.
+    `host` includes a port that was given; `api_version` is None where none is sent. `key_variables` are the environment
+    variables that may hold the key: a vendor's own variable only for its own hosts, so that no vendor's key is sent to
+    anybody else.
     """
 
     dialect: SourceDialect
@@ -38,7 +41,7 @@ class Address:
 
 
 def parse(url: str, api_version: str | None = None) -> Address:
-    """Parses the address of an account. Raises InvalidRequest that shows valid ones."""
+    """Parses an account's address; `api_version` wins over the URL's. Raises InvalidRequest that shows valid ones."""
     parts = _split(url)
     version = api_version or next(iter(parse_qs(parts.query).get("api-version", [])), None)
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
@@ -52,12 +55,16 @@ def parse(url: str, api_version: str | None = None) -> Address:
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port, to compare whether two addresses are the same server."""
+    """Scheme, host and port, to compare whether two addresses are the same server.
+
+    Raises InvalidRequest for what is no http(s) URL. The port is the scheme's own where none is given.
+    """
     parts = _split(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _split(url: str) -> SplitResult:
+    """The URL's parts. Raises InvalidRequest for what is no http(s) URL, and for one with a user name or password."""
     try:
         parts = urlsplit(url.strip())
         port = parts.port
@@ -71,6 +78,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _dialect(origin: str, path: str, version: str | None, *, is_azure: bool) -> tuple[SourceDialect, str]:
+    """Dialect and SDK base URL, by host, path and api-version. Raises InvalidRequest where they do not go together."""
     dated = version is not None and version not in _UNDATED
     if path.lower().endswith("/openai/v1"):
         if dated:
@@ -95,10 +103,12 @@ def _dialect(origin: str, path: str, version: str | None, *, is_azure: bool) -> 
 
 
 def _is_azure(host: str) -> bool:
+    """Whether the host is one of Azure's own, in any of its clouds."""
     return host.endswith(_AZURE_HOSTS)
 
 
 def _unreadable(url: str) -> InvalidRequest:
+    """The error for an address that is none; it shows the URL without its query, which may be a secret."""
     return InvalidRequest(
         "invalid_source",
         f"{url.split('?')[0]!r} is not the address of an account. Give https://api.openai.com/v1, "

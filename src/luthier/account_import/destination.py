@@ -1,4 +1,7 @@
-"""The target service of an import, through its public API: what it has, and creating files and jobs."""
+"""The target service of an import, through its public API: what it has, and creating files and jobs.
+
+Blocking HTTP through the openai SDK. What a function does not raise itself is the SDK's own error, and ends the import.
+"""
 
 import hashlib
 import time
@@ -25,6 +28,8 @@ _REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class TargetFile:
+    """A file that the target has."""
+
     id: str
     name: str
     bytes: int
@@ -32,6 +37,11 @@ class TargetFile:
 
 @dataclass(frozen=True, slots=True)
 class TargetJob:
+    """A job of the target that an earlier import created; `source_job` and `source_model` are from its metadata.
+
+    `fine_tuned_model` is the target's own, None until it has succeeded.
+    """
+
     id: str
     source_job: str
     source_model: str | None
@@ -40,9 +50,10 @@ class TargetJob:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What the target has at the start. `models`: the model that is trained, by the lower-case name given to a job.
+    """What the target has at the start: files by id, imported jobs by the id that they have at the source.
 
-    An alias of a hosted model maps to the base model that it stands for: the plan shows the base model.
+    `models`: the model that is trained, by the lower-case name given to a job. An alias of a hosted model maps to the
+    base model that it stands for: the plan shows the base model.
     """
 
     files: Mapping[str, TargetFile]
@@ -50,13 +61,16 @@ class Inventory:
     models: Mapping[str, str]
 
     def model_of(self, fine_tuned_model: str) -> str | None:
-        """The target's model that a recreated job trained in place of a fine-tuned model of the source."""
+        """The target's model that a recreated job trained in place of a fine-tuned model of the source.
+
+        None if no job of it was recreated, or none has succeeded yet.
+        """
         names = (job.fine_tuned_model for job in self.jobs.values() if job.source_model == fine_tuned_model)
         return next((name for name in names if name), None)
 
 
 def inventory(api: OpenAI, source: str) -> Inventory:
-    """Reads all files, jobs and models of the target once."""
+    """Reads all files, jobs and models of the target once; of the jobs those that came from the host `source`."""
     files = {file.id: TargetFile(file.id, file.filename, file.bytes) for file in api.files.list()}
     jobs: dict[str, TargetJob] = {}
     for job in api.fine_tuning.jobs.list(limit=100):
@@ -69,12 +83,13 @@ def inventory(api: OpenAI, source: str) -> Inventory:
 
 
 def upload(api: OpenAI, name: str, stream: BinaryIO) -> str:
-    """Uploads a file and returns its id. Raises InvalidRequest with the service's message.
+    """Uploads a file and returns its id. Raises InvalidRequest with the service's message if it is refused.
 
-    Never retried: a lost answer would create two files. The next run recognizes the first.
+    Never retried but after a 429: a lost answer would create two files. The next run recognizes the first.
     """
 
     def send() -> str:
+        """One attempt, from the beginning of the file."""
         stream.seek(0)
         return api.with_options(max_retries=0).files.create(file=(name, stream), purpose="fine-tune").id
 
@@ -85,7 +100,7 @@ def upload(api: OpenAI, name: str, stream: BinaryIO) -> str:
 
 
 def sha256(api: OpenAI, file_id: str) -> str:
-    """The hash of a target file's bytes. Raises NotFound."""
+    """The sha256 in hex of a target file's bytes, which it downloads. Raises NotFound if it was deleted meanwhile."""
     digest = hashlib.sha256()
     try:
         with api.files.with_streaming_response.content(file_id) as response:
@@ -97,7 +112,7 @@ def sha256(api: OpenAI, file_id: str) -> str:
 
 
 def create_job(api: OpenAI, body: dict[str, Any]) -> str:
-    """Creates a job and returns its id. Raises InvalidRequest with the service's message."""
+    """Creates a job and returns its id. Raises InvalidRequest with the service's message if it is refused."""
     try:
         return _with_rate_limit_retries(lambda: api.with_options(max_retries=0).fine_tuning.jobs.create(**body).id)
     except openai.APIStatusError as error:
@@ -105,7 +120,10 @@ def create_job(api: OpenAI, body: dict[str, Any]) -> str:
 
 
 def _with_rate_limit_retries(send: Callable[[], str]) -> str:
-    """Retries after a 429 with Retry-After, which has created nothing. One without it is a quota, and is raised."""
+    """Retries after a 429 with Retry-After, which has created nothing; sleeps up to two minutes each of ten times.
+
+    One without it is a quota, and is raised.
+    """
     for _ in range(WAITS):
         try:
             return send()
@@ -118,6 +136,7 @@ def _with_rate_limit_retries(send: Callable[[], str]) -> str:
 
 
 def _seconds(payload: str) -> float:
+    """A Retry-After in seconds; 1 for one that is no number, such as a date."""
     return float(payload) if payload.replace(".", "", 1).isdigit() else 1.0
 
 
@@ -127,7 +146,10 @@ def _trained_model(payload: Mapping[str, Any]) -> str:
 
 
 def _refused(error: openai.APIStatusError) -> Exception:
-    """An InvalidRequest for a refused file or job; other errors, such as a full disk or a wrong key, as they are."""
+    """An InvalidRequest for a refused file or job; other errors, such as a full disk or a wrong key, as they are.
+
+    For the caller to raise.
+    """
     if not isinstance(error, _REFUSALS) and error.status_code not in (413, 415):
         return error
     payload = error.body.get("message") if isinstance(error.body, dict) else None

@@ -1,4 +1,7 @@
-"""The plan of an import: every file and job of the source, with what is done or the reason why not."""
+"""The plan of an import: every file and job of the source, with what is done or the reason why not.
+
+Pure: it reads and writes nothing. The command prints the plan, and importer.py carries it out.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +23,7 @@ GONE = "deleted there"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the source has. `missing` are ids of deleted files that jobs name."""
+    """What the source has: files by id. `missing` are ids of deleted files that jobs name."""
 
     files: Mapping[str, SourceFile]
     missing: frozenset[str]
@@ -29,9 +32,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """Options of the import. `only` are ids of jobs to train again; only their files are imported.
+    """Options of the import. `recreate`: train all succeeded jobs again; `only`: the ids of those to train again.
 
-    `models` maps models of the source to base models of the target; `model` is for those that it does not name.
+    With `only` just their files are imported. `models` maps models of the source to base models of the target; `model`
+    is for those that it does not name.
     """
 
     recreate: bool = False
@@ -42,7 +46,7 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """`target_id` is set if it was imported already; `reason` says why it cannot be."""
+    """What is done with a source file: it is imported unless `target_id` (it was) or `reason` (it cannot be) is set."""
 
     file: SourceFile
     target_id: str | None = None
@@ -51,9 +55,10 @@ class FilePlan:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """`archive`: write its folder. `model`: train again on it; `target_id`: was trained already; `reason`: cannot be.
+    """What is done with a source job. `archive`: its folder is written anew.
 
-    `notes` say what will differ from the source's job.
+    `model`: train again on it; `target_id`: was trained already; `reason`: cannot be; all None: not asked for. `notes`
+    say what will differ from the source's job.
     """
 
     job: SourceJob
@@ -66,6 +71,8 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """All files and jobs that the options select, in the source's order, and what is done with each."""
+
     files: tuple[FilePlan, ...]
     jobs: tuple[JobPlan, ...]
 
@@ -84,6 +91,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
+        """Whether nothing is left to import; the state file may still have to be written."""
         return not (self.files_to_import or self.jobs_to_archive or self.jobs_to_create)
 
 
@@ -111,7 +119,11 @@ def make_plan(
 def job_body(
     job: SourceJob, model: str, training_file: str, source: str, files: Mapping[str, ImportedFile]
 ) -> dict[str, Any]:
-    """The request body that trains a job again: its parameters, and its origin as metadata."""
+    """The request body that trains a job again: its parameters, and its origin as metadata.
+
+    `files` are the imported ones by their source id; a validation file that was not imported is left out. The metadata
+    fit the target's limits: our three entries, and the source's as far as there is room.
+    """
     request: dict[str, Any] = {"model": model, "training_file": training_file}
     if job.validation_file and job.validation_file in files:
         request["validation_file"] = files[job.validation_file].id
@@ -135,6 +147,7 @@ def job_body(
 
 
 def _check_models(options: ImportOptions, inventory: Inventory) -> None:
+    """Raises InvalidRequest for a model among the options that the target does not have ready."""
     for name in (*options.models.values(), *([options.model] if options.model else [])):
         if name.lower() not in inventory.models:
             raise InvalidRequest(
@@ -146,6 +159,7 @@ def _check_models(options: ImportOptions, inventory: Inventory) -> None:
 
 
 def _selected(jobs: Sequence[SourceJob], only: frozenset[str]) -> list[SourceJob]:
+    """The jobs that `only` names, all if it is empty. Raises InvalidRequest for an id that the source does not have."""
     unknown = only - {job.id for job in jobs}
     if unknown:
         raise InvalidRequest("job_not_at_source", f"The account has no job {', '.join(sorted(unknown))}.", "job")
@@ -153,6 +167,7 @@ def _selected(jobs: Sequence[SourceJob], only: frozenset[str]) -> list[SourceJob
 
 
 def _file_plan(file: SourceFile, inventory: Inventory, state: State) -> FilePlan:
+    """Whether the file is there already (state and target agree), cannot be imported, or is to be imported."""
     imported = state.files.get(file.id)
     if imported is not None and imported.id in inventory.files:
         return FilePlan(file, target_id=imported.id)
@@ -171,6 +186,10 @@ def _job_plan(
     options: ImportOptions,
     archived: Mapping[str, str],
 ) -> JobPlan:
+    """Whether a job is archived, and whether it is trained again, was already, or cannot be; `lost`: reason by file.
+
+    An archive is written again while the job may still change at the source.
+    """
     archive = archived.get(job.id) != job.status or job.status not in source_records.ENDED
     existing = inventory.jobs.get(job.id)
     target_id = existing.id if existing else state.jobs.get(job.id)
@@ -187,6 +206,7 @@ def _job_plan(
 
 
 def _refusal(job: SourceJob, lost: Mapping[str, str], state: State) -> str | None:
+    """Why a job cannot be trained here, as the end of a sentence; None if it can."""
     if job.method not in source_records.METHODS:
         return f"its method {job.method} cannot be trained here yet"
     if job.training_file is None:
@@ -197,7 +217,10 @@ def _refusal(job: SourceJob, lost: Mapping[str, str], state: State) -> str | Non
 
 
 def images_in(job: SourceJob, files: Mapping[str, ImportedFile]) -> str | None:
-    """Why a job with images in its rows is skipped; known once its files are downloaded."""
+    """Why a job with images in its rows is skipped; None if no file of it is known to have any.
+
+    That is known of downloaded files only.
+    """
     for name in job.files:
         if name in files and files[name].has_images:
             return f"rows of {name} hold images, which cannot be trained on here yet"
@@ -205,6 +228,7 @@ def images_in(job: SourceJob, files: Mapping[str, ImportedFile]) -> str | None:
 
 
 def _model(job: SourceJob, inventory: Inventory, options: ImportOptions) -> str | None:
+    """The target's model to train in place of the job's own; None if there is none, or not yet."""
     if chosen := options.models.get(job.model):
         return inventory.models[chosen.lower()]
     if _is_fine_tuned(job.model):
@@ -213,6 +237,7 @@ def _model(job: SourceJob, inventory: Inventory, options: ImportOptions) -> str 
 
 
 def _no_model(job: SourceJob) -> str:
+    """The reason of a job without a model to train, with the option that would name one."""
     if _is_fine_tuned(job.model):
         return (
             f"it continues from {job.model}: train the job of that model again, and run this command again once it has "
@@ -222,10 +247,12 @@ def _no_model(job: SourceJob) -> str:
 
 
 def _is_fine_tuned(model: str) -> bool:
+    """Whether a vendor gives such a name to fine-tuned models."""
     return model.startswith("ft:") or ".ft-" in model
 
 
 def _notes(job: SourceJob, lost: Mapping[str, str]) -> list[str]:
+    """What the trained job will not have as the source's has it: validation file, suffix, seed; mostly empty."""
     notes = []
     if job.validation_file and job.validation_file in lost:
         notes.append(f"without its validation file {job.validation_file}: {lost[job.validation_file]}")
@@ -237,6 +264,6 @@ def _notes(job: SourceJob, lost: Mapping[str, str]) -> list[str]:
 
 
 def _suffix(suffix: str | None) -> str:
-    """The suffix with the characters that model names may have."""
+    """The suffix with the characters and the length that model names may have; empty for None."""
     valid = (letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in suffix or "")
     return "".join(valid)[:MAX_SUFFIX_CHARACTERS]

@@ -1,4 +1,7 @@
-"""What is imported already: a small file, written atomically after each step, locked by one command at a time."""
+"""What is imported already: a small file, written atomically after each step, locked by one command at a time.
+
+It is why an import that was interrupted continues where it stopped.
+"""
 
 import fcntl
 from collections.abc import Iterator
@@ -14,7 +17,10 @@ VERSION = 1
 
 
 class ImportedFile(BaseModel):
-    """The target file of a source file. `has_images`: rows with images, which cannot be trained on."""
+    """The target file of a source file. `has_images`: rows with images, which cannot be trained on.
+
+    `sha256` (hex) and `bytes` are of what was downloaded.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,7 +31,7 @@ class ImportedFile(BaseModel):
 
 
 class State(BaseModel):
-    """Target files and jobs by ids of the source."""
+    """Ids of target files and jobs by ids of the source; `source` is its host, `target` the service's URL."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +44,10 @@ class State(BaseModel):
 
 @contextmanager
 def held(path: Path, source: str, target: str) -> Iterator[State]:
-    """The state in a file, locked while the block lasts. Raises Conflict if another command holds the lock."""
+    """The state in a file, locked while the block lasts. Raises Conflict if another command holds the lock.
+
+    Makes the folder and a `.lock` file beside it, which stays. The state is not saved at the end: `save` does that.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as lock:
         try:
@@ -50,7 +59,7 @@ def held(path: Path, source: str, target: str) -> Iterator[State]:
 
 
 def read(path: Path, source: str, target: str) -> State:
-    """The saved state, or a new one. Raises InvalidRequest if the file is of another import."""
+    """The saved state, a new one if there is no file. Raises InvalidRequest for one of another import or no state."""
     if not path.exists():
         return State(source=source, target=target)
     try:
@@ -71,4 +80,5 @@ def read(path: Path, source: str, target: str) -> State:
 
 
 def save(path: Path, state: State) -> None:
+    """Replaces the file atomically. Raises NoSpace and OSError."""
     write_durably(path, state.model_dump_json(indent=2).encode())

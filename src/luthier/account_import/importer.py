@@ -1,4 +1,7 @@
-"""Runs an import: files, then archives, then jobs. Each step is saved before the next begins."""
+"""Runs an import: files, then archives, then jobs. Each step is saved before the next begins.
+
+Reads the source and the plan; writes to the target's API, the state file and the archive folders.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -26,18 +29,24 @@ _SKIPPABLE = (NotFound, Forbidden, UpstreamFailed, InvalidRequest)
 
 
 class Watcher(Protocol):
-    """Gets the progress of an import."""
+    """Gets the progress of an import, item by item: the command's progress bar."""
 
-    def begin(self, what: str, n_bytes: int | None) -> None: ...
+    def begin(self, what: str, n_bytes: int | None) -> None:
+        """An item begins; `n_bytes` is its length, None if it is unknown."""
+        ...
 
-    def moved(self, n_bytes: int) -> None: ...
+    def moved(self, n_bytes: int) -> None:
+        """So many bytes of a file of the item have come by now; it may begin again from 0."""
+        ...
 
-    def done(self) -> None: ...
+    def done(self) -> None:
+        """The item is over, imported or skipped."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file, archive or job that was not imported, and why."""
+    """A file, archive or job that was not imported, and why; `kind` is one of these three words."""
 
     kind: str
     id: str
@@ -57,7 +66,10 @@ class Outcome:
 
 @dataclass(slots=True)
 class ImportRun:
-    """One run of an import, with its state and folders."""
+    """One run of an import, with its state and folders. Each step changes `state` and `outcome`.
+
+    `results` is the folder of the job archives.
+    """
 
     source: Source
     api: OpenAI
@@ -69,11 +81,15 @@ class ImportRun:
 
     @property
     def parts(self) -> Path:
+        """The folder of downloads, beside the state file; emptied at the beginning and removed at the end."""
         return self.state_path.with_name(f"{self.state_path.name}.parts")
 
 
 def account(source: Source) -> Account:
-    """All files and jobs of the source, and the ids of deleted files that jobs name."""
+    """Reads all files and jobs of the source over the network, and which files that jobs name are deleted there.
+
+    Raises the source's errors (source_account.Source).
+    """
     jobs = [source_records.parse_job(payload) for payload in source.jobs()]
     files = {file.id: file for file in map(source_records.parse_file, source.files())}
     missing = set()
@@ -87,10 +103,11 @@ def account(source: Source) -> Account:
 
 
 def run(move: ImportRun, planned: Plan, inventory: Inventory) -> Outcome:
-    """Carries out the plan. A file or job that fails is skipped and reported; the rest continues.
+    """Carries out the plan, returns the outcome. A file or job that fails is skipped and reported; the rest continues.
 
-    After a kill at any moment the next run resumes: a step is in the state file before the next one begins, and what
-    was sent but not yet recorded is recognized at the target, a file by its bytes and a job by its metadata.
+    Errors that concern everything, such as a refused key or a full disk, are raised. After a kill at any moment the
+    next run resumes: a step is in the state file before the next one begins, and what was sent but not yet recorded is
+    recognized at the target, a file by its bytes and a job by its metadata.
     """
     shutil.rmtree(move.parts, ignore_errors=True)
     move.parts.mkdir(parents=True)
@@ -115,6 +132,10 @@ def run(move: ImportRun, planned: Plan, inventory: Inventory) -> Outcome:
 
 
 def _import_file(move: ImportRun, planned: FilePlan, inventory: Inventory) -> None:
+    """Downloads a file, uploads it unless the target has its bytes already, and saves the state; or records why not.
+
+    The downloaded copy is deleted in any case.
+    """
     file, part = planned.file, move.parts / planned.file.id
     max_bytes = file.bytes if file.bytes > 0 else MAX_DOWNLOAD_BYTES
     try:
@@ -137,7 +158,7 @@ def _import_file(move: ImportRun, planned: FilePlan, inventory: Inventory) -> No
 
 
 def _same_file(move: ImportRun, inventory: Inventory, name: str, n_bytes: int, sha256: str) -> str | None:
-    """An unclaimed target file of this name with the same bytes: an earlier run may have sent it."""
+    """The id of an unclaimed target file with the same name and bytes: an earlier run may have sent it. Else None."""
     claimed = {imported.id for imported in move.state.files.values()}
     for file in inventory.files.values():
         if (file.name, file.bytes) == (name, n_bytes) and file.id not in claimed and _has_hash(move, file, sha256):
@@ -146,6 +167,7 @@ def _same_file(move: ImportRun, inventory: Inventory, name: str, n_bytes: int, s
 
 
 def _has_hash(move: ImportRun, file: TargetFile, sha256: str) -> bool:
+    """Whether a target file's bytes have this sha256; False if it is gone. Downloads it."""
     try:
         return destination.sha256(move.api, file.id) == sha256
     except NotFound:
@@ -153,6 +175,7 @@ def _has_hash(move: ImportRun, file: TargetFile, sha256: str) -> bool:
 
 
 def _archive(move: ImportRun, job: SourceJob) -> None:
+    """Writes the archive folder of a job, and records the files of it that could not be had as skipped."""
     lost = job_archive.write(move.source, job, move.results, move.parts / "results", move.watcher.moved)
     move.outcome.archived.append(job.id)
     move.outcome.skipped.extend(
@@ -161,6 +184,7 @@ def _archive(move: ImportRun, job: SourceJob) -> None:
 
 
 def _create_job(move: ImportRun, planned: JobPlan) -> None:
+    """Creates a job at the target on its imported files and saves the state; or records why it was skipped."""
     job, files = planned.job, move.state.files
     assert planned.model is not None
     try:
@@ -180,7 +204,7 @@ def _create_job(move: ImportRun, planned: JobPlan) -> None:
 
 
 def _has_images(path: Path) -> bool:
-    """Whether a row holds a part with an image; lines without the word are not even parsed."""
+    """Whether a row of a JSONL file holds a part with an image; lines without the word are not even parsed."""
     for line in line_reader.read_lines(read_chunks(path)):
         if b"image" not in line.content:
             continue
@@ -191,6 +215,7 @@ def _has_images(path: Path) -> bool:
 
 
 def _part_types(row: dict[str, object]) -> Iterator[object]:
+    """The `type` of each content part of a row's messages, whatever it is; none for a row of another form."""
     messages = row.get("messages")
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None

@@ -19,7 +19,10 @@ MAX_RESULT_BYTES = 512 * 1024 * 1024
 
 
 def archived_jobs(folder: Path) -> dict[str, str]:
-    """Status by job, of the jobs with a complete folder: job.json is written last."""
+    """Status by job id, of the jobs with a complete folder: job.json is written last.
+
+    A job.json that is no JSON counts as missing: the folder is written again.
+    """
     statuses = {}
     for path in sorted(folder.glob(f"*/{JOB}")):
         try:
@@ -34,8 +37,9 @@ def archived_jobs(folder: Path) -> dict[str, str]:
 def write(source: Source, job: SourceJob, folder: Path, part: Path, moved: Callable[[int], None]) -> list[str]:
     """Writes the archive folder of a job; returns the files that could not be downloaded, with the reason.
 
-    Files deleted at the source are missing for good. After any other failure job.json is not written, so that the
-    next run tries again.
+    `part` is where results are downloaded to; `moved` gets the bytes so far. Files deleted at the source are missing
+    for good. After any other failure of one file job.json is not written, so that the next run tries again. Raises
+    errors that concern everything: a refused key, an unreachable source, a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     job_folder = folder / job.id
@@ -60,7 +64,7 @@ def write(source: Source, job: SourceJob, folder: Path, part: Path, moved: Calla
 def _contents(
     source: Source, job: SourceJob, part: Path, moved: Callable[[int], None]
 ) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The files of a folder, each with a function that downloads it."""
+    """Name and download of each file of a folder but job.json; the downloads raise the source's errors."""
     yield EVENTS, lambda: b"".join(_line(event) for event in source.events(job.id))
     yield CHECKPOINTS, lambda: _json(source.checkpoints(job.id))
     for number, file_id in enumerate(job.result_files, start=1):
@@ -69,12 +73,16 @@ def _contents(
 
 
 def _results(source: Source, file_id: str, part: Path, moved: Callable[[int], None]) -> bytes:
+    """Downloads a results file to `part` and returns it as CSV. Raises UpstreamFailed beyond MAX_RESULT_BYTES."""
     source.download(file_id, part, MAX_RESULT_BYTES, moved)
     return plain_csv(part.read_bytes())
 
 
 def plain_csv(content: bytes) -> bytes:
-    """OpenAI sends base64 of the CSV, Azure the CSV itself (wire-contract.md 10). A CSV's comma is no base64."""
+    """The CSV of a results file: OpenAI sends base64 of it, Azure the CSV itself (docs/wire-contract.md section 10).
+
+    A CSV's comma is no base64; what is neither is returned as it is.
+    """
     try:
         decoded = base64.b64decode(b"".join(content.split()), validate=True)
         first_line = decoded.split(b"\n", 1)[0].decode("utf-8")

@@ -35,9 +35,14 @@ _KEY_HEADERS = ("authorization", "api-key")
 
 
 class Source:
-    """One account. The SDK's retries wait as long as 429 answers ask for."""
+    """One account. The SDK's retries wait as long as 429 answers ask for.
+
+    Methods block, and raise in the source's name: Unauthenticated, Forbidden, NotFound, RateLimited, UpstreamFailed or
+    Unavailable.
+    """
 
     def __init__(self, client: OpenAI, address: Address, max_listed: int = MAX_LISTED) -> None:
+        """`max_listed` is how many objects of one list are read before the source counts as broken."""
         self._client, self.address, self._max_listed = client, address, max_listed
 
     def jobs(self) -> list[JsonObject]:
@@ -49,7 +54,7 @@ class Source:
         return self._listed("/files", {})
 
     def file(self, file_id: str) -> JsonObject | None:
-        """A file by its id; None if it was deleted."""
+        """A file's JSON object by its id; None if it was deleted."""
         try:
             return self._object(f"/files/{file_id}", {})
         except NotFound:
@@ -60,10 +65,15 @@ class Source:
         return self._listed(f"/fine_tuning/jobs/{job_id}/events", {"limit": PAGE})[::-1]
 
     def checkpoints(self, job_id: str) -> list[JsonObject]:
+        """A job's checkpoints, in the source's order."""
         return self._listed(f"/fine_tuning/jobs/{job_id}/checkpoints", {"limit": PAGE})
 
     def download(self, file_id: str, path: Path, max_bytes: int, moved: Callable[[int], None]) -> tuple[int, str]:
-        """Writes a file's bytes; returns their count and sha256. Raises UpstreamFailed, and after `max_bytes`."""
+        """Writes a file's bytes to `path`; returns their count and sha256 in hex. `moved` gets the bytes so far.
+
+        A connection that breaks off is tried again, from the beginning. Raises UpstreamFailed if that keeps happening
+        and for more than `max_bytes`, and NoSpace.
+        """
         for tried in range(1, DOWNLOAD_TRIES + 1):
             try:
                 return self._stream(file_id, path, max_bytes, moved)
@@ -73,6 +83,7 @@ class Source:
         raise AssertionError("unreachable")
 
     def _stream(self, file_id: str, path: Path, max_bytes: int, moved: Callable[[int], None]) -> tuple[int, str]:
+        """One attempt at a download. Raises httpx2.HTTPError where the connection breaks off."""
         count, digest = 0, hashlib.sha256()
         moved(0)
         with (
@@ -114,6 +125,7 @@ class Source:
             page_query = query | {"after": list(fresh)[-1]}
 
     def _object(self, path: str, query: dict[str, Any]) -> JsonObject:
+        """The JSON object at a path of the API. Raises UpstreamFailed for an answer that is none."""
         with self._readable():
             answer: Any = self._client.get(path, cast_to=object, options={"params": query})
         if not isinstance(answer, dict):
@@ -122,7 +134,10 @@ class Source:
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
-        """The SDK's errors as errors of ours. The source's message about a refused key is not repeated."""
+        """Turns the SDK's errors inside the block into LuthierErrors that name the source.
+
+        The source's message about a refused key is not repeated.
+        """
         host = self.address.host
         try:
             yield
@@ -145,6 +160,7 @@ class Source:
             raise self._no_api() from error
 
     def _no_api(self) -> LuthierError:
+        """The error for a server that answers otherwise than OpenAI's API."""
         return UpstreamFailed(
             "source_is_no_api", f"{self.address.base_url} does not speak OpenAI's API. Check the address by --from."
         )
@@ -152,7 +168,7 @@ class Source:
 
 @contextmanager
 def opened(address: Address, key: str, max_retries: int = MAX_RETRIES) -> Iterator[Source]:
-    """A source while the block lasts."""
+    """A source while the block lasts; connects at its first request. `max_retries` are the SDK's, for each request."""
     guard = _Guard(address)
     with DefaultHttpx2Client(timeout=_TIMEOUT, event_hooks={"request": [guard.check]}) as http:
         yield Source(_client(address, key, max_retries, http), address)
@@ -162,10 +178,12 @@ class _Guard:
     """Lets only GET requests leave, and sends the key to no other server than the source."""
 
     def __init__(self, address: Address) -> None:
+        """`address` is the only server that gets the key."""
         url = httpx2.URL(address.base_url)
         self._origin = (url.scheme, url.host, url.port)
 
     def check(self, request: httpx2.Request) -> None:
+        """Takes the key out of a request to another server, before it leaves. Raises Forbidden unless it is a GET."""
         if request.method != "GET":
             raise Forbidden(
                 "source_is_read_only", f"An import only reads from the source: {request.method} is not allowed."
@@ -176,6 +194,7 @@ class _Guard:
 
 
 def _client(address: Address, key: str, max_retries: int, http: httpx2.Client) -> OpenAI:
+    """The SDK's client for the dialect: AzureOpenAI for dated versions, else OpenAI, api-version in the query."""
     if address.dialect is SourceDialect.AZURE:
         return AzureOpenAI(
             azure_endpoint=address.base_url,
@@ -191,6 +210,7 @@ def _client(address: Address, key: str, max_retries: int, http: httpx2.Client) -
 
 
 def _limited(host: str, error: openai.RateLimitError) -> RateLimited:
+    """The error for a 429 that outlasted the SDK's retries; `retry_after_s` is the source's own, or 60."""
     payload = error.response.headers.get("retry-after", "")
     wait_s = float(payload) if payload.replace(".", "", 1).isdigit() else 60.0
     return RateLimited(
@@ -202,5 +222,6 @@ def _limited(host: str, error: openai.RateLimitError) -> RateLimited:
 
 
 def _message(error: openai.APIStatusError) -> str:
+    """The source's own words, 300 characters of them."""
     payload = error.body.get("message") if isinstance(error.body, dict) else None
     return str(payload or "no reason given")[:300]

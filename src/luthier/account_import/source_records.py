@@ -1,4 +1,7 @@
-"""Files and jobs of a source account, parsed from every vendor's JSON; nothing in it is trusted."""
+"""Files and jobs of a source account, parsed from every vendor's JSON; nothing in it is trusted.
+
+Statuses and methods here are the vendors' words, not core.states.
+"""
 
 import re
 from collections.abc import Mapping
@@ -22,6 +25,8 @@ _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
+    """A file of the source; `bytes` is -1 where the source does not say."""
+
     id: str
     name: str
     bytes: int
@@ -31,9 +36,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class SourceJob:
-    """`hyperparameters` holds numbers only: "auto" is resolved again by the target service.
+    """A job of the source. `hyperparameters` holds numbers only: "auto" is resolved again by the target service.
 
-    `payload` is the whole JSON object as the source returned it, for the archive.
+    `created_at` is Unix time in seconds, 0 if unknown; `has_method`: whether it was sent with a `method`. `payload` is
+    the whole JSON object as the source returned it, for the archive.
     """
 
     id: str
@@ -54,6 +60,7 @@ class SourceJob:
 
     @property
     def files(self) -> tuple[str, ...]:
+        """Ids of the training and validation file, as far as there are any."""
         return tuple(name for name in (self.training_file, self.validation_file) if name)
 
 
@@ -114,6 +121,7 @@ def _hyperparameters(root: object, method: JsonObject | None) -> dict[str, float
 
 
 def _valid_id(value: object) -> str:
+    """The id. Raises UpstreamFailed for what could not be a file name as well."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise UpstreamFailed(
             "source_id_unusable", "The source sent an invalid id: only letters, digits, - _ . are allowed."
@@ -122,8 +130,10 @@ def _valid_id(value: object) -> str:
 
 
 def _text(value: object) -> str | None:
+    """The value if it is text that is not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
 def _integer(value: object) -> int | None:
+    """The value if it is a whole number, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -55,7 +55,10 @@ class Allowed:
         return cls(frozenset(hosts), tuple(networks))
 
     def takes(self, host: str, address: str) -> bool:
-        """Whether the address, found under this name, may be connected to."""
+        """Whether the address, found under this name, may be connected to. Raises ValueError for what is no address.
+
+        An allowed name may have any address. `host` is in lower case.
+        """
         parsed = ip_address(address)
         if host in self.hosts or any(parsed in network for network in self.networks):
             return True
@@ -65,13 +68,13 @@ class Allowed:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Every address of a name, as the system's resolver gives them. Raises OSError for none."""
+    """Every address of a name, each once, as the system's resolver gives them; may ask DNS. Raises OSError for none."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def literal(host: str) -> str | None:
-    """The address that a host spells in its one plain form; None for a name, and for any other form."""
+    """The IP address that a host is, in canonical form; None for a name, and for spellings such as 127.1 or 0x7f.1."""
     try:
         parsed = ip_address(host)
     except ValueError:

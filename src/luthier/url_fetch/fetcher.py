@@ -2,7 +2,7 @@
 
 The name is resolved once, every address of the answer is judged, and the connection goes to one of those, with the name
 in SNI and Host. Each redirect is a new URL, judged from the start. No proxy, cookie or credential is used, and no error
-tells what answered but for its status, and that of judged addresses alone.
+tells what answered but for its status, and that of judged addresses alone. Implements core.ports.Fetcher.
 """
 
 import ssl
@@ -38,6 +38,7 @@ class GuardedFetcher:
         tls: ssl.SSLContext | None = None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
+        """`resolve`, `tls` and `idle_seconds` are for tests: DNS, trusted certificates, and the longest single wait."""
         self._allowed = allowed
         self._schemes = {"https", "http"} if allow_http else {"https"}
         self._resolve = resolve
@@ -45,6 +46,10 @@ class GuardedFetcher:
         self._idle_seconds = idle_seconds
 
     def check(self, url: str) -> None:
+        """Raises InvalidRequest for a URL that can never be fetched: its form, its scheme, or a private address in it.
+
+        Resolves no name and connects to nothing: it is called while the caller waits.
+        """
         target = url_target.parse(url, self._schemes)
         with_address = address_policy.literal(target.host)
         if with_address is not None and not self._allowed.takes(target.host, with_address):
@@ -52,6 +57,11 @@ class GuardedFetcher:
 
     @contextmanager
     def get(self, url: str, max_bytes: int, max_seconds: float) -> Iterator[Iterator[bytes]]:
+        """The chunks of the file at a URL, while the block lasts; follows up to MAX_REDIRECTS redirects.
+
+        Raises InvalidRequest (refused URL or address, another status than 200), TooLarge beyond `max_bytes`, and
+        Unavailable for a connection that fails or takes more than `max_seconds` in all. Reading chunks raises the same.
+        """
         deadline = time.monotonic() + max_seconds
         for _ in range(MAX_REDIRECTS + 1):
             target = url_target.parse(url, self._schemes)
@@ -67,6 +77,10 @@ class GuardedFetcher:
 
     @contextmanager
     def _open(self, target: url_target.Target, deadline: float) -> Iterator[httpcore2.Response]:
+        """Sends one GET and yields the response, its body unread; a redirect is not followed.
+
+        Raises httpcore's errors, and InvalidRequest for a name with an address that is not allowed.
+        """
         backend = pinned_connection.PinnedBackend(self._addresses, deadline, self._idle_seconds)
         headers = [
             ("Host", target.host_header),
@@ -86,7 +100,11 @@ class GuardedFetcher:
             yield answer
 
     def _addresses(self, host: str, port: int) -> list[str]:
-        """The addresses to connect to: all that the name has, or none where one of them is not public."""
+        """The addresses to connect to: all that the name has.
+
+        Raises InvalidRequest if one of them may not be reached, and in the same words if there is none: a caller cannot
+        probe which names exist inside.
+        """
         literal = address_policy.literal(host)
         try:
             found = [literal] if literal is not None else self._resolve(host, port)
@@ -102,6 +120,7 @@ class GuardedFetcher:
 
 
 def _check_answer(host: str, answer: httpcore2.Response, max_bytes: int) -> None:
+    """Raises InvalidRequest for a status other than 200 or a compressed body, TooLarge by its Content-Length."""
     if answer.status != 200:
         text = f"{host} answered with status {answer.status} instead of the file. Check that the URL is right"
         raise url_target.refused("url_answered_otherwise", f"{text}, has not expired and may be read.")
@@ -116,6 +135,7 @@ def _check_answer(host: str, answer: httpcore2.Response, max_bytes: int) -> None
 
 
 def _read(host: str, answer: httpcore2.Response, max_bytes: int) -> Iterator[bytes]:
+    """The chunks of the body. Raises TooLarge once more than `max_bytes` have come, and Unavailable."""
     received = 0
     chunks = answer.iter_stream()
     while True:
@@ -130,6 +150,7 @@ def _read(host: str, answer: httpcore2.Response, max_bytes: int) -> Iterator[byt
 
 
 def _next_url(url: str, host: str, answer: httpcore2.Response) -> str:
+    """The absolute URL that a redirect names. Raises InvalidRequest if it names none."""
     location = next((value for name, value in answer.headers if name.lower() == b"location"), b"")
     try:
         text = location.decode("ascii")
@@ -143,7 +164,10 @@ def _next_url(url: str, host: str, answer: httpcore2.Response) -> str:
 
 @contextmanager
 def _told(host: str) -> Iterator[None]:
-    """Turns what goes wrong on the way into errors that a caller may read: never the inner words of it."""
+    """Turns errors of TCP, TLS and HTTP inside the block into errors that a caller may read: never their inner words.
+
+    InvalidRequest for an invalid certificate, Unavailable for the rest.
+    """
     try:
         yield
     except httpcore2.TimeoutException as error:
@@ -155,6 +179,7 @@ def _told(host: str) -> Iterator[None]:
 
 
 def _not_public(host: str) -> InvalidRequest:
+    """The error for a host that may not be reached; what its addresses are is not told."""
     return url_target.refused(
         "url_not_allowed",
         f"{host} does not resolve to public addresses alone. The operator can allow a private host or network by "
@@ -163,4 +188,5 @@ def _not_public(host: str) -> InvalidRequest:
 
 
 def _too_large(max_bytes: int) -> TooLarge:
+    """The error for a file beyond the limit, which it names in MiB."""
     return TooLarge("file_too_large", f"The file is larger than {max_bytes // 2**20} MiB.", "content_url")

@@ -15,7 +15,10 @@ _PORTS = {"https": 443, "http": 80}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL taken apart. `path` keeps every byte as it came: a signature may stand over it."""
+    """A URL taken apart. `path` includes the query and keeps every byte as it came: a signature may stand over it.
+
+    `host` is in lower case, an IPv6 address without its brackets.
+    """
 
     scheme: str
     host: str
@@ -24,12 +27,16 @@ class Target:
 
     @property
     def host_header(self) -> str:
+        """Host, and the port where it is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse(url: str, schemes: Collection[str]) -> Target:
-    """Takes a URL apart. Raises InvalidRequest; never repeats the URL, whose query may be a credential."""
+    """Takes a URL apart. Raises InvalidRequest for one that could be read in two ways, or of another scheme.
+
+    Never repeats the URL, whose query may be a credential. `schemes` are in lower case.
+    """
     if len(url) > MAX_URL_CHARACTERS or not re.fullmatch(r"[\x21-\x7e]+", url):
         raise refused(
             "invalid_url",
@@ -56,4 +63,5 @@ def parse(url: str, schemes: Collection[str]) -> Target:
 
 
 def refused(code: str, message: str) -> InvalidRequest:
+    """The error about the `content_url` of a file that is to be imported."""
     return InvalidRequest(code, message, "content_url")
