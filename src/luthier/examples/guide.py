@@ -36,7 +36,11 @@ screen = Console(soft_wrap=True, highlight=False)
 
 
 def run(endpoint: str, api_key: str, output: Path) -> str:
-    """Runs the workflow; the results file goes into the folder `output`. Returns the job's id."""
+    """Runs the workflow against a service; the results file goes into the folder `output`. Returns the job's id.
+
+    Leaves files, a job and two deployments there. Raises SystemExit if the job or a deployment fails, and the errors of
+    openai and httpx2.
+    """
     client = AzureOpenAI(azure_endpoint=endpoint, api_key=api_key, api_version=API_VERSION)
     heading("Upload the training and validation data")
     training_file_id = upload(client, TRAINING)
@@ -82,7 +86,10 @@ def upload(client: AzureOpenAI, path: Path) -> str:
 
 
 def watch(client: AzureOpenAI, job_id: str) -> Any:
-    """Prints the job's events as they come, draws a bar over its steps, and returns the ended job."""
+    """Prints the job's events as they come, draws a bar over its steps, and returns the succeeded job.
+
+    Asks once a second. Raises SystemExit if it has failed or was cancelled.
+    """
     seen: set[str] = set()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen) as progress:
@@ -110,6 +117,7 @@ def watch(client: AzureOpenAI, job_id: str) -> Any:
 
 
 def show_checkpoints(client: AzureOpenAI, job_id: str) -> None:
+    """Prints step, model name and figures of each checkpoint of the job."""
     for checkpoint in client.fine_tuning.jobs.checkpoints.list(job_id):
         metrics = checkpoint.metrics
         screen.print(f"step {checkpoint.step_number}: {checkpoint.fine_tuned_model_checkpoint}")
@@ -120,7 +128,10 @@ def show_checkpoints(client: AzureOpenAI, job_id: str) -> None:
 
 
 def deploy(endpoint: str, api_key: str, name: str, model: str) -> None:
-    """Deploys through the control plane, as the guide's deployment page does, and waits for it."""
+    """Deploys through the control plane, as the guide's deployment page does, waits for it and prints its parity.
+
+    Asks twice a second. Raises SystemExit if the deployment has failed, httpx2.HTTPStatusError if it is refused.
+    """
     address = f"{endpoint}{DEPLOYMENTS}/{name}"
     request: dict[str, Any] = {
         "params": {"api-version": API_VERSION},
@@ -146,6 +157,7 @@ def deploy(endpoint: str, api_key: str, name: str, model: str) -> None:
 
 
 def compare(client: AzureOpenAI, base_model: str, fine_tuned_model: str) -> None:
+    """Asks both deployments the same questions, greedily, and prints the answers as a table."""
     table = Table("question", "base model", "fine-tuned model", show_lines=True)
     for question in QUESTIONS:
         messages: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
@@ -158,6 +170,7 @@ def compare(client: AzureOpenAI, base_model: str, fine_tuned_model: str) -> None
 
 
 def heading(text: str) -> None:
+    """Prints a rule with the text, after a blank line."""
     screen.print()
     screen.rule(text, align="left")
 

@@ -1,7 +1,7 @@
-"""A source of weights -> a folder that libraries may open: only files that were judged, and only what they need.
+"""From a source of weights to a folder that libraries may open: only files that were checked, and only what they need.
 
 Weights are opened from *.safetensors and *.gguf inside the source alone, by their real path; nothing else in a source
-is ever opened, whatever its other files name.
+is ever opened, whatever its other files name. Nothing is written to the source.
 """
 
 import json
@@ -39,10 +39,10 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
 def admit(source: Path, staging: Path, template: Path | None = None) -> Path:
-    """Fills `staging` from a source and returns what libraries may open: that folder, or a GGUF file in it.
+    """Makes the folder `staging` from a source; returns what libraries may open: that folder, or a GGUF file in it.
 
-    `template` is a chat template in place of the source's own. Raises LuthierError with a sentence that names the file,
-    what is wrong with it and what to do.
+    Weights are links to the source. `template` is a chat template in place of the source's own. Raises LuthierError
+    with a sentence that names the file, what is wrong with it and what to do; then `staging` is left half filled.
     """
     staging.mkdir(parents=True)
     if source.is_file() and source.suffix == ".gguf":
@@ -58,6 +58,10 @@ def admit(source: Path, staging: Path, template: Path | None = None) -> Path:
 
 
 def _admit_gguf(source: Path, staging: Path) -> Path:
+    """Checks a GGUF file's header; writes its chat template and a link to it into `staging`, and returns the link.
+
+    Raises InvalidRequest, Unsupported for an architecture that cannot be used or too little memory, and NoSpace.
+    """
     path = resolve_inside(source.parent, source.name)
     header = gguf_header.read(path)
     name = header.metadata.get("general.architecture")
@@ -89,6 +93,10 @@ def _admit_gguf(source: Path, staging: Path) -> Path:
 
 
 def _admit_folder(source: Path, staging: Path) -> Path:
+    """Checks a Hugging Face folder and writes cleaned JSON files and links to the weights into `staging`.
+
+    Only headers of weights are read. Raises InvalidRequest, Unsupported and NoSpace.
+    """
     path = source / CONFIG
     if not path.is_file():
         raise InvalidRequest("unknown_source", f"{source} has no config.json.")
@@ -122,7 +130,10 @@ def _admit_folder(source: Path, staging: Path) -> Path:
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
-    """The real path of a folder's file. Raises InvalidRequest for one that lies elsewhere."""
+    """The real path of a folder's file, links followed. Raises InvalidRequest for one that lies elsewhere.
+
+    The file need not exist.
+    """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise InvalidRequest(
@@ -133,7 +144,10 @@ def resolve_inside(folder: Path, name: str) -> Path:
 
 
 def weight_files(source: Path) -> Iterator[str]:
-    """Names of the files that hold the weights. Raises InvalidRequest where there are none that may be opened."""
+    """Names of a folder's weight files: model.safetensors, else the shards that the index names, sorted.
+
+    Raises InvalidRequest where there are none that may be opened, such as pickled ones.
+    """
     if (source / WEIGHTS).exists():
         yield WEIGHTS
         return
@@ -156,7 +170,7 @@ def weight_files(source: Path) -> Iterator[str]:
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """For a folder that prepare or a job wrote: that nothing was put in that leads a library elsewhere.
+    """Refuses a folder that prepare or a job wrote if something was put in that leads a library elsewhere.
 
     Raises InvalidRequest that names it. Files that are not there are for others to miss.
     """
@@ -174,7 +188,10 @@ def refuse_foreign_files(folder: Path) -> None:
 
 
 def _tokenizer_config(source: Path, staging: Path) -> dict[str, Any]:
-    """tokenizer_config.json without the template, which is written to a file of its own."""
+    """tokenizer_config.json, cleaned and without its chat template, which is written to a file of its own in `staging`.
+
+    Empty if the source has no such file. Raises InvalidRequest or Unsupported.
+    """
     path = source / TOKENIZER_CONFIG
     config: dict[str, Any] = {}
     if path.exists():
@@ -194,6 +211,7 @@ def _tokenizer_config(source: Path, staging: Path) -> dict[str, Any]:
 
 
 def _template_bytes(path: Path) -> bytes:
+    """A chat template's bytes. Raises InvalidRequest for one that is too long or not UTF-8."""
     size = path.stat().st_size
     if size > MAX_TEMPLATE_BYTES:
         raise damaged(path, f"is {size:,} bytes long; of a chat template at most {MAX_TEMPLATE_BYTES:,} are read")
@@ -206,13 +224,17 @@ def _template_bytes(path: Path) -> bytes:
 
 
 def _refuse_size(shape: dict[str, Any], n_weights: int, source: Path, staging: Path) -> None:
+    """Raises InvalidRequest for a shape that the weights do not fill, Unsupported or NoSpace for too large a model."""
     configuration.refuse_shape_without_weights(shape, n_weights, source)
     configuration.refuse_too_large(n_weights, source, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     refuse_full_disk(n_weights, staging)
 
 
 def refuse_full_disk(n_weights: int, folder: Path) -> None:
-    """A base model is stored twice, in bf16 and in f16. Raises NoSpace where that does not fit."""
+    """A base model is stored twice, in bf16 and in f16: four bytes a weight. Raises NoSpace where that does not fit.
+
+    `folder` must exist; the message names its parent.
+    """
     needed, free = 4 * n_weights, shutil.disk_usage(folder).free
     if needed > free:
         raise NoSpace(
@@ -223,4 +245,5 @@ def refuse_full_disk(n_weights: int, folder: Path) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON object as UTF-8."""
     path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")

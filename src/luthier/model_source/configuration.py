@@ -1,7 +1,7 @@
 """config.json and its like: which models are accepted, within which limits, and which keys are dropped.
 
 transformers follows many words of these files to other files, other repositories or code; docs/base-models.md lists
-them. What is left out here no library ever sees.
+them. What is left out here no library ever sees. Pure: `path` is named in messages and never opened.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,11 @@ _DROPPED_KEYS = frozenset(_DROPPED_KEY_NAMES.split())
 
 
 def clean_config(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """config.json without words that lead elsewhere. Raises InvalidRequest or Unsupported."""
+    """A copy of config.json without words that lead elsewhere.
+
+    Raises InvalidRequest for values that are missing, out of bounds or lead elsewhere, Unsupported for a model that is
+    valid and of a kind that cannot be used.
+    """
     _refuse_code(config, path)
     kind = config.get("model_type")
     if kind not in MODEL_TYPES:
@@ -72,7 +76,7 @@ def clean_config(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def clean_tokenizer_config(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """tokenizer_config.json without words that lead elsewhere. Raises InvalidRequest or Unsupported."""
+    """A copy of tokenizer_config.json without words that lead elsewhere. Raises InvalidRequest or Unsupported."""
     _refuse_code(config, path)
     kind = config.get("tokenizer_class")
     if kind is not None and kind not in TOKENIZER_CLASSES:
@@ -82,7 +86,10 @@ def clean_tokenizer_config(config: Mapping[str, Any], path: Path) -> dict[str, A
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:
-    """How many weights a model of this shape has in its large matrices; the norms are left out."""
+    """How many weights a model of this shape has in its large matrices, embedding included; norms are left out.
+
+    A separate output head counts as none, so it is a lower bound.
+    """
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
     head = config.get("head_dim") or max(1, hidden // heads)
@@ -92,14 +99,14 @@ def count_parameters(config: Mapping[str, Any]) -> int:
 
 
 def refuse_shape_without_weights(config: Mapping[str, Any], n_weights: int, path: Path) -> None:
-    """What is allocated goes by the configuration: it must be what the weights' files hold. Raises InvalidRequest."""
+    """Raises InvalidRequest for a shape with more weights than the files hold: memory is allocated by the shape."""
     n_configured = count_parameters(config)
     if n_configured > n_weights:
         raise damaged(path, f"describes a model of {n_configured:,} weights or more; its files hold {n_weights:,}")
 
 
 def refuse_too_large(n_weights: int, path: Path, memory_bytes: int) -> None:
-    """Weights are held in bf16. Raises Unsupported for more than the machine's memory."""
+    """Raises Unsupported for weights that in bf16, two bytes each, are more than the machine's memory."""
     if 2 * n_weights > memory_bytes:
         raise Unsupported(
             "too_little_memory",
@@ -109,11 +116,13 @@ def refuse_too_large(n_weights: int, path: Path, memory_bytes: int) -> None:
 
 
 def _refuse_code(config: Mapping[str, Any], path: Path) -> None:
+    """Raises InvalidRequest for a configuration that names code of its own."""
     if "auto_map" in config or "custom_pipelines" in config:
         raise InvalidRequest("remote_code", f"{path} asks to run code of its own (auto_map): refused.")
 
 
 def _without_references(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy without the keys, at the top level, by which a library would look elsewhere."""
     return {
         name: value
         for name, value in config.items()

@@ -44,7 +44,7 @@ class GgufHeader:
 
 
 def read(path: Path) -> GgufHeader:
-    """The header of a GGUF file. Raises InvalidRequest that names the file and the fault."""
+    """The header of a GGUF file; the tensors' bytes are not read. Raises InvalidRequest that names file and fault."""
     if not path.is_file():
         raise InvalidRequest("missing_weights", f"{path} is missing. Fetch the file again, or name another source.")
     with path.open("rb") as stream:
@@ -55,15 +55,20 @@ def read(path: Path) -> GgufHeader:
 
 
 class _Reader:
-    """Reads one file's header from its beginning, and counts what it reads."""
+    """Reads one file's header from its beginning, and counts what it reads.
+
+    Every method moves the stream forward, and raises InvalidRequest for what does not fit the format or its bounds.
+    """
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
+        """`stream` is the open file at its beginning; the caller closes it."""
         self._path = path
         self._stream = stream
         self._size = path.stat().st_size
         self._read = 0
 
     def header(self) -> GgufHeader:
+        """The whole header. Raises UnicodeDecodeError for text that is not UTF-8."""
         if self._take(4) != _MAGIC:
             raise damaged(self._path, "is no GGUF file: it does not begin with GGUF")
         version = self._number("<I")
@@ -81,6 +86,7 @@ class _Reader:
         return header
 
     def _entry(self, header: GgufHeader, key: str, kind: int) -> None:
+        """Reads one metadata value of the GGUF type `kind` into `header`: of an array only its length is kept."""
         if kind == _STRING:
             header.metadata[key] = self._text()
         elif kind == _ARRAY:
@@ -100,6 +106,7 @@ class _Reader:
             raise damaged(self._path, f"has metadata {key!r:.80} of a kind that is not read here")
 
     def _tensors(self, header: GgufHeader, count: int) -> None:
+        """Reads the tensor entries into `header.elements`, and checks that their bytes lie in the file and apart."""
         spans = []
         for _ in range(count):
             name = self._text()
@@ -129,9 +136,11 @@ class _Reader:
             end = stop
 
     def _text(self) -> str:
+        """A string: eight bytes of length, then UTF-8."""
         return self._take(self._count("bytes of a text", MAX_TEXT_BYTES)).decode("utf-8")
 
     def _count(self, what: str, most: int) -> int:
+        """A count of `what` and at most `most`: four bytes for axes, eight for all else."""
         # An axis count has four bytes, all others eight.
         count = self._number("<I" if what.startswith("axes") else "<Q")
         if count > most:
@@ -139,10 +148,12 @@ class _Reader:
         return count
 
     def _number(self, form: str) -> int:
+        """The next value in a format of `struct`; a float or a bool for some."""
         value: int = struct.unpack(form, self._take(struct.calcsize(form)))[0]
         return value
 
     def _take(self, count: int) -> bytes:
+        """The next `count` bytes. Refuses more than the file or MAX_METADATA_BYTES in all."""
         self._read += count
         if self._read > MAX_METADATA_BYTES:
             raise damaged(self._path, f"has more than {MAX_METADATA_BYTES:,} bytes of metadata")

@@ -24,7 +24,7 @@ FLOATS = frozenset(("F16", "BF16", "F32", "F64"))
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """One tensor: `offset` counts from the beginning of the file."""
+    """One tensor of a file: `offset` counts bytes from the beginning of the file; `dtype` is safetensors' word."""
 
     name: str
     dtype: str
@@ -37,7 +37,10 @@ class TensorEntry:
 
 
 def read(path: Path) -> list[TensorEntry]:
-    """All tensors of a file, in the order of their bytes. Raises InvalidRequest that names the file and the fault."""
+    """All tensors of a file, in the order of their bytes; their bytes are not read.
+
+    Raises InvalidRequest that names the file and the fault, also for a file that is missing or cut short.
+    """
     if not path.is_file():
         raise InvalidRequest("missing_weights", f"{path} is missing. Fetch the file again, or name another source.")
     size = path.stat().st_size
@@ -63,6 +66,10 @@ def read(path: Path) -> list[TensorEntry]:
 
 
 def _entry(name: str, value: Any, path: Path, origin: int) -> tuple[TensorEntry, int, int]:
+    """One tensor of the header, with its first byte and the byte after its last, from the beginning of the file.
+
+    `origin` is where the tensors' bytes begin. Raises InvalidRequest for a dtype, shape or range that cannot be.
+    """
     match value:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(stop)]} if (
             dtype in _BITS and len(shape) <= 8 and all(type(axis) is int and 0 <= axis < 2**48 for axis in shape)

@@ -1,6 +1,7 @@
 """The regular expressions by which tokenizers may cut text: those that are known here, and no other.
 
 A tokenizer's library runs them with backtracking and without a bound of time; a stranger's is never compiled.
+model_source.tokenizer_rules refuses a tokenizer.json with any other.
 """
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"

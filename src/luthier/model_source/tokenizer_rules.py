@@ -12,7 +12,11 @@ MAX_BYTES = 128 * 1024**2
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a tokenizer.json that may be loaded. Raises InvalidRequest or Unsupported."""
+    """The bytes of a tokenizer.json that may be loaded, unchanged.
+
+    Raises InvalidRequest for a file that is missing, too long or no tokenizer, Unsupported for another type than BPE or
+    an unknown regular expression.
+    """
     if not path.is_file():
         raise damaged(path, "is missing: a tokenizer is taken in this form only")
     size = path.stat().st_size
@@ -32,6 +36,7 @@ def read(path: Path) -> bytes:
 
 
 def _refuse_other_patterns(content: dict[str, Any], path: Path) -> None:
+    """Raises Unsupported for a regular expression, at any depth, that is not among the known ones."""
     pending: list[Any] = [content]
     while pending:
         node = pending.pop()

@@ -26,7 +26,10 @@ _SAMPLE_TEXT = "The Pacific Ocean, as if it were 1 small pond?\n\n\tÀ côté, 1
 
 
 def check_loadable(folder: Path, source: Path) -> None:
-    """Raises InvalidRequest if the folder's tokenizer or template cannot be used; `source` is where they come from."""
+    """Raises InvalidRequest if the folder's tokenizer or template cannot be used; `source` is where they come from.
+
+    Starts this module as a process without credentials and waits for its end, MAX_WALL_S at most.
+    """
     try:
         completed = subprocess.run(
             [sys.executable, "-m", "luthier.model_source.trial_load", str(folder)],
@@ -47,12 +50,14 @@ def check_loadable(folder: Path, source: Path) -> None:
 
 
 def _refused(source: Path, fault: str) -> InvalidRequest:
+    """The error for files that cannot be used, on behalf of whoever pulls the model."""
     return InvalidRequest(
         "damaged_source", f"{source}: {fault}. Fetch the model again, name another template, or choose another model."
     )
 
 
 def _crash_fault(status: int, stderr: bytes) -> str:
+    """Why the child ended without an answer, from its exit status (negative: a signal) and the end of its stderr."""
     if -status in (signal.SIGXCPU, signal.SIGKILL):
         return f"its tokenizer and chat template take more than {MAX_CPU_S} seconds of processor time"
     lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -63,7 +68,10 @@ def _crash_fault(status: int, stderr: bytes) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Loads the files of a folder; the kernel kills the process beyond its limits."""
+    """The child: loads the files of a folder and prints the result; the kernel kills the process beyond its limits.
+
+    Lowers the limits of the whole process, for good. Returns 0 also if a fault was found; an unusable tokenizer raises.
+    """
     folder = Path(arguments[0])
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S + 5))
@@ -74,6 +82,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _try_tokenizer(path: Path) -> None:
+    """Loads the tokenizer and encodes long texts of several kinds; nothing if there is no file.
+
+    What the library raises ends the process: `_crash_fault` reads it.
+    """
     if not path.exists():
         return
     import tokenizers
@@ -84,6 +96,10 @@ def _try_tokenizer(path: Path) -> None:
 
 
 def _template_fault(path: Path) -> str | None:
+    """What is wrong with a chat template, for the end of a sentence; None if nothing, or if there is no file.
+
+    Compiles it in the sandbox and renders a short chat, one of many turns and one of long messages.
+    """
     if not path.exists():
         return None
     import jinja2
@@ -111,6 +127,7 @@ def _template_fault(path: Path) -> str | None:
 
 
 def _chat(turns: int, lines: int) -> list[dict[str, Any]]:
+    """Messages of so many turns of user and assistant; `lines` is how often each repeats the sample text."""
     return [{"role": role, "content": _SAMPLE_TEXT * lines} for _ in range(turns) for role in ("user", "assistant")]
 
 

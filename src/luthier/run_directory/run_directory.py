@@ -1,4 +1,7 @@
-"""Paths of one run, the names that service and trainer share, and the event log's lines."""
+"""Paths of one run, the names that service and trainer share, and the event log's lines.
+
+`docs/run-directory.md` says who writes each file.
+"""
 
 import fcntl
 from collections.abc import Iterator
@@ -46,7 +49,10 @@ it belongs to the machine, and a run may go on elsewhere."""
 
 
 class RunDirectory:
-    """Paths of one run, and its event log: appended by the trainer only, read by the service from an offset."""
+    """Paths of one run, and its event log: appended by the trainer only, read by the service from an offset.
+
+    Making one reads and creates nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,10 +76,11 @@ class RunDirectory:
         write_durably(self.spec, spec.model_dump_json(indent=2).encode())
 
     def read_spec(self) -> TrainSpec:
+        """The run's spec. Raises OSError if it is missing, pydantic's ValidationError if it is not valid."""
         return TrainSpec.model_validate_json(self.spec.read_bytes())
 
     def is_held(self) -> bool:
-        """Whether a trainer process holds this run's lock."""
+        """Whether a trainer process holds this run's lock, which is tried for a moment; False without a lock file."""
         if not self.lock.exists():
             return False
         with self.lock.open("a") as stream:
@@ -84,7 +91,7 @@ class RunDirectory:
         return False
 
     def append(self, event: RunEvent) -> None:
-        """Appends one line and waits until it is on disk. Raises NoSpace, and then the log is as before."""
+        """Appends one line and waits until it is on disk. Raises NoSpace and OSError, and then the log is as before."""
         first = not self.events.exists()
         append_line(self.events, event.model_dump_json(exclude_none=True).encode() + b"\n", durable=True)
         if first:
@@ -93,7 +100,7 @@ class RunDirectory:
     def tail(self, offset: int = 0) -> Iterator[tuple[RunEvent, int]]:
         """Yields each complete event after `offset` bytes with the offset after it; a torn last line is not read.
 
-        Raises Conflict at a complete line that is not an event: no crash leaves one.
+        Nothing if there is no log yet. Raises Conflict at a complete line that is not an event: no crash leaves one.
         """
         if not self.events.exists():
             return
@@ -111,7 +118,10 @@ class RunDirectory:
                 yield event, offset
 
     def repair(self) -> None:
-        """Removes what a crash during a write leaves: temporary files, a torn last line of the events."""
+        """Removes what a crash during a write leaves: temporary files, a torn last line of the events.
+
+        Only for the trainer that holds the lock, before it reads anything.
+        """
         for leftover in (*self.path.glob(".*.tmp"), *self.resume.glob(".*.tmp")):
             leftover.unlink()
         if not self.events.exists():

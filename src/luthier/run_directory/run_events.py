@@ -1,4 +1,7 @@
-"""What a trainer appends to events.jsonl: one value per line."""
+"""What a trainer appends to events.jsonl: one value per line, `kind` says which.
+
+The service turns them into a job's events, checkpoints and verdict (service/jobs/progress.py).
+"""
 
 from typing import Annotated, Literal
 
@@ -9,6 +12,8 @@ from luthier.run_directory.train_spec import StrictModel
 
 
 class Message(StrictModel):
+    """A sentence for the user, shown among the job's events as it is."""
+
     kind: Literal["message"] = "message"
     at: float
     """Unix time in seconds, as in every event."""
@@ -17,7 +22,10 @@ class Message(StrictModel):
 
 
 class Started(StrictModel):
-    """The data is loaded; steps begin. `n_tokens` are those of one epoch, `supervised_tokens` those with a loss."""
+    """The data is loaded; steps begin. `n_steps` are those of the whole run.
+
+    `n_tokens` are those of one epoch, `supervised_tokens` those of them with a loss.
+    """
 
     kind: Literal["started"] = "started"
     at: float
@@ -85,7 +93,10 @@ class Metrics(StrictModel):
 
 
 class CheckpointSaved(StrictModel):
-    """A complete checkpoint is in `checkpoints/{folder}`; `dropped` are the folders deleted for it."""
+    """A complete checkpoint is in `checkpoints/{folder}`; `dropped` are the folders deleted for it.
+
+    `metrics` are `Metrics.figures` of its step.
+    """
 
     kind: Literal["checkpoint"] = "checkpoint"
     at: float
@@ -126,7 +137,10 @@ class Paused(StrictModel):
 
 
 class Advice(StrictModel):
-    """A diagnosis of the losses, in words, and the kept checkpoint to prefer, if any."""
+    """A diagnosis of the losses, in words, and the kept checkpoint to prefer, if any.
+
+    `step` and `epoch` are where it was made; both `prefer_...` are None without a better checkpoint.
+    """
 
     kind: Literal["advice"] = "advice"
     at: float
@@ -139,7 +153,10 @@ class Advice(StrictModel):
 
 
 class Succeeded(StrictModel):
-    """The verdict: the checkpoint of `model_step` (None: the last) is the model. `trained_tokens` sums all epochs."""
+    """The verdict: the checkpoint of `model_step` (None: the last) is the model. `trained_tokens` sums all epochs.
+
+    `seconds` and `peak_memory_bytes` are of the attempt that ended the run.
+    """
 
     kind: Literal["succeeded"] = "succeeded"
     at: float
@@ -150,7 +167,10 @@ class Succeeded(StrictModel):
 
 
 class Failed(StrictModel):
-    """The verdict: no model. `message` is for the user and holds no text of the user's rows."""
+    """The verdict: no model. `message` is for the user and holds no text of the user's rows.
+
+    `code` and `param` are those of a LuthierError: `param` names a field of the job, None for none.
+    """
 
     kind: Literal["failed"] = "failed"
     at: float

@@ -1,4 +1,7 @@
-"""What a trainer is told: the spec of a run, versioned, with every \"auto\" already a number."""
+"""What a trainer is told: the spec of a run, versioned, with every "auto" already a number.
+
+service/jobs/train_specs.py makes it, it is stored as spec.json, the trainer reads it; the catalog shares LoraRecipe.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +14,8 @@ from luthier.core.training.recipe import Schedule
 
 
 class StrictModel(BaseModel):
+    """Base of what stands in a run directory: frozen, and an unknown field is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -18,17 +23,20 @@ Quantization = Literal["8bit", "4bit"]
 
 
 def _is_default(value: object) -> bool:
+    """Whether a field of a spec has its default, and is left out when the spec is written."""
     return value in (Schedule.LINEAR, Tuning.LORA, 0.0)
 
 
 def _is_not_set(value: object) -> bool:
+    """Whether a field is None, and is left out when the spec is written."""
     return value is None
 
 
 class LoraRecipe(StrictModel):
-    """Shape of the adapter. `targets` are names of linear modules, as PEFT takes them.
+    """Shape of the adapter. `targets` are names of linear modules, as PEFT takes them; `dropout` is a probability.
 
-    With `quantization` the base's linear weights are held in so few bits; it is prepared for that when it is pulled.
+    With `quantization` the base's linear weights are held in so few bits, None in bf16; it is prepared for that when it
+    is pulled.
     """
 
     rank: int = Field(ge=1)
@@ -85,10 +93,12 @@ class TrainSpec(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _add_tuning(cls, values: Any) -> Any:
+        """Fills in `tuning` for specs of versions without the field."""
         return values | {"tuning": tuning_of(values)} if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _check_agreement(self) -> "TrainSpec":
+        """Raises ValueError where `lora` does not fit `tuning`, or `beta` does not fit `method`."""
         if (self.tuning is Tuning.LORA) is not (self.lora is not None):
             raise ValueError("an adapter needs `lora`, and tuning of all weights has none")
         if (self.method is Method.DPO) is not (self.beta is not None):
@@ -97,6 +107,7 @@ class TrainSpec(StrictModel):
 
     @property
     def dropout(self) -> float:
+        """The adapter's dropout probability; 0 where all weights are tuned."""
         return 0.0 if self.lora is None else self.lora.dropout
 
 
