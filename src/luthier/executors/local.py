@@ -40,7 +40,11 @@ _LOG_TAIL_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    """A process that we started, with the evidence of how it ended."""
+    """A trainer that we started, with the evidence of how it ended.
+
+    `kill_counts` are the machine's OOM kills at the latest looks, oldest first; `log_begin` is the size in bytes that
+    the run's log had when the process started.
+    """
 
     process: subprocess.Popen[bytes]
     kill_counts: deque[int]
@@ -48,7 +52,7 @@ class _Child:
     log_begin: int
 
     def log_tail(self) -> bytes:
-        """The end of what this process wrote to the run's log, if the log still exists."""
+        """The end of what this process wrote to the run's log, at most 64 KiB; empty if the log is gone."""
         if not self.log.exists():
             return b""
         with self.log.open("rb") as stream:
@@ -58,7 +62,7 @@ class _Child:
 
 
 def allocator(find: Callable[[str], str | None] = find_library) -> dict[str, str]:
-    """Environment variables for the trainer's allocator, which the service's own environment overrides.
+    """Environment variables for the trainer's allocator; those of the service's own environment go before them.
 
     tcmalloc if the system has it (`apt install libtcmalloc-minimal4`), else glibc's malloc with its tunables.
     """
@@ -67,7 +71,10 @@ def allocator(find: Callable[[str], str | None] = find_library) -> dict[str, str
 
 
 class LocalExecutor:
-    """Starts `python -m luthier.trainer RUN_DIR` in a session of its own: it outlives a crash of the service."""
+    """Implements core.ports.Executor: starts `python -m luthier.trainer RUN_DIR` as a process of this machine.
+
+    The process has a session of its own and outlives a crash of the service; `look` and `find` see it afterwards too.
+    """
 
     def __init__(
         self,
@@ -76,6 +83,10 @@ class LocalExecutor:
         memory_kills: Callable[[], int] = oom_kills.count,
         device: str | None = None,
     ) -> None:
+        """`stop_grace_s` is how long `stop` waits for the end of a step; `memory_kills` counts the machine's OOM kills.
+
+        `python` None is the service's own; `device` None leaves the choice to the trainer's environment.
+        """
         self._python = python or Path(sys.executable)
         self._stop_grace_s = stop_grace_s
         self._memory_kills = memory_kills
@@ -84,6 +95,10 @@ class LocalExecutor:
         self._endings: dict[str, Ending] = {}
 
     def start(self, run: Path) -> str:
+        """Starts the trainer on a run directory and returns its handle; what it prints is appended to the run's log.
+
+        Raises OSError if the process cannot be started or the log not be opened.
+        """
         with RunDirectory(run).log.open("ab") as log:
             log_begin = log.tell()
             process = subprocess.Popen(
@@ -100,6 +115,11 @@ class LocalExecutor:
         return handle
 
     def find(self, run: Path) -> str | None:
+        """The handle of the trainer that holds the run's lock, for a service that crashed before it stored the handle.
+
+        None if nobody holds the lock, or its holder is no trainer of this run; the free lock is taken for a moment to
+        see that.
+        """
         try:
             with RunDirectory(run).lock.open("r") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,23 +130,32 @@ class LocalExecutor:
             return _lock_holder(run)
 
     def look(self, handle: str) -> RunState:
+        """Whether the process is ALIVE or GONE; reaps a child that has exited, and keeps its ending for `ending`."""
         return RunState.GONE if self._find(handle) is None else RunState.ALIVE
 
     def ending(self, handle: str) -> Ending:
+        """How a child of ours ended that `look` or `stop` found gone; an empty Ending for any other process."""
         return self._endings.get(handle, Ending())
 
     def ask_to_stop(self, handle: str) -> None:
+        """Sends SIGTERM: the trainer exits after its step. Returns at once; a process that is gone is no error."""
         if (process := self._find(handle)) is not None:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
 
     def stop(self, handle: str) -> None:
+        """Sends SIGTERM, and SIGKILL after `stop_grace_s`; returns when the process is gone."""
         self._end(handle, self._stop_grace_s)
 
     def kill(self, handle: str) -> None:
+        """Sends SIGKILL; returns when the process is gone."""
         self._end(handle, None)
 
     def _end(self, handle: str, grace_s: float | None) -> None:
+        """Ends a process by SIGTERM and, `grace_s` seconds later, SIGKILL; None for SIGKILL at once.
+
+        Records a child's ending.
+        """
         running = self._find(handle)
         if running is None:
             return
@@ -144,7 +173,10 @@ class LocalExecutor:
         self._find(handle)
 
     def _find(self, handle: str) -> psutil.Process | None:
-        """The running process of a handle. A child of ours that has exited is reaped here."""
+        """The running process of a handle, None if it is gone.
+
+        A child of ours that has exited is reaped, its ending recorded.
+        """
         child = self._children.get(handle)
         if child is None:
             return _running(handle)
@@ -157,6 +189,7 @@ class LocalExecutor:
         return None
 
     def _ending(self, status: int, child: _Child) -> Ending:
+        """The ending by Popen's status (below zero, the signal), with the evidence that memory ran out, if any."""
         if status >= 0:
             return Ending(exit_status=status)
         match -status:
@@ -171,10 +204,12 @@ class LocalExecutor:
 
 
 def _handle(process: psutil.Process) -> str:
+    """The handle `pid:4711@<seconds from boot to the process's start>`: a pid that is reused gives another one."""
     return f"pid:{process.pid}@{process.create_time() - psutil.boot_time():.2f}"
 
 
 def _running(handle: str) -> psutil.Process | None:
+    """The process of a handle; None if it is gone, a zombie, or the pid belongs to another process now."""
     pid, _, _ = handle.removeprefix("pid:").partition("@")
     try:
         process = psutil.Process(int(pid))
@@ -185,7 +220,7 @@ def _running(handle: str) -> psutil.Process | None:
 
 
 def _lock_holder(run: Path) -> str | None:
-    """The handle of the process whose pid is in the lock, if it is a trainer of this run: the pid may be stale."""
+    """The handle of the process whose pid is in the lock; None if that is no trainer of this run (a stale pid)."""
     text = RunDirectory(run).lock.read_text()
     try:
         process = psutil.Process(int(text))

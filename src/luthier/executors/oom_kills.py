@@ -1,4 +1,7 @@
-"""The kernel's count of OOM kills on this machine: the only proof of one."""
+"""The kernel's count of OOM kills on this machine: the only proof of one.
+
+`LocalExecutor` compares counts to tell whether a trainer ended by SIGKILL ran out of memory.
+"""
 
 import re
 from pathlib import Path
@@ -24,6 +27,7 @@ def count(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) ->
 
 
 def _read(path: Path) -> str:
+    """The file's text; empty if it cannot be read."""
     try:
         return path.read_text()
     except OSError:

@@ -1,1 +1,1 @@
-"""What every process of Luthier needs: its log, its environment, its folder and the lock on it."""
+"""What Luthier's processes share: logging, child environments, private folders and their lock, compiled C++."""

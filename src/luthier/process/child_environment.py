@@ -31,14 +31,15 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 
 
 def to_compute(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a trainer, an engine or a compiler gets."""
+    """The variables that a trainer, an engine or a compiler gets, as a new dict; names not on the list are dropped."""
     return {name: value for name, value in environment.items() if _is_for_computing(name)}
 
 
 def to_download(environment: Mapping[str, str]) -> dict[str, str]:
-    """The same for a client of a package registry, with proxies and registry settings."""
+    """As `to_compute`, for a client of a package registry: proxies, certificates and registry settings are kept too."""
     return {name: value for name, value in environment.items() if _is_for_computing(name) or _DOWNLOAD.fullmatch(name)}
 
 
 def _is_for_computing(name: str) -> bool:
+    """Whether a variable is on the list, or in a family of libraries and not named like a secret."""
     return name in _NAMES or (_FAMILIES.fullmatch(name) is not None and _SECRET.search(name) is None)

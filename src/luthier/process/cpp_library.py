@@ -1,4 +1,7 @@
-"""Compiles C++ sources into a library with the machine's own compiler, once a machine and version."""
+"""Compiles C++ sources into a shared library with the machine's own compiler, once a machine and version.
+
+The native engine (`engines/native/decoder`) and the trainer's CPU kernels (`trainer/cpu`) get their code from here.
+"""
 
 import hashlib
 import os
@@ -23,7 +26,11 @@ def compiler() -> str | None:
 
 
 def build(name: str, sources: Sequence[Path], headers: Sequence[Path], flags: Sequence[str]) -> Path | None:
-    """The library of these sources, in the user's cache; None without a compiler, or if it does not compile them."""
+    """The compiled library's path in the user's cache; None without a compiler, or if it does not compile the sources.
+
+    The first call on a machine runs the compiler, for `_TIMEOUT_S` seconds at most; later ones find the file by its
+    digest.
+    """
     command = compiler()
     if command is None:
         return None
@@ -34,14 +41,20 @@ def build(name: str, sources: Sequence[Path], headers: Sequence[Path], flags: Se
 
 
 def digest(command: str, sources: Sequence[Path], headers: Sequence[Path], flags: Sequence[str]) -> str:
-    """What a library's bits depend on, as a short hash: sources, flags, compiler and processor."""
+    """What a library's bits depend on, as 16 hex digits: sources, headers, flags, compiler version and processor.
+
+    Runs the compiler for its version. Raises OSError and SubprocessError.
+    """
     texts = [path.read_text() for path in (*sources, *headers)]
     identity = [*texts, *flags, _version(command), platform.machine(), _processor()]
     return hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
 
 
 def _built(command: str, name: str, sources: Sequence[Path], headers: Sequence[Path], flags: Sequence[str]) -> Path:
-    """Renamed into place when it is whole: two processes may build it at once."""
+    """The library's path in the cache; compiles it into a scratch folder and renames it into place if it is not there.
+
+    Two processes may build it at once. Raises OSError and SubprocessError, also for sources that do not compile.
+    """
     folder = Path(platformdirs.user_cache_dir("luthier")) / "kernels"
     library = folder / f"{name}-{digest(command, sources, headers, flags)}.so"
     if not library.exists():
@@ -55,6 +68,7 @@ def _built(command: str, name: str, sources: Sequence[Path], headers: Sequence[P
 
 
 def _version(command: str) -> str:
+    """What `command --version` prints, waited for 10 s at most. Raises OSError and SubprocessError."""
     arguments, environment = [command, "--version"], _environment()
     return subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=10, env=environment).stdout
 
@@ -64,7 +78,7 @@ def _environment() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """What -march=native depends on: a cache may be shared by machines with other instructions."""
+    """The instruction sets of the CPU, on which -march=native depends: machines that share a cache may have others."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

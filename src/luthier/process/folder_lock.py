@@ -1,4 +1,7 @@
-"""An exclusive advisory lock on a folder, which the kernel releases however its holder ends."""
+"""An exclusive advisory lock on a folder, which the kernel releases however its holder ends.
+
+`data_folder` takes it, so that only one service uses a data folder.
+"""
 
 import errno
 import fcntl
@@ -15,13 +18,14 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVA
 
 
 class FolderLock:
-    """Held from `acquire` to `release` or to the end of the process; children do not inherit the descriptor.
+    """A lock, held from `acquire` to `release` or to the end of the process; children do not inherit the descriptor.
 
     The file names the holder: JSON with pid, host, since, and what `describe` adds. It is not deleted on release: a
     file deleted under a waiting opener would allow two holders.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
+        """Takes over the open descriptor of a file that is locked already; `acquire` makes locks."""
         self._path = path
         self._descriptor = descriptor
         self._holder: dict[str, object] = {
@@ -31,14 +35,17 @@ class FolderLock:
         }
 
     def describe(self, **fields: object) -> None:
-        """Adds fields for the message of a later Conflict, such as the address once the port is bound."""
+        """Adds fields to the lock file, for the message of a later Conflict: an address once the port is bound.
+
+        Raises OSError if the file cannot be written.
+        """
         self._holder |= fields
         text = json.dumps(self._holder).encode() + b"\n"
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
 
     def release(self) -> None:
-        """Releases the lock. Idempotent."""
+        """Releases the lock and closes the file, which stays. Idempotent."""
         if self._descriptor >= 0:
             # Closing is not enough: a child that is being started shares the descriptor until its exec.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -47,7 +54,7 @@ class FolderLock:
 
 
 def acquire(path: Path, what: str, advice: str, **fields: object) -> FolderLock:
-    """Acquires the lock on the file, which is created if needed. `what` is the subject of the message.
+    """Acquires the lock on the file, which is created if needed; never waits. `what` is the subject of the message.
 
     Raises Conflict, which names the holder, if another process has it; Unavailable if the file system has no locks;
     OSError if the file cannot be opened for writing.
@@ -75,7 +82,7 @@ def acquire(path: Path, what: str, advice: str, **fields: object) -> FolderLock:
 
 
 def _holder_words(descriptor: int) -> str:
-    """The holder in words, from its file; it may hold the lock and not have written yet."""
+    """The holder in words, from the lock file; "another process" if it holds the lock and has not written yet."""
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         words = f"process {int(holder['pid'])} on host {holder['host']!s:.100}, since {holder['since']!s:.40}"

@@ -31,7 +31,8 @@ logger = logging.getLogger(f"{OURS}.process")
 def configure(level: int, *, as_json: bool = False) -> None:
     """Sends all log records of this process to stderr, as lines or as one JSON object each.
 
-    These are the records of all loggers, warnings, and uncaught errors of any thread.
+    These are the records of all loggers, warnings, and uncaught errors of any thread: Python's global handlers and
+    hooks for them are replaced.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else Lines())
@@ -50,12 +51,13 @@ def is_logged(record: logging.LogRecord) -> bool:
 
 
 class Lines(logging.Formatter):
-    """Formats records so that they contain no text of a user, a peer or a database."""
+    """Formats a record as one line, an exception as its frames below it; no text of a user, a peer or a database."""
 
     def __init__(self) -> None:
         super().__init__(_FORMAT)
 
     def format(self, record: logging.LogRecord) -> str:
+        """Our own message, or a library's constant text with its place in the code; the record is not changed."""
         shown = logging.makeLogRecord(
             record.__dict__ | {"msg": _message(record), "args": None, "exc_info": None, "exc_text": None}
         )
@@ -65,7 +67,7 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """The same as one JSON object per line: time, level, logger, message, and the causes of an error."""
+    """As `Lines`, a JSON object per line: time (UTC), level, logger, message, and `error`, an exception's lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -75,12 +77,15 @@ class JsonLines(logging.Formatter):
 
 
 def describe_error(error: BaseException) -> str:
-    """An error and its causes: types, frames, and details of a closed set. Never a message."""
+    """An error and its causes in lines: types, frames, and details of a closed set. Never a message."""
     return "\n".join(line for link in _chain(error, set()) for line in _frames_and_type(link))
 
 
 def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
-    """The error after its cause, as Python prints them, followed by the members of a group."""
+    """The error behind its causes, as Python prints them, followed by the members of a group.
+
+    `seen` gets the id of each: an error is yielded once.
+    """
     if id(error) in seen:
         return
     seen.add(id(error))
@@ -103,7 +108,7 @@ def _frames_and_type(error: BaseException) -> Iterator[str]:
 
 
 def _detail(error: BaseException) -> str | None:
-    """The detail of an error that is from a closed set, such as a code: it is never text of a user."""
+    """A detail of an error that cannot be a user's text, such as its code or errno; None if its type has none."""
     match error:
         case LuthierError():
             return error.code
@@ -122,7 +127,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _message(record: logging.LogRecord) -> str:
-    """The text of a record that may be logged, on one line."""
+    """The text of a record that may be logged, on one line with control characters escaped."""
     words = (
         _own_message(record) if _is_ours(record) else f"{_constant_text(record)} at {record.pathname}:{record.lineno}"
     )
@@ -130,6 +135,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _own_message(record: logging.LogRecord) -> str:
+    """The message with its arguments; if they do not fit it, the bare format string: logging must not raise."""
     try:
         return record.getMessage()
     except (TypeError, ValueError):
@@ -137,7 +143,10 @@ def _own_message(record: logging.LogRecord) -> str:
 
 
 def _constant_text(record: logging.LogRecord) -> str:
-    """A record's format string, if it is a constant of the code that logs it, so not user data."""
+    """A record's format string, if it is a constant of the code that logs it, so not user data; else `_REDACTED`.
+
+    Finds that code among the callers on the stack, so it works only while the record is being logged.
+    """
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
@@ -155,10 +164,12 @@ def _on_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
+    """In place of warnings.showwarning: logs a warning's class and place, not its text."""
     logger.warning("warning kind=%s at %s:%d", category.__name__, filename, lineno)
 
 
 def _on_uncaught(where: str, error: BaseException | None) -> None:
+    """Logs an error that nothing caught; a Ctrl-C and a requested exit are none."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return
     logger.critical("uncaught error in %s", where, exc_info=error)

@@ -1,4 +1,4 @@
-"""Escapes control characters in text of others before it is shown in a terminal or a log."""
+"""Escapes control characters in text of others before it is shown in a terminal (`cli`) or a log (`process.logs`)."""
 
 import re
 
@@ -9,12 +9,12 @@ _IN_LINE = re.compile(f"[{_CONTROL}\t\n]")
 
 
 def escape_text(text: str) -> str:
-    """The text with such characters as `\\u001b`, a JSON escape; tabs and newlines are kept."""
+    """The text with each control character written as a JSON escape such as `\\u001b`; tabs and newlines are kept."""
     return _IN_TEXT.sub(_escaped, text)
 
 
 def escape_line(text: str) -> str:
-    """The same for one line or table cell: tabs and newlines are escaped too."""
+    """As `escape_text`, for one line or table cell: tabs and newlines are escaped too."""
     return _IN_LINE.sub(_escaped, text)
 
 

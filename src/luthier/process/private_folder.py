@@ -11,16 +11,16 @@ _PATTERNS = ("luthier.db*", "api-key", "audit.jsonl*", "rates.json", "blobs", "r
 
 
 def create(folder: Path) -> None:
-    """Creates a folder with mode 0700, and the data folder around it if it is missing."""
+    """Creates a folder with mode 0700, and the data folder around it if missing; one that exists keeps its mode."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def restrict(folder: Path) -> list[str]:
-    """Removes the permissions of other users from Luthier's files; returns sentences on what stays accessible.
+    """Removes other users' permissions on Luthier's files in the folder; returns a sentence on each that stays open.
 
-    A folder that others cannot enter protects all below it, so only the first level is changed. The data folder
-    itself may have other contents: it is reported, not changed.
+    A folder that others cannot enter protects all below it, so only the first level is changed. The data folder itself
+    may have other contents: it is reported in a sentence too, not changed.
     """
     paths = [path for pattern in _PATTERNS for path in sorted(folder.glob(pattern))]
     warnings = [f"{path} is open to other users: {reason}." for path in paths if (reason := _restrict(path))]
@@ -33,7 +33,7 @@ def restrict(folder: Path) -> list[str]:
 
 
 def _restrict(path: Path) -> str | None:
-    """Why a path stays open to other users; None if it does not."""
+    """Closes a path to other users; returns why it stays open to them, None if it does not."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if not mode & _OTHERS:
