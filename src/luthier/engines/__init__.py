@@ -1,1 +1,1 @@
-"""Engines answer chats: processes that speak OpenAI chat completions on loopback, and the files that they read."""
+"""Engines answer chats: processes on loopback that compute tokens, how they are run and called, and their files."""

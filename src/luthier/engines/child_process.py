@@ -1,4 +1,7 @@
-"""What every engine process and its parent do alike: the line that says it is ready, its end, and the parent's end."""
+"""What every engine process and its parent do alike: the line that says it is ready, its end, and the parent's end.
+
+`reply_pipe` and `end_with_parent` run in the child, all else in the service.
+"""
 
 import json
 import logging
@@ -27,7 +30,7 @@ END_TIMEOUT_S = 5.0
 def reply_pipe() -> Callable[..., None]:
     """In the child, first of all: keeps stdout for its one line and sends what else is written there to the log.
 
-    The function that it gives writes the line, of its keywords, and closes the pipe.
+    Returns the function that writes its keywords as that line, in JSON, and closes the pipe: to be called once.
     """
     descriptor = os.dup(1)
     os.dup2(2, 1)
@@ -40,7 +43,7 @@ def reply_pipe() -> Callable[..., None]:
 
 
 def end_with_parent() -> None:
-    """In the child: ends it as soon as its stdin is closed, which the system does for a parent that was killed."""
+    """In the child: a thread ends it once its stdin is closed, which the system does for a parent that was killed."""
 
     def wait() -> None:
         while os.read(0, 4096):
@@ -51,7 +54,10 @@ def end_with_parent() -> None:
 
 
 class ChildProcess:
-    """An engine process as its parent sees it: the part that does not depend on what it speaks."""
+    """An engine process as its parent sees it: the part that does not depend on what it speaks.
+
+    `folder` holds its configuration and its log; the process ends when our end of its stdin is closed.
+    """
 
     def __init__(self, process: "subprocess.Popen[bytes]", folder: Path, base: ServedModel) -> None:
         self.folder = folder
@@ -71,14 +77,17 @@ class ChildProcess:
         return self._process.poll()
 
     def is_stopped(self) -> bool:
-        """Whether the system has it stopped (SIGSTOP, a debugger)."""
+        """Whether the system has it stopped (SIGSTOP, a debugger); False if it is gone."""
         try:
             return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
         except psutil.NoSuchProcess:
             return False
 
     def await_line(self, timeout_s: float) -> dict[str, Any]:
-        """What the process says once it is loaded. Raises Unavailable when it says no, ends, or takes too long."""
+        """The fields of the line that the process writes once it is loaded; waits for it up to `timeout_s`.
+
+        Raises Unavailable when the line is an error, or the process ends or takes too long; it is not ended here.
+        """
         line = read_line(self._process, timeout_s)
         if line is None:
             raise self.failed(f"did not load the model within {timeout_s:.0f} s")
@@ -91,12 +100,12 @@ class ChildProcess:
         return answer
 
     def kill(self) -> None:
-        """Ends the process in the middle of whatever it does; returns when it is gone. Its log stays."""
+        """Ends the process in the middle of whatever it does (SIGKILL); returns when it is gone. Its log stays."""
         self._process.kill()
         self._process.wait()
 
     def end(self) -> None:
-        """Ends the process now and removes its files; returns when it is gone."""
+        """Ends the process now, by SIGKILL if it takes over 5 s, and removes its folder; returns when it is gone."""
         self._process.terminate()
         try:
             self._process.wait(END_TIMEOUT_S)
@@ -112,14 +121,16 @@ class ChildProcess:
             pipe.close()
 
     def failed(self, what: str) -> Unavailable:
+        """Logs what happened and where the process's log is; returns the error for the caller."""
         logger.error("engine failed: it %s log=%s", what, self.folder / LOG)
         return Unavailable("engine_failed", f"The engine process {what}. The operator has its log.")
 
 
 def spawn(python: str, module: str, folder: Path, config: str, more: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Starts a module with its configuration, which holds a key, in a new folder that nobody else may read.
+    """Starts `python -m module config.json` with the configuration, which holds a key, in a new folder of mode 0700.
 
-    `more` are variables of its environment unless the service's own say otherwise.
+    Its stdin and stdout are pipes, its stderr is the log in the folder. `more` are variables of its environment unless
+    the service's own say otherwise. Raises OSError.
     """
     folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700)
@@ -139,14 +150,14 @@ def spawn(python: str, module: str, folder: Path, config: str, more: Mapping[str
 
 
 def incomplete(base: ServedModel) -> Unavailable:
-    """The error for a base model whose weights are not there."""
+    """Logs a base model whose weights are not there; returns the error for the caller."""
     logger.error("base model incomplete name=%s", base.base_model)
     text = f"The weights of {base.base_model} are not whole on this machine. Run: luthier models pull {base.base_model}"
     return Unavailable("model_not_ready", text)
 
 
 def read_line(process: "subprocess.Popen[bytes]", timeout_s: float) -> bytes | None:
-    """The child's line; empty if it ends without one, None when time is up."""
+    """The child's line; empty if it closes stdout without one, None when `timeout_s` is up."""
     assert process.stdout is not None
     data = b""
     deadline = time.monotonic() + timeout_s

@@ -1,4 +1,7 @@
-"""Which engine serves a base model, by a rule that is written down: docs/serving.md, "Engines"."""
+"""Which engine serves a base model, by a rule that is written down: docs/serving.md, "Engines".
+
+`ChosenEngine` and `ChosenEngineClient` apply it: `app.py` gives them to the service as its one engine and client.
+"""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -24,7 +27,11 @@ class Choice:
 
 
 def choose(base_folder: Path, setting: EngineName = EngineName.AUTO) -> Choice:
-    """The engine that serves the model in a folder: our own where it can, else llama.cpp."""
+    """Our own engine for the model in `base_folder` if it can serve that, else llama.cpp; and the reason.
+
+    `setting` LLAMACPP means llama.cpp for all, NATIVE the same as AUTO. The first call for a folder reads the model's
+    files and may compile the decoder, which takes many seconds. Files that cannot be read mean llama.cpp, no error.
+    """
     if setting is EngineName.LLAMACPP:
         return Choice(EngineName.LLAMACPP, "LUTHIER_SERVE_ENGINE asks for it.")
     obstacle = _obstacle(base_folder.absolute())
@@ -38,7 +45,10 @@ _known_obstacles: dict[Path, str | None] = {}
 
 
 def _obstacle(base_folder: Path) -> str | None:
-    """Why our own engine cannot serve a model; None if it can."""
+    """Why our own engine cannot serve a model, in words for the operator; None if it can.
+
+    Kept for each folder, but not for files that cannot be read: those may be there at the next call.
+    """
     if base_folder not in _known_obstacles:
         try:
             _known_obstacles[base_folder] = _obstacle_of_files(model_config.hf_folder(base_folder))
@@ -48,7 +58,10 @@ def _obstacle(base_folder: Path) -> str | None:
 
 
 def _obstacle_of_files(hf: HuggingFaceFolder) -> str | None:
-    """Raises OSError, ValueError and KeyError for files that cannot be read, now."""
+    """As `_obstacle`, uncached: reads config, tokenizer and the weights' header, and compiles the decoder if need be.
+
+    Raises OSError, ValueError and KeyError for files that cannot be read now.
+    """
     try:
         config = model_config.read_config(hf)
         weights.read_model(hf, config, model_config.shape_of(config, 1))
@@ -66,7 +79,7 @@ def _obstacle_of_files(hf: HuggingFaceFolder) -> str | None:
 
 
 class ChosenEngine:
-    """Implements core.ports.Engine by two others: each model has the one that the rule says."""
+    """Implements core.ports.Engine by two others: each model has the one that `choose` says."""
 
     def __init__(self, native: Engine, llamacpp: Engine, setting: EngineName) -> None:
         self._native = native
@@ -74,6 +87,7 @@ class ChosenEngine:
         self._setting = setting
 
     def loaded(self, model: ServedModel) -> Address | None:
+        """As the port says; but the first call for a base folder waits for `choose`, which may compile the decoder."""
         return self._of(model).loaded(model)
 
     def faults(self) -> Sequence[str]:
@@ -83,20 +97,23 @@ class ChosenEngine:
         return self._of(model).ensure(model)
 
     def release(self, model_id: str) -> None:
+        """Has both engines forget the model; one that does not know it does nothing."""
         self._native.release(model_id)
         self._llamacpp.release(model_id)
 
     def close(self) -> None:
+        """Ends every process of both."""
         self._native.close()
         self._llamacpp.close()
 
     def _of(self, model: ServedModel) -> Engine:
+        """The engine of a model, by `choose`: the first call for a base folder reads its files."""
         choice = choose(model.base_folder, self._setting)
         return self._native if choice.engine is EngineName.NATIVE else self._llamacpp
 
 
 class ChosenEngineClient:
-    """Implements core.ports.EngineClient by two others: an address says whose it is."""
+    """Implements core.ports.EngineClient by two others: the scheme of an address's URL says whose it is."""
 
     def __init__(self, native: EngineClient, http: EngineClient) -> None:
         self._native = native
@@ -129,4 +146,5 @@ class ChosenEngineClient:
 
 
 def is_native(address: Address) -> bool:
+    """Whether an address is of our own engine (native://...), which speaks `native.protocol`, not HTTP."""
     return address.url.startswith(f"{SCHEME}:")

@@ -1,4 +1,7 @@
-"""Calls to engines over HTTP: one client for the life of a service, its time limits, and an engine's errors."""
+"""Calls to llama.cpp's engines over HTTP: one client for the life of a service, time limits, an engine's errors.
+
+Our own engine is called by `native.client`; `choice.ChosenEngineClient` picks between them.
+"""
 
 import asyncio
 import json
@@ -33,6 +36,7 @@ class HttpEngineClient:
     """
 
     def __init__(self, stalled_s: float = STALLED_S) -> None:
+        """`stalled_s`: so many seconds without a byte from an engine end the answers that it is generating."""
         self._stalled_s = stalled_s
         self._received_at: dict[str, float] = {}
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
@@ -44,9 +48,11 @@ class HttpEngineClient:
         await self._http.aclose()
 
     async def generate(self, address: Address, request: EngineRequest) -> AsyncGenerator[EngineDelta | Usage]:
-        """One answer as it is generated; an answer that breaks off raises Unavailable.
+        """One answer as it is generated, with its usage.
 
-        Answers are always streamed: only then does llama.cpp notice that the caller has gone.
+        Answers are always streamed: only then does llama.cpp notice that the caller has gone. Raises InvalidRequest for
+        what the engine refuses, Unavailable if it is gone, stalled or breaks off, and UpstreamFailed for an error of
+        its own.
         """
         path = "/chat/completions" if "messages" in request else "/completions"
         body = {**request, "stream": True, "stream_options": {"include_usage": True}}
@@ -71,10 +77,18 @@ class HttpEngineClient:
         raise _disconnected(None)
 
     async def render(self, address: Address, request: EngineRequest) -> str:
+        """The prompt by the model's own chat template, from the request's `messages` and `tools`.
+
+        Raises as `_post` does.
+        """
         fields = {key: request[key] for key in _PROMPT_FIELDS if key in request}
         return str((await self._post(address, "/apply-template", fields))["prompt"])
 
     async def tokenize(self, address: Address, text: str) -> Sequence[int]:
+        """Token ids of a text: special tokens are parsed, those that begin every prompt added.
+
+        Raises as `_post` does.
+        """
         body = {"content": text, "add_special": True, "parse_special": True}
         token_ids: list[int] = (await self._post(address, "/tokenize", body))["tokens"]
         return token_ids
@@ -83,6 +97,10 @@ class HttpEngineClient:
         return str((await self._post(address, "/detokenize", {"tokens": list(token_ids)}))["content"])
 
     async def prompt_log_probs(self, address: Address, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:
+        """As the port says, from the engine's scores server (`scores_url`), with the address's adapter; no time limit.
+
+        Raises Unavailable if the connection breaks, and what `_error_of` makes of another status than 200.
+        """
         body = {"tokens": list(token_ids), "lora": address.fields.get("lora", []), "top": top}
         url = f"{address.scores_url}/prompt_logprobs"
         try:
@@ -94,6 +112,7 @@ class HttpEngineClient:
         return [_log_prob(entry) for entry in response.json()["content"]]
 
     async def busy_slots(self, address: Address) -> set[int] | None:
+        """Slots with a request in progress; all of them if the engine does not answer in time, None if it is gone."""
         try:
             url = f"{_server_url(address)}/slots"
             response = await self._http.get(url, headers=address.headers, timeout=_SLOTS_TIMEOUT_S)
@@ -107,7 +126,10 @@ class HttpEngineClient:
             return None
 
     async def _post(self, address: Address, path: str, body: Json) -> Json:
-        """The answer of a path beside the OpenAI-compatible ones."""
+        """The JSON object that a path beside the OpenAI-compatible ones answers.
+
+        Raises Unavailable if the engine is gone or stalled, and what `_error_of` makes of another status than 200.
+        """
         url = _server_url(address) + path
         try:
             response = await self._http.post(url, json=body, headers=address.headers, timeout=_TIMEOUT)
@@ -131,9 +153,11 @@ class HttpEngineClient:
         async with asyncio.timeout(None) as limit:
 
             def on_receive() -> None:
+                """Notes that the engine is alive, for all calls to it."""
                 self._received_at[address.url] = loop.time()
 
             def check() -> None:
+                """The timer: ends this call if the engine has been silent for too long, else sets itself anew."""
                 nonlocal timer
                 left_s = max(started_at, self._received_at.get(address.url, 0.0)) + self._stalled_s - loop.time()
                 if left_s > 0:
@@ -153,7 +177,10 @@ def _server_url(address: Address) -> str:
 
 
 def _values(line: str) -> Iterator[EngineDelta | Usage]:
-    """What a line of the engine's event stream says. Raises as `generate` does for an error in it."""
+    """What a line of the engine's event stream says: none, one or more values.
+
+    Raises what `_error_of` makes of an error.
+    """
     if line.startswith("error: "):
         raise _error_of(500, line.removeprefix("error: ").encode())
     if not line.startswith("data: "):
@@ -175,7 +202,10 @@ def _usage(usage: Json) -> Usage:
 
 
 def _delta(choice: Json) -> EngineDelta:
-    """A chunk's choice, of a chat or of a completion."""
+    """The choice of a streamed chunk, of a chat (`delta`) or a completion (`text`).
+
+    Raises UpstreamFailed as `_finish_reason`.
+    """
     delta = choice if "text" in choice else choice.get("delta") or {}
     text = delta.get("text") or delta.get("content") or ""
     calls, log_probs, reason = delta.get("tool_calls"), choice.get("logprobs"), choice.get("finish_reason")
@@ -193,6 +223,7 @@ def _tool_call(index: int, call: Json) -> ToolCallDelta:
 
 
 def _log_prob(entry: Json) -> TokenLogProb:
+    """An entry of the engine with its alternatives; log-probabilities in nats, none below MIN_LOG_PROB."""
     return TokenLogProb(
         entry.get("token", ""),
         entry.get("bytes", ()),
@@ -202,10 +233,12 @@ def _log_prob(entry: Json) -> TokenLogProb:
 
 
 def _clamped(log_prob: float | None) -> float:
+    """A log-probability in nats; None (the engine has no number) and what is lower become MIN_LOG_PROB."""
     return MIN_LOG_PROB if log_prob is None else max(log_prob, MIN_LOG_PROB)
 
 
 def _finish_reason(reason: str) -> FinishReason:
+    """The engine's word as ours. Raises UpstreamFailed for one that is unknown."""
     try:
         return FinishReason(reason)
     except ValueError:
@@ -213,6 +246,10 @@ def _finish_reason(reason: str) -> FinishReason:
 
 
 def _disconnected(error: httpx2.TransportError | None) -> Unavailable:
+    """The error for a broken connection: engine_stalled for a read timeout, else engine_gone.
+
+    `error` is None where an answer's stream ended without its last line.
+    """
     if isinstance(error, httpx2.ReadTimeout):
         return _stalled()
     return Unavailable(
@@ -223,6 +260,7 @@ def _disconnected(error: httpx2.TransportError | None) -> Unavailable:
 
 
 def _stalled() -> Unavailable:
+    """The error for an engine that sends nothing: the caller may ask again, for a stuck one is started anew."""
     return Unavailable(
         "engine_stalled",
         "The engine that serves this model stopped answering in the middle of the call. Ask again: one that is stuck "
@@ -232,7 +270,10 @@ def _stalled() -> Unavailable:
 
 
 def _error_of(status: int, content: bytes) -> LuthierError:
-    """An engine's error response as one of ours."""
+    """An engine's error response as an error of ours, which the caller raises.
+
+    InvalidRequest for a status below 500 and for a prompt that is too long, else UpstreamFailed.
+    """
     try:
         error = json.loads(content)
         error = error.get("error", error)

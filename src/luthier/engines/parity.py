@@ -1,6 +1,7 @@
 """Proves served = trained: the engine's log-probabilities against those that the trainer wrote in probes.json.
 
-The engine is asked as users ask it: template, tokenizer, weights and adapter are proven together.
+The engine is asked as users ask it: template, tokenizer, weights and adapter are proven together. `check_parity` is the
+service's core.ports.ParityCheck.
 """
 
 import json
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Findings:
+    """What the probes have shown so far: absolute differences of log-probabilities in nats, and positions compared."""
+
     differences: list[float] = field(default_factory=list)
     positions: int = 0
     fault: str = ""
@@ -50,10 +53,11 @@ class _Findings:
 
 
 def check_parity(address: Address, folder: Path, n_probes: int | None = None) -> ParityReport:
-    """Asks each probe greedily and compares position by position for as long as both continue alike.
+    """Asks the probes of `folder` greedily and compares position by position for as long as both continue alike.
 
-    Where both like two tokens almost equally they may continue differently: that ends the probe and is no failure
-    while the log-probabilities at the fork agree. Raises Unavailable if the engine does not answer.
+    Where both like two tokens almost equally they may continue differently: that ends the probe and is no failure while
+    the log-probabilities at the fork agree. A folder without probes.json does not agree. Raises Unavailable if the
+    engine does not answer.
     """
     path = CheckpointFolder(folder).probes
     if not path.exists():
@@ -77,7 +81,10 @@ def check_parity(address: Address, folder: Path, n_probes: int | None = None) ->
 
 
 def _answers(address: Address, probes: Sequence[Mapping[str, Any]]) -> Generator[Mapping[str, Any]]:
-    """The answer to each probe in turn; our own engine computes them side by side."""
+    """The answer to each probe in turn, as a chat completion; our own engine computes them side by side.
+
+    Raises Unavailable.
+    """
     if address.takes_tokens:
         yield from probing.ask_probes(address, probes, ENGINE_TOP)
         return
@@ -87,6 +94,10 @@ def _answers(address: Address, probes: Sequence[Mapping[str, Any]]) -> Generator
 
 
 def _ask(client: httpx2.Client, address: Address, probe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One probe's chat completion from llama.cpp, computed without its cache.
+
+    Raises Unavailable for no answer or an error.
+    """
     body = {
         "messages": probe["messages"],
         "temperature": 0,
@@ -108,6 +119,7 @@ def _ask(client: httpx2.Client, address: Address, probe: Mapping[str, Any]) -> M
 
 
 def _compare(choice: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], findings: _Findings) -> None:
+    """Adds the differences between an engine's choice and the trainer's positions, up to the first other token."""
     next_place = 0
     # An answer that ends with its first token has no logprobs at all.
     for entry in (choice.get("logprobs") or {"content": []})["content"]:
@@ -136,7 +148,10 @@ def _place(entry: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], place
 
 
 def _differences(engine_top: Logprobs, trainer_top: Logprobs, chosen: int) -> Iterator[float]:
-    """A token that one list lacks is less likely there than the list's last: the difference is at least that."""
+    """Absolute differences in nats at one position: for the trainer's likeliest tokens and the engine's `chosen` one.
+
+    A token that one list lacks is less likely there than the list's last: the difference is at least that.
+    """
     likeliest = list(trainer_top.items())[:COMPARED]
     for token_id, logprob in likeliest:
         if logprob > MIN_LOGPROB:
@@ -146,6 +161,7 @@ def _differences(engine_top: Logprobs, trainer_top: Logprobs, chosen: int) -> It
 
 
 def _report(findings: _Findings, tolerance: float) -> ParityReport:
+    """The verdict: it agrees without a fault, with a position compared, and maximum and mean within the tolerance."""
     differences = findings.differences
     largest = max(differences, default=0.0)
     mean = sum(differences) / len(differences) if differences else 0.0

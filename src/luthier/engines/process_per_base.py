@@ -1,4 +1,7 @@
-"""Engines that run a process for each base model: which answers, which are ending, and what happens when one dies."""
+"""Engines that run a process for each base model: which answers, which are ending, and what happens when one dies.
+
+The common part of `NativeEngine` and `LlamaCppEngine`, which say how a process loads its models.
+"""
 
 import logging
 import threading
@@ -33,7 +36,9 @@ class Process(Watched, Protocol):
         """Whether the process lives and an address for the model can be given."""
         ...
 
-    def address(self, model: ServedModel) -> Address: ...
+    def address(self, model: ServedModel) -> Address:
+        """Where the model answers in this process; only for one that it serves."""
+        ...
 
     def is_idle(self) -> bool:
         """Whether it computes nothing; a process that is gone is idle."""
@@ -53,7 +58,10 @@ P = TypeVar("P", bound=Process)
 
 @dataclass(slots=True)
 class Base(Generic[P]):
-    """A base model's state: what is wanted of it and the process that answers. `changing` lets one load at a time."""
+    """What an engine keeps of one base model. `current` is the process that answers, None if there is none.
+
+    `wanted` are the models, by id, that were asked for and not released. `changing` lets one load at a time.
+    """
 
     changing: threading.Lock = field(default_factory=threading.Lock)
     wanted: dict[str, ServedModel] = field(default_factory=dict)
@@ -85,12 +93,14 @@ NEVER = RestPolicy()
 class ProcessPerBaseEngine(ABC, Generic[P]):
     """The part of core.ports.Engine that does not depend on how a process loads its models.
 
-    `look_s` is the pause between two looks at whether a retired process is idle.
+    `look_s` is the pause in seconds between two looks at whether a retired process is idle. `_lock` guards `_bases` and
+    `_retiring`.
     """
 
     def __init__(
         self, folder: Path, retire_grace_s: float, retire_max_s: float, look_s: float, rest: RestPolicy
     ) -> None:
+        """Starts the watchdog's thread and the one that `rest` needs; removes folders whose service is gone."""
         self._folder = folder
         self._rest = rest
         self._retire_grace_s = retire_grace_s
@@ -111,13 +121,16 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         """Loads the model if it is not loaded and returns where it answers. Raises Unavailable when it cannot."""
 
     def loaded(self, model: ServedModel) -> Address | None:
-        """The address of a model that a live process has; a load elsewhere is not waited for."""
+        """The address of a model that a live process has, None if none has it; a load elsewhere is not waited for.
+
+        Raises Unavailable if the service closes just now.
+        """
         with self._lock:
             base = self._bases.get(model.base_folder.absolute())
             return None if base is None else self._loaded(base, model)
 
     def faults(self) -> list[str]:
-        """Why models that should answer do not, a sentence each."""
+        """Why models that should answer do not, a sentence each for the operator; empty if all do."""
         with self._lock:
             current = [base.current for base in self._bases.values() if base.wanted and base.current is not None]
         dead = [process.base_model for process in current if process.exit_status() is not None]
@@ -129,7 +142,7 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         ]
 
     def close(self) -> None:
-        """Ends every process."""
+        """Ends every process and returns when all are gone; `ensure` raises Unavailable from then on."""
         self._closing.set()
         with self._lock:
             running = [base.current for base in self._bases.values() if base.current is not None]
@@ -141,10 +154,15 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
             thread.join()
 
     def _base(self, model: ServedModel) -> Base[P]:
-        """To be called with the lock."""
+        """The state of a model's base, made if there is none yet; to be called with the lock."""
         return self._bases.setdefault(model.base_folder.absolute(), Base())
 
     def _loaded(self, base: Base[P], model: ServedModel) -> Address | None:
+        """The model's address in the base's current process; None if that does not serve it.
+
+        To be called with the lock. An address that is given out counts as a use. Raises Unavailable while the service
+        closes.
+        """
         if self._closing.is_set():
             raise closed()
         if base.current is None or not base.current.serves(model):
@@ -153,13 +171,17 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         return base.current.address(model)
 
     def _want(self, base: Base[P], model: ServedModel) -> None:
-        """Notes that a model of a base is in use; to be called with the lock."""
+        """Notes that a model is in use: its base does not rest now, and a restart loads it. To be called with the lock.
+
+        Raises Unavailable while the service closes.
+        """
         if self._closing.is_set():
             raise closed()
         base.wanted[model.id] = model
         base.used_at = time.monotonic()
 
     def _rest_forever(self) -> None:
+        """The thread: `rest_unused` each `REST_EVERY_S` until the service closes; an error is logged, no more."""
         while not self._closing.wait(REST_EVERY_S):
             try:
                 self.rest_unused()
@@ -167,7 +189,10 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
                 logger.exception("a look at idle engines failed")
 
     def rest_unused(self) -> None:
-        """Ends processes as the policy says; one that computes something is left alone."""
+        """Retires processes as the policy says; one that computes something, or was used just now, is left alone.
+
+        Of those over the bound on memory one stays, however large it is.
+        """
         with self._lock:
             running = sorted((base for base in self._bases.values() if base.current), key=lambda base: base.used_at)
         held = [_memory_bytes(base.current) for base in running]
@@ -179,7 +204,10 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
                 held[place] = 0
 
     def _rests(self, base: Base[P]) -> bool:
-        """Ends the process of a base, unless it is in use; returns whether it does."""
+        """Retires the process of a base, unless it is in use; returns whether it did.
+
+        Asks the process, which may take seconds.
+        """
         process, used_at = base.current, base.used_at
         if process is None or time.monotonic() - used_at < self._retire_grace_s or not process.is_idle():
             return False
@@ -192,7 +220,10 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         return True
 
     def _retire(self, process: P) -> None:
-        """Ends a process once it is idle; to be called with the lock."""
+        """Has a thread end a process once it is idle; of one that has died, closes the pipes.
+
+        To be called with the lock.
+        """
         status = process.exit_status()
         if status is not None:
             logger.warning("engine died pid=%d status=%d log=%s", process.pid, status, process.folder)
@@ -205,11 +236,12 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         thread.start()
 
     def _processes(self) -> list[P]:
+        """All that the watchdog looks at: the processes that answer, and those that are being retired."""
         with self._lock:
             return [*self._retiring, *(base.current for base in self._bases.values() if base.current is not None)]
 
     def _on_death(self, process: Watched, lived_s: float) -> None:
-        """Starts the process of a base anew if anything is wanted of it; callers meanwhile do so themselves."""
+        """Starts a base's process anew, in a thread, if anything of it is wanted; callers meanwhile start it too."""
         with self._lock:
             base = next((base for base in self._bases.values() if base.current is process), None)
             if base is None or not base.wanted or self._closing.is_set():
@@ -221,10 +253,12 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         threading.Thread(target=watchdog.revive, args=arguments, name=f"revive-{process.pid}", daemon=True).start()
 
     def _ensure_again(self, base: Base[P], model: ServedModel) -> None:
+        """Loads a model again, unless it was released since its process died."""
         if model.id in base.wanted:
             self.ensure(model)
 
     def _end_when_idle(self, process: P) -> None:
+        """The thread of a retired process: ends it once idle, after `retire_max_s`, or as the service closes."""
         deadline = time.monotonic() + self._retire_max_s
         # A request may have taken the address and not have arrived yet.
         self._closing.wait(self._retire_grace_s)
@@ -237,7 +271,7 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
 
 
 def _memory_bytes(process: Process | None) -> int:
-    """The resident memory of a process; 0 for one that has ended."""
+    """The resident memory of a process in bytes; 0 for one that has ended, and for None."""
     try:
         return 0 if process is None else int(psutil.Process(process.pid).memory_info().rss)
     except psutil.NoSuchProcess:
@@ -245,9 +279,10 @@ def _memory_bytes(process: Process | None) -> int:
 
 
 def present(models: list[ServedModel]) -> list[ServedModel]:
-    """Those whose files are there: one that was deleted while nobody told us must not keep others from being served."""
+    """The models whose adapter is on disk: one deleted while nobody told us must not keep others from being served."""
     return [model for model in models if model.adapter_folder is None or model.adapter_folder.exists()]
 
 
 def closed() -> Unavailable:
+    """The error of a call that comes while the service stops."""
     return Unavailable("engine_closed", "The service is stopping. Ask again when it is back.")

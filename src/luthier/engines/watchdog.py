@@ -1,4 +1,7 @@
-"""Notices an engine's process that lives and does not answer: stopped from outside, hung, stuck in one computation."""
+"""Notices an engine's process that lives and does not answer: stopped from outside, hung, stuck in one computation.
+
+Ends such a process, and times its restarts (`BackOff`, `revive`). `process_per_base` uses it for both engines.
+"""
 
 import logging
 import threading
@@ -28,9 +31,9 @@ MAX_BACK_OFF_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a process: whether the system has it stopped, whether it answers, whether its computing loop does.
+    """What one look at a process showed: the system has it `stopped`, it `answers`, its computing loop `moves`.
 
-    `moves` is None if the loop was not asked.
+    `moves` is None if the loop was not asked, or its answer proves nothing yet.
     """
 
     stopped: bool
@@ -44,21 +47,27 @@ class Watched(Protocol):
     @property
     def pid(self) -> int: ...
 
-    def exit_status(self) -> int | None: ...
+    def exit_status(self) -> int | None:
+        """None while the process lives; below zero, the signal that ended it. Never waits."""
+        ...
 
-    def look(self, loop_too: bool) -> Look: ...
+    def look(self, loop_too: bool) -> Look:
+        """Asks the process for signs of life, with `loop_too` its computing loop too; waits a few seconds at most."""
+        ...
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        """Ends the process at once; returns when it is gone."""
+        ...
 
 
 class Vitals:
-    """What is known of one process's health, look by look."""
+    """When one process last ran, answered and computed, in seconds on the watchdog's clock; `since`: first seen."""
 
     def __init__(self, now: float) -> None:
         self.since = self._ran = self._answered = self._moved = now
 
     def note(self, look: Look, now: float) -> str | None:
-        """Why the process must be ended, None if it need not be."""
+        """Adds a look; returns why the process must be ended, None if it need not be."""
         self._ran = self._ran if look.stopped else now
         self._answered = now if look.answers else self._answered
         self._moved = now if look.moves else self._moved
@@ -71,14 +80,15 @@ class Vitals:
         return None
 
     def silent_s(self, now: float) -> float:
-        """Seconds since it was last heard of."""
+        """Seconds since the process was last known to run and to answer, whichever is longer ago."""
         return now - min(self._ran, self._answered)
 
 
 class Watchdog:
     """Looks at processes every second in a thread of its own, and ends those that are stuck.
 
-    `on_death` is called for each process that has ended, once, by whatever ended it, and with the seconds it lived.
+    `processes` lists them anew for each look. `on_death` is called once for each that has ended, by whatever ended it,
+    with the seconds since the watchdog first saw it. `closing` ends the thread.
     """
 
     def __init__(
@@ -100,7 +110,7 @@ class Watchdog:
         threading.Thread(target=self._run, name="engine-watchdog", daemon=True).start()
 
     def tick(self) -> None:
-        """One look at every process."""
+        """One look at every process: kills those that are stuck; `on_death` hears of those that have ended."""
         processes = list(self._processes())
         self._looks += 1
         self._dead &= set(processes)
@@ -118,12 +128,13 @@ class Watchdog:
             self._on_death(process, self._clock() - vitals.since)
 
     def silent_s(self, process: Watched) -> float:
-        """For how long a process has not been heard of, 0 if that is too short to be a fault."""
+        """Seconds since a process was heard of; 0 if they are too few to be a fault, or it is not watched."""
         vitals = self._vitals.get(process)
         silent_s = 0.0 if vitals is None else vitals.silent_s(self._clock())
         return silent_s if silent_s >= LOOK_EVERY_S + FAULT_AFTER_S else 0.0
 
     def _run(self) -> None:
+        """The thread: a tick each `LOOK_EVERY_S` until `closing`; an error of one is logged and ends nothing."""
         while not self._closing.wait(LOOK_EVERY_S):
             try:
                 self.tick()
@@ -133,18 +144,25 @@ class Watchdog:
 
 
 class BackOff:
-    """How long to wait before a process that has ended is started anew: longer with each that did not live."""
+    """How long to wait before a process that has ended is started anew: longer with each that died within `LIVED_S`."""
 
     def __init__(self) -> None:
         self._quick_deaths = 0
 
     def after(self, lived_s: float) -> float:
+        """Counts a process that lived for so long, and returns the seconds to wait: 0 the first time, then 4, 8 ...
+
+        up to 60.
+        """
         self._quick_deaths = self._quick_deaths + 1 if lived_s < LIVED_S else 0
         return 0.0 if self._quick_deaths <= 1 else min(MAX_BACK_OFF_S, 2.0**self._quick_deaths)
 
 
 def revive(start: Callable[[], object], back_off: BackOff, lived_s: float, closing: threading.Event) -> None:
-    """Calls `start` until it does not raise Unavailable, or the service closes."""
+    """Calls `start` until it does not raise Unavailable or the service closes; waits before each as `back_off` says.
+
+    Occupies its thread meanwhile. `lived_s` is how long the process lived that is replaced.
+    """
     delay_s = back_off.after(lived_s)
     while not closing.wait(delay_s):
         try:

@@ -1,1 +1,1 @@
-"""Base weights, adapters and tokenizers to GGUF."""
+"""Base weights, LoRA adapters and tokenizers to GGUF, the file format of llama.cpp."""

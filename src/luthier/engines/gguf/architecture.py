@@ -1,4 +1,7 @@
-"""A model's architecture, from config.json as GGUF metadata and tensor names; unsupported ones are refused."""
+"""A model's architecture, from config.json as GGUF metadata and tensor names; unsupported ones are refused.
+
+`export` writes the files of it; what is refused cannot be served by llama.cpp.
+"""
 
 import json
 import math
@@ -54,7 +57,10 @@ _GEMMA_LAYERS_OF_27B = 62
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Sliding-window layers, all but every `period`-th: they attend to `tokens`, with a RoPE base of their own."""
+    """Sliding-window layers of a Gemma 3, all but every `period`-th: they attend to the last `tokens` positions.
+
+    `rope_theta` is their own RoPE base.
+    """
 
     tokens: int
     period: int
@@ -63,7 +69,10 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The hyperparameters of one model; `read_architecture` refuses what cannot be served."""
+    """The hyperparameters of one model. `windows` is None if all layers have full attention.
+
+    `rope_scaling` are the RoPE parameters of config.json for the layers with full attention.
+    """
 
     name: str
     layers: int
@@ -87,7 +96,10 @@ class Architecture:
 
 
 def read_architecture(hf_folder: Path) -> Architecture:
-    """Reads config.json. Raises Unsupported for a model that llama.cpp cannot serve from our files."""
+    """Reads config.json. Raises Unsupported for a model that llama.cpp cannot serve from our files.
+
+    Raises KeyError where a size is missing.
+    """
     config = json.loads(HuggingFaceFolder(hf_folder).config.read_bytes())
     wire_name = (config.get("architectures") or ["none"])[0]
     if wire_name not in GGUF_NAMES:
@@ -134,7 +146,7 @@ def gguf_module(architecture: str, module: str) -> str | None:
 def served_values(architecture: Architecture, gguf_name: str, values_RX: FloatArray) -> FloatArray:
     """A base's tensor, or a LoRA's B, as llama.cpp expects it: heads in its order, and 1 added to Gemma's norms.
 
-    Gemma multiplies by 1 + weight in its norms; llama.cpp by the weight.
+    Gemma multiplies by 1 + weight in its norms; llama.cpp by the weight. The argument stays as it is.
     """
     if architecture.name == "gemma3" and gguf_name.endswith("norm"):
         return values_RX + np.float32(1.0)
@@ -155,10 +167,11 @@ def _interleave_heads(architecture: Architecture, gguf_name: str, rows_RX: Float
 
 
 def rope_divisors(architecture: Architecture) -> FloatArray | None:
-    """The tensor `rope_freqs.weight` of Llama 3.1 and later: what each rotary frequency is divided by; else None.
+    """The tensor `rope_freqs.weight` of Llama 3.1 and later, float32 [head_dim / 2]; None for other RoPE.
 
-    Long wavelengths are stretched by `factor`, short ones are kept, those between are interpolated
-    (transformers.modeling_rope_utils._compute_llama3_parameters has the same rule, on frequencies).
+    Each rotary frequency is divided by its number: long wavelengths are stretched by `factor`, short ones are kept,
+    those between are interpolated (transformers.modeling_rope_utils._compute_llama3_parameters has the rule, on
+    frequencies).
     """
     scaling = architecture.rope_scaling
     if scaling.get("rope_type", scaling.get("type")) != "llama3":
@@ -172,7 +185,7 @@ def rope_divisors(architecture: Architecture) -> FloatArray | None:
 
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The RoPE parameters of the full-attention layers."""
+    """The RoPE parameters of the full-attention layers: `rope_theta`, and type and factors of a scaling."""
     # transformers 5 writes rope_parameters; older files have rope_theta and rope_scaling at the top.
     rope: Mapping[str, Any] = config.get("rope_parameters") or {
         "rope_theta": config.get("rope_theta", 10_000.0),
@@ -185,7 +198,8 @@ def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _context_tokens(name: str, config: Mapping[str, Any]) -> int:
     """The model's context length in the engine, which caps its slots by it.
 
-    llama.cpp gives every layer of a Phi-3 full attention. Up to the length of the sliding window that is the same.
+    Raises Unsupported for windows not computed there. llama.cpp gives every layer of a Phi-3 full attention. Up to the
+    length of the sliding window that is the same.
     """
     context_tokens: int = config["max_position_embeddings"]
     window: int | None = config.get("sliding_window") if config.get("use_sliding_window", True) else None
@@ -220,6 +234,7 @@ def _gemma_windows(config: Mapping[str, Any]) -> Windows:
 
 
 def _unsupported(what: str) -> Unsupported:
+    """The error for a model with `what`; it names the architectures that can be served."""
     names = ", ".join(sorted(GGUF_NAMES))
     return Unsupported(
         "unsupported_architecture",

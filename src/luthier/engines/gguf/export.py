@@ -1,6 +1,7 @@
 """Exports to GGUF, the files that llama.cpp serves: a base folder as base-f16.gguf, an adapter as adapter.gguf.
 
-`python -m luthier.engines.gguf.export FOLDER` writes FOLDER/base-f16.gguf from FOLDER/hf.
+`python -m luthier.engines.gguf.export FOLDER` writes FOLDER/base-f16.gguf from FOLDER/hf, for `luthier models pull`; an
+engine process of llama.cpp exports its adapters as it starts.
 """
 
 import json
@@ -45,10 +46,9 @@ _UNSUPPORTED_SETTINGS = (
 def export_base(base_folder: Path) -> Path:
     """Writes base-f16.gguf from the folder's weights, atomically, and returns its path.
 
-    They are in its hf/, or in the folder itself for a model of a full fine-tuning.
-
-    bf16 weights from 2**-14 up to 65504 are exact in f16; smaller ones have an error of at most 2**-25.
-    Norms and biases stay float32. Raises Unsupported for a model that llama.cpp cannot serve from our files.
+    They are in its hf/, or in the folder itself for a model of a full fine-tuning. bf16 weights from 2**-14 up to 65504
+    are exact in f16; smaller ones have an error of at most 2**-25. Norms and biases stay float32. Raises Unsupported
+    for a model that llama.cpp cannot serve from our files, and InvalidRequest for weights that are missing or damaged.
     """
     base = BaseModelFolder(base_folder)
     hf = base.hf.path if base.hf.path.exists() else base_folder
@@ -77,9 +77,10 @@ def export_base(base_folder: Path) -> Path:
 
 
 def export_adapter(adapter_folder: Path, base_folder: Path, target: Path | None = None) -> Path:
-    """Writes a PEFT LoRA as GGUF, atomically: to `target`, or to adapter.gguf beside the adapter.
+    """Writes a PEFT LoRA as GGUF, atomically: to `target`, or to adapter.gguf beside the adapter. Returns the path.
 
-    Values stay float32. Raises Unsupported for kinds of adapters that a GGUF LoRA cannot express.
+    Values stay float32. Raises Unsupported for kinds of adapters that a GGUF LoRA cannot express, InvalidRequest for
+    weights that are missing or damaged.
     """
     adapter = CheckpointFolder(adapter_folder)
     config = json.loads(adapter.adapter_config.read_bytes())
@@ -108,6 +109,7 @@ def export_adapter(adapter_folder: Path, base_folder: Path, target: Path | None 
 
 
 def _add_shape(writer: gguf.GGUFWriter, architecture: Architecture) -> None:
+    """Adds the model's sizes, RoPE parameters and sliding windows to the file's metadata."""
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_block_count(architecture.layers)
     writer.add_context_length(architecture.context_tokens)
@@ -134,6 +136,10 @@ def _add_shape(writer: gguf.GGUFWriter, architecture: Architecture) -> None:
 def _base_tensors(
     architecture: Architecture, weights: Mapping[str, StoredTensor]
 ) -> Iterator[tuple[str, StoredTensor]]:
+    """The stored tensors by their names in GGUF; RoPE frequencies and a tied output matrix are left out.
+
+    Raises Unsupported for a tensor that has no place in the file.
+    """
     for name, tensor in weights.items():
         module, _, kind = name.rpartition(".")
         if name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and architecture.tied_embeddings):
@@ -145,10 +151,12 @@ def _base_tensors(
 
 
 def _base_dtype(tensor: StoredTensor) -> np.dtype[Any]:
+    """float16 for matrices, float32 for vectors (norms and biases)."""
     return np.dtype(np.float16 if len(tensor.shape) > 1 else np.float32)
 
 
 def _narrow(name: str, values: FloatArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The values as `dtype`. Raises Unsupported if one is NaN, or too large for it."""
     with np.errstate(over="ignore"):
         narrow = values.astype(dtype)
     if not np.isfinite(narrow).all():
@@ -160,6 +168,7 @@ def _narrow(name: str, values: FloatArray, dtype: np.dtype[Any]) -> npt.NDArray[
 
 
 def _check_adapter(config: Mapping[str, Any]) -> None:
+    """Raises Unsupported for an adapter_config.json of anything but plain LoRA or rsLoRA."""
     if config.get("peft_type") != "LORA":
         raise _unsupported(f"type {config.get('peft_type')}")
     if config.get("bias", "none") != "none":
@@ -170,6 +179,7 @@ def _check_adapter(config: Mapping[str, Any]) -> None:
 
 
 def _unsupported(what: str) -> Unsupported:
+    """The error for an adapter with `what`."""
     return Unsupported(
         "unsupported_adapter",
         f"The adapter has {what}, which a GGUF LoRA cannot express. Servable: plain LoRA or rsLoRA on linear modules.",
@@ -178,7 +188,10 @@ def _unsupported(what: str) -> Unsupported:
 
 @contextmanager
 def _atomic_file(writer: gguf.GGUFWriter, target: Path) -> Iterator[None]:
-    """Writes header and metadata, lets the caller write tensors, and gives the file its name once it is on disk."""
+    """Writes header and metadata, lets the caller write tensors, and gives the file its name once it is on disk.
+
+    An error leaves `target` as it was; the writer is closed in any case.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         writer.write_header_to_file(temporary)

@@ -1,4 +1,7 @@
-"""Writes a BPE tokenizer and the chat template into a GGUF file, from the files that transformers saves."""
+"""Writes a BPE tokenizer and the chat template into a GGUF file, from the files that transformers saves.
+
+Kinds of tokenizers that llama.cpp would read differently are refused: it would not see what was trained.
+"""
 
 import json
 import re
@@ -34,7 +37,10 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, hf_folder: Path, vocabulary: int) -> None:
-    """Adds tokens, merges, special ids and the chat template. Raises Unsupported for other kinds of tokenizers."""
+    """Adds tokens, merges, special ids and the chat template to the file's metadata.
+
+    Raises Unsupported for other tokenizers. `vocabulary` is the number of token ids, the rows of the embedding matrix.
+    """
     tokenizer = json.loads(HuggingFaceFolder(hf_folder).tokenizer.read_bytes())
     config = json.loads(HuggingFaceFolder(hf_folder).tokenizer_config.read_bytes())
     if tokenizer["model"]["type"] != "BPE":
@@ -51,7 +57,10 @@ def add_tokenizer(writer: gguf.GGUFWriter, hf_folder: Path, vocabulary: int) -> 
 
 
 def read_chat_template(hf_folder: Path) -> str:
-    """The template as text. Raises Unsupported if the model has none: such a model cannot chat."""
+    """The template as text, from its own file or else tokenizer_config.json.
+
+    Raises Unsupported if the model has none: such a model cannot chat.
+    """
     jinja = HuggingFaceFolder(hf_folder).chat_template
     if jinja.exists():
         # newline="" keeps every character: the template is part of what was trained.
@@ -64,6 +73,10 @@ def read_chat_template(hf_folder: Path) -> str:
 
 
 def _add_byte_level(writer: gguf.GGUFWriter, tokenizer: Mapping[str, Any]) -> None:
+    """Adds merges and pre-tokenization of a byte-level BPE such as GPT-2's.
+
+    Raises Unsupported for one that llama.cpp would not read alike.
+    """
     if tokenizer["normalizer"] not in (None, {"type": "NFC"}):
         raise _unsupported("normalises text in a way that llama.cpp does not know")
     writer.add_tokenizer_model("gpt2")
@@ -74,10 +87,11 @@ def _add_byte_level(writer: gguf.GGUFWriter, tokenizer: Mapping[str, Any]) -> No
 def _add_sentencepiece(
     writer: gguf.GGUFWriter, tokenizer: Mapping[str, Any], tokens: list[str], types: list[gguf.TokenType]
 ) -> None:
-    """The kind of Gemma, Mistral 7B and Llama 2: llama.cpp merges the pair whose token has the highest score.
+    """Adds a BPE of the kind of Gemma, Mistral 7B and Llama 2; marks its byte and unknown tokens in `types`.
 
-    The tokenizers library merges the pair that is first in the list of merges. So a token's score is the negated rank
-    of the first merge that gives it; a token that no merge gives comes last.
+    llama.cpp merges the pair whose token has the highest score, the tokenizers library the pair that is first in the
+    list of merges. So a token's score is the negated rank of the first merge that gives it; a token that no merge gives
+    comes last.
     """
     writer.add_tokenizer_model("llama")
     writer.add_add_space_prefix(_adds_space(tokenizer["normalizer"], tokenizer["pre_tokenizer"]))
@@ -95,7 +109,10 @@ def _add_sentencepiece(
 
 
 def _adds_space(normalizer: object, pre_tokenizer: object) -> bool:
-    """Whether each stretch of text between special tokens gets a space before it."""
+    """Whether each stretch of text between special tokens gets a space before it.
+
+    Raises Unsupported for other rules.
+    """
     match normalizer, pre_tokenizer:
         case None, {"type": "Metaspace", "replacement": char, "prepend_scheme": scheme, "split": False} if (
             char == _SPACE
@@ -110,12 +127,13 @@ def _adds_space(normalizer: object, pre_tokenizer: object) -> bool:
 
 
 def _merges(tokenizer: Mapping[str, Any]) -> list[list[str]]:
-    """Pairs; older files write a pair as one string with a space in it."""
+    """The pairs of tokens that are merged, in order; older files write a pair as one string with a space in it."""
     merges = tokenizer["model"]["merges"]
     return [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
 
 
 def _vocabulary(tokenizer: Mapping[str, Any], size: int) -> tuple[list[str], list[gguf.TokenType]]:
+    """Text and kind of each of `size` token ids; ids without a token get a name of their own and are UNUSED."""
     # Embedding matrices are often padded beyond the tokens: the unused rows need names of their own.
     tokens = [f"[PAD{id}]" for id in range(size)]
     types = [gguf.TokenType.UNUSED] * size
@@ -128,6 +146,7 @@ def _vocabulary(tokenizer: Mapping[str, Any], size: int) -> tuple[list[str], lis
 
 
 def _pre_tokenizer(pre_tokenizer: Mapping[str, Any] | None) -> str:
+    """llama.cpp's name for how a tokenizer cuts text before the merges. Raises Unsupported if it has none here."""
     steps = tuple(_steps(pre_tokenizer)) if pre_tokenizer else ()
     if steps not in PRE_TOKENIZERS:
         raise _unsupported("cuts text by rules that llama.cpp has no name for here")
@@ -135,6 +154,7 @@ def _pre_tokenizer(pre_tokenizer: Mapping[str, Any] | None) -> str:
 
 
 def _steps(node: Mapping[str, Any]) -> Iterator[str]:
+    """The steps of a pre-tokenizer as PRE_TOKENIZERS names them, "unknown" for any other kind."""
     match node:
         case {"type": "Sequence", "pretokenizers": children}:
             for child in children:
@@ -153,7 +173,13 @@ def _steps(node: Mapping[str, Any]) -> Iterator[str]:
 def _add_special_ids(
     writer: gguf.GGUFWriter, hf_folder: Path, config: Mapping[str, Any], ids: Mapping[str, int]
 ) -> None:
+    """Adds the ids of special tokens and of the end of a turn to the metadata; `ids` is the vocabulary.
+
+    Raises Unsupported for a tokenizer without an end-of-sequence token.
+    """
+
     def id_of(key: str) -> int | None:
+        """The id of the token that the configuration names; None if it names none, or none of the vocabulary."""
         token = config.get(key)
         content = token["content"] if isinstance(token, dict) else token
         return ids.get(content) if content is not None else None
@@ -179,6 +205,7 @@ def _add_special_ids(
 
 
 def _unsupported(what: str) -> Unsupported:
+    """The error for a model whose tokenizer `what`; it names the kinds that can be served."""
     names = ", ".join(sorted(PRE_TOKENIZERS.values()))
     return Unsupported(
         "unsupported_tokenizer",

@@ -19,7 +19,10 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where one tensor is stored; `read` converts it to float32, which has every bf16 and f16 value exactly."""
+    """Where one tensor is stored, `offset` bytes into its file.
+
+    `read` converts it to float32, which has every bf16 and f16 value exactly.
+    """
 
     name: str
     path: Path
@@ -28,6 +31,7 @@ class StoredTensor:
     offset: int
 
     def read(self) -> FloatArray:
+        """The values in memory, as a new array. Raises Unsupported for other types than BF16, F16 and F32."""
         match self.dtype:
             case "BF16":
                 # A bf16 is the upper half of a float32.
@@ -49,7 +53,10 @@ class StoredTensor:
 
 
 def weights_of(folder: Path) -> dict[str, StoredTensor]:
-    """Lists the tensors of a model folder, in one file or in shards, by name. Raises InvalidRequest."""
+    """Lists the tensors of a model folder, in one file or in shards, by name; reads headers only.
+
+    Raises InvalidRequest for files that are missing, damaged or lie outside the folder.
+    """
     return {tensor.name: tensor for name in admission.weight_files(folder) for tensor in tensors_of(folder / name)}
 
 
