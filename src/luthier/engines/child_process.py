@@ -36,6 +36,7 @@ def reply_pipe() -> Callable[..., None]:
     os.dup2(2, 1)
 
     def reply(**fields: Any) -> None:
+        """Writes the line to the parent and closes the pipe."""
         os.write(descriptor, json.dumps(fields).encode() + b"\n")
         os.close(descriptor)
 
@@ -46,6 +47,7 @@ def end_with_parent() -> None:
     """In the child: a thread ends it once its stdin is closed, which the system does for a parent that was killed."""
 
     def wait() -> None:
+        """Reads stdin to its end, then exits at once with status 0."""
         while os.read(0, 4096):
             pass
         os._exit(0)

@@ -91,9 +91,11 @@ class ChosenEngine:
         return self._of(model).loaded(model)
 
     def faults(self) -> Sequence[str]:
+        """Those of both engines, a sentence each; empty if all is well."""
         return [*self._native.faults(), *self._llamacpp.faults()]
 
     def ensure(self, model: ServedModel) -> Address:
+        """Loads the model into its engine. Raises Unavailable when it cannot be served."""
         return self._of(model).ensure(model)
 
     def release(self, model_id: str) -> None:
@@ -138,6 +140,7 @@ class ChosenEngineClient:
         return await self._of(address).busy_slots(address)
 
     async def close(self) -> None:
+        """Closes the connections of both clients."""
         await self._native.close()
         await self._http.close()
 

@@ -45,6 +45,7 @@ class HttpEngineClient:
         )
 
     async def close(self) -> None:
+        """Closes the HTTP client; nothing can be called afterwards."""
         await self._http.aclose()
 
     async def generate(self, address: Address, request: EngineRequest) -> AsyncGenerator[EngineDelta | Usage]:
@@ -94,6 +95,7 @@ class HttpEngineClient:
         return token_ids
 
     async def detokenize(self, address: Address, token_ids: Sequence[int]) -> str:
+        """The text of token ids, by the engine's tokenizer. Raises as `_post` does."""
         return str((await self._post(address, "/detokenize", {"tokens": list(token_ids)}))["content"])
 
     async def prompt_log_probs(self, address: Address, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:

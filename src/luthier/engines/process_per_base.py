@@ -191,7 +191,7 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
     def rest_unused(self) -> None:
         """Retires processes as the policy says; one that computes something, or was used just now, is left alone.
 
-        Of those over the bound on memory one stays, however large it is.
+        Over `memory_bytes` the least recently used go first, and the last one stays however large it is.
         """
         with self._lock:
             running = sorted((base for base in self._bases.values() if base.current), key=lambda base: base.used_at)
@@ -220,7 +220,7 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         return True
 
     def _retire(self, process: P) -> None:
-        """Has a thread end a process once it is idle; of one that has died, closes the pipes.
+        """Has a thread end a process once it is idle; of one that has died, only closes the pipes.
 
         To be called with the lock.
         """
@@ -279,7 +279,7 @@ def _memory_bytes(process: Process | None) -> int:
 
 
 def present(models: list[ServedModel]) -> list[ServedModel]:
-    """The models whose adapter is on disk: one deleted while nobody told us must not keep others from being served."""
+    """The models whose adapter folder is there, or that have none: a deleted one must not keep others from loading."""
     return [model for model in models if model.adapter_folder is None or model.adapter_folder.exists()]
 
 

@@ -107,6 +107,7 @@ class Watchdog:
         self._looks = 0
 
     def start(self) -> None:
+        """Starts the daemon thread; it ends once `closing` is set."""
         threading.Thread(target=self._run, name="engine-watchdog", daemon=True).start()
 
     def tick(self) -> None:
@@ -150,9 +151,9 @@ class BackOff:
         self._quick_deaths = 0
 
     def after(self, lived_s: float) -> float:
-        """Counts a process that lived for so long, and returns the seconds to wait: 0 the first time, then 4, 8 ...
+        """Counts a process that lived for so long; returns the seconds to wait, 60 at most.
 
-        up to 60.
+        After a life of `LIVED_S` and after one quick death 0, then 4, 8 and so on.
         """
         self._quick_deaths = self._quick_deaths + 1 if lived_s < LIVED_S else 0
         return 0.0 if self._quick_deaths <= 1 else min(MAX_BACK_OFF_S, 2.0**self._quick_deaths)

@@ -70,6 +70,7 @@ class JsonLines(logging.Formatter):
     """As `Lines`, a JSON object per line: time (UTC), level, logger, message, and `error`, an exception's lines."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON; text of users, peers and databases is left out as in `Lines`."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"time": time, "level": record.levelname, "logger": record.name, "message": _message(record)}
         error = record.exc_info[1] if record.exc_info else None

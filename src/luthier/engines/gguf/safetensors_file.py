@@ -49,6 +49,7 @@ class StoredTensor:
                 )
 
     def _map(self, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+        """The stored numbers as a read-only map of the file."""
         return np.memmap(self.path, dtype=dtype, mode="r", offset=self.offset, shape=self.shape)
 
 

@@ -1,1 +1,1 @@
-"""llama.cpp: one process per base model, its server, its watchdog."""
+"""llama.cpp as an engine: a process per base model with llama.cpp's server, and a second server for prompts' scores."""

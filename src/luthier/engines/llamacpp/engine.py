@@ -40,13 +40,18 @@ class LlamaCppEngine(ProcessPerBaseEngine[EngineProcess]):
         retire_max_s: float = 600.0,
         rest: RestPolicy = NEVER,
     ) -> None:
+        """`threads` None is one for each core of the machine.
+
+        Starts the threads that watch processes, but no process.
+        """
         self._launch = Launch(python, context_tokens, slots, threads or os.cpu_count() or 1, start_timeout_s)
         super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S, rest)
 
     def ensure(self, model: ServedModel) -> Address:
-        """Starts or replaces the base's process if the model is not in it; that takes seconds, a loaded one does not.
+        """Starts or replaces the base's process if the model is not in it, which takes seconds.
 
-        While a new process starts, the old one goes on answering. Raises Unavailable when the model cannot be served.
+        Returns where it answers. While a new process starts, the old one goes on answering. Raises Unavailable when the
+        model cannot be served.
         """
         with self._lock:
             base = self._base(model)
@@ -77,6 +82,10 @@ class LlamaCppEngine(ProcessPerBaseEngine[EngineProcess]):
                     base.current = None
 
     def _start(self, model: ServedModel, others: list[ServedModel]) -> EngineProcess:
+        """A new process with the models, proven by a token of `model`; it is not the base's current one yet.
+
+        Raises Unavailable, after the process has been ended.
+        """
         began = time.monotonic()
         models = [*others, model]
         process = engine_process.start(self._launch, process_folders.new_folder(self._folder), models)

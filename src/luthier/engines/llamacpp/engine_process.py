@@ -1,4 +1,4 @@
-"""One engine process as its parent sees it: start, proof that it answers, idleness, end."""
+"""One llama.cpp process as its parent sees it: start, proof that it answers, idleness, end."""
 
 import logging
 import secrets
@@ -38,7 +38,10 @@ the machine, a training run for example; asleep they lose a part of their speed 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How processes are started: the same for every base."""
+    """How processes are started, the same for every base; `timeout_s` is for one to load its models.
+
+    `context_tokens` is what its `slots` share.
+    """
 
     python: str
     context_tokens: int
@@ -48,7 +51,10 @@ class Launch:
 
 
 class EngineProcess(ChildProcess):
-    """A llama.cpp server with a list of models that never changes: llama.cpp loads adapters at its start only."""
+    """A llama.cpp server with a list of models that never changes: llama.cpp loads adapters at its start only.
+
+    Implements engines.process_per_base.Process. The models share a base, the first one's.
+    """
 
     def __init__(
         self,
@@ -58,6 +64,7 @@ class EngineProcess(ChildProcess):
         key: str,
         models: Sequence[ServedModel],
     ) -> None:
+        """`models` are in the order of the configuration: the server knows an adapter by its place among them."""
         super().__init__(process, folder, models[0])
         self._launch = launch
         self._models = {model.id: model for model in models}
@@ -76,7 +83,10 @@ class EngineProcess(ChildProcess):
         return known and self.exit_status() is None
 
     def address(self, model: ServedModel) -> Address:
-        """Names every adapter of the process: one that a request leaves out keeps the scale it happens to have."""
+        """Where the model answers, with the server's key and the scale of each adapter.
+
+        Every adapter is named: one that a request leaves out keeps the scale it happens to have.
+        """
         scales = [
             {"id": place, "scale": 1.0 if model.adapter_folder and id == model.id else 0.0}
             for place, id in enumerate(self._adapters)
@@ -92,12 +102,15 @@ class EngineProcess(ChildProcess):
         )
 
     def await_ready(self, timeout_s: float) -> None:
-        """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""
+        """Waits for the process's line, which gives its URLs.
+
+        Raises Unavailable when it says no, ends, or takes too long.
+        """
         answer = self.await_line(timeout_s)
         self._url, self._scores_url = answer["url"], answer["scores_url"]
 
     def prove(self, model: ServedModel) -> None:
-        """Has one token computed by the model. Raises Unavailable where that fails.
+        """Has one token computed by the model, then reads capacity and abilities. Raises Unavailable where that fails.
 
         Status replies are no proof: the server's "success" for an adapter that it never loaded is one of its traps.
         """
@@ -118,7 +131,7 @@ class EngineProcess(ChildProcess):
             raise self._unproven("does not answer") from error
 
     def is_idle(self) -> bool:
-        """Whether no slot works on a request; a process that is gone is idle."""
+        """Whether no slot works on a request; one that is gone is idle, one that does not answer in time is not."""
         try:
             return not any(slot["is_processing"] for slot in self._get("/slots", child_process.END_TIMEOUT_S))
         except httpx2.TimeoutException:
@@ -133,6 +146,7 @@ class EngineProcess(ChildProcess):
         return Look(False, self._answers("/health"), self._answers("/slots") if loop_too else None)
 
     def _answers(self, path: str) -> bool:
+        """Whether the server answers a GET in time, with any status."""
         try:
             self._get(path, _LOOK_TIMEOUT_S)
         except httpx2.HTTPError:
@@ -140,12 +154,12 @@ class EngineProcess(ChildProcess):
         return True
 
     def abandon(self) -> None:
-        """Closes our ends of the pipes of a process that has ended; its folder with the log stays."""
+        """Closes our HTTP client and our ends of the pipes of a process that has ended; its folder stays."""
         self._http.close()
         super().abandon()
 
     def _get(self, path: str, timeout_s: float) -> Any:
-        """Raises httpx2.HTTPError, also where another thread has ended the process meanwhile."""
+        """The JSON of a GET. Raises httpx2.HTTPError, also where another thread has ended the process meanwhile."""
         try:
             return self._http.get(f"{self._url}{path}", timeout=timeout_s).json()
         except RuntimeError as error:
@@ -154,17 +168,21 @@ class EngineProcess(ChildProcess):
             raise httpx2.NetworkError("The process was ended.") from error
 
     def _capacity_of(self, properties: Mapping[str, Any]) -> Capacity:
-        """What callers may reserve, by the server's own word for the limit of one slot."""
+        """What callers may reserve, by the server's own word (its /props) for the limit of one slot."""
         tokens = self._launch.context_tokens - self._launch.context_tokens // _PROBES_SHARE
         window = int(properties["default_generation_settings"]["n_ctx"])
         return Capacity(str(self._base.base_folder.absolute()), self._launch.slots, tokens, min(window, tokens))
 
     def _unproven(self, what: str) -> Unavailable:
+        """The error for a new process that does not pass `prove`."""
         return Unavailable("engine_failed", f"The new engine process {what}, so it was ended. Try again.")
 
 
 def start(launch: Launch, folder: Path, models: Sequence[ServedModel]) -> EngineProcess:
-    """Starts a process for the models, which share a base, and returns it once it is loaded. Raises Unavailable."""
+    """Starts a process for the models, which share a base, and returns it once they are loaded.
+
+    Raises Unavailable; the process is ended then, and its log stays.
+    """
     base = models[0]
     gguf = BaseModelFolder(base.base_folder).gguf
     if not gguf.exists() and not CheckpointFolder(base.base_folder).hf.weights.exists():
@@ -183,6 +201,7 @@ def start(launch: Launch, folder: Path, models: Sequence[ServedModel]) -> Engine
 
 
 def _config(launch: Launch, models: Sequence[ServedModel], key: str) -> Config:
+    """What the process of these models serves: adapters in the order of the models that have one."""
     base = models[0]
     return Config(
         base_folder=str(base.base_folder),

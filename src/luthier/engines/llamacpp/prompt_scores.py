@@ -30,6 +30,8 @@ class _Parameters(ctypes.Structure):
 
 
 class _Batch(ctypes.Structure):
+    """`llama_batch` of llama.h."""
+
     _fields_ = (
         ("n_tokens", ctypes.c_int32),
         ("token", ctypes.POINTER(ctypes.c_int32)),
@@ -47,8 +49,8 @@ Entry = dict[str, Any]
 class PromptScores:
     """One base model and its adapters, loaded at the first call; one prompt at a time. Thread-safe.
 
-    `adapters` export the GGUF of each when it is needed; their order is that of the server's adapters. The weights are
-    memory-mapped from the same file as the server's.
+    `adapters` export the GGUF of each when it is needed, and give its path; their order is that of the server's
+    adapters. The weights are memory-mapped from the same file as the server's.
     """
 
     def __init__(self, library: Path, base_gguf: Path, adapters: Sequence[Callable[[], Path]], threads: int) -> None:
@@ -68,8 +70,9 @@ class PromptScores:
         """An entry for each token, and one more for what would come next, without a token of its own.
 
         An entry has the token's id, text and bytes, its log-probability in nats after all tokens before it (None for
-        the first), and the `top` likeliest in its position. Raises Unavailable for an unknown version of the library,
-        or if memory does not suffice; stops early, with what it has, once `is_wanted` is false.
+        the first), and the `top` likeliest in its position. `scales` are those of the adapters by their index. Raises
+        Unavailable for an unknown version of the library, or if memory does not suffice; stops early, with what it has,
+        once `is_wanted` is false.
         """
         with self._lock:
             llama = self._loaded()
@@ -87,7 +90,10 @@ class PromptScores:
     def _logits(
         self, llama: ctypes.CDLL, context: int, tokens: Sequence[int]
     ) -> Iterator[tuple[int, "np.ndarray[Any, np.dtype[np.float32]]"]]:
-        """The logits at each token, batch by batch, valid until the next; with the position of the first."""
+        """The logits at each token, batch by batch, with the position of the first: float32 [tokens, vocabulary].
+
+        They are valid until the next batch. Raises Unavailable.
+        """
         width = llama.llama_vocab_n_tokens(self._vocabulary)
         batch = llama.llama_batch_init(BATCH_TOKENS, 0, 1)
         try:
@@ -121,17 +127,23 @@ class PromptScores:
     def _entry(
         self, llama: ctypes.CDLL, token: int | None, logprob: float | None, ranked: Sequence[tuple[int, float]]
     ) -> Entry:
+        """An entry: the token (None behind the prompt's end), its log-probability, the likeliest, best first."""
         alternatives = [{**self._piece(llama, id), "logprob": value} for id, value in ranked]
         own: Entry = {"id": None} if token is None else self._piece(llama, token)
         return {**own, "logprob": logprob, "top_logprobs": alternatives}
 
     def _piece(self, llama: ctypes.CDLL, token: int) -> Entry:
+        """A token's id, text and bytes; halves of characters are replaced in the text."""
         buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         length = llama.llama_token_to_piece(self._vocabulary, token, buffer, _PIECE_BYTES, 0, True)
         data = buffer.raw[: max(0, length)]
         return {"id": token, "token": data.decode("utf-8", "replace"), "bytes": [*data]}
 
     def _context(self, llama: ctypes.CDLL, length: int, scales: Mapping[int, float]) -> int:
+        """A context of llama.cpp for so many tokens, with the adapters of a scale other than 0; the caller frees it.
+
+        Raises Unavailable for an unknown version of the library, too little memory, or an adapter that is refused.
+        """
         parameters = llama.llama_context_default_params()
         if tuple(parameters.words[: len(_EXPECTED_DEFAULTS)]) != _EXPECTED_DEFAULTS:
             raise _unavailable("is another version than the one that Luthier knows")
@@ -151,6 +163,10 @@ class PromptScores:
         return context
 
     def _loaded(self) -> ctypes.CDLL:
+        """The library; at the first call it loads the base and, from files that are deleted again, the adapters.
+
+        To be called with the lock. Raises Unavailable.
+        """
         if self._llama is not None:
             return self._llama
         llama = _with_types(ctypes.CDLL(str(self._library)))
@@ -200,4 +216,5 @@ def _with_types(llama: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _unavailable(what: str) -> Unavailable:
+    """The error for log-probabilities of a prompt that cannot be computed because llama.cpp `what`."""
     return Unavailable("prompt_logprobs_unavailable", f"llama.cpp {what}: log-probabilities of prompts cannot be had.")

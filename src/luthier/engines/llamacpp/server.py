@@ -26,7 +26,10 @@ SSE_PING_S = 1
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What one engine process serves. `adapters` are PEFT folders; their indices in the list are llama.cpp's ids."""
+    """What one engine process serves, as its parent writes it into config.json.
+
+    `adapters` are PEFT folders; their indices in the list are llama.cpp's ids. `context_tokens` is what `slots` share.
+    """
 
     base_folder: str
     base_gguf: str
@@ -42,6 +45,10 @@ class Config:
 
 
 def main(config_path: Path) -> None:
+    """Exports what is missing, starts both servers, tells the parent their URLs, and serves until the process ends.
+
+    A package that is missing and errors of the export are told to the parent, and it returns.
+    """
     config = Config(**json.loads(config_path.read_bytes()))
     reply = child_process.reply_pipe()  # llama.cpp logs to stdout too
     child_process.end_with_parent()
@@ -81,6 +88,7 @@ def main(config_path: Path) -> None:
 
 
 def _parameters(config: Config, adapters: list[Path]) -> object:
+    """xllamacpp's parameters for the server of a configuration, with the exported adapters at scale 0."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()

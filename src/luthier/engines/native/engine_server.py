@@ -36,7 +36,10 @@ _READ_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What one engine process serves; `context_tokens` is what its sequences share."""
+    """What one engine process serves, as its parent writes it into config.json.
+
+    `base_folder` is in Hugging Face layout; `context_tokens` is what its sequences share. `key` opens connections.
+    """
 
     base_folder: str
     context_tokens: int
@@ -49,7 +52,10 @@ class Config:
 
 
 class _Connection:
-    """One caller's calls. Lives on the event loop; the decoder's thread emits through `emit`."""
+    """A connection of the service, on the event loop; `_calls` are those in progress, each with the scheduler's number.
+
+    The decoder's thread reaches it through `EngineServer._emit` alone.
+    """
 
     def __init__(self, server: "EngineServer", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._server = server
@@ -59,6 +65,7 @@ class _Connection:
         self._is_open = True
 
     async def serve(self) -> None:
+        """Handles messages until the connection ends, which cancels its calls. The first message must bear the key."""
         messages = MessageReader()
         is_known = False
         try:
@@ -79,10 +86,12 @@ class _Connection:
             self._writer.close()
 
     def write(self, data: bytes) -> None:
+        """Sends bytes; after the connection's end they are dropped."""
         if self._is_open:
             self._writer.write(data)
 
     def _handle(self, message: Message) -> None:
+        """Handles one message of the service; an error is the answer to its call, an unforeseen one is logged too."""
         call, op = message["call"], message["op"]
         if op == "cancel":
             if (unique := self._calls.pop(call, None)) is not None:
@@ -103,11 +112,15 @@ class _Connection:
             self.write(encode({"call": call, "error": "engine_failed", "message": text}))
 
     def forget(self, call: int) -> None:
+        """Notes that a call is over: the end of the connection does not cancel it."""
         self._calls.pop(call, None)
 
 
 class EngineServer:
-    """The calls of all connections, and the scheduler that computes them."""
+    """The calls of all connections, and the scheduler that computes them.
+
+    On the event loop but where it says otherwise.
+    """
 
     def __init__(self, config: Config, model: LoadedModel) -> None:
         self.key = config.key
@@ -118,6 +131,7 @@ class EngineServer:
         self._emitted: list[tuple[_Connection, Message]] = []
 
     async def run(self, reply: Callable[..., None]) -> None:
+        """Starts the decoder's thread, listens on a free loopback port, tells the parent by `reply`, and serves."""
         self._loop = asyncio.get_running_loop()
         self.scheduler.on_step = self._flush
         self.scheduler.start()
@@ -129,7 +143,10 @@ class EngineServer:
         await _Connection(self, reader, writer).serve()
 
     def handle(self, op: str, message: Message, connection: _Connection, calls: dict[int, int]) -> None:
-        """Begins a call. Raises LuthierError and ValueError."""
+        """Begins a call: answers at once, or hands it to the decoder's thread; `calls` gets what can be cancelled.
+
+        Raises LuthierError for what the caller is told, ValueError for an unknown op.
+        """
         call = message["call"]
         match op:
             case "generate" | "score":
@@ -154,6 +171,10 @@ class EngineServer:
                 raise ValueError(f"unknown op {op}")
 
     def _answer(self, message: Message, unique: int, emit: Callable[[Message], None]) -> Sequence:
+        """The sequence of a `generate` call.
+
+        Raises InvalidRequest for a prompt, a bias or a grammar that cannot be used.
+        """
         parameters = SamplingParameters.of_request(message["request"])
         sequence = self._sequence(message, unique, emit, parameters.max_tokens)
         model = self._model
@@ -168,12 +189,17 @@ class EngineServer:
         return sequence
 
     def _scores(self, message: Message, unique: int, emit: Callable[[Message], None]) -> Sequence:
+        """The sequence of a `score` call: no answer, only log-probabilities. Raises InvalidRequest for a bad prompt."""
         sequence = self._sequence(message, unique, emit, 0)
         sequence.n_scored = int(message["top"])
         sequence.n_scored_rows = int(message.get("rows", sequence.n_prompt))
         return sequence
 
     def _sequence(self, message: Message, unique: int, emit: Callable[[Message], None], n_more: int) -> Sequence:
+        """A sequence with its prompt and room for `n_more` tokens.
+
+        Raises InvalidRequest for a prompt that cannot be computed.
+        """
         prompt, model = message["prompt"], message["model"]
         tokens = np.zeros(len(prompt) + n_more, np.int32)
         tokens[: len(prompt)] = prompt
@@ -183,6 +209,7 @@ class EngineServer:
         return Sequence(unique, emit, tokens, n, NO_ADAPTER, model, scope, None, None, n_tokens=n)
 
     def _load(self, connection: _Connection, call: int, model: str, folder: Path) -> None:
+        """On the decoder's thread, between two steps: loads an adapter and emits that, or the error. Raises nothing."""
         try:
             self._model.load(model, folder)
             self._emit(connection, call, {"is_loaded": True})
@@ -194,6 +221,7 @@ class EngineServer:
             self._emit(connection, call, {"error": "engine_failed", "message": text})
 
     def _unload(self, connection: _Connection, call: int, model: str) -> None:
+        """On the decoder's thread, between two steps: unloads an adapter unless it is in use; emits `is_loaded`."""
         if self.scheduler.uses(model):  # its answers end first
             self._emit(connection, call, {"is_loaded": True})
             return
@@ -205,6 +233,7 @@ class EngineServer:
         self._emitted.append((connection, {"call": call, **message}))
 
     def _flush(self) -> None:
+        """On the decoder's thread, behind each step: hands what was emitted to the event loop."""
         if self._emitted:
             assert self._loop is not None
             emitted, self._emitted = self._emitted, []
@@ -212,6 +241,7 @@ class EngineServer:
 
     @staticmethod
     def _send(emitted: list[tuple[_Connection, Message]]) -> None:
+        """Sends the messages, each connection's in one go, and forgets the calls that they end."""
         by_connection: dict[_Connection, list[Message]] = {}
         for connection, message in emitted:
             by_connection.setdefault(connection, []).append(message)
@@ -222,6 +252,7 @@ class EngineServer:
 
 
 def main(config_path: Path) -> None:
+    """Loads the model and serves it until the process ends; if that cannot be loaded, tells the parent and returns."""
     config = Config(**json.loads(config_path.read_bytes()))
     reply = child_process.reply_pipe()
     child_process.end_with_parent()

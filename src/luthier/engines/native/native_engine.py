@@ -23,8 +23,9 @@ _LOOK_S = 0.5
 class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
     """Implements core.ports.Engine.
 
-    `folder` holds a folder per process with its log; `context_tokens` is what the answers of one process share. A model
-    that is released is unloaded once no call can hold its address any more (`retire_grace_s`) and its answers ended.
+    `folder` holds a folder per process with its log; `context_tokens` is what the answers of one process share,
+    `sequences` how many it computes at a time. A model that is released is unloaded once no call can hold its address
+    any more (`retire_grace_s`) and its answers ended.
     """
 
     def __init__(
@@ -40,13 +41,17 @@ class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
         retire_max_s: float = 600.0,
         rest: RestPolicy = NEVER,
     ) -> None:
+        """`threads` None is one for each core of the machine.
+
+        Starts the threads that watch processes, but no process.
+        """
         self._launch = Launch(python, context_tokens, sequences, threads or os.cpu_count() or 1, start_timeout_s)
         super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S, rest)
 
     def ensure(self, model: ServedModel) -> Address:
         """Loads the model: a process for its base if there is none, and its adapter into that.
 
-        Raises Unavailable when the model cannot be served.
+        Returns where it answers. Takes seconds unless the model is loaded. Raises Unavailable when it cannot be served.
         """
         with self._lock:
             base = self._base(model)
@@ -72,7 +77,10 @@ class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
             return process.address(model)
 
     def release(self, model_id: str) -> None:
-        """Takes the model off the list; a base of which nothing is wanted loses its process."""
+        """Takes the model off the list; a base of which nothing is wanted loses its process.
+
+        Else a thread unloads the adapter once it is idle.
+        """
         with self._lock:
             for base in self._bases.values():
                 model, process = base.wanted.pop(model_id, None), base.current
@@ -86,7 +94,10 @@ class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
                     threading.Thread(target=unload, name=f"unload-{process.pid}", daemon=True).start()
 
     def _start(self, base: Base[EngineProcess], model: ServedModel, others: list[ServedModel]) -> EngineProcess:
-        """A new process with all that is wanted of the base; the old one, if there was one, has ended."""
+        """A new process with all that is wanted of the base, made its current one; an old one has ended.
+
+        An adapter of `others` that cannot be loaded is logged only. Raises Unavailable.
+        """
         began = time.monotonic()
         process = native_process.start(self._launch, process_folders.new_folder(self._folder), model)
         for other in process_per_base.present(others):
@@ -106,6 +117,10 @@ class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
         return process
 
     def _unload_when_idle(self, base: Base[EngineProcess], process: EngineProcess, model_id: str) -> None:
+        """The thread of a released model: has the process unload the adapter once no answer uses it.
+
+        Gives up if the model is wanted again, the process or the service ends, or after `retire_max_s`.
+        """
         self._closing.wait(self._retire_grace_s)
         deadline = time.monotonic() + self._retire_max_s
         while not self._closing.is_set() and process.exit_status() is None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""One engine process as its parent sees it: start, adapters that come and go, a look at its health, its end."""
+"""A process of our own engine as its parent sees it: start, adapters that come and go, a look at its health, end."""
 
 import logging
 import secrets
@@ -29,7 +29,10 @@ _LOOK_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How processes are started: the same for every base."""
+    """How processes are started, the same for every base; `timeout_s` is for one to load its model.
+
+    `context_tokens` is what the `sequences` that it computes at a time share.
+    """
 
     python: str
     context_tokens: int
@@ -39,11 +42,15 @@ class Launch:
 
 
 class EngineProcess(ChildProcess):
-    """A process with a base model. Implements engines.watchdog.Watched."""
+    """A process with a base model and the adapters that it has loaded. Implements engines.process_per_base.Process.
+
+    Its methods that ask the process wait for the answer; they are for threads, not for the event loop.
+    """
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", launch: Launch, folder: Path, key: str, base: ServedModel
     ) -> None:
+        """`key` opens connections to the process; port and capacity come with `await_ready`."""
         super().__init__(process, folder, base)
         self._launch = launch
         self._key = key
@@ -53,16 +60,21 @@ class EngineProcess(ChildProcess):
         self._steps = -1
 
     def serves(self, model: ServedModel) -> bool:
+        """Whether the process lives and has the model's adapter."""
         return self.exit_status() is None and (model.adapter_folder is None or model.id in self._loaded)
 
     def address(self, model: ServedModel) -> Address:
+        """Where the model answers, with the process's key; the folder `tokenizer` is for those who make its tokens."""
         adapter = None if model.adapter_folder is None else model.id
         fields: Mapping[str, object] = {"adapter": adapter, "tokenizer": str(hf_folder(self._base.base_folder).path)}
         url = f"{SCHEME}://127.0.0.1:{self._port}"
         return Address(url, fields, {"key": self._key}, takes_tokens=True, capacity=self._capacity)
 
     def await_ready(self, timeout_s: float) -> None:
-        """Waits for the process's line. Raises Unavailable when it says no, ends, or takes too long."""
+        """Waits for the process's line, which gives its port and capacity.
+
+        Raises Unavailable when it says no, ends, or takes too long.
+        """
         answer = self.await_line(timeout_s)
         self._port = answer["port"]
         tokens = self._launch.context_tokens - self._launch.context_tokens // _PROBES_SHARE
@@ -71,7 +83,7 @@ class EngineProcess(ChildProcess):
         self._capacity = Capacity(name, self._launch.sequences, tokens, window, takes_turns=True)
 
     def load(self, model: ServedModel) -> None:
-        """Has the process load the model's adapter, if it has one. Raises Unavailable."""
+        """Has the process load the model's adapter, if it has one; waits for up to two minutes. Raises Unavailable."""
         if model.adapter_folder is None or model.id in self._loaded:
             return
         message = {"op": "load", "model": model.id, "folder": str(model.adapter_folder.absolute())}
@@ -83,7 +95,10 @@ class EngineProcess(ChildProcess):
         self._loaded.add(model.id)
 
     def unload(self, model_id: str) -> bool:
-        """Has the process forget an adapter; returns whether it has, which it has not while the adapter answers."""
+        """Has the process forget an adapter; False while sequences of it are in progress.
+
+        True also if the process does not answer: the adapter counts as unloaded then.
+        """
         answer = self._ask({"op": "unload", "model": model_id}, _LOAD_TIMEOUT_S)
         if answer is not None and answer.get("is_loaded") is not False:
             return False
@@ -107,7 +122,7 @@ class EngineProcess(ChildProcess):
         return Look(False, True, moves if loop_too else True if moves else None)
 
     def _ask(self, message: Message, timeout_s: float) -> dict[str, Any] | None:
-        """The answer to a call; None if there is none in time."""
+        """The answer to a call, on a connection of its own; None if the process is gone or does not answer in time."""
         try:
             with BlockingConnection(self._port, self._key, timeout_s) as connection:
                 connection.send({**message, "call": 1})
@@ -117,7 +132,10 @@ class EngineProcess(ChildProcess):
 
 
 def start(launch: Launch, folder: Path, model: ServedModel) -> EngineProcess:
-    """Starts a process for a model's base, and returns it once that is loaded. Raises Unavailable."""
+    """Starts a process for a model's base, and returns it once that is loaded, without the model's adapter.
+
+    Raises Unavailable; the process is ended then, and its log stays.
+    """
     hf = hf_folder(model.base_folder)
     if not hf.weights.exists():
         raise child_process.incomplete(model)

@@ -1,4 +1,7 @@
-"""Asks a model in an engine process of our own the probes of a checkpoint, all at once, in tokens as it was trained."""
+"""Asks a model in an engine process of our own the probes of a checkpoint, all at once, in tokens as it was trained.
+
+`engines.parity` compares the answers with the trainer's log-probabilities.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -17,9 +20,10 @@ Answer = dict[str, Any]
 
 
 def ask_probes(address: Address, probes: Sequence[Mapping[str, Any]], top: int) -> list[Answer]:
-    """What the model says at each of a probe's positions, behind the trainer's tokens, as answers of a chat completion.
+    """The model's `top` likeliest tokens at each position of the probes, after the trainer's own tokens before it.
 
-    Raises Unavailable.
+    In the shape of chat completions, one for each probe. Raises Unavailable for an engine that refuses or does not
+    answer.
     """
     renderer = _renderer(Path(str(address.fields["tokenizer"])))
     prompts = [renderer.token_ids(renderer.text_of_turns(probe["messages"], (), True)) for probe in probes]
@@ -36,7 +40,10 @@ def ask_probes(address: Address, probes: Sequence[Mapping[str, Any]], top: int) 
 
 
 def _scores(address: Address, messages: Sequence[Message]) -> list[list[Any]]:
-    """The entries of all calls, which the engine computes side by side. Raises Unavailable."""
+    """Sends all messages, whose `call` is their index; returns the entries of each, computed side by side.
+
+    Raises Unavailable.
+    """
     port = int(address.url.rsplit(":", 1)[1])
     entries: list[list[Any]] = [[] for _ in messages]
     try:
@@ -55,7 +62,10 @@ def _scores(address: Address, messages: Sequence[Message]) -> list[list[Any]]:
 
 
 def _content(rows: Sequence[Any], probe: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """An entry for each position: the trainer's token, and what the engine thinks of it and of others there."""
+    """An entry for each position, as in a chat completion: the trainer's token and the engine's likeliest ones.
+
+    The token's bytes are empty if it is not among those.
+    """
     content = []
     for (_, _, _, top), position in zip(rows, probe["positions"], strict=True):
         alternatives = [{"id": id, "bytes": [*piece], "logprob": log_prob} for id, piece, log_prob in top]
@@ -67,4 +77,5 @@ def _content(rows: Sequence[Any], probe: Mapping[str, Any]) -> list[dict[str, An
 
 @lru_cache(4)
 def _renderer(folder: Path) -> Renderer:
+    """The renderer of a model's folder; the latest four are kept."""
     return Renderer(TorchFreeTokenizer(folder), 1)

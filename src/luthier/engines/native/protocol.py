@@ -21,19 +21,22 @@ Message = dict[str, Any]
 
 
 def encode(*messages: Message) -> bytes:
-    """The messages as they are sent."""
+    """The messages as they are sent: each in MessagePack behind its length in bytes (4 bytes, little-endian)."""
     bodies = [_encoder.encode(message) for message in messages]
     return b"".join(part for body in bodies for part in (_LENGTH.pack(len(body)), body))
 
 
 class MessageReader:
-    """Finds the messages in what is received, piece by piece."""
+    """Finds the messages in what is received, piece by piece; keeps the beginning of one that is not whole yet."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that are whole now. Raises ValueError for what is no message."""
+        """Adds received bytes; returns the messages that are whole now, maybe none.
+
+        Raises ValueError for a message over MAX_BYTES and for bytes that are not MessagePack.
+        """
         self._buffer += data
         messages = []
         at = 0
@@ -51,10 +54,16 @@ class MessageReader:
 
 
 class BlockingConnection:
-    """A connection for one thread: calls and their answers in turn."""
+    """A connection to an engine process for one thread of the service, which sends calls and waits for their answers.
+
+    The service's event loop has `client.NativeClient` instead.
+    """
 
     def __init__(self, port: int, key: str, timeout_s: float) -> None:
-        """Raises OSError."""
+        """Connects to a port of this machine and sends the key. No send or receive may take over `timeout_s`.
+
+        Raises OSError.
+        """
         self._socket = socket.create_connection(("127.0.0.1", port), timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(encode({"key": key}))
@@ -68,11 +77,15 @@ class BlockingConnection:
         self._socket.close()
 
     def send(self, *messages: Message) -> None:
-        """Raises OSError."""
+        """Sends messages. Raises OSError."""
         self._socket.sendall(encode(*messages))
 
     def receive(self) -> Message:
-        """The next message. Raises OSError, also for a connection that is closed."""
+        """Waits for the next message.
+
+        Raises OSError, also for a connection that is closed or silent for too long, and ValueError for bytes that are
+        no message.
+        """
         while not self._received:
             data = self._socket.recv(1 << 16)
             if not data:

@@ -1,4 +1,4 @@
-"""LoRA adapters in PEFT's layout as a decoder takes them."""
+"""LoRA adapters in PEFT's layout as a decoder takes them, from a checkpoint's safetensors as it is."""
 
 import json
 import math
@@ -16,7 +16,10 @@ _NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_(
 
 
 def load_adapter(decoder: Decoder, folder: CheckpointFolder) -> int:
-    """The decoder's number of the adapter. Raises Unavailable for one that this engine cannot apply, and OSError."""
+    """Reads an adapter into the decoder and returns its number there.
+
+    Raises Unavailable for one that this engine cannot apply, OSError, and ValueError or KeyError for a damaged one.
+    """
     config = json.loads(folder.adapter_config.read_bytes())
     if config.get("use_dora") or config.get("bias", "none") != "none" or config.get("modules_to_save"):
         raise _not_supported("it has parts beyond LoRA matrices")
@@ -38,7 +41,10 @@ def _scale(config: Mapping[str, Any], rank: int) -> float:
 
 
 def _read_pairs(decoder: Decoder, folder: CheckpointFolder) -> dict[tuple[int, Module], tuple[Any, Any]]:
-    """Both matrices of each module, in float32. Raises Unsupported for tensors that are missing, or no such matrix."""
+    """A [rank, inputs] and B [outputs, rank] of each module, by layer and module, in float32.
+
+    Raises Unsupported for tensors that are missing, or no such matrix.
+    """
     found = tensors.read_tensors(folder.adapter_weights)
     pairs: dict[tuple[int, Module], tuple[Any, Any]] = {}
     for name, tensor in found.items():
@@ -59,4 +65,5 @@ def _read_pairs(decoder: Decoder, folder: CheckpointFolder) -> dict[tuple[int, M
 
 
 def _not_supported(why: str) -> Unavailable:
+    """The error for an adapter that cannot be applied here; `why` ends its sentence."""
     return Unavailable("adapter_not_supported", f"The adapter cannot be served: {why}.")

@@ -1,4 +1,7 @@
-"""The decoder of decoder.cpp as Python calls it: built once a machine, then steps over rows of many sequences."""
+"""The decoder of decoder.cpp as Python calls it: built once a machine, then steps over rows of many sequences.
+
+Classes and numbers mirror those of the C++ headers; weights come from `weights`, steps from `steps.scheduler`.
+"""
 
 import ctypes
 from collections.abc import Sequence
@@ -57,6 +60,8 @@ class Norm(IntEnum):
 
 
 class _Shape(ctypes.Structure):
+    """`Shape` as decoder.h has it."""
+
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("n_layers", "hidden", "n_heads", "n_kv_heads", "head_dim")),
         *((name, ctypes.c_int32) for name in ("intermediate", "vocabulary", "context", "sliding_window", "n_pages")),
@@ -65,6 +70,8 @@ class _Shape(ctypes.Structure):
 
 
 class _Segment(ctypes.Structure):
+    """`Segment` as decoder.h has it: the addresses of int32 arrays."""
+
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("first_position", "n_tokens", "adapter", "n_logits")),
         ("tokens", ctypes.c_void_p),
@@ -73,7 +80,10 @@ class _Segment(ctypes.Structure):
 
 
 class Draw(ctypes.Structure):
-    """One token to draw, and what was drawn: Draw of sampler.cpp."""
+    """One token to draw, and what was drawn: Draw of sampler.cpp, with the addresses of arrays that the caller keeps.
+
+    `token` is -1 where the mask lets none come, -2 where a logit is not finite. `n_top` -1 is no log-probabilities.
+    """
 
     _fields_ = (
         ("logits", ctypes.c_void_p),
@@ -91,7 +101,7 @@ class Draw(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of a model, and of the KV cache in pages; `sliding_window` is 0 for none."""
+    """Sizes of a model, and of the KV cache in pages of PAGE positions; `sliding_window` in tokens is 0 for none."""
 
     n_layers: int
     hidden: int
@@ -152,7 +162,7 @@ def load() -> ctypes.CDLL | None:
 
 
 class Decoder:
-    """A model's weights and KV cache. Not thread-safe. The arrays given to `set_embedding` must outlive it."""
+    """A model's weights, adapters and KV cache, in C++. Not thread-safe. Shapes of arrays are not checked."""
 
     def __init__(self, shape: Shape, cosines: Any, sines: Any, n_threads: int) -> None:
         """`cosines` and `sines` are float32 of the shape [context, head_dim / 2]. Raises MemoryError, OSError."""
@@ -169,25 +179,32 @@ class Decoder:
             raise MemoryError("no memory for the KV cache")
 
     def close(self) -> None:
+        """Frees weights and cache; the decoder cannot be used any more."""
         self._library.decoder_delete(self._handle)
         self._handle = None
 
     def set_matrix(self, layer: int, module: Module, format: Format, weights: Any) -> None:
-        """Copies a weight matrix, row-major as checkpoints have it."""
+        """Copies a module's weight matrix [outputs, inputs], row-major as checkpoints have it."""
         self._library.decoder_set_matrix(self._handle, layer, module, format, _pointer(weights))
 
     def set_bias(self, layer: int, module: Module, bias: Any) -> None:
+        """Copies a module's bias, float32 [outputs]."""
         self._library.decoder_set_bias(self._handle, layer, module, _pointer(bias))
 
     def set_norm(self, layer: int, norm: Norm, weights: Any) -> None:
+        """Copies the weights of a norm, float32 [hidden], or [head_dim] for QUERY and KEY."""
         self._library.decoder_set_norm(self._handle, layer, norm, _pointer(weights))
 
     def set_embedding(self, format: Format, rows: Any, norm: Any, head: Any) -> None:
-        """The embedding (used where it lies), the final norm, and the matrix of the output, copied."""
+        """The embedding [vocabulary, hidden], the final norm's weights, and the output's matrix in the same format.
+
+        The embedding is used where it lies, and kept alive here; the others are copied.
+        """
         self._embedding = rows
         self._library.decoder_set_embedding(self._handle, format, _pointer(rows), _pointer(norm), _pointer(head))
 
     def add_adapter(self) -> int:
+        """Makes an adapter without matrices, which changes nothing yet; returns its number, which is not used again."""
         return int(self._library.decoder_add_adapter(self._handle))
 
     def set_low_rank(self, adapter: int, layer: int, module: Module, scale: float, a: Any, b: Any) -> None:
@@ -196,11 +213,14 @@ class Decoder:
         self._library.decoder_set_low_rank(self._handle, adapter, layer, module, a.shape[0], scale, *pointers)
 
     def remove_adapter(self, adapter: int) -> None:
-        """No later step may name it."""
+        """Frees an adapter's matrices. No later step may name it."""
         self._library.decoder_remove_adapter(self._handle, adapter)
 
     def step(self, segments: Sequence[Segment], logits: Any) -> None:
-        """Computes the segments' rows; writes float32 `logits` [wanted tokens, `row`], in the order of segments."""
+        """Computes the segments' tokens, a row each, and writes their keys and values into their pages of the KV cache.
+
+        Writes float32 `logits` [wanted tokens, `row`], in the order of segments.
+        """
         values = (_Segment * len(segments))(
             *(
                 _Segment(
@@ -217,12 +237,13 @@ class Decoder:
         self._library.decoder_step(self._handle, values, len(segments), _pointer(logits))
 
     def draw(self, draws: Sequence[Draw]) -> list[Draw]:
-        """Draws a token for each, on all threads."""
+        """Draws a token for each, on all threads; returns the draws with what was drawn."""
         values = (Draw * len(draws))(*draws)
         self._library.decoder_draw(self._handle, self.shape.vocabulary, values, len(draws))
         return list(values)
 
 
 def _pointer(array: Any) -> int:
+    """The address of an array, which the caller keeps alive while C++ uses it."""
     assert array.flags.c_contiguous
     return int(array.ctypes.data)

@@ -20,22 +20,29 @@ _QWEN_FULL_LAYERS = 28
 
 
 class Unsupported(Exception):
-    """A model that the decoder does not compute; the message says why."""
+    """A model that the decoder does not compute; the message says why.
+
+    Not core.errors.Unsupported, for no caller sees it: `choice` turns to llama.cpp, an engine process reports it.
+    """
 
 
 def read_config(hf: HuggingFaceFolder) -> dict[str, Any]:
+    """config.json as it is. Raises OSError and ValueError."""
     config: dict[str, Any] = json.loads(hf.config.read_bytes())
     return config
 
 
 def hf_folder(base_folder: Path) -> HuggingFaceFolder:
-    """The Hugging Face layout of what is served: a prepared base model, or a checkpoint with all weights."""
+    """The Hugging Face layout of what is served: of a prepared base model, or else of a checkpoint with all weights."""
     hf = BaseModelFolder(base_folder).hf
     return hf if hf.path.exists() else CheckpointFolder(base_folder).hf
 
 
 def shape_of(config: Mapping[str, Any], n_pages: int) -> Shape:
-    """The sizes of a model. Raises Unsupported for one that is not computed here, KeyError where a size is missing."""
+    """The sizes of a model, and a KV cache of `n_pages`. Raises Unsupported for one that is not computed here.
+
+    Raises KeyError where a size is missing.
+    """
     names: list[str] = config.get("architectures") or []
     if not set(ARCHITECTURES).intersection(names):
         raise Unsupported(f"its architecture is {', '.join(names) or 'not named'}")
@@ -67,7 +74,7 @@ def shape_of(config: Mapping[str, Any], n_pages: int) -> Shape:
 
 
 def _sliding_window(config: Mapping[str, Any], architecture: str) -> int:
-    """The window of all layers, 0 for none, as the configuration classes of transformers read it.
+    """The window of all layers in tokens, 0 for none, as the configuration classes of transformers read it.
 
     Raises Unsupported where layers differ.
     """
@@ -92,7 +99,10 @@ def _sliding_window(config: Mapping[str, Any], architecture: str) -> int:
 
 
 def inverse_frequencies(config: Mapping[str, Any], head_dim: int) -> Any:
-    """Of rotary embeddings (transformers' modeling_rope_utils), float32: the default, linear and Llama 3's."""
+    """The inverse frequencies of rotary embeddings, float32 [head_dim / 2]: the default, linear and Llama 3's.
+
+    As transformers' modeling_rope_utils computes them. Raises Unsupported for other kinds.
+    """
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     base = float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)
     kind = rope.get("rope_type") or rope.get("type") or "default"
@@ -111,7 +121,10 @@ def inverse_frequencies(config: Mapping[str, Any], head_dim: int) -> Any:
 
 
 def _llama3(frequencies: Any, rope: Mapping[str, Any]) -> Any:
-    """Long waves are slowed down by a factor, short ones stay, and between the two bounds it goes smoothly."""
+    """Llama 3's scaling of the frequencies: long waves are slowed down by a factor, short ones stay.
+
+    Between the two bounds it goes smoothly.
+    """
     factor, low, high = (float(rope[name]) for name in ("factor", "low_freq_factor", "high_freq_factor"))
     context = float(rope["original_max_position_embeddings"])
     waves = 2 * math.pi / frequencies

@@ -20,13 +20,13 @@ _FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor where it lies in its file; bfloat16 and float16 as uint16."""
+    """A tensor where it lies in its file: `values` are a read-only map of it, bfloat16 and float16 as uint16."""
 
     format: Format
     values: Any
 
     def floats(self) -> Any:
-        """A copy in float32."""
+        """The values in float32: a copy, but for a tensor that is float32 in the file already."""
         match self.format:
             case Format.FLOAT32:
                 return np.ascontiguousarray(self.values, np.float32)
@@ -37,7 +37,10 @@ class Tensor:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors by name. Raises OSError, ValueError for a file that is none, and Unsupported for other formats."""
+    """All tensors of a file by name; only the header is read, the values are mapped.
+
+    Raises OSError, ValueError for a file that is none, and Unsupported for other formats.
+    """
     mapped = np.memmap(path, np.uint8, "r")
     length = int.from_bytes(mapped[:8].tobytes(), "little")
     header = json.loads(mapped[8 : 8 + length].tobytes())
@@ -54,7 +57,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def take(tensors: Mapping[str, Tensor], name: str, *shape: int) -> Tensor:
-    """One tensor. Raises Unsupported if it is missing, or of another shape than the decoder reads."""
+    """The tensor of that name. Raises Unsupported if it is missing, or of another shape than the decoder reads."""
     tensor = tensors.get(name)
     if tensor is None:
         raise Unsupported(f"it has no tensor {name}")

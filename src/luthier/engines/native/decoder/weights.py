@@ -42,7 +42,7 @@ class ModelTensors:
 
 
 def sizes_of(shape: Shape, module: Module) -> tuple[int, int]:
-    """Outputs and inputs of a linear module."""
+    """Outputs and inputs of a linear module: the shape of its weight matrix."""
     heads, kv_heads = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
     match module:
         case Module.Q:
@@ -72,6 +72,10 @@ def read_model(hf: HuggingFaceFolder, config: Mapping[str, Any], shape: Shape) -
 def _read_layer(
     found: Mapping[str, Tensor], prefix: str, shape: Shape
 ) -> tuple[dict[Module, Tensor], dict[Module, Tensor], dict[Norm, Tensor]]:
+    """A layer's matrices, biases where there are any, and norms.
+
+    Raises Unsupported for what is missing or differs in format.
+    """
     matrices, biases, norms = {}, {}, {}
     for name, module in MODULES.items():
         outputs, inputs = sizes_of(shape, module)
@@ -89,7 +93,10 @@ def _read_layer(
 
 
 def load_model(hf: HuggingFaceFolder, n_pages: int, n_threads: int) -> Decoder:
-    """The model of a folder. Raises Unsupported, OSError, ValueError, KeyError and MemoryError."""
+    """Reads a model's folder into a new decoder with a KV cache of `n_pages`.
+
+    Raises Unsupported, OSError, ValueError, KeyError where a size is missing, and MemoryError.
+    """
     config = model_config.read_config(hf)
     shape = model_config.shape_of(config, n_pages)
     model = read_model(hf, config, shape)
@@ -109,4 +116,5 @@ def load_model(hf: HuggingFaceFolder, n_pages: int, n_threads: int) -> Decoder:
 
 
 def pages_for(tokens: int) -> int:
+    """Pages of the KV cache that so many tokens need, rounded up."""
     return -(-tokens // PAGE)

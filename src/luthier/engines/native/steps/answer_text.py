@@ -11,7 +11,10 @@ LogProbEntry = tuple[int, bytes, float, Sequence[tuple[int, bytes, float]]]
 
 @dataclass(slots=True)
 class Piece:
-    """What can be given out: text, the log-probabilities of its tokens, and whether a stop string ended the answer."""
+    """What can be sent to the caller now: text and log-probabilities; whether a stop string ended the answer.
+
+    `log_probs` are LogProbEntry values, none if they are not wanted.
+    """
 
     text: str = ""
     log_probs: list[Any] = field(default_factory=list)
@@ -22,6 +25,7 @@ class AnswerText:
     """The text of one answer as it grows. What may be the beginning of a stop string is held back until it is known."""
 
     def __init__(self, stops: Sequence[str]) -> None:
+        """Empty stop strings are ignored."""
         self._stops = [stop for stop in stops if stop]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
@@ -29,7 +33,7 @@ class AnswerText:
         self._n_before = 0  # characters given out
 
     def feed(self, data: bytes, entry: LogProbEntry | None) -> Piece:
-        """Adds a token."""
+        """Adds a token's bytes, and its entry if log-probabilities are wanted; returns what can be sent now."""
         if entry is not None:
             self._entries.append((self._n_before + len(self._held), entry))
         self._held += self._decoder.decode(data)
@@ -39,13 +43,13 @@ class AnswerText:
         return Piece(*self._taken(len(self._held) - self._n_held_back()))
 
     def finish(self) -> Piece:
-        """What was held back, as the answer ends by itself or at its token limit."""
+        """What was held back, as the answer ends by itself or at its limit; half a character becomes U+FFFD."""
         self._held += self._decoder.decode(b"", final=True)
         stop = min((at for at in map(self._held.find, self._stops) if at >= 0), default=-1)
         return Piece(*self._taken(len(self._held) if stop < 0 else stop, is_end=stop < 0), is_stopped=stop >= 0)
 
     def _n_held_back(self) -> int:
-        """The length of the longest end of the text that is the beginning of a stop string."""
+        """The characters of the longest end of the text that is the beginning of a stop string; 0 for none."""
         longest = max(map(len, self._stops), default=1) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
             end = self._held[-length:]
@@ -54,6 +58,10 @@ class AnswerText:
         return 0
 
     def _taken(self, length: int, is_end: bool = False) -> tuple[str, list[LogProbEntry]]:
+        """Takes the first `length` characters out of the held text, with the entries of tokens that begin in them.
+
+        `is_end` adds the entries of tokens at the very end that have no text.
+        """
         text, self._held = self._held[:length], self._held[length:]
         self._n_before += length
         n_entries = sum(1 for at, _ in self._entries if at < self._n_before or (is_end and at <= self._n_before))

@@ -10,9 +10,10 @@ from luthier.engines.native.steps.sequences import FAULTS, Sequence, Vocabulary
 
 
 def score_rows(decoder: Decoder, sequence: Sequence, segment: Segment, logits: Any, vocabulary: Vocabulary) -> None:
-    """Emits an entry for each row: the token that follows it, or none behind the last; with the likeliest tokens.
+    """Emits an entry for each row of logits: the token that follows it (none behind the last) and the likeliest ones.
 
-    The rows are those of the segment's last tokens.
+    The rows, float32, are those of the segment's last tokens. Where one is not finite, emits an error instead and
+    cancels the sequence.
     """
     n_top = sequence.n_scored
     tops = np.empty((len(logits), n_top), np.int32), np.empty((len(logits), n_top), np.float32)

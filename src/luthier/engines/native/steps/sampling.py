@@ -18,7 +18,11 @@ _GRAMMAR_LIMITS = llguidance.LLParserLimits(max_lexer_states=30_000)
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """Temperature 0 takes the likeliest token. `top_log_probs` is None if no log-probabilities are wanted."""
+    """What a request says of how its answer is drawn. Temperature 0 takes the likeliest token.
+
+    `top_log_probs` is None if no log-probabilities are wanted, `grammar` (llguidance's) if the answer is free, and
+    `seed` if each answer may be another.
+    """
 
     max_tokens: int
     temperature: float = 1.0
@@ -33,7 +37,10 @@ class SamplingParameters:
 
     @classmethod
     def of_request(cls, request: Mapping[str, Any]) -> "SamplingParameters":
-        """From the fields of an OpenAI-compatible completion request, of which the service has checked the ranges."""
+        """From the fields of an OpenAI-compatible completion request, of which the service has checked the ranges.
+
+        `logprobs` is the number of likeliest tokens. Raises KeyError without `max_tokens`.
+        """
         stop = request.get("stop") or ()
         return cls(
             max_tokens=int(request["max_tokens"]),
@@ -51,7 +58,7 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True)
 class DrawnToken:
-    """A token, its log-probability by the model alone, and the likeliest tokens in its place.
+    """A token, its log-probability in nats by the model alone, and the likeliest tokens in its place with theirs.
 
     The id is NOTHING if none may follow, NOT_FINITE if the model computed what is no number.
     """
@@ -65,7 +72,10 @@ NOTHING, NOT_FINITE = -1, -2
 
 
 class Sampler:
-    """Draws the tokens of one answer. The same seed gives the same tokens, whatever else the engine computes."""
+    """Draws the tokens of one answer: keeps its counts for penalties and its place in the grammar.
+
+    The same seed gives the same tokens, whatever else the engine computes.
+    """
 
     def __init__(
         self,
@@ -74,7 +84,10 @@ class Sampler:
         n_vocabulary: int,
         end_ids: frozenset[int] = frozenset(),
     ) -> None:
-        """Raises ValueError for a grammar that is none."""
+        """`end_ids` may each end the answer where the grammar lets it end.
+
+        Raises ValueError for a grammar that is none.
+        """
         self._parameters = parameters
         self._seed = secrets.randbits(64) if parameters.seed is None else parameters.seed
         self._seen: Counter[int] = Counter()
@@ -95,7 +108,10 @@ class Sampler:
             self._mask = llguidance.numpy.allocate_token_bitmask(1, max(n_vocabulary, tokenizer.vocab_size))
 
     def draw(self, logits: Any) -> Draw:
-        """What the decoder needs to draw the next token; the arrays that it names live as long as this sampler."""
+        """What the decoder needs to draw the next token from `logits`, a float32 row of at least the vocabulary.
+
+        It holds the addresses of `logits` and of arrays of this sampler, which must live until the decoder has drawn.
+        """
         parameters = self._parameters
         draw = Draw(logits=logits.ctypes.data, temperature=parameters.temperature, top_p=parameters.top_p)
         draw.n_top = -1 if parameters.top_log_probs is None else len(self._top_tokens)
@@ -116,7 +132,10 @@ class Sampler:
         return draw
 
     def take(self, draw: Draw) -> DrawnToken:
-        """The token of a draw that the decoder has made; the answer goes on behind it."""
+        """The token that the decoder has drawn: counts it for the penalties and advances the grammar by it.
+
+        Its id is NOTHING also if the grammar does not take the token or grew beyond its limits.
+        """
         self._n_drawn += 1
         if self._matcher is not None and self._matcher.is_error():  # it grew beyond its limits in this answer
             return DrawnToken(NOTHING, 0.0, [])
@@ -133,11 +152,14 @@ class Sampler:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the grammar lets nothing follow."""
+        """Whether the grammar lets nothing follow; False without a grammar."""
         return self._matcher is not None and self._matcher.is_stopped()
 
     def _fill_mask(self, matcher: llguidance.LLMatcher) -> None:
-        """Where the grammar lets an answer end, any of the model's end tokens may come: it was taught one of them."""
+        """Writes the tokens that the grammar allows into the mask, a bit each.
+
+        Where it lets an answer end, any of the model's end tokens may come: the model was taught one of them.
+        """
         llguidance.numpy.fill_next_token_bitmask(matcher, self._mask)
         bits = self._mask[0]
         may_end = bits[self._grammar_end // 32] >> (self._grammar_end % 32) & 1

@@ -42,16 +42,17 @@ def end_process() -> None:
 
 
 class Pace:
-    """How long a row takes, by the latest steps: it grows with the model and with the positions before it."""
+    """How long a row (a token in a step) takes, by the latest steps: it grows with model and positions before it."""
 
     def __init__(self) -> None:
         self._row_s = 0.002
 
     def rows_in(self, seconds: float) -> int:
+        """How many tokens of prompts a step may compute in so many seconds, from MIN_PIECE to MAX_PIECE."""
         return max(MIN_PIECE, min(MAX_PIECE, int(seconds / self._row_s)))
 
     def note(self, n_rows: int, seconds: float) -> None:
-        """A step of a few rows says nothing: it takes what reading the weights takes."""
+        """Learns from a step; one of a few rows says nothing: it takes what reading the weights takes."""
         if n_rows >= MIN_PIECE // 2:
             self._row_s += (max(seconds / n_rows, 1e-6) - self._row_s) / 2
 
@@ -95,18 +96,20 @@ class Scheduler:
         self._thread.start()
 
     def close(self) -> None:
+        """Ends the thread behind the step under way; sequences in progress get no further message."""
         with self._wake:
             self._is_closing = True
             self._wake.notify()
         self._thread.join()
 
     def submit(self, sequence: Sequence) -> None:
+        """Queues a sequence; the decoder's thread admits it before a later step, and calls its `emit`."""
         with self._wake:
             self._waiting.append(sequence)
             self._wake.notify()
 
     def cancel(self, call: int) -> None:
-        """Ends a call's sequence before the next step."""
+        """Marks a call's sequence, to be dropped without a message before the next step; an unknown call is ignored."""
         with self._wake:
             for sequence in (*self._waiting, *self._running):
                 if sequence.call == call:
@@ -125,9 +128,11 @@ class Scheduler:
 
     @property
     def is_busy(self) -> bool:
+        """Whether anything is computed or waits; read from any thread, without the lock."""
         return bool(self._running or self._waiting or self._orders or self._is_ordering)
 
     def _run(self) -> None:
+        """The thread: an error of a step is logged, and `on_fault` decides."""
         try:
             self._work()
         except Exception:
@@ -135,6 +140,7 @@ class Scheduler:
             self._on_fault()
 
     def _work(self) -> None:
+        """Until `close`: orders, cancelled sequences, admissions, a step. Sleeps while there is nothing to do."""
         while True:
             with self._wake:
                 while not (self._orders or self._waiting or self._running or self._is_closing):
@@ -153,13 +159,14 @@ class Scheduler:
             self.n_steps += 1
 
     def _drop_cancelled(self) -> None:
+        """Forgets cancelled sequences and releases their pages."""
         with self._wake:
             self._waiting = deque(sequence for sequence in self._waiting if not sequence.is_cancelled)
         for sequence in [sequence for sequence in self._running if sequence.is_cancelled]:
             self._end(sequence)
 
     def _admit(self) -> None:
-        """Gives pages to those that wait, in their order, for as long as there is room."""
+        """Moves waiting sequences to the running ones, in order, while there are pages for all their tokens."""
         while len(self._running) < self._max_sequences:
             with self._wake:
                 if not self._waiting:
@@ -180,7 +187,7 @@ class Scheduler:
             self._resolve(sequence)
 
     def _resolve(self, sequence: Sequence) -> None:
-        """Finds the adapter of a sequence that was admitted; one whose adapter was unloaded ends at once."""
+        """Sets the adapter of an admitted sequence; one whose adapter was unloaded ends at once, with an error."""
         if self._adapter_of is None:
             return
         try:
@@ -190,9 +197,11 @@ class Scheduler:
             self._end(sequence)
 
     def _share(self, sequence: Sequence) -> list[int]:
+        """Cached pages of the prompt's beginning, used once more each; never the page of its last token."""
         return self._cache.share(sequence.keys[: (sequence.n_prompt - 1) // PAGE])
 
     def _step(self) -> None:
+        """Runs the decoder once on the chosen tokens, which fills the KV cache and gives logits, and reads those."""
         chosen = self._choose()
         if not chosen:
             return
@@ -211,7 +220,7 @@ class Scheduler:
         self._read([sequence for sequence, _ in chosen], segments)
 
     def _choose(self) -> list[tuple[Sequence, int]]:
-        """The sequences of the next step with how many tokens of each."""
+        """The sequences of the next step, each with its number of tokens; adopts pages, and counts `waited_steps`."""
         decoding = [(sequence, 1) for sequence in self._running if not sequence.n_to_prefill]
         prefilling = [sequence for sequence in self._running if sequence.n_to_prefill]
         prefilling.sort(key=lambda sequence: (sequence.waited_steps < PATIENCE_STEPS, sequence.n_to_prefill))
@@ -232,7 +241,7 @@ class Scheduler:
         return decoding + pieces
 
     def _adopt(self, sequence: Sequence) -> None:
-        """Takes over pages of its prompt that others have computed since it was admitted."""
+        """Replaces pages of its prompt by those that others computed since it was admitted; skips their tokens."""
         while sequence.n_computed + PAGE < sequence.n_prompt and (key := sequence.next_key) is not None:
             shared = self._cache.share([key])
             if not shared:
@@ -245,7 +254,7 @@ class Scheduler:
             sequence.n_cached += PAGE
 
     def _read(self, sequences: list[Sequence], segments: list[Segment]) -> None:
-        """Draws tokens from the logits of a step and gives out what they say."""
+        """Draws tokens from the logits of a step, emits text or scores, and ends the sequences that are complete."""
         row = 0
         drawing: list[tuple[Sequence, Draw]] = []
         for sequence, segment in zip(sequences, segments, strict=True):
@@ -275,5 +284,6 @@ class Scheduler:
             sequence.n_published += 1
 
     def _end(self, sequence: Sequence) -> None:
+        """Takes a sequence out of the running ones and releases its pages; emits nothing."""
         self._running.remove(sequence)
         self._cache.release(sequence.pages.tolist())

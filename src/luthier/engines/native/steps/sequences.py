@@ -1,4 +1,4 @@
-"""One answer in progress: its tokens, its pages of the KV cache, and what it gives out."""
+"""One answer in progress: its tokens, its pages of the KV cache, and what it gives out. `Scheduler` moves it on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 class Vocabulary:
-    """What the tokens of a model are in bytes, and which of them end an answer."""
+    """What the tokens of a model are in bytes, by id, and which of them end an answer."""
 
     def __init__(self, pieces: list[bytes], end_ids: frozenset[int], hidden_ids: frozenset[int]) -> None:
         """`hidden_ids` are control tokens: an answer's text does not show them."""
@@ -30,6 +30,7 @@ class Vocabulary:
         self.hidden_ids = hidden_ids
 
     def entry(self, drawn: DrawnToken) -> LogProbEntry:
+        """A drawn token with its bytes and those of the likeliest tokens in its place."""
         top = [(id, self.pieces[id], log_prob) for id, log_prob in drawn.top]
         return drawn.id, self.pieces[drawn.id], drawn.log_prob, top
 
@@ -38,8 +39,9 @@ class Vocabulary:
 class Sequence:
     """A prompt and the answer to it. `adapter` is the decoder's, `scope` names who may share its prompt's cache.
 
-    A sequence without parameters has no answer: log-probabilities of its own tokens are wanted, behind each of the last
-    `n_scored_rows`, with the `n_scored` likeliest tokens in their places.
+    `tokens` has room for prompt and answer, `n_tokens` are there and `n_computed` of them in the KV cache, `n_cached`
+    without computing. A sequence without parameters has no answer: log-probabilities of its own tokens are wanted,
+    behind each of the last `n_scored_rows`, with the `n_scored` likeliest tokens in their places.
     """
 
     call: int
@@ -70,11 +72,15 @@ class Sequence:
 
     @property
     def n_pages_needed(self) -> int:
+        """Pages of the KV cache for the prompt and the longest answer that is allowed."""
         most = self.n_prompt + (0 if self.parameters is None else self.parameters.max_tokens)
         return -(-most // PAGE)
 
     def n_logits(self, n: int) -> int:
-        """Of how many of the last `n` tokens that were computed the logits are wanted."""
+        """For how many of the `n` tokens that were computed last, counted from the end, logits are wanted.
+
+        Of an answer's sequence only the last token's, once the prompt is whole; else those of the scored rows.
+        """
         if self.parameters is not None:
             return int(self.n_computed >= self.n_prompt)
         return max(0, min(n, self.n_computed - (self.n_prompt - self.n_scored_rows)))
@@ -86,7 +92,10 @@ class Sequence:
         return self.keys[place] if rest == 0 and place < len(self.keys) and self.parameters is not None else None
 
     def take(self, drawn: DrawnToken, vocabulary: Vocabulary) -> bool:
-        """Adds a token to the answer and gives out what can be given out; returns whether the answer ends."""
+        """Adds a drawn token to the answer and emits the text that is certain now; returns whether the answer ends.
+
+        A drawn fault (an id below 0) is emitted as an error and ends it.
+        """
         assert self.parameters is not None
         assert self.sampler is not None
         assert self.text is not None
@@ -114,13 +123,17 @@ class Sequence:
         return False
 
     def _give(self, piece: Piece) -> None:
+        """Emits a piece, unless it is empty."""
         if piece.text or piece.log_probs:
             self.emit({"text": piece.text, "log_probs": piece.log_probs})
 
     def _finish(
         self, reason: FinishReason, n_answer: int, entries: list[LogProbEntry] | None = None, is_cut: bool = False
     ) -> None:
-        """Gives out the rest, with `entries` behind it, unless a stop string has cut it off."""
+        """Emits the last message: the rest, with `entries` behind it, the reason and the usage in tokens.
+
+        `is_cut`: a stop string has cut the rest off.
+        """
         assert self.text is not None
         rest = Piece() if is_cut else self.text.finish()
         is_stopped = is_cut or rest.is_stopped
