@@ -5,6 +5,7 @@ An executor starts it and redirects its output to the run's trainer.log; docs/ru
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -82,8 +84,12 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
     try:
         # Imported here: the variables above are read on import, and torch takes seconds that a held lock need not wait
         # for. Inside the try: where memory is short, loading torch is the first to need more than there is.
+        # No garbage collection meanwhile: it walks three thousand modules again and again and finds nothing to free.
+        gc.disable()
         from luthier.trainer import loop
 
+        gc.freeze()
+        gc.enable()
         with room_for(run.events):
             return loop.train(run, run.read_spec(), journal, lambda: sigterm() or run.pause.exists())
     except RunTaken:
@@ -161,6 +167,15 @@ def _failed(code: str, message: str, param: str | None = None) -> Failed:
     return Failed(at=time.time(), code=code, message=message, param=param)
 
 
+def _leave(status: int) -> NoReturn:
+    """Ends the process without taking the interpreter down: everything is on the disk, and that takes a second."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
     logs.configure(logging.WARNING)
-    sys.exit(main(sys.argv[1:]))
+    _leave(main(sys.argv[1:]))
