@@ -36,6 +36,11 @@ Decoder::Decoder(const Shape& shape, const float* cosines, const float* sines, i
 
 Decoder::~Decoder() { munmap(cache_memory_, cache_bytes_); }
 
+void Decoder::copy_page(int from, int to) {
+    const f16* source = cache_memory_ + cache_.page() * size_t(from);
+    std::copy_n(source, cache_.page(), cache_memory_ + cache_.page() * size_t(to));
+}
+
 void Decoder::norm_rows(const float* x, const void* weight, float* out, int n) {
     const int size = shape_.hidden;
     const float* w = static_cast<const float*>(weight);

@@ -58,6 +58,9 @@ class Decoder {
     void set_low_rank(int adapter, int layer, int module, int rank, float scale, const float* a, const float* b);
     void remove_adapter(int adapter) { adapters_.erase(adapter); }
 
+    // All layers' keys and values of a page of the cache into another; what is not computed yet is copied too.
+    void copy_page(int from, int to);
+
     // Raises nothing and allocates what it needs; `logits` has a row for each wanted token, in the order of segments.
     void step(const Segment* segments, int n_segments, float* logits);
 

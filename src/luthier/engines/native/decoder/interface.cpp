@@ -43,6 +43,8 @@ void decoder_set_low_rank(Decoder* decoder, int adapter, int layer, int module, 
 
 void decoder_remove_adapter(Decoder* decoder, int adapter) { decoder->remove_adapter(adapter); }
 
+void decoder_copy_page(Decoder* decoder, int from, int to) { decoder->copy_page(from, to); }
+
 void decoder_step(Decoder* decoder, const Segment* segments, int n_segments, float* logits) {
     decoder->step(segments, n_segments, logits);
 }

@@ -142,6 +142,7 @@ _SIGNATURES: dict[str, tuple[Any, str]] = {
     "decoder_add_adapter": (ctypes.c_int, "p"),
     "decoder_set_low_rank": (None, "piiiifpp"),
     "decoder_remove_adapter": (None, "pi"),
+    "decoder_copy_page": (None, "pii"),
     "decoder_step": (None, "ppip"),
     "decoder_draw": (None, "pipi"),
 }
@@ -215,6 +216,10 @@ class Decoder:
     def remove_adapter(self, adapter: int) -> None:
         """Frees an adapter's matrices. No later step may name it."""
         self._library.decoder_remove_adapter(self._handle, adapter)
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copies what a page of the KV cache holds into another one, all layers of all its positions."""
+        self._library.decoder_copy_page(self._handle, source, target)
 
     def step(self, segments: Sequence[Segment], logits: Any) -> None:
         """Computes the segments' tokens, a row each, and writes their keys and values into their pages of the KV cache.

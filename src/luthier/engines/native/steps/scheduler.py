@@ -16,18 +16,15 @@ import numpy as np
 from luthier.core.errors import LuthierError
 from luthier.engines.native.decoder.library import PAGE, Decoder, Draw, Segment
 from luthier.engines.native.steps import page_cache
-from luthier.engines.native.steps.page_cache import Key, PageCache
+from luthier.engines.native.steps.pace import LONE_PIECE_S, PIECE_S, Pace
+from luthier.engines.native.steps.page_cache import PageCache
 from luthier.engines.native.steps.prompt_scoring import score_rows
 from luthier.engines.native.steps.sequences import Sequence, Vocabulary
 
 logger = logging.getLogger(__name__)
 
-PIECE_S = 0.025
-"""What the pieces of prompts in one step may take: so much longer do answers in progress wait for their next token."""
-LONE_PIECE_S = 0.05
-"""The same when nothing else waits or is being answered: so long does a new request wait for the step under way."""
-MIN_PIECE, MAX_PIECE = 16, 128
-"""Tokens of prompts in one step, whatever they take: below, weights are read for too few rows."""
+MIN_COPIED = 8
+"""Tokens at the beginning of a page that are worth copying from another, or waiting a step for."""
 PATIENCE_STEPS = 8
 """A prompt that got no room for so many steps goes first."""
 
@@ -39,22 +36,6 @@ FAULT_STATUS = 70
 def end_process() -> None:
     """Ends the process: callers get an error at once, and the parent starts it anew."""
     os._exit(FAULT_STATUS)
-
-
-class Pace:
-    """How long a row (a token in a step) takes, by the latest steps: it grows with model and positions before it."""
-
-    def __init__(self) -> None:
-        self._row_s = 0.002
-
-    def rows_in(self, seconds: float) -> int:
-        """How many tokens of prompts a step may compute in so many seconds, from MIN_PIECE to MAX_PIECE."""
-        return max(MIN_PIECE, min(MAX_PIECE, int(seconds / self._row_s)))
-
-    def note(self, n_rows: int, seconds: float) -> None:
-        """Learns from a step; one of a few rows says nothing: it takes what reading the weights takes."""
-        if n_rows >= MIN_PIECE // 2:
-            self._row_s += (max(seconds / n_rows, 1e-6) - self._row_s) / 2
 
 
 class Scheduler:
@@ -172,9 +153,9 @@ class Scheduler:
                 if not self._waiting:
                     return
                 sequence = self._waiting[0]
-                sequence.keys = list(page_cache.keys_of(sequence.scope, sequence.tokens[: sequence.n_prompt]))
-                # The last token of a prompt is always computed: its logits are what the answer begins with.
-                shared = [] if sequence.parameters is None else self._share(sequence)
+                sequence.root = page_cache.root_key(sequence.scope)
+                sequence.keys = list(page_cache.keys_of(sequence.root, sequence.tokens[: sequence.n_prompt]))
+                shared = self._cache.share(sequence.keys[: sequence.n_shareable // PAGE])
                 n_new = sequence.n_pages_needed - len(shared)
                 if n_new > self._cache.available:
                     self._cache.release(shared)
@@ -195,10 +176,6 @@ class Scheduler:
         except LuthierError as error:
             sequence.emit({"error": error.code, "message": error.message})
             self._end(sequence)
-
-    def _share(self, sequence: Sequence) -> list[int]:
-        """Cached pages of the prompt's beginning, used once more each; never the page of its last token."""
-        return self._cache.share(sequence.keys[: (sequence.n_prompt - 1) // PAGE])
 
     def _step(self) -> None:
         """Runs the decoder once on the chosen tokens, which fills the KV cache and gives logits, and reads those."""
@@ -226,32 +203,42 @@ class Scheduler:
         prefilling.sort(key=lambda sequence: (sequence.waited_steps < PATIENCE_STEPS, sequence.n_to_prefill))
         is_alone = not decoding and len(prefilling) == 1 and not self._waiting
         room = self._pace.rows_in(LONE_PIECE_S if is_alone else PIECE_S)
-        pieces = []
-        under_way: set[Key] = set()
+        pieces: list[tuple[Sequence, int]] = []
         for sequence in prefilling:
             self._adopt(sequence)
-            if sequence.next_key in under_way:
-                continue  # another is just computing that page: it is taken over when it is there
+            if any(other.computes_soon(n, sequence, MIN_COPIED) for other, n in pieces):
+                continue  # it is taken over when it is there
             n = min(sequence.n_to_prefill, room)
             room -= n
-            under_way.update(sequence.keys[sequence.n_computed // PAGE : (sequence.n_computed + n) // PAGE + 1])
             sequence.waited_steps = 0 if n else sequence.waited_steps + 1
             if n:
                 pieces.append((sequence, n))
         return decoding + pieces
 
     def _adopt(self, sequence: Sequence) -> None:
-        """Replaces pages of its prompt by those that others computed since it was admitted; skips their tokens."""
-        while sequence.n_computed + PAGE < sequence.n_prompt and (key := sequence.next_key) is not None:
-            shared = self._cache.share([key])
+        """Takes over what others have computed of its prompt: whole pages, then the beginning of one more."""
+        while sequence.n_computed % PAGE == 0:
+            place, left = sequence.n_computed // PAGE, sequence.n_shareable - sequence.n_computed
+            shared = self._cache.share([sequence.keys[place]]) if left >= PAGE else []
             if not shared:
-                return
-            place = sequence.n_computed // PAGE
+                break
             self._cache.release([int(sequence.pages[place])])
             sequence.pages[place] = shared[0]
             sequence.n_published = place + 1
             sequence.n_computed += PAGE
             sequence.n_cached += PAGE
+        self._copy_beginning(sequence)
+
+    def _copy_beginning(self, sequence: Sequence) -> None:
+        place, rest = divmod(sequence.n_computed, PAGE)
+        tokens = sequence.tokens[sequence.n_computed : min(sequence.n_shareable, (place + 1) * PAGE)]
+        if rest or len(tokens) < MIN_COPIED:
+            return
+        page, n = self._cache.find_beginning(sequence.parent_key(place), tokens)
+        if n >= MIN_COPIED and page != sequence.pages[place]:
+            self._decoder.copy_page(page, int(sequence.pages[place]))
+            sequence.n_computed += n
+            sequence.n_cached += n
 
     def _read(self, sequences: list[Sequence], segments: list[Segment]) -> None:
         """Draws tokens from the logits of a step, emits text or scores, and ends the sequences that are complete."""
@@ -277,11 +264,21 @@ class Scheduler:
                 self._end(sequence)
 
     def _publish(self, sequence: Sequence) -> None:
-        """Lets others share the pages of the prompt that are whole now."""
-        while sequence.n_published < min(len(sequence.keys), sequence.n_computed // PAGE):
+        """Lets others share what is computed of the prompt: whole pages, and the beginning of the next."""
+        if sequence.is_published:
+            return
+        while sequence.n_published < len(sequence.keys):
             place = sequence.n_published
+            tokens = sequence.tokens[place * PAGE : min(sequence.n_computed, (place + 1) * PAGE)]
+            if len(tokens) < PAGE:
+                break
+            self._cache.note_content(int(sequence.pages[place]), sequence.parent_key(place), tokens)
             self._cache.publish(int(sequence.pages[place]), sequence.keys[place])
             sequence.n_published += 1
+        place, end = sequence.n_published, min(sequence.n_computed, sequence.n_prompt)
+        if (beginning := sequence.tokens[place * PAGE : end]).size:
+            self._cache.note_content(int(sequence.pages[place]), sequence.parent_key(place), beginning)
+        sequence.is_published = end == sequence.n_prompt
 
     def _end(self, sequence: Sequence) -> None:
         """Takes a sequence out of the running ones and releases its pages; emits nothing."""

@@ -9,7 +9,7 @@ import numpy as np
 from luthier.core.generation import FinishReason
 from luthier.engines.native.decoder.library import PAGE
 from luthier.engines.native.steps.answer_text import AnswerText, LogProbEntry, Piece
-from luthier.engines.native.steps.page_cache import Key
+from luthier.engines.native.steps.page_cache import Key, common_length
 from luthier.engines.native.steps.sampling import NOT_FINITE, NOTHING, DrawnToken, Sampler, SamplingParameters
 
 FAULTS = {
@@ -56,8 +56,10 @@ class Sequence:
     n_scored: int = 0
     n_scored_rows: int = 0
     pages: "np.ndarray[Any, np.dtype[np.int32]]" = field(default_factory=lambda: np.empty(0, np.int32))
+    root: Key = b""
     keys: list[Key] = field(default_factory=list)
     n_published: int = 0
+    is_published: bool = False
     n_computed: int = 0
     n_cached: int = 0
     n_tokens: int = 0
@@ -86,10 +88,21 @@ class Sequence:
         return max(0, min(n, self.n_computed - (self.n_prompt - self.n_scored_rows)))
 
     @property
-    def next_key(self) -> Key | None:
-        """Names the page that is computed next; None within a page, behind the prompt's whole ones, and if scored."""
-        place, rest = divmod(self.n_computed, PAGE)
-        return self.keys[place] if rest == 0 and place < len(self.keys) and self.parameters is not None else None
+    def n_shareable(self) -> int:
+        """How much of the prompt may come from others' pages: logits are wanted of all behind it, one at least."""
+        return self.n_prompt - max(1, self.n_scored_rows)
+
+    def parent_key(self, place: int) -> Key:
+        """The key of all tokens before a page of the prompt."""
+        return self.keys[place - 1] if place else self.root
+
+    def computes_soon(self, n: int, other: "Sequence", least: int) -> bool:
+        """Whether its next `n` tokens are what `other` needs next, `least` of them or more within a page."""
+        place, rest = divmod(other.n_computed, PAGE)
+        if rest or self.n_computed > other.n_computed or self.root != other.root:
+            return False
+        end = min(self.n_computed + n, other.n_shareable, (place + 1) * PAGE)
+        return common_length(self.tokens[:end], other.tokens[:end]) - other.n_computed >= least
 
     def take(self, drawn: DrawnToken, vocabulary: Vocabulary) -> bool:
         """Adds a drawn token to the answer and emits the text that is certain now; returns whether the answer ends.

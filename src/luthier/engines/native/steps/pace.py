@@ -1,0 +1,24 @@
+"""How many tokens of prompts one step may compute, so that answers in progress do not wait long for their next."""
+
+PIECE_S = 0.025
+"""What the pieces of prompts in one step may take: so much longer do answers in progress wait for their next token."""
+LONE_PIECE_S = 0.05
+"""The same when nothing else waits or is being answered: so long does a new request wait for the step under way."""
+MIN_PIECE, MAX_PIECE = 16, 128
+"""Tokens of prompts in one step, whatever they take: below, weights are read for too few rows."""
+
+
+class Pace:
+    """How long a row (a token in a step) takes, by the latest steps: it grows with model and positions before it."""
+
+    def __init__(self) -> None:
+        self._row_s = 0.002
+
+    def rows_in(self, seconds: float) -> int:
+        """How many tokens of prompts a step may compute in so many seconds, from MIN_PIECE to MAX_PIECE."""
+        return max(MIN_PIECE, min(MAX_PIECE, int(seconds / self._row_s)))
+
+    def note(self, n_rows: int, seconds: float) -> None:
+        """Learns from a step; one of a few rows says nothing: it takes what reading the weights takes."""
+        if n_rows >= MIN_PIECE // 2:
+            self._row_s += (max(seconds / n_rows, 1e-6) - self._row_s) / 2
