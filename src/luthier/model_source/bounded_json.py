@@ -1,4 +1,7 @@
-"""JSON of strangers: small enough, nested little enough, one meaning, or a sentence that names the file."""
+"""JSON of strangers: small enough, nested little enough, one meaning, or a sentence that names the file.
+
+Every reader of this package goes through it. InvalidRequest is on behalf of whoever pulls the model.
+"""
 
 import json
 import math
@@ -12,7 +15,7 @@ MAX_DEPTH = 32
 
 
 def read_object(path: Path, max_bytes: int = MAX_CONFIGURATION_BYTES) -> dict[str, Any]:
-    """The object in a file. Raises InvalidRequest that names the file and what is wrong with it."""
+    """The object in a file. Raises InvalidRequest that names the file and what is wrong; OSError if it is missing."""
     size = path.stat().st_size
     if size > max_bytes:
         raise damaged(path, f"is {size:,} bytes long; at most {max_bytes:,} are read")
@@ -20,7 +23,11 @@ def read_object(path: Path, max_bytes: int = MAX_CONFIGURATION_BYTES) -> dict[st
 
 
 def parse_object(data: bytes, path: Path, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
-    """The object in bytes of the file `path`. Raises InvalidRequest."""
+    """The object in bytes of the file `path`, which only the message names; nothing is read from it.
+
+    Raises InvalidRequest for what is no JSON object, is nested too deeply, or has a name twice, NaN or an infinite
+    number.
+    """
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -38,7 +45,7 @@ def parse_object(data: bytes, path: Path, max_depth: int = MAX_DEPTH) -> dict[st
 
 
 def whole_number(values: dict[str, Any], name: str, path: Path, least: int, most: int) -> int | None:
-    """The number under a name, None if there is none. Raises InvalidRequest beyond its bounds."""
+    """The number under a name; None if the name is missing or null. Raises InvalidRequest beyond its bounds."""
     value = values.get(name)
     if value is None:
         return None
@@ -48,15 +55,16 @@ def whole_number(values: dict[str, Any], name: str, path: Path, least: int, most
 
 
 def damaged(path: Path, fault: str) -> InvalidRequest:
-    """The sentence for a file that cannot be used."""
+    """The error for a file that cannot be used; `fault` is the end of a sentence whose subject is the file."""
     return InvalidRequest("damaged_source", f"{path} {fault}. Fetch the file again, or name another source.")
 
 
 class _Repeated(Exception):
-    pass
+    """An object has this name twice; stays inside this module."""
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs of one JSON object as a dict, for json.loads. Raises _Repeated for a name that comes twice."""
     # Two readers of one file must not see two things: some take the first of equal names, some the last.
     values = dict(pairs)
     if len(values) != len(pairs):
@@ -66,10 +74,15 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(word: str) -> NoReturn:
+    """Raises ValueError for NaN and Infinity, which json.loads would take."""
     raise ValueError(word)
 
 
 def _refuse_depth(value: object, path: Path, max_depth: int) -> None:
+    """Raises InvalidRequest for a value nested too deeply, and for a number that is infinite as a float.
+
+    Level by level, without recursion.
+    """
     level: list[object] = [value]
     for _ in range(max_depth):
         level = [

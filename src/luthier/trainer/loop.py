@@ -1,4 +1,4 @@
-"""The training loop, from top to bottom: data, model, steps, checkpoints, verdict."""
+"""The training loop, from top to bottom: data, model, steps, checkpoints, verdict. `__main__` calls `train`."""
 
 import math
 import time
@@ -47,10 +47,10 @@ TRAINING_FILE = "training_file"
 
 
 def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[], bool]) -> Succeeded | None:
-    """Trains a run from its last resume point to its end; None if `stop` asked to leave after a step.
+    """Trains a run from its resume point, or from step 1, to its end; returns the verdict, which the caller writes.
 
-    AdamW on the trainable parameters, gradients clipped to norm 1; the learning rate warms up to spec.learning_rate and
-    continues by spec.schedule.
+    None if `stop` (SIGTERM, or the file `pause`) asked to leave; what is done is saved. Writes all outputs of the run
+    directory. Raises LuthierError for what the user or the operator has to correct, RunTaken if the lock was lost.
 
     Order of effects of a step: row, metrics event; at an epoch's end checkpoint, its event, deletion of the old one;
     last the resume point. Each is idempotent, so a crash between any two of them changes no byte.
@@ -158,6 +158,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
 
 
 def _trainable(base: Any, spec: TrainSpec, parent: Path | None, compiled: Kernels | None) -> TunedModel:
+    """Makes a LoRA adapter or all weights of `base` trainable, in place; they start from `parent` if given."""
     match spec.tuning:
         case Tuning.FULL:
             return tuned_model.unfreeze_all_weights(base, parent, compiled)
@@ -169,7 +170,10 @@ def _trainable(base: Any, spec: TrainSpec, parent: Path | None, compiled: Kernel
 
 
 def _fit_to_memory(model: TunedModel, training: Objective, spec: TrainSpec, journal: Journal) -> int:
-    """Fits the model's layers to free memory; returns the token budget of a micro-batch."""
+    """The token budget of a micro-batch, by free memory; writes a warning event where that looks short.
+
+    May replace the forward of the model's layers: by activation checkpointing, by compiled code.
+    """
     config, dtype, device = model.causal.config, model.head.weight_VH.dtype, model.device
     longest, in_all = training.longest, training.examples.n_tokens
     # AdamW allocates its two moments at the first step: eight bytes a parameter.
@@ -196,6 +200,8 @@ def _step(
     step: int,
     n_steps: int,
 ) -> Measured:
+    """One optimizer step on the examples `indexes`: gradients clipped to norm 1, then AdamW at the step's learning
+    rate. Raises InvalidRequest (training_diverged), for the user, if the loss is NaN or infinite."""
     if spec.dropout > 0:
         # Dropout must not depend on how many steps this process has seen.
         torch.manual_seed(spec.seed * 1_000_003 + step)
@@ -257,7 +263,7 @@ def _measure(
 
 
 def _cost(sequences: list[Rendered], seconds: float) -> dict[str, float]:
-    """The tokens and the duration of a step, from which throughput is computed."""
+    """The tokens and the seconds of a step, as fields of Metrics: throughput is computed from them."""
     return {
         "tokens": sum(len(sequence.token_ids) for sequence in sequences),
         "supervised_tokens": packing.supervised_tokens(sequences),
@@ -266,7 +272,7 @@ def _cost(sequences: list[Rendered], seconds: float) -> dict[str, float]:
 
 
 def _sources(run: RunDirectory, spec: TrainSpec, origin: Origin) -> list[Source]:
-    """The run's data files."""
+    """The run's data files to read: training_file, and validation_file if the spec has one."""
     files = [(TRAINING_FILE, run.training, validate.MIN_TRAINING_EXAMPLES)]
     if spec.has_validation:
         files.append(("validation_file", run.validation, validate.MIN_VALIDATION_EXAMPLES))
@@ -286,7 +292,7 @@ def _pause(
     metrics: Metrics,
     epoch: int,
 ) -> None:
-    """Saves a checkpoint of the step at which the run pauses, in addition to those of the epochs."""
+    """Saves a checkpoint of this step, in addition to those of the epochs, and writes the Paused event."""
     journal.guard()
     values = metrics.figures()
     checkpoint.save(run, model, origin, probes_json, metrics.step, epoch, values)

@@ -1,4 +1,8 @@
-"""Attention over examples that lie end to end in one row: each attends to itself alone, causally."""
+"""Attention over examples that lie end to end in one row: each attends to itself alone, causally.
+
+transformers calls it by the name NAME in every layer; varlen.py does the same by a GPU's kernel. Axes: B batch (always
+1 in training), H query heads, G key and value heads, T tokens of the row, L queries of a segment, K keys, D head size.
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,7 +24,10 @@ _SHORT = 512
 
 
 def register() -> None:
-    """Makes the function known to transformers under NAME. It builds no mask for a name it has no mask function of."""
+    """Makes the function known to transformers, process-wide, under NAME.
+
+    transformers builds no mask for a name that it has no mask function of.
+    """
     transformers.AttentionInterface.register(NAME, segment_attention)
 
 
@@ -43,11 +50,12 @@ def segment_attention(
     s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention per segment of the row, after those that it goes on from; `segments` is None for a single one.
+    """Attention per segment of the row, after those in its context; [B, T, H, D], and no weights (None).
 
-    With `cu_seq_lens_q` and what belongs to it (varlen.Lengths) the segments are told in the GPU kernel's own way. When
-    decoding from a cache, `seen` names for each query the places of its own keys in the cache instead. With a
-    `sliding_window` a query sees itself and the keys before it, so many in all.
+    `segments` is None for a single one. With `cu_seq_lens_q` and what belongs to it (varlen.Lengths) the GPU kernel
+    takes their place. When decoding from a cache, `seen` names for each query the places of its own keys in the cache.
+    With a `sliding_window` a query sees so many keys, its own included. NotImplementedError for masks, soft caps and
+    sinks.
     """
     if attention_mask is not None or softcap is not None or s_aux is not None:
         raise NotImplementedError("attention with a mask, soft cap or sinks is not supported")
@@ -73,13 +81,14 @@ def segment_attention(
 
 
 def _longest(segments: tuple[Segment, ...] | None, whole: int) -> int:
-    """The most keys that a query sees."""
+    """The most keys that a query sees; `whole` if the row is one segment."""
     if segments is None:
         return whole
     return max(sum(segments[number].length for number in one.context) + one.length for one in segments)
 
 
 def _parts(states_BGTD: Tensor, segments: Sequence[Segment]) -> Tensor:
+    """The states of these segments one behind another, [B, G, L, D]; of a single one a view."""
     parts = [states_BGTD[:, :, one.start : one.start + one.length] for one in segments]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
@@ -92,7 +101,10 @@ def _attend(
     causal: bool,
     window: int | None = None,
 ) -> Tensor:
-    """One segment, by whichever way is faster. The queries are those of the last keys."""
+    """Attention of one segment, [B, H, L, D], by whichever way is faster. The queries are those of the last keys.
+
+    Without `causal` each query sees all keys; `window` is the number of keys that it sees at most, None for all.
+    """
     n_batch, n_heads, length, _ = query_BHLD.shape
     n_keys = key_BGKD.shape[2]
     if causal and n_keys <= _SHORT and n_batch == 1 and query_BHLD.is_cpu:
@@ -114,7 +126,7 @@ def _attend(
 
 
 def _in_blocks(query_BHLD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, scaling: float, window: int) -> Tensor:
-    """A window's length of queries at a time, with the keys that one of them sees: the others cost nothing."""
+    """Sliding-window attention, a window's length of queries at a time, with the keys that one of them sees."""
     length, n_keys = query_BHLD.shape[2], key_BGKD.shape[2]
     outputs = []
     for start in range(0, length, window):
@@ -135,6 +147,7 @@ class _Short(torch.autograd.Function):
     def forward(
         ctx: Any, query_BHLD: Tensor, key_BGLD: Tensor, value_BGLD: Tensor, scaling: float, window: int | None
     ) -> Tensor:
+        """The output [1, H, L, D]; keeps queries, keys and values for the backward pass."""
         key_GLD, value_GLD = key_BGLD[0], value_BGLD[0]
         query_GQD = query_BHLD.reshape(key_GLD.shape[0], -1, query_BHLD.shape[-1])
         ctx.save_for_backward(query_GQD, key_GLD, value_GLD)
@@ -144,6 +157,7 @@ class _Short(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
+        """Gradients of queries, keys and values, given that of the output; None for scaling and window."""
         (gradient_BHLD,) = outputs
         query_GQD, key_GLD, value_GLD = ctx.saved_tensors
         gradient_GQD = gradient_BHLD.reshape(query_GQD.shape)
@@ -161,7 +175,10 @@ class _Short(torch.autograd.Function):
 
 
 def _probabilities(query_GQD: Tensor, key_GLD: Tensor, scaling: float, length: int, window: int | None) -> Tensor:
-    """Causal softmax of the scores; the queries of a key head lie head after head, so a mask row serves each head."""
+    """Causal softmax of the scores, [G, queries, keys]. Q are the queries of all heads that share a key head.
+
+    They lie head after head, so one mask [length, keys] serves each head.
+    """
     n_keys = key_GLD.shape[1]
     scores_GQL = torch.bmm(query_GQD, key_GLD.transpose(1, 2)).mul_(scaling)
     scores_GQL.view(-1, length, n_keys).add_(_mask(length, n_keys, scores_GQL.dtype, window))
@@ -170,7 +187,10 @@ def _probabilities(query_GQD: Tensor, key_GLD: Tensor, scaling: float, length: i
 
 @lru_cache(maxsize=64)
 def _mask(length: int, n_keys: int, dtype: torch.dtype, window: int | None) -> Tensor:
-    """0 where a query may look, minus infinity elsewhere: on what comes after it, and on what left its window."""
+    """Added to scores, [length, n_keys]: 0 where a query may look, minus infinity on later keys and outside its window.
+
+    Cached: the tensor is shared, and must not be changed.
+    """
     masked = torch.full((length, n_keys), float("-inf"), dtype=dtype)
     own = n_keys - length  # the key of the first query
     later = masked.triu(1 + own)
@@ -178,7 +198,7 @@ def _mask(length: int, n_keys: int, dtype: torch.dtype, window: int | None) -> T
 
 
 def _repeat(states_BGTD: Tensor, groups: int) -> Tensor:
-    """Gives each query head its key head (grouped-query attention)."""
+    """Repeats each key head for the query heads that share it (grouped-query attention): [B, H, T, D]."""
     if groups == 1:
         return states_BGTD
     return states_BGTD.repeat_interleave(groups, dim=1)
