@@ -80,6 +80,11 @@ def wanted(condition: object, what: object) -> None:
         raise AssertionError(str(what))
 
 
+def repeats(text: str, prompt: str) -> bool:
+    """Whether an answer is whole: the engine of the tests says the request that it got, as JSON."""
+    return bool(json.loads(text)["messages"][-1]["content"] == prompt)
+
+
 def part(thing: Any, path: str) -> Any:
     """`thing.a.b` for the path "a.b". Raises Absent where this version of the client has none."""
     for name in path.split("."):

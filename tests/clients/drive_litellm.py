@@ -17,6 +17,7 @@ from drive import (
     URL,
     Drive,
     deploy,
+    repeats,
     report,
     rows,
     undeploy,
@@ -86,7 +87,7 @@ def chat(drive: Drive, way: dict[str, Any], provider: str, model: str) -> None:
         want(litellm.completion(**asked).choices[0].message.content, "no answer")
     with drive.step("chat, streamed"):
         pieces = list(litellm.completion(**asked, stream=True))
-        want("".join(piece.choices[0].delta.content or "" for piece in pieces) == "ab", pieces)
+        want(repeats("".join(piece.choices[0].delta.content or "" for piece in pieces), "hi"), pieces)
     if provider == "azure":
         undeploy("lite")
 

@@ -138,7 +138,8 @@ async function walk(step, make, dialect) {
   await step("chat", async () => want((await client.chat.completions.create(asked)).usage.total_tokens === 5, "no usage"));
   await step("chat, streamed", async () => {
     const pieces = await every(client.chat.completions.create({ ...asked, stream: true }));
-    want(pieces.map((piece) => piece.choices[0]?.delta.content ?? "").join("") === "ab", pieces);
+    const text = pieces.map((piece) => piece.choices[0]?.delta.content ?? "").join("");
+    want(JSON.parse(text).messages.at(-1).content === "hi", text);
   });
   await step("completions", async () => want((await client.completions.create({ model: name, prompt: "hi", max_tokens: 5 })).object === "text_completion", "no text"));
   await step("error 401", () => refused(401, () => make("wrong").fineTuning.jobs.retrieve(job.id)));

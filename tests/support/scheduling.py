@@ -15,8 +15,9 @@ import tiny_decoders
 from luthier.engines.native.decoder.library import NO_ADAPTER, Decoder
 from luthier.engines.native.steps import sequences
 from luthier.engines.native.steps.answer_text import AnswerText
+from luthier.engines.native.steps.pace import Pace
 from luthier.engines.native.steps.sampling import Sampler, SamplingParameters
-from luthier.engines.native.steps.scheduler import Pace, Scheduler
+from luthier.engines.native.steps.scheduler import Scheduler
 from luthier.engines.native.steps.sequences import Vocabulary
 
 Message = dict[str, Any]
@@ -112,11 +113,13 @@ class Desk:
         self.scheduler.submit(sequence)
         return call
 
-    def score(self, prompt: Sequence[int], top: int, adapter: int = NO_ADAPTER, scope: str = "") -> Call:
-        """Asks for the log-probabilities of a prompt's own tokens."""
+    def score(
+        self, prompt: Sequence[int], top: int, adapter: int = NO_ADAPTER, scope: str = "", rows: int | None = None
+    ) -> Call:
+        """Asks for the log-probabilities of a prompt's own tokens, or of those behind its last `rows` alone."""
         call = Call(next(self._numbers), self.scheduler.n_steps)
         sequence = self._sequence(call, prompt, adapter, scope, 0)
-        sequence.n_scored, sequence.n_scored_rows = top, len(prompt)
+        sequence.n_scored, sequence.n_scored_rows = top, len(prompt) if rows is None else rows
         self.scheduler.submit(sequence)
         return call
 

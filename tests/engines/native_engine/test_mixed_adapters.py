@@ -125,4 +125,4 @@ def test_scores_are_computed_anew_and_the_same_where_an_answer_has_left_its_page
     scores = [[entry for message in call.messages for entry in message["scores"]] for call in (first, again)]
     assert len(scores[0]) == 150
     assert scores[0] == scores[1]
-    assert model.desk.run(prompt(150)).usage[2] == 128
+    assert model.desk.run(prompt(150)).usage[2] == 149

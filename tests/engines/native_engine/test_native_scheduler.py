@@ -150,8 +150,11 @@ def test_equal_prompts_that_arrive_together_are_read_once(open_desk: OpenDesk) -
     assert answers[0] == open_desk().start().run(prompt(200)).tokens
 
 
-@pytest.mark.parametrize(("n_tokens", "n_cached"), [(63, 0), (64, 0), (65, 64), (128, 64), (129, 128), (200, 192)])
-def test_prompt_that_was_read_before_is_read_again_from_its_last_page_on(
+@pytest.mark.parametrize(
+    ("n_tokens", "n_cached"),
+    [(8, 0), (9, 8), (63, 62), (64, 63), (65, 64), (72, 64), (73, 72), (128, 127), (200, 192), (201, 200)],
+)
+def test_prompt_that_was_read_before_is_read_again_from_its_last_token_on(
     open_desk: OpenDesk, n_tokens: int, n_cached: int
 ) -> None:
     desk = open_desk().start()
@@ -165,9 +168,31 @@ def test_common_beginning_of_prompts_is_shared_and_what_follows_is_their_own(ope
     texts = [[*prompt(150), *prompt(60, number)] for number in range(1, 4)]
     calls = [desk.ask(text) for text in texts]
     desk.start()
-    assert sorted(call.wait().usage[2] for call in calls) == [0, 128, 128]
+    assert sorted(call.wait().usage[2] for call in calls) == [0, 150, 150]
     alone = [open_desk().start().run(text).tokens for text in texts]
     assert [call.tokens for call in calls] == alone
+
+
+def test_beginning_of_a_page_is_copied_and_each_goes_on_alone(open_desk: OpenDesk) -> None:
+    desk, texts = open_desk().start(), [[*prompt(40), *prompt(30, number)] for number in range(1, 4)]
+    first = desk.ask(texts[0], max_tokens=30)
+    first.heard.get(timeout=30)
+    others = [desk.ask(text, max_tokens=30) for text in texts[1:]]
+    answers = [call.wait().tokens for call in (first, *others)]
+    assert [call.usage[2] for call in others] == [40, 40]
+    assert answers == [open_desk().start().run(text, max_tokens=30).tokens for text in texts]
+
+
+def test_rows_that_are_scored_are_computed_and_what_they_share_before_is_not(open_desk: OpenDesk) -> None:
+    texts = [[*prompt(70), *prompt(20, number)] for number in range(1, 4)]
+    desk = open_desk()
+    calls = [desk.score(text, 3, rows=8) for text in texts]
+    desk.start()
+    together = [[entry for message in call.wait().messages for entry in message.get("scores", ())] for call in calls]
+    assert [len(entries) for entries in together] == [8] * 3
+    alone = [open_desk().start().score(text, 3, rows=8).wait() for text in texts]
+    assert together == [[entry for message in call.messages for entry in message.get("scores", ())] for call in alone]
+    assert desk.scheduler.n_steps < sum(-(-len(text) // 32) for text in texts)
 
 
 def test_scopes_share_nothing(open_desk: OpenDesk) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ def keys(n_tokens: int, scope: str = "scope", changed: int | None = None) -> lis
     tokens = np.arange(n_tokens, dtype=np.int32)
     if changed is not None:
         tokens[changed] += 1
-    return list(page_cache.keys_of(scope, tokens))
+    return list(page_cache.keys_of(page_cache.root_key(scope), tokens))
 
 
 def filled(cache: PageCache, names: list[Key]) -> list[int]:
@@ -148,3 +149,41 @@ def test_no_page_is_lost_or_has_two_owners_whatever_is_done(seed: int) -> None:
     for held, *_ in owned:
         cache.release(held)
     assert sorted(cache.allocate(n_pages)) == list(range(n_pages))
+
+
+def tokens(*ids: int) -> "np.ndarray[Any, np.dtype[np.int32]]":
+    return np.array(ids, np.int32)
+
+
+def test_the_page_that_agrees_with_the_most_tokens_is_found() -> None:
+    cache = PageCache(4)
+    one, another, elsewhere = cache.allocate(3)
+    cache.note_content(one, b"parent", tokens(1, 2, 9, 9))
+    cache.note_content(another, b"parent", tokens(1, 2, 3, 9))
+    cache.note_content(elsewhere, b"other", tokens(1, 2, 3, 4))
+    assert cache.find_beginning(b"parent", tokens(1, 2, 3, 4)) == (another, 3)
+    assert cache.find_beginning(b"parent", tokens(1, 2)) in ((one, 2), (another, 2))
+    assert cache.find_beginning(b"parent", tokens(7, 2)) == (-1, 0)
+    assert cache.find_beginning(b"nobody", tokens(1, 2)) == (-1, 0)
+
+
+def test_the_beginning_of_a_page_outlives_its_user_until_the_room_is_needed() -> None:
+    cache = PageCache(2)
+    (page,) = cache.allocate(1)
+    cache.note_content(page, b"parent", tokens(1, 2))
+    cache.note_content(page, b"parent", tokens(1, 2, 3))
+    cache.release([page])
+    assert cache.available == 2
+    assert cache.find_beginning(b"parent", tokens(1, 2, 3)) == (page, 3)
+    both = cache.allocate(2)
+    assert sorted(both) == [0, 1]
+    assert cache.find_beginning(b"parent", tokens(1, 2, 3)) == (-1, 0)
+    cache.release(both)
+    assert cache.available == 2
+
+
+@pytest.mark.parametrize(
+    ("some", "others", "n"), [((), (1,), 0), ((1,), (1, 2), 1), ((1, 2, 3), (1, 5, 3), 1), ((4,), (5,), 0)]
+)
+def test_common_length_counts_up_to_the_first_difference(some: Any, others: Any, n: int) -> None:
+    assert page_cache.common_length(tokens(*some), tokens(*others)) == n

@@ -3,6 +3,7 @@
 `engines.parity` compares the answers with the trainer's log-probabilities.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +26,13 @@ def ask_probes(address: Address, probes: Sequence[Mapping[str, Any]], top: int) 
     In the shape of chat completions, one for each probe. Raises Unavailable for an engine that refuses or does not
     answer.
     """
+    scope = f"probes {uuid.uuid4()}"  # what they begin with is computed once, and never taken over from other calls
     renderer = _renderer(Path(str(address.fields["tokenizer"])))
     prompts = [renderer.token_ids(renderer.text_of_turns(probe["messages"], (), True)) for probe in probes]
     messages = []
     for number, (prompt, probe) in enumerate(zip(prompts, probes, strict=True)):
         said = [position["token_id"] for position in probe["positions"]]
-        asked = {"prompt": prompt + said[:-1], "top": top, "rows": len(said), "scope": ""}
+        asked = {"prompt": prompt + said[:-1], "top": top, "rows": len(said), "scope": scope}
         messages.append({"op": "score", "call": number, "model": address.fields.get("adapter"), **asked})
     scores = _scores(address, messages)
     return [

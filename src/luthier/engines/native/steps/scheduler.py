@@ -208,6 +208,7 @@ class Scheduler:
             self._adopt(sequence)
             if any(other.computes_soon(n, sequence, MIN_COPIED) for other, n in pieces):
                 continue  # it is taken over when it is there
+            self._copy_beginning(sequence)
             n = min(sequence.n_to_prefill, room)
             room -= n
             sequence.waited_steps = 0 if n else sequence.waited_steps + 1
@@ -216,7 +217,7 @@ class Scheduler:
         return decoding + pieces
 
     def _adopt(self, sequence: Sequence) -> None:
-        """Takes over what others have computed of its prompt: whole pages, then the beginning of one more."""
+        """Replaces pages of its prompt by those that others computed since it was admitted; skips their tokens."""
         while sequence.n_computed % PAGE == 0:
             place, left = sequence.n_computed // PAGE, sequence.n_shareable - sequence.n_computed
             shared = self._cache.share([sequence.keys[place]]) if left >= PAGE else []
@@ -227,9 +228,9 @@ class Scheduler:
             sequence.n_published = place + 1
             sequence.n_computed += PAGE
             sequence.n_cached += PAGE
-        self._copy_beginning(sequence)
 
     def _copy_beginning(self, sequence: Sequence) -> None:
+        """Where it is at the beginning of a page, copies what another page has of it; skips those tokens."""
         place, rest = divmod(sequence.n_computed, PAGE)
         tokens = sequence.tokens[sequence.n_computed : min(sequence.n_shareable, (place + 1) * PAGE)]
         if rest or len(tokens) < MIN_COPIED:

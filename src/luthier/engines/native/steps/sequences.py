@@ -99,10 +99,11 @@ class Sequence:
     def computes_soon(self, n: int, other: "Sequence", least: int) -> bool:
         """Whether its next `n` tokens are what `other` needs next, `least` of them or more within a page."""
         place, rest = divmod(other.n_computed, PAGE)
-        if rest or self.n_computed > other.n_computed or self.root != other.root:
+        if rest or self.root != other.root:
             return False
         end = min(self.n_computed + n, other.n_shareable, (place + 1) * PAGE)
-        return common_length(self.tokens[:end], other.tokens[:end]) - other.n_computed >= least
+        n_common = common_length(self.tokens[:end], other.tokens[:end])
+        return n_common - max(self.n_computed, other.n_computed) >= least
 
     def take(self, drawn: DrawnToken, vocabulary: Vocabulary) -> bool:
         """Adds a drawn token to the answer and emits the text that is certain now; returns whether the answer ends.
