@@ -22,13 +22,19 @@ from luthier.api.intake.body_memory import Intake
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
+from luthier.core.ports import Engine
+from luthier.core.states import EngineName
 from luthier.engines.choice import ChosenEngine, ChosenEngineClient
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.native_engine import NativeEngine
 from luthier.engines.parity import check_parity
-from luthier.engines.process_per_base import RestPolicy
+from luthier.engines.remote import completions
+from luthier.engines.remote.remote_client import RemoteClient
+from luthier.engines.remote.remote_engine import RemoteEngine
+from luthier.engines.rest_policy import RestPolicy
+from luthier.engines.vllm.vllm_engine import VllmEngine
 from luthier.executors.local import LocalExecutor
 from luthier.grammars.grammars import GrammarChecker
 from luthier.process import private_folder
@@ -124,7 +130,9 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         timedelta(days=settings.lost_and_found_days),
     )
 
-    client = ChosenEngineClient(NativeClient(), HttpEngineClient())
+    client = ChosenEngineClient(
+        {"native": NativeClient(), "http": HttpEngineClient(), completions.SCHEME: RemoteClient()}
+    )
     calls = EngineCalls(client, QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
 
     @asynccontextmanager
@@ -179,16 +187,32 @@ def _server_context(settings: Settings, database: Database, clocks: Clocks) -> C
 
 
 def _build_engine(settings: Settings) -> ChosenEngine:
-    """Both engines behind the rule that chooses between them; no process starts. An idle limit of 0 s is none."""
+    """The engines that the setting may choose, behind the rule; no process starts. An idle limit of 0 s is none.
+
+    Raises ValueError for vLLM options that cannot be split into words.
+    """
     folder = settings.data_dir.absolute() / "engines"
     tokens, slots, threads = settings.serve_context_tokens, settings.serve_slots, settings.serve_threads
     memory = settings.serve_memory_mib
     rest = RestPolicy(settings.serve_idle_s or None, None if memory is None else memory << 20)
-    return ChosenEngine(
-        NativeEngine(folder / "native", context_tokens=tokens, sequences=slots, threads=threads, rest=rest),
-        LlamaCppEngine(folder / "llamacpp", context_tokens=tokens, slots=slots, threads=threads, rest=rest),
-        settings.serve_engine,
-    )
+    engines: dict[EngineName, Engine] = {
+        EngineName.NATIVE: NativeEngine(
+            folder / "native", context_tokens=tokens, sequences=slots, threads=threads, rest=rest
+        ),
+        EngineName.LLAMACPP: LlamaCppEngine(
+            folder / "llamacpp", context_tokens=tokens, slots=slots, threads=threads, rest=rest
+        ),
+    }
+    match settings.serve_engine:
+        case EngineName.VLLM:
+            program, options = settings.vllm, settings.vllm_options
+            engines[EngineName.VLLM] = VllmEngine(
+                folder / "vllm", program=program, options=options, context_tokens=tokens, slots=slots, rest=rest
+            )
+        case EngineName.REMOTE:
+            key = settings.engine_key.get_secret_value() if settings.engine_key else ""
+            engines[EngineName.REMOTE] = RemoteEngine(str(settings.engine_url), key, tokens, slots)
+    return ChosenEngine(engines, settings.serve_engine)
 
 
 def _prepare_key(context: Context, settings: Settings) -> str | None:

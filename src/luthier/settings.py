@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     import_http: bool = False
     serve_threads: int | None = Field(default=None, ge=1)
     serve_engine: EngineName = EngineName.AUTO
+    vllm: str = "vllm"
+    vllm_options: str = ""
+    engine_url: str | None = None
+    engine_key: SecretStr | None = None
     serve_slots: int = Field(default=8, ge=1)
     serve_idle_s: float = Field(default=1800.0, ge=0)
     serve_memory_mib: int | None = Field(default=None, ge=1)
@@ -111,6 +115,13 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) is not (self.tls_key is None):
             has, lacks = ("CERT", "KEY") if self.tls_key is None else ("KEY", "CERT")
             raise ValueError(f"LUTHIER_TLS_{has} needs LUTHIER_TLS_{lacks}: a certificate and its key, two PEM files")
+        return self
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> "Settings":
+        """Raises ValueError for the engine of a URL without the URL."""
+        if self.serve_engine is EngineName.REMOTE and not self.engine_url:
+            raise ValueError("LUTHIER_SERVE_ENGINE=remote needs LUTHIER_ENGINE_URL: a URL that ends in /v1")
         return self
 
     @field_validator("trusted_proxies")

@@ -9,7 +9,7 @@ import engine_asks
 import small_models
 from luthier.core.ports import Address, ServedModel
 from luthier.engines.native.native_engine import NativeEngine
-from luthier.engines.process_per_base import RestPolicy
+from luthier.engines.rest_policy import RestPolicy
 from native_calls import processes
 from waiting import until
 

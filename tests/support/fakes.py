@@ -240,7 +240,7 @@ def cut(text: str | None, size: int) -> list[str]:
 
 def engine_calls(limits: QueueLimits | None = None) -> EngineCalls:
     """Calls as the service makes them, to either kind of engine."""
-    return EngineCalls(ChosenEngineClient(NativeClient(), HttpEngineClient()), limits)
+    return EngineCalls(ChosenEngineClient({"native": NativeClient(), "http": HttpEngineClient()}), limits)
 
 
 def agreeing_parity(address: Address, folder: Path, n_probes: int | None = None) -> ParityReport:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from luthier.core.generation import EngineDelta, TokenLogProb, Usage
 from luthier.core.roles import Role
-from luthier.core.states import RunState
+from luthier.core.states import EngineName, LoadState, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +199,15 @@ class Address:
     scores_url: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What serves a model, what it has of it now, and why, in a sentence for the operator."""
+
+    engine: EngineName
+    state: LoadState
+    reason: str
+
+
 class Engine(Protocol):
     """Keeps models loaded; `EngineClient` calls them at their addresses. Safe to call from several threads."""
 
@@ -208,6 +217,10 @@ class Engine(Protocol):
 
     def faults(self) -> Sequence[str]:
         """Why models that should answer do not, a sentence each."""
+        ...
+
+    def state(self, model: ServedModel) -> EngineState:
+        """What serves the model and whether it is loaded; loads nothing, and waits for no load."""
         ...
 
     def ensure(self, model: ServedModel) -> Address:

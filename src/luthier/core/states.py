@@ -168,9 +168,24 @@ class Tuning(StrEnum):
     FULL = "full"
 
 
+class LoadState(StrEnum):
+    """What an engine has of a model now."""
+
+    READY = "ready"
+    LOADING = "loading"
+    RESTING = "resting"
+    """It is not loaded; the next call loads it."""
+    RESTARTING = "restarting"
+    """Its engine has ended unasked and is started anew."""
+    UNRESPONSIVE = "unresponsive"
+    """Its engine runs and does not answer."""
+
+
 class EngineName(StrEnum):
     """What serves models: one engine for all that it can serve, or the rule that chooses for each."""
 
     AUTO = "auto"
     NATIVE = "native"
     LLAMACPP = "llamacpp"
+    VLLM = "vllm"
+    REMOTE = "remote"

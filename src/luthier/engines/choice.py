@@ -3,15 +3,14 @@
 `ChosenEngine` and `ChosenEngineClient` apply it: `app.py` gives them to the service as its one engine and client.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.core.generation import EngineDelta, TokenLogProb, Usage
-from luthier.core.ports import Address, Engine, EngineClient, EngineRequest, ServedModel
-from luthier.core.states import EngineName
+from luthier.core.ports import Address, Engine, EngineClient, EngineRequest, EngineState, ServedModel
+from luthier.core.states import EngineName, LoadState
 from luthier.data.rendering.renderer import Renderer
-from luthier.engines.native.client import SCHEME
 from luthier.engines.native.decoder import library, model_config, weights
 from luthier.engines.native.decoder.model_config import Unsupported
 from luthier.model_folder import HuggingFaceFolder
@@ -29,17 +28,24 @@ class Choice:
 def choose(base_folder: Path, setting: EngineName = EngineName.AUTO) -> Choice:
     """Our own engine for the model in `base_folder` if it can serve that, else llama.cpp; and the reason.
 
-    `setting` LLAMACPP means llama.cpp for all, NATIVE the same as AUTO. The first call for a folder reads the model's
+    `setting` names one engine for all; NATIVE means the same as AUTO. The first call for a folder reads the model's
     files and may compile the decoder, which takes many seconds. Files that cannot be read mean llama.cpp, no error.
     """
-    if setting is EngineName.LLAMACPP:
-        return Choice(EngineName.LLAMACPP, "LUTHIER_SERVE_ENGINE asks for it.")
+    if setting in _FIXED:
+        return Choice(setting, "LUTHIER_SERVE_ENGINE asks for it.")
     obstacle = _obstacle(base_folder.absolute())
     if obstacle is None:
         return Choice(EngineName.NATIVE, "The model and this machine have all that it needs.")
     return Choice(EngineName.LLAMACPP, f"Luthier's own engine does not serve it: {obstacle}.")
 
 
+def is_chosen(base_folder: Path, setting: EngineName) -> bool:
+    """Whether `choose` can answer at once, without reading files."""
+    return setting in _FIXED or base_folder.absolute() in _known_obstacles
+
+
+_FIXED = (EngineName.LLAMACPP, EngineName.VLLM, EngineName.REMOTE)
+"""Settings that leave nothing to choose."""
 _known_obstacles: dict[Path, str | None] = {}
 """What does not change: weights under one path stay the same."""
 
@@ -79,47 +85,56 @@ def _obstacle_of_files(hf: HuggingFaceFolder) -> str | None:
 
 
 class ChosenEngine:
-    """Implements core.ports.Engine by two others: each model has the one that `choose` says."""
+    """Implements core.ports.Engine by others: each model has the one that `choose` says."""
 
-    def __init__(self, native: Engine, llamacpp: Engine, setting: EngineName) -> None:
-        self._native = native
-        self._llamacpp = llamacpp
+    def __init__(self, engines: Mapping[EngineName, Engine], setting: EngineName) -> None:
+        """`engines` are all that `choose` may name under this setting."""
+        self._engines = engines
         self._setting = setting
 
     def loaded(self, model: ServedModel) -> Address | None:
-        """As the port says; but the first call for a base folder waits for `choose`, which may compile the decoder."""
-        return self._of(model).loaded(model)
+        """As the port says; None before the first load of its base, since asking the rule may take seconds."""
+        engine = self._known(model)
+        return None if engine is None else engine.loaded(model)
 
     def faults(self) -> Sequence[str]:
-        """Those of both engines, a sentence each; empty if all is well."""
-        return [*self._native.faults(), *self._llamacpp.faults()]
+        """Those of all engines, a sentence each; empty if all is well."""
+        return [fault for engine in self._engines.values() for fault in engine.faults()]
+
+    def state(self, model: ServedModel) -> EngineState:
+        """That of the engine that serves the model; before the first load of its base the setting's, not loaded."""
+        engine = self._known(model)
+        if engine is None:
+            return EngineState(self._setting, LoadState.RESTING, "It is not loaded. The next call loads it.")
+        return engine.state(model)
 
     def ensure(self, model: ServedModel) -> Address:
         """Loads the model into its engine. Raises Unavailable when it cannot be served."""
-        return self._of(model).ensure(model)
+        return self._engines[choose(model.base_folder, self._setting).engine].ensure(model)
 
     def release(self, model_id: str) -> None:
-        """Has both engines forget the model; one that does not know it does nothing."""
-        self._native.release(model_id)
-        self._llamacpp.release(model_id)
+        """Has all engines forget the model; one that does not know it does nothing."""
+        for engine in self._engines.values():
+            engine.release(model_id)
 
     def close(self) -> None:
-        """Ends every process of both."""
-        self._native.close()
-        self._llamacpp.close()
+        """Ends every process of every engine."""
+        for engine in self._engines.values():
+            engine.close()
 
-    def _of(self, model: ServedModel) -> Engine:
-        """The engine of a model, by `choose`: the first call for a base folder reads its files."""
-        choice = choose(model.base_folder, self._setting)
-        return self._native if choice.engine is EngineName.NATIVE else self._llamacpp
+    def _known(self, model: ServedModel) -> Engine | None:
+        """The engine of a model, if that can be said at once."""
+        if not is_chosen(model.base_folder, self._setting):
+            return None
+        return self._engines[choose(model.base_folder, self._setting).engine]
 
 
 class ChosenEngineClient:
-    """Implements core.ports.EngineClient by two others: the scheme of an address's URL says whose it is."""
+    """Implements core.ports.EngineClient by others, each for the addresses of one scheme."""
 
-    def __init__(self, native: EngineClient, http: EngineClient) -> None:
-        self._native = native
-        self._http = http
+    def __init__(self, clients: Mapping[str, EngineClient]) -> None:
+        """`clients` by the scheme of their addresses' URLs."""
+        self._clients = clients
 
     def generate(self, address: Address, request: EngineRequest) -> AsyncGenerator[EngineDelta | Usage]:
         return self._of(address).generate(address, request)
@@ -140,14 +155,9 @@ class ChosenEngineClient:
         return await self._of(address).busy_slots(address)
 
     async def close(self) -> None:
-        """Closes the connections of both clients."""
-        await self._native.close()
-        await self._http.close()
+        """Closes the connections of all clients."""
+        for client in self._clients.values():
+            await client.close()
 
     def _of(self, address: Address) -> EngineClient:
-        return self._native if is_native(address) else self._http
-
-
-def is_native(address: Address) -> bool:
-    """Whether an address is of our own engine (native://...), which speaks `native.protocol`, not HTTP."""
-    return address.url.startswith(f"{SCHEME}:")
+        return self._clients[address.url.partition(":")[0]]

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-import psutil
-
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
-from luthier.engines import process_folders, watchdog
+from luthier.core.ports import Address, EngineState, ServedModel
+from luthier.core.states import EngineName, LoadState
+from luthier.engines import process_folders, rest_policy, watchdog
+from luthier.engines.rest_policy import RestPolicy
 from luthier.engines.watchdog import BackOff, Watchdog, Watched
 
 logger = logging.getLogger(__name__)
@@ -71,31 +71,14 @@ class Base(Generic[P]):
     back_off: BackOff = field(default_factory=BackOff)
 
 
-@dataclass(frozen=True, slots=True)
-class RestPolicy:
-    """When a process is ended although models of it are wanted: the next call of one starts it anew.
-
-    After `idle_s` without a call, and while all processes together hold more than `memory_bytes`, the least recently
-    used first. None for never.
-    """
-
-    idle_s: float | None = None
-    memory_bytes: int | None = None
-
-    @property
-    def is_never(self) -> bool:
-        return self.idle_s is None and self.memory_bytes is None
-
-
-NEVER = RestPolicy()
-
-
 class ProcessPerBaseEngine(ABC, Generic[P]):
     """The part of core.ports.Engine that does not depend on how a process loads its models.
 
     `look_s` is the pause in seconds between two looks at whether a retired process is idle. `_lock` guards `_bases` and
     `_retiring`.
     """
+
+    name: EngineName
 
     def __init__(
         self, folder: Path, retire_grace_s: float, retire_max_s: float, look_s: float, rest: RestPolicy
@@ -140,6 +123,27 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
             for base, silent_s in silent
             if silent_s and base not in dead
         ]
+
+    def state(self, model: ServedModel) -> EngineState:
+        """Whether the model is loaded, and if not, why; loads nothing, and waits for no load."""
+        with self._lock:
+            base = self._bases.get(model.base_folder.absolute())
+            process = None if base is None else base.current
+        if base is None or model.id not in base.wanted:
+            return self._state(LoadState.RESTING, "It is not loaded. The next call loads it.")
+        if process is not None and process.exit_status() is not None:
+            return self._state(LoadState.RESTARTING, "Its engine has ended and is started anew.")
+        if process is not None and process.serves(model):
+            if silent_s := self._watchdog.silent_s(process):
+                text = f"Its engine has not answered for {silent_s:.0f} s, and is started anew if it goes on so."
+                return self._state(LoadState.UNRESPONSIVE, text)
+            return self._state(LoadState.READY, "It is loaded.")
+        if base.changing.locked():
+            return self._state(LoadState.LOADING, "It is being loaded.")
+        return self._state(LoadState.RESTING, "Its engine rests: it was idle. The next call starts it.")
+
+    def _state(self, state: LoadState, reason: str) -> EngineState:
+        return EngineState(self.name, state, reason)
 
     def close(self) -> None:
         """Ends every process and returns when all are gone; `ensure` raises Unavailable from then on."""
@@ -195,7 +199,7 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         """
         with self._lock:
             running = sorted((base for base in self._bases.values() if base.current), key=lambda base: base.used_at)
-        held = [_memory_bytes(base.current) for base in running]
+        held = [0 if base.current is None else rest_policy.memory_bytes(base.current.pid) for base in running]
         for place, base in enumerate(running):
             is_over = self._rest.memory_bytes is not None and sum(held) > self._rest.memory_bytes
             is_idle = self._rest.idle_s is not None and time.monotonic() - base.used_at > self._rest.idle_s
@@ -268,14 +272,6 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         with self._lock:
             self._retiring.pop(process, None)
         logger.info("engine retired pid=%d", process.pid)
-
-
-def _memory_bytes(process: Process | None) -> int:
-    """The resident memory of a process in bytes; 0 for one that has ended, and for None."""
-    try:
-        return 0 if process is None else int(psutil.Process(process.pid).memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def present(models: list[ServedModel]) -> list[ServedModel]:

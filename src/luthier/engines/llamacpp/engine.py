@@ -8,10 +8,12 @@ from pathlib import Path
 
 from luthier.core.errors import Unavailable
 from luthier.core.ports import Address, ServedModel
+from luthier.core.states import EngineName
 from luthier.engines import process_folders, process_per_base
 from luthier.engines.llamacpp import engine_process
 from luthier.engines.llamacpp.engine_process import EngineProcess, Launch
-from luthier.engines.process_per_base import NEVER, ProcessPerBaseEngine, RestPolicy
+from luthier.engines.process_per_base import ProcessPerBaseEngine
+from luthier.engines.rest_policy import NEVER, RestPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ class LlamaCppEngine(ProcessPerBaseEngine[EngineProcess]):
     address is good until `retire_grace_s` after a newer one was given out; an answer under way then gets
     `retire_max_s` to end.
     """
+
+    name = EngineName.LLAMACPP
 
     def __init__(
         self,

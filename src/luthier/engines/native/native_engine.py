@@ -1,32 +1,25 @@
 """Luthier's own engine: a process per base model, which loads adapters while it answers."""
 
-import logging
 import os
 import sys
-import threading
-import time
-from functools import partial
 from pathlib import Path
 
-from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
-from luthier.engines import process_folders, process_per_base
+from luthier.core.ports import ServedModel
+from luthier.core.states import EngineName
+from luthier.engines.hot_loading import LOOK_S, HotLoadingEngine
 from luthier.engines.native import native_process
 from luthier.engines.native.native_process import EngineProcess, Launch
-from luthier.engines.process_per_base import NEVER, Base, ProcessPerBaseEngine, RestPolicy
-
-logger = logging.getLogger(__name__)
-
-_LOOK_S = 0.5
+from luthier.engines.rest_policy import NEVER, RestPolicy
 
 
-class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
+class NativeEngine(HotLoadingEngine[EngineProcess]):
     """Implements core.ports.Engine.
 
     `folder` holds a folder per process with its log; `context_tokens` is what the answers of one process share,
-    `sequences` how many it computes at a time. A model that is released is unloaded once no call can hold its address
-    any more (`retire_grace_s`) and its answers ended.
+    `sequences` how many it computes at a time.
     """
+
+    name = EngineName.NATIVE
 
     def __init__(
         self,
@@ -46,85 +39,7 @@ class NativeEngine(ProcessPerBaseEngine[EngineProcess]):
         Starts the threads that watch processes, but no process.
         """
         self._launch = Launch(python, context_tokens, sequences, threads or os.cpu_count() or 1, start_timeout_s)
-        super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S, rest)
+        super().__init__(folder, retire_grace_s, retire_max_s, LOOK_S, rest)
 
-    def ensure(self, model: ServedModel) -> Address:
-        """Loads the model: a process for its base if there is none, and its adapter into that.
-
-        Returns where it answers. Takes seconds unless the model is loaded. Raises Unavailable when it cannot be served.
-        """
-        with self._lock:
-            base = self._base(model)
-            if (address := self._loaded(base, model)) is not None:
-                return address
-        with base.changing:
-            with self._lock:
-                if (address := self._loaded(base, model)) is not None:
-                    return address
-                process, others = base.current, list(base.wanted.values())
-            if process is None or process.exit_status() is not None:
-                process = self._start(base, model, others)
-            try:
-                process.load(model)
-            except Unavailable:
-                with self._lock:
-                    if not base.wanted and base.current is process:  # started for this model alone
-                        base.current = None
-                        self._retire(process)
-                raise
-            with self._lock:
-                self._want(base, model)
-            return process.address(model)
-
-    def release(self, model_id: str) -> None:
-        """Takes the model off the list; a base of which nothing is wanted loses its process.
-
-        Else a thread unloads the adapter once it is idle.
-        """
-        with self._lock:
-            for base in self._bases.values():
-                model, process = base.wanted.pop(model_id, None), base.current
-                if model is None or process is None:
-                    continue
-                if not base.wanted:
-                    base.current = None
-                    self._retire(process)
-                elif model.adapter_folder is not None:
-                    unload = partial(self._unload_when_idle, base, process, model_id)
-                    threading.Thread(target=unload, name=f"unload-{process.pid}", daemon=True).start()
-
-    def _start(self, base: Base[EngineProcess], model: ServedModel, others: list[ServedModel]) -> EngineProcess:
-        """A new process with all that is wanted of the base, made its current one; an old one has ended.
-
-        An adapter of `others` that cannot be loaded is logged only. Raises Unavailable.
-        """
-        began = time.monotonic()
-        process = native_process.start(self._launch, process_folders.new_folder(self._folder), model)
-        for other in process_per_base.present(others):
-            try:
-                process.load(other)
-            except Unavailable as error:
-                logger.warning("adapter not loaded again model=%s code=%s", other.id, error.code)
-        with self._lock:
-            if self._closing.is_set():
-                process.end()
-                raise process_per_base.closed()
-            old, base.current = base.current, process
-            if old is not None:
-                self._retire(old)
-        seconds = time.monotonic() - began
-        logger.info("engine started base=%s pid=%d s=%.1f", model.base_model, process.pid, seconds)
-        return process
-
-    def _unload_when_idle(self, base: Base[EngineProcess], process: EngineProcess, model_id: str) -> None:
-        """The thread of a released model: has the process unload the adapter once no answer uses it.
-
-        Gives up if the model is wanted again, the process or the service ends, or after `retire_max_s`.
-        """
-        self._closing.wait(self._retire_grace_s)
-        deadline = time.monotonic() + self._retire_max_s
-        while not self._closing.is_set() and process.exit_status() is None and time.monotonic() < deadline:
-            with base.changing:
-                if model_id in base.wanted or process.unload(model_id):
-                    return
-            self._closing.wait(_LOOK_S)
+    def _launch_process(self, folder: Path, model: ServedModel) -> EngineProcess:
+        return native_process.start(self._launch, folder, model)

@@ -225,7 +225,7 @@ def _create(context: Context, serving: Serving, deployment: Deployment, stopping
     """Loads the model, checks parity and writes the final state; writes nothing if that fails as the service stops."""
     report, error = None, None
     try:
-        report = serving.prove(models.get(context, deployment.resource_id, deployment.model))
+        report = serving.prove(models.get(context, deployment.resource_id, deployment.model)).report
         if not report.agrees:
             text = f"The engine's log-probabilities differ from the trainer's. {report.reason}"
             error = JobError("parity_failed", text)

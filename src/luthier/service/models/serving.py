@@ -7,7 +7,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from luthier import model_folder
 from luthier.atomic_io import fsync_path
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
-from luthier.core.ports import Address, Engine, ParityCheck, ParityReport, ServedModel
+from luthier.core.ports import Address, Engine, ParityCheck, ServedModel
 from luthier.service.context import Context
 from luthier.service.models import models
 from luthier.service.models.models import Model
+from luthier.service.models.proofs import Proof, Proofs
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,7 @@ class Serving:
     def __init__(self, context: Context, engine: Engine, check_parity: ParityCheck) -> None:
         self._context = context
         self._engine = engine
-        self._check_parity = check_parity
-        self._proofs: dict[str, ParityReport] = {}
-        self._proven: dict[str, ServedModel] = {}
+        self._proofs = Proofs(engine, check_parity)
         self._loads: dict[tuple[str, bool], asyncio.Future[Address]] = {}
         self._threads = ThreadPoolExecutor(LOADS_AT_ONCE, "load")
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -50,8 +48,8 @@ class Serving:
         with self._locks[model.canonical_name]:
             served = self._served(model)
             address = self._engine.ensure(served)
-            if not proven and model.canonical_name not in self._proofs:
-                report = self._prove(model, served, address)
+            if not proven and not self._proofs.holds(model.canonical_name):
+                report = self._proofs.prove(served, address, model.logged_id).report
                 if not report.agrees:
                     raise UpstreamFailed(
                         "parity_failed",
@@ -79,21 +77,20 @@ class Serving:
         """Why models that should answer do not, a sentence each."""
         return self._engine.faults()
 
-    def prove(self, model: Model) -> ParityReport:
-        """Loads the model and checks parity now, whatever was checked before; the verdict is in the report.
+    def prove(self, model: Model, beside_all: bool = False) -> Proof:
+        """Loads the model and checks parity now, whatever was checked before; `beside_all` as in `Proofs.prove`.
 
-        Raises Unavailable if the model cannot be loaded, NotFound if its files were deleted.
+        Blocks meanwhile. Raises Unavailable, and NotFound for deleted files; a report that does not agree is a result.
         """
         with self._locks[model.canonical_name]:
             served = self._served(model)
-            return self._prove(model, served, self._engine.ensure(served))
+            return self._proofs.prove(served, self._engine.ensure(served), model.logged_id, beside_all)
 
     def release(self, name: str) -> None:
         """Unloads a model, by its canonical name, and forgets its parity; the next call loads it again."""
         with self._locks[name]:
             self._engine.release(name)
-            self._proofs.pop(name, None)
-            self._proven.pop(name, None)
+            self._proofs.forget(name)
 
     def discard(self, checkpoint: Checkpoint) -> None:
         """Unloads a deleted model and removes its local files."""
@@ -102,7 +99,7 @@ class Serving:
 
     def _address_now(self, model: Model, proven: bool) -> Address | None:
         """Where a loaded model answers that passed the check, else None; takes no lock that a load holds."""
-        if not proven and model.canonical_name not in self._proofs:
+        if not proven and not self._proofs.holds(model.canonical_name):
             return None
         if model.checkpoint is not None and not self._folder(model.checkpoint).exists():
             return None
@@ -113,47 +110,6 @@ class Serving:
         self._loads.pop(key, None)
         if not load.cancelled():
             load.exception()  # retrieved, if every caller has left
-
-    def _prove(self, model: Model, served: ServedModel, address: Address) -> ParityReport:
-        """Checks parity of a loaded model and of others beside it; logs the report, remembers it if it agrees."""
-        report = self._check_parity(address, served.adapter_folder or served.base_folder)
-        logger.info(
-            "parity model=%s agrees=%s max=%.5f mean=%.5f positions=%d tolerance=%g",
-            model.logged_id,
-            report.agrees,
-            report.max_difference,
-            report.mean_difference,
-            report.positions,
-            report.tolerance,
-        )
-        if report.agrees:
-            report = self._check_isolation(served, report)
-        if report.agrees:
-            self._proofs[model.canonical_name] = report
-            self._proven[model.canonical_name] = served
-        return report
-
-    def _check_isolation(self, served: ServedModel, report: ParityReport) -> ParityReport:
-        """The report as it is, unless other models on the same base no longer answer as trained beside this one: then
-        the model is unloaded, and the report disagrees.
-
-        One probe each of the base and of the model that was proven last: a weight that leaks would show in any.
-        """
-        others = [other for other in list(self._proven.values()) if other.base_folder == served.base_folder]
-        others = [other for other in others if other.id != served.id]
-        checked = [other for other in others if other.adapter_folder is None]
-        checked += others[-1:] if others[-1:] != checked else []
-        for other in checked:
-            address = self._engine.loaded(other)
-            if address is None:
-                continue
-            beside = self._check_parity(address, other.adapter_folder or other.base_folder, 1)
-            if not beside.agrees:
-                self._engine.release(served.id)
-                logger.error("isolation failed model=%s beside=%s", other.id, served.id)
-                reason = f"Another model on the same base no longer answers as trained beside it. {beside.reason}"
-                return replace(report, agrees=False, reason=reason)
-        return report
 
     def _served(self, model: Model) -> ServedModel:
         """The model as an engine takes it; its files are copied to a local folder if they are not there.

@@ -3,7 +3,7 @@
 PIECE_S = 0.025
 """What the pieces of prompts in one step may take: so much longer do answers in progress wait for their next token."""
 LONE_PIECE_S = 0.05
-"""The same when nothing else waits or is being answered: so long does a new request wait for the step under way."""
+"""The same for one prompt alone, and for probes, where nothing is being answered: a new request waits for so long."""
 MIN_PIECE, MAX_PIECE = 16, 128
 """Tokens of prompts in one step, whatever they take: below, weights are read for too few rows."""
 

@@ -201,7 +201,8 @@ class Scheduler:
         decoding = [(sequence, 1) for sequence in self._running if not sequence.n_to_prefill]
         prefilling = [sequence for sequence in self._running if sequence.n_to_prefill]
         prefilling.sort(key=lambda sequence: (sequence.waited_steps < PATIENCE_STEPS, sequence.n_to_prefill))
-        is_alone = not decoding and len(prefilling) == 1 and not self._waiting
+        are_scored = all(sequence.parameters is None for sequence in prefilling)
+        is_alone = not decoding and (len(prefilling) == 1 or are_scored) and not self._waiting
         room = self._pace.rows_in(LONE_PIECE_S if is_alone else PIECE_S)
         pieces: list[tuple[Sequence, int]] = []
         for sequence in prefilling:
