@@ -56,6 +56,18 @@ def test_read_finds_a_fault_in_all_that_is_no_json_and_never_raises(text: str) -
     assert reading.faults or json.dumps(reading.value) == json.dumps(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"a":', "at column 6, the JSON ends where a value is expected."),
+        ("[1,", "at column 4, the JSON ends where a value (after a comma) is expected."),
+        ('{"a"', "at column 5, the JSON ends where a colon behind the key is expected."),
+    ],
+)
+def test_read_cut_text_says_what_is_expected_where_it_ends(text: str, sentence: str) -> None:
+    assert json_reader.read(text).faults[-1].sentence == sentence
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200) | pieces.map(str.encode))
 def test_check_file_takes_any_bytes(content: bytes) -> None:

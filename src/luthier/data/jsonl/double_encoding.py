@@ -9,7 +9,6 @@ from collections.abc import Callable
 from luthier.data.jsonl import json_reader, python_literal
 
 JsonObject = dict[str, object]
-MAX_CHARACTERS = 64 * 1024 * 1024
 _TURN_KEYS = ("messages", "preferred_output", "non_preferred_output", "chosen", "rejected", "conversations")
 _TOOL_KEYS = ("tools", "functions")
 FIX = "Decode it once, with json.loads or jq's fromjson; luthier check OLD --fix NEW does it."

@@ -87,7 +87,7 @@ def _fault_text(text: str, at: int, expected: Expected) -> FaultText:
     """The fault at index `at`: what is wrong in any place first, then what the grammar expects here."""
     character = text[at : at + 1]
     if not character:
-        return _truncated(f"the JSON ends where {expected.value}is expected")
+        return _truncated(f"the JSON ends where {expected.value} is expected")
     if character == "\ufeff":
         message = "a byte order mark is in the middle of the file, as after joining two files."
         return "bom_inside", message, "Remove the character U+FEFF."

@@ -4,6 +4,7 @@ Such text is in files that were written without json.dumps. It is parsed, never 
 """
 
 import ast
+import json
 import re
 
 MAX_CHARACTERS = 4 * 1024 * 1024
@@ -15,7 +16,8 @@ _OTHER_ESCAPE = re.compile(r"\\(?:\\|(?![\\'\"abfnrtvxuN0-7\n])(?P<other>.))")
 def read(text: str) -> dict[str, object] | list[object] | None:
     """The dict or list; None for text that is no literal of one, or that would lose something as JSON.
 
-    Tuples become arrays, as json.dumps writes them. A key twice, a set, bytes, a float that is not finite are refused.
+    Tuples become arrays, as json.dumps writes them. A key twice, a set, bytes, a float that is not finite, half of a
+    surrogate pair are refused.
     """
     text = text.strip()
     if text[:1] not in ("{", "[") or len(text) > MAX_CHARACTERS:
@@ -24,7 +26,8 @@ def read(text: str) -> dict[str, object] | list[object] | None:
         return None
     try:
         value = _json_value(ast.parse(text, mode="eval").body, 0)
-        str(value).encode()  # half of a surrogate pair is no text
+        # Raises ValueError for a float that is not finite, and for half of a surrogate pair.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (_NotJson, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return value if isinstance(value, dict | list) else None
@@ -44,11 +47,11 @@ def _json_value(node: ast.expr, depth: int) -> object:
     if depth > _MAX_DEPTH:
         raise _NotJson
     match node:
-        case ast.Constant(value=str() | bool() | int() | None as value):
+        case ast.Constant(value=str() | bool() | int() | float() | None as value):
             return value
-        case ast.Constant(value=float() as value) if abs(value) != float("inf"):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if value is not True:
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
+            type(value) is not bool
+        ):
             return -value
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             return [_json_value(element, depth + 1) for element in elements]
