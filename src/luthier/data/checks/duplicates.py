@@ -14,7 +14,7 @@ class PromptIndex:
 
     def __init__(self) -> None:
         self._first: dict[int, int] = {}  # prompt -> the index in the arrays of the first row that has it
-        self._lines = array("L")
+        self._lines = array("I")
         self._answers = array("q")
         self._further: dict[tuple[int, int], int] = {}  # further (prompt, answer) of such a prompt -> line
         self._pairs: dict[tuple[int, int, int], int] = {}  # preferences as (prompt, better, worse) -> line

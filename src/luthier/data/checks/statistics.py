@@ -49,10 +49,10 @@ class DatasetStatistics:
 
 
 class LengthCounter:
-    """Gathers the lengths of rows, one machine word each."""
+    """Gathers the lengths of rows, 4 bytes each: no line is longer than 64 MiB."""
 
     def __init__(self) -> None:
-        self._lengths = array("L")
+        self._lengths = array("I")
         self._total = 0
         self._longest = 0
         self._longest_line: int | None = None

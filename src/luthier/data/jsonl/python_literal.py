@@ -49,9 +49,9 @@ def _json_value(node: ast.expr, depth: int) -> object:
     match node:
         case ast.Constant(value=str() | bool() | int() | float() | None as value):
             return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
-            type(value) is not bool
-        ):
+        case ast.UnaryOp(operand=ast.Constant(value=bool())):
+            raise _NotJson
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return -value
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             return [_json_value(element, depth + 1) for element in elements]
