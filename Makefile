@@ -77,7 +77,7 @@ bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same row
 
 bench-check: model ## the data doctor beside bare orjson on 512 MB of chat rows, then with token counts beside the bare tokenizer
 	@$(BIN)/python -m bench.check
-	@$(BIN)/python -m bench.check_tokens $(BENCH)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.check_tokens $(BENCH)
 
 bench-dpo: model $(TRL)/trl ## preference pairs: Luthier beside TRL's DPOTrainer (BENCH='--pairs 16 --held 20' for less)
 	@$(BIN)/python -m bench.dpo $(BENCH)

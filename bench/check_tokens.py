@@ -17,10 +17,10 @@ from typing import Any
 
 import tokenizers
 
+import parsed_rows
 from bench import made
 from bench.process import ROOT
 from luthier import catalog
-from luthier.data.checks import validate
 from luthier.service.files import data_check
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
@@ -88,7 +88,7 @@ def _texts(folder: Path, content: bytes) -> list[str]:
     tokenizer = TorchFreeTokenizer(folder / "hf")
     whole = (
         tokenizer.text([{"role": m.role.value, "content": m.content} for m in example.messages], (), False)
-        for _, example in validate.read_examples([content], frozenset())
+        for _, example in parsed_rows.read_examples(content)
     )
     return [text.rstrip("\n") for text in whole]
 

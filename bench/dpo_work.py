@@ -12,8 +12,8 @@ import torch
 import transformers
 from torch.nn import functional
 
+import parsed_rows
 from bench import schedule
-from luthier.data.checks import validate
 from luthier.data.rendering.renderer import Rendered, Renderer
 from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer.dataset import packing
@@ -41,7 +41,7 @@ def _prepare(job: Job) -> Job:
     lines = content.splitlines(keepends=True)
     renderer = Renderer(FolderTokenizer(Path(job["base_folder"]) / "hf"), job["context_tokens"])
     kept = []
-    for number, pair in validate.read_pairs([content], frozenset()):
+    for number, pair in parsed_rows.read_pairs(content):
         sides = [renderer.render(example)[0] for example in pair.examples()]
         if max(len(side.token_ids) for side in sides) <= job["max_tokens"]:
             kept.append((lines[number - 1], _tokens(*sides)))

@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from luthier.data.checks import validate
+import parsed_rows
 from luthier.data.rendering.renderer import Renderer
 from luthier.trainer.dataset.tokenizer import FolderTokenizer
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     model = peft.PeftModel.from_pretrained(model, adapter).eval()
     renderer = Renderer(FolderTokenizer(base), model.config.max_position_embeddings)
     nats, tokens = 0.0, 0
-    for _, example in validate.read_examples([rows.read_bytes()], frozenset()):
+    for _, example in parsed_rows.read_examples(rows.read_bytes()):
         for row in renderer.render(example):
             ids_T = torch.tensor(row.token_ids)
             weights_T = torch.tensor(row.loss_weights)

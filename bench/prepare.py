@@ -12,10 +12,10 @@ import peft
 import torch
 import transformers
 
+import parsed_rows
 from bench import job as jobs
 from bench.flops import Facts, Shape
 from bench.job import Job
-from luthier.data.checks import validate
 from luthier.data.rendering.renderer import Rendered, Renderer
 from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer.dataset import packing
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
 def _render(job: Job) -> list[Rendered]:
     renderer = Renderer(FolderTokenizer(job.base_folder / "hf"), job.context_tokens)
     rendered = []
-    for line, example in validate.read_examples([job.rows.read_bytes()], frozenset()):
+    for line, example in parsed_rows.read_examples(job.rows.read_bytes()):
         sequences = renderer.render(example)
         if len(sequences) > 1:
             raise SystemExit(f"{job.rows}: line {line} becomes {len(sequences)} sequences; TRL knows one a row.")

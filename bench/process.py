@@ -12,8 +12,8 @@ TRL_PACKAGES = ROOT / ".cache" / "trl-1.16.0" / "site-packages"
 
 
 def environment(*, allocator: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our own over `allocator`, with this project and TRL importable and the network left alone."""
-    paths = [str(ROOT / "src"), str(ROOT), str(TRL_PACKAGES)]
+    """Our own over `allocator`, with this project, the tests' support and TRL importable and the network left alone."""
+    paths = [str(ROOT / "src"), str(ROOT / "tests/support"), str(ROOT), str(TRL_PACKAGES)]
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     return {**(allocator or {}), **os.environ, "PYTHONPATH": os.pathsep.join(paths), **offline}
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+import parsed_rows
 import rows
 import tiny
 from luthier.cli.data import check
-from luthier.core.states import Ability
-from luthier.data.checks import validate
 from luthier.data.rendering.renderer import Renderer
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
@@ -107,7 +106,7 @@ def test_tokens_are_those_that_the_renderer_makes(alone: Command, tiny_models: P
     (tmp_path / "rows.jsonl").write_bytes(rows.good())
     done = alone("check", "rows.jsonl", "--model", tiny.NAME, "--json")
     renderer = Renderer(TorchFreeTokenizer(tiny_models / tiny.NAME / "hf"), 512)
-    examples = validate.read_examples([rows.good()], frozenset[Ability]())
+    examples = parsed_rows.read_examples(rows.good())
     made = [one for _, example in examples for one in renderer.render(example)]
     told = json.loads(done.stdout)["statistics"]["tokens"]
     assert told["tokens"]["total"] == sum(len(one.token_ids) for one in made)

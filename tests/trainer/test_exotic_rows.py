@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from luthier.data.checks import validate
+import parsed_rows
 from luthier.data.rendering.renderer import Rendered, Renderer, Unrenderable
 from luthier.data.rows.supervised import Example
 from luthier.run_directory.train_spec import LoraRecipe
@@ -57,7 +57,7 @@ ROWS = {
 
 
 def example(row: list[dict[str, Any]]) -> Example:
-    [(_, found)] = validate.read_examples([json.dumps({"messages": row}).encode()], frozenset())
+    [(_, found)] = parsed_rows.read_examples(json.dumps({"messages": row}).encode())
     return found
 
 

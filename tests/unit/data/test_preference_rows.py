@@ -155,11 +155,3 @@ def test_check_file_reads_rows_as_the_method_says() -> None:
     other = validate.check_file(lines, frozenset())
     assert [one.code for one in other.problems] == ["preference_row"] * 10
     assert "method dpo" in other.problems[0].fix
-
-
-def test_pairs_give_each_line_and_stop_at_a_bad_row() -> None:
-    pair = json.dumps(row().value).encode()
-    found = list(validate.read_pairs([pair, b"\n\n", pair], frozenset()))
-    assert [line for line, _ in found] == [1, 3]
-    with pytest.raises(validate.InvalidFile):
-        list(validate.read_pairs([pair, b"\n{}"], frozenset()))

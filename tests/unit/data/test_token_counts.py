@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import parsed_rows
 import small_models
 import tiny
 from families import FAMILIES
@@ -65,9 +66,7 @@ def test_counts_are_the_renderers(tokenizer: TorchFreeTokenizer, rows: list[list
     content = b"\n".join(map(conversation, rows * 12))
     told, report = count(tokenizer, content)
     renderer = Renderer(tokenizer, CONTEXT)
-    sequences = [
-        one for _, example in validate.read_examples([content], frozenset()) for one in renderer.render(example)
-    ]
+    sequences = [one for _, example in parsed_rows.read_examples(content) for one in renderer.render(example)]
     assert report.n_errors == 0
     assert told.tokens.total == sum(len(sequence.token_ids) for sequence in sequences)
     assert told.supervised.total == sum(sum(map(bool, sequence.loss_weights)) for sequence in sequences)
@@ -162,7 +161,7 @@ def test_counts_are_the_trainers_in_every_family(name: str, tmp_path: Path) -> N
     report = validate.check_file([content], frozenset(Ability), 1, watchers=[counter])
     assert report.n_errors == 0
     renderer = Renderer(FolderTokenizer(tmp_path / "hf"), 100_000)
-    examples = [example for _, example in validate.read_examples([content], frozenset(Ability))]
+    examples = [example for _, example in parsed_rows.read_examples(content, frozenset(Ability))]
     made = [one for example in examples for one in renderer.render(example)]
     told_numbers = counter.statistics()
     assert told_numbers.tokens.total == sum(len(one.token_ids) for one in made)

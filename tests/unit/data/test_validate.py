@@ -69,14 +69,3 @@ def test_check_file_warnings_do_not_make_it_invalid() -> None:
     report = check(*[GOOD] * 9, GOOD.replace(b"}]}", b'}], "source": "web"}'))
     assert [problem.severity for problem in report.problems] == [Severity.WARNING]
     assert report.valid
-
-
-def test_examples_of_a_valid_file_come_with_their_lines() -> None:
-    found = list(validate.read_examples([GOOD, b"\n\n", GOOD], frozenset()))
-    assert [line for line, _ in found] == [1, 3]
-
-
-def test_examples_of_an_invalid_file_raise() -> None:
-    with pytest.raises(validate.InvalidFile) as caught:
-        list(validate.read_examples([GOOD, b"\n{}"], frozenset()))
-    assert caught.value.report.problems[0].line == 2

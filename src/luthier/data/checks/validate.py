@@ -3,9 +3,9 @@
 The service checks uploads and jobs with it, the trainer reads its files with it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar, assert_never
+from typing import Protocol, assert_never
 
 from luthier.core.quotas import MAX_FILE_BYTES
 from luthier.core.states import Ability, Method
@@ -20,8 +20,6 @@ from luthier.data.problems.problem_tally import ProblemTally
 from luthier.data.rows import fast_path, preference, supervised
 from luthier.data.rows.preference import Preference
 from luthier.data.rows.supervised import Example, Parsed
-
-T = TypeVar("T")
 
 _FAILS_ANY_JOB = frozenset(("image_not_supported",))
 MIN_TRAINING_EXAMPLES = 10
@@ -59,14 +57,6 @@ class Report:
     def trainable(self) -> bool:
         """Whether a job on the file would get to train: some warnings, before a base model is known, rule it out."""
         return self.valid and not any(group.first.code in _FAILS_ANY_JOB for group in self.groups)
-
-
-class InvalidFile(Exception):
-    """A file that was to be read as examples has errors; `report` names those of its first faulty row."""
-
-    def __init__(self, report: Report) -> None:
-        super().__init__(f"{report.n_errors} errors")
-        self.report = report
 
 
 class RowObserver(Protocol):
@@ -163,19 +153,6 @@ def _report(tally: ProblemTally, n_examples: int, survey: EncodingSurvey) -> Rep
     )
 
 
-def read_examples(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[tuple[int, Example]]:
-    """Yields line number and example of each row, for a file that check_file found valid.
-
-    Raises InvalidFile at the first row with an error, while it is iterated.
-    """
-    return _parsed_rows(chunks, abilities, supervised.parse_supervised)
-
-
-def read_pairs(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[tuple[int, Preference]]:
-    """Yields line number and pair of each row of a valid preference file; InvalidFile at the first error."""
-    return _parsed_rows(chunks, abilities, preference.parse_preference)
-
-
 def _lines(
     chunks: Iterable[bytes], abilities: Set[Ability] | None, method: Method
 ) -> Iterator[fast_path.PlainRows | line_reader.Line]:
@@ -199,22 +176,6 @@ def parse_row(row: JsonRow, abilities: Set[Ability] | None, method: Method) -> P
             return preference.parse_preference(row, abilities)
         case _:
             assert_never(method)
-
-
-def _parsed_rows(
-    chunks: Iterable[bytes], abilities: Set[Ability] | None, parse: Callable[[JsonRow, Set[Ability] | None], Parsed[T]]
-) -> Iterator[tuple[int, T]]:
-    """Yields the line number and what `parse` makes of each row; InvalidFile at the first row with an error."""
-    for row in line_reader.read_rows(chunks):
-        problems = (row,) if isinstance(row, Problem) else ()
-        parsed = None if isinstance(row, Problem) else parse(row, abilities)
-        if parsed is None or parsed.example is None:
-            all_problems = problems if parsed is None else parsed.problems
-            raise InvalidFile(
-                Report(all_problems, 0, len(all_problems), 0, groups=problem_groups.group_problems(all_problems))
-            )
-        assert not isinstance(row, Problem)
-        yield row.line, parsed.example
 
 
 def _count_problems(n_rows: int, n_objects: int, min_examples: int, survey: EncodingSurvey) -> list[Problem]:
