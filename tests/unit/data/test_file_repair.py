@@ -1,6 +1,7 @@
 """Repairs: each fault that can be mended safely is, with its line; what needs judgement stays as it is."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from luthier.data.repair import file_repair
 from luthier.data.repair.file_repair import FileRepair
+from processor import reference_s
 
 USER, ASSISTANT = {"role": "user", "content": "Hé?"}, {"role": "assistant", "content": "Ho 😀."}
 ROW = {"messages": [USER, ASSISTANT]}
@@ -114,6 +116,48 @@ def test_row_that_needs_judgement_stays_byte_for_byte(text: bytes) -> None:
     mended = FileRepair()
     assert list(mended.lines([line(ROW) + b"\n", text + b"\n"])) == [line(ROW) + b"\n", text + b"\n"]
     assert mended.changes == {}
+
+
+DAMAGED = line(ROW).replace("é".encode(), b"\xc3")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'prompt,completion\na,b\na,"\xff"\n', "CSV.*line 3.*not UTF-8"),
+        (b"prompt\tcompletion\na\tb\n\xff\tb\n", "TSV.*line 3.*not UTF-8"),
+        (b'{"data": [\n' + line(OTHER) + b",\n" + DAMAGED + b"\n]}", "object that holds the rows.*line 3.*not UTF-8"),
+        (b'{"rows": [{"row": ' + DAMAGED + b"}]}", "line 1.*not UTF-8"),
+        (str([ROW]).encode().replace("é".encode(), b"\xc3"), "line 1.*not UTF-8"),
+        (b"module.exports = " + b'{"data": [' + DAMAGED + b"]};", "line 1.*not UTF-8"),
+        (b'{"data": [' + line(ROW)[:-1] + b', "a": 1, "a": 2}]}', "key twice"),
+        (b'{"data": [' + line(ROW)[:-1] + b', "a": 1e999}]}', "too large"),
+    ],
+)
+def test_file_that_would_lose_something_is_not_rewritten(content: bytes, why: str) -> None:
+    with pytest.raises(file_repair.Unrepairable, match=why):
+        list(FileRepair().lines([content]))
+
+
+def test_damaged_row_of_an_array_stays_byte_for_byte() -> None:
+    mended = FileRepair()
+    assert list(mended.lines([b"[" + DAMAGED + b", " + line(OTHER) + b"]"])) == [DAMAGED + b"\n", line(OTHER) + b"\n"]
+
+
+def test_half_of_a_surrogate_pair_stays_as_it_is_written() -> None:
+    half = b'{"messages": [{"role": "user", "content": "\\ud800"}]}'
+    twice = line({"messages": json.dumps(json.loads(half)["messages"])})
+    python = str(json.loads(half)).encode()
+    assert list(FileRepair().lines([b'{"data": [' + half + b"]}"])) == [half + b"\n"]
+    assert list(FileRepair().lines([twice + b"\n", python + b"\n"])) == [twice + b"\n", python + b"\n"]
+
+
+@pytest.mark.parametrize("begin", [b"prompt,completion\na,b\n", b"```\n"])
+def test_long_line_in_small_chunks_is_read_in_no_more_than_its_length(begin: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(file_repair.Unrepairable, match="64 MiB"):
+        list(FileRepair().lines([begin + b'"', *[b"x" * 2**16] * 1025]))
+    assert time.process_time() - began < 80 * reference_s()
 
 
 def test_line_that_is_too_long_to_hold_is_not_cut() -> None:

@@ -34,7 +34,7 @@ def transcode_lines(chunks: Iterable[bytes], encoding: str, note: OnChange | Non
         yield from transcode_stream(chunks, encoding)
         return
     code = {WINDOWS_1252: "windows_1252", CESU_8: "cesu8"}.get(encoding, "encoding")
-    for number, line in enumerate(_raw_lines(chunks), 1):
+    for number, line in enumerate(raw_lines(chunks), 1):
         utf8 = text_encoding.is_utf8(line)
         if line.isascii() or (
             not utf8 and not text_encoding.is_other_encoding(Line(number, line, ended=line[-1:] == b"\n"))
@@ -49,7 +49,7 @@ def transcode_lines(chunks: Iterable[bytes], encoding: str, note: OnChange | Non
             raise Undecodable(f"line {number}: {error}") from None
 
 
-def _raw_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def raw_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the lines with their ends. Raises Undecodable for one longer than 64 MiB."""
     parts: list[bytes] = []
     size = 0

@@ -80,8 +80,11 @@ def decode_fields(row: JsonObject) -> JsonObject:
 
 
 def as_json(value: object) -> bytes:
-    """One row as JSON in UTF-8, on one line and without a line end."""
-    return json.dumps(value, ensure_ascii=False).encode()
+    """One row as JSON in UTF-8, on one line and without a line end; in ASCII if it has half of a surrogate pair."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()
 
 
 def _read(value: object, fits: Callable[[list[object]], bool]) -> list[object] | None:

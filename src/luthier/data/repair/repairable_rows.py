@@ -5,15 +5,15 @@ For `file_repair` only; validation (`data/checks/validate.py`) reads lines and n
 
 import codecs
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from luthier.data.file_types import file_type, tabular, text_type
-from luthier.data.jsonl import json_documents, json_reader, line_reader, python_literal
+from luthier.data.file_types import file_type, tabular, text_type, transcoding
+from luthier.data.jsonl import double_encoding, json_documents, json_reader, line_reader, python_literal
 from luthier.data.jsonl.json_stream import ElementSplitter, Nesting, Unsplittable
 from luthier.data.jsonl.line_reader import Line
 from luthier.data.problems.problem import Problem
+from luthier.data.repair import document_layout
 
 HEAD_BYTES = 1 << 16
 _BOM = codecs.BOM_UTF8
@@ -33,7 +33,7 @@ def read_rows(chunks: Iterable[bytes], note: OnChange) -> Rows:
     """Detects the layout of a file in UTF-8, then yields its rows, each with the number of the line it begins on.
 
     `note` is told what was done to the file. Raises Unrepairable for a file of a kind that holds no rows, and for a
-    line or a record that cannot be read.
+    line or a record that cannot be read; Undecodable for a line too long to be held, in a table or between fences.
     """
     head, all_chunks = read_head(chunks, HEAD_BYTES)
     start = head.removeprefix(_BOM).lstrip()
@@ -107,7 +107,7 @@ def _document_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange, in
             )
             return
     content = b"".join(buffered).removeprefix(_BOM)
-    layout = _layout(content.rstrip(b"; \t\r\n"))
+    layout, loss = document_layout.find_layout(content.rstrip(b"; \t\r\n"))
     if layout is None:
         if not in_module and start.startswith(b"{") and not _are_objects_on_end(content):
             yield from _row_lines(iter([content]), note)
@@ -115,27 +115,12 @@ def _document_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange, in
         yield from _streamed_rows(start, iter([content.rstrip(b"; \t\r\n")]), note)
     elif not layout.rows:
         raise Unrepairable(f"it looks like {layout.name}. {layout.advice}")
+    elif loss is not None:
+        raise Unrepairable(f"it looks like {layout.name}, but {loss}; fix that first")
     else:
         note("wrapped", 1)
         for row in layout.rows:
-            yield 1, json.dumps(row, ensure_ascii=False).encode()
-
-
-def _layout(content: bytes) -> json_documents.Document | None:
-    """The layout of a whole document that is more than an array of rows, or a list that Python printed.
-
-    None for a plain array, one row, and text that is neither JSON nor a Python list.
-    """
-    text = content.decode("utf-8", "replace")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = python_literal.read(text)
-        if not isinstance(value, list):
-            return None
-        return json_documents.recognise(value)
-    layout = json_documents.recognise(value)
-    return None if layout is not None and layout.jq == ".[]" and isinstance(value, list) else layout
+            yield 1, double_encoding.as_json(row)
 
 
 def _streamed_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange) -> Rows:
@@ -164,14 +149,25 @@ def _streamed_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange) ->
 
 
 def _table_rows(all_chunks: Iterator[bytes], table: tabular.Table, keys: tuple[str, ...], note: OnChange) -> Rows:
-    """Yields each record below the header as a JSON object with these keys. Raises Unrepairable for a malformed one."""
+    """Yields each record below the header as a JSON object with these keys.
+
+    Raises Unrepairable for a malformed record and a line that is not UTF-8, Undecodable for one longer than 64 MiB.
+    """
     note("table", 1)
-    lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(_raw_lines(all_chunks)))
     try:
-        for number, row in tabular.read_rows(lines, table, keys):
-            yield number, json.dumps(row, ensure_ascii=False).encode()
+        for number, row in tabular.read_rows(_decoded_lines(all_chunks), table, keys):
+            yield number, double_encoding.as_json(row)
     except csv.Error as error:
         raise Unrepairable(f"it looks like {table.name}, but {error}") from None
+
+
+def _decoded_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yields the lines of a table as text. Raises csv.Error if one is not UTF-8, Undecodable if one is too long."""
+    for number, line in enumerate(transcoding.raw_lines(chunks), 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise csv.Error(f"{document_layout.not_utf8(number)}; fix that first") from None
 
 
 def _row_lines(chunks: Iterator[bytes], note: OnChange) -> Rows:
@@ -207,24 +203,12 @@ def _watch_crlf(chunks: Iterable[bytes], note: OnChange) -> Iterator[bytes]:
 
 
 def _without_fences(chunks: Iterable[bytes], note: OnChange) -> Iterator[bytes]:
-    """Yields all lines but the marks of Markdown fences, which `note` is told of. Raises Unrepairable."""
-    for number, line in enumerate(_raw_lines(chunks), 1):
+    """Yields all lines but the marks of Markdown fences, which `note` gets. Raises Undecodable if one is too long."""
+    for number, line in enumerate(transcoding.raw_lines(chunks), 1):
         if line.lstrip().startswith((b"```", b"~~~")):
             note("fence", number)
         else:
             yield line
-
-
-def _raw_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the lines with their ends. Raises Unrepairable for one longer than 64 MiB."""
-    pending = b""
-    for chunk in chunks:
-        *ended, pending = (pending + chunk).split(b"\n")
-        yield from (line + b"\n" for line in ended)
-        if len(pending) > line_reader.MAX_LINE_BYTES:
-            raise Unrepairable(f"a line is longer than {line_reader.MAX_LINE_BYTES // 2**20} MiB")
-    if pending:
-        yield pending
 
 
 def _skip_bytes(chunks: Iterable[bytes], n_bytes: int) -> Iterator[bytes]:
