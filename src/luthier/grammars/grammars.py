@@ -147,9 +147,7 @@ class GrammarChecker:
             while (job := self._next()) is not None:
                 checked = None
                 try:
-                    verdict = process.ask(job.grammars)
-                    if not self._closed:  # a process that was interrupted seems to have ended over the grammar
-                        checked = _checked(verdict, job.grammars[0], bytes_alone)
+                    checked = _checked(process.ask(job.grammars), job.grammars[0], bytes_alone)
                 except NoVerdict:
                     pass
                 finally:

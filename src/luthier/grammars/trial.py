@@ -9,7 +9,6 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from luthier.process import child_environment
@@ -17,6 +16,8 @@ from luthier.process import child_environment
 START_S = 30.0
 ANSWER_S = 10.0
 """On a busy machine the half second of processor time that a grammar has may take this long."""
+_FIRST = b'["%llguidance {}\\nstart: /a/\\n"]\n'
+"""A grammar whose verdict shows that a process is ready."""
 
 
 class NoVerdict(Exception):
@@ -42,6 +43,7 @@ class TrialProcess:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._interrupted = False
 
     def pids(self) -> list[int]:
         """The id of the process, or [] while there is none."""
@@ -51,41 +53,45 @@ class TrialProcess:
     def start(self) -> None:
         """Starts the process if none runs, and waits until it answers, up to START_S seconds.
 
-        Does not raise: one that does not start is started again when it is asked.
+        Does not raise: one that does not start, or not answer, is ended, and started again when it is asked. Does
+        nothing once interrupted.
         """
         if self._process is not None and self._process.poll() is not None:
             self.end()  # something else ended it: no verdict on any grammar
-        if self._process is None:
-            with suppress(OSError):
-                self._process = _started()
+        if self._process is not None or self._interrupted:
+            return
+        try:
+            self._process = _spawn()
+            ready = bool(_exchange(self._process, _FIRST, START_S))
+        except OSError:
+            ready = False
+        if not ready:
+            self.end()
 
     def ask(self, grammars: Sequence[str]) -> Verdict:
         """The verdict on an answer's grammar and its parts, within ANSWER_S seconds.
 
-        Raises NoVerdict; the next call starts anew. A process that ends over a grammar found it too complex: its memory
-        and its processor time are limited.
+        Raises NoVerdict; the next call starts anew. A process that ends over a grammar, and was not interrupted, found
+        it too complex: its memory and its processor time are limited.
         """
+        self.start()
+        if self._process is None:
+            raise NoVerdict
         try:
-            self.start()
-            if self._process is None:
-                raise NoVerdict
             line = _exchange(self._process, json.dumps(grammars).encode() + b"\n", ANSWER_S)
         except OSError as error:
             self.end()
             raise NoVerdict from error
-        if line is None:
-            self.end()
-            raise NoVerdict
         if not line:
             self.end()
+            if line is None or self._interrupted:
+                raise NoVerdict
             return Verdict("complex")
         return Verdict(**json.loads(line))
 
     def interrupt(self) -> None:
-        """Kills the process from another thread, without waiting.
-
-        An `ask` under way then returns "complex", which its caller has to ignore.
-        """
+        """Kills the process from another thread, for good, without waiting; `ask` raises NoVerdict from then on."""
+        self._interrupted = True
         process = self._process
         if process is not None:
             process.kill()
@@ -103,9 +109,9 @@ class TrialProcess:
             self._process = None
 
 
-def _started() -> "subprocess.Popen[bytes]":
-    """A new worker process that has judged a first grammar. Raises OSError; one that stays silent is killed."""
-    process = subprocess.Popen(
+def _spawn() -> "subprocess.Popen[bytes]":
+    """Starts a worker process, without waiting for it. Raises OSError."""
+    return subprocess.Popen(
         [sys.executable, "-m", "luthier.grammars.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -114,11 +120,6 @@ def _started() -> "subprocess.Popen[bytes]":
         start_new_session=True,
         env=child_environment.to_compute(os.environ),
     )
-    if not _exchange(process, b'["%llguidance {}\\nstart: /a/\\n"]\n', START_S):
-        process.kill()
-        process.communicate()
-        raise OSError("the process for grammars does not start")
-    return process
 
 
 def _exchange(process: "subprocess.Popen[bytes]", line: bytes, timeout_s: float) -> bytes | None:

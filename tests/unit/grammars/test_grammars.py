@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +19,7 @@ from luthier.data.tools.prompt_format import call_text
 from luthier.grammars import tokens, worker
 from luthier.grammars.grammars import CheckedGrammar, GrammarChecker
 from luthier.grammars.matcher import Matcher
+from luthier.grammars.trial import NoVerdict, TrialProcess
 
 TEXT = {"type": "string"}
 PLAIN = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(alphabet="abc äöü{}[]\"'")
@@ -149,6 +154,39 @@ def test_process_that_does_not_answer_is_no_verdict_but_unavailable(own: Grammar
     assert caught.value.code == "grammars_busy"
     process.resume()
     assert tried(own, {"type": "integer"}).fault is None
+
+
+def test_process_that_takes_nothing_is_ended_and_gives_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def deaf(command: object, **options: Any) -> "subprocess.Popen[bytes]":
+        process = popen(["sh", "-c", "exec <&-; echo; exec sleep 100"], **options)
+        assert process.stdout is not None
+        process.stdout.read(1)  # from here on its pipe is broken
+        spawned.append(process)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", deaf)
+    process = TrialProcess()
+    with pytest.raises(NoVerdict):
+        process.ask([grammar_of(TEXT)])
+    assert process.pids() == []
+    assert [one.returncode for one in spawned] == [-signal.SIGKILL]
+
+
+def test_process_that_is_interrupted_gives_no_verdict_then_or_later() -> None:
+    process = TrialProcess()
+    process.start()
+    (pid,) = process.pids()
+    psutil.Process(pid).suspend()  # so that it is asked, and has not answered
+    timer = threading.Timer(0.2, process.interrupt)
+    timer.start()
+    for _ in range(2):
+        with pytest.raises(NoVerdict):
+            process.ask([grammar_of(TEXT)])
+    timer.join()
+    assert process.pids() == []
 
 
 def test_owners_have_their_turns_whoever_asks_for_more(own: GrammarChecker) -> None:
