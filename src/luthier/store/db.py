@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -254,11 +254,13 @@ def open_database(path: Path) -> Database:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)  # SQLite gives its WAL and shared-memory files the same mode
     database = Database(path)
-    try:
-        database.migrate()
-    except DatabaseError as error:
-        database.close()
-        raise _unusable(path, error) from error
+    with ExitStack() as undone:
+        undone.callback(database.close)
+        try:
+            database.migrate()
+        except DatabaseError as error:
+            raise _unusable(path, error) from error
+        undone.pop_all()
     return database
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -13,7 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from luthier.core.errors import NoSpace
+from luthier.core.errors import Conflict, NoSpace
 from luthier.core.models import Event, Resource, ResourceName
 from luthier.core.roles import Role
 from luthier.core.states import EventCode, EventLevel, EventType
@@ -27,6 +28,17 @@ def test_migrations_build_the_schema(tmp_path: Path) -> None:
     with database.reading() as tx:
         assert compare_metadata(MigrationContext.configure(tx), schema.metadata) == []
     database.close()
+
+
+def test_database_of_a_newer_version_is_refused_and_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    database = db.open_database(path)
+    with database.writing() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = 'ffff'"))
+    database.close()
+    with pytest.raises(Conflict, match="newer version"):
+        db.open_database(path)
+    assert [opened for opened in psutil.Process().open_files() if opened.path.startswith(str(path))] == []
 
 
 def test_database_is_in_wal_mode_and_checks_foreign_keys(tmp_path: Path) -> None:
