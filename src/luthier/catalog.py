@@ -25,8 +25,6 @@ _SHOWN = 60
 EMBEDDED_CATALOG = Path(__file__).with_name("catalog.toml")
 CHAT_TEMPLATES = Path(__file__).with_name("chat_templates")
 """Templates that an entry may name by their file's name without its ending."""
-"""In the folder of a model that was pulled from a hub id, a folder or a file: its entry, as the pull found it."""
-
 FEW_BITS = ("8bit", "4bit")
 """The ends of names, and `quantization` in an entry's lora."""
 

@@ -31,6 +31,7 @@ META = "meta.json"
 BASE_GGUF = "base-f16.gguf"
 ADAPTER_GGUF = "adapter.gguf"
 CATALOG_ENTRY = "catalog-entry.json"
+"""The entry of a model that was pulled from a hub id, a folder or a file, as the pull found it."""
 
 
 @dataclass(frozen=True, slots=True)
