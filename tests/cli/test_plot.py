@@ -1,11 +1,17 @@
-"""The guide's charts from a result file."""
+"""The guide's charts from a result file, and the table of losses."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import openai_account
 from luthier.cli.commands import plot
+from luthier.cli.main import app
+from luthier.core.states import EventCode
 from luthier.run_directory.run_directory import RESULT_COLUMNS
+from openai_account import FakeAccount
 
 ROWS = "1,2.5,0.4,2.6,0.3,,\n2,2.0,0.5,,,,\n3,1.0,0.6,,,1.5,0.7\n"
 
@@ -38,3 +44,20 @@ def test_charts_without_validation_say_so(tmp_path: Path) -> None:
     series = plot.read(",".join(RESULT_COLUMNS) + "\n1,2.5,0.4,,,,\n")
     plot.draw(series, [], tmp_path / "charts.svg", title="a model")
     assert "no validation file" in (tmp_path / "charts.svg").read_text()
+
+
+@pytest.fixture
+def account() -> Iterator[FakeAccount]:
+    made = FakeAccount()
+    yield made
+    made.close()
+
+
+def test_losses_file_without_rows_is_an_empty_table(account: FakeAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.contents["file-losses"] = b"line,tokens,last_epoch_loss\n"
+    data = {"code": EventCode.EXAMPLE_LOSSES_FILE, "file_id": "file-losses"}
+    account.events = [account.events[0] | {"type": "message", "data": data}]
+    monkeypatch.setenv("LUTHIER_URL", account.url.removesuffix("/v1"))
+    monkeypatch.setenv("LUTHIER_API_KEY", openai_account.KEY)
+    shown = CliRunner().invoke(app, ["jobs", "losses", "ftjob-done"])
+    assert (shown.exit_code, shown.stdout) == (0, ""), shown.output

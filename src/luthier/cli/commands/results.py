@@ -53,12 +53,12 @@ def losses(
         text = api.files.content(losses_file["file_id"], extra_headers=client.AS_CSV).read().decode()
     if output is not None:
         output.write_text(text)
-    rows = list(csv.DictReader(text.splitlines()))
-    rows.sort(key=lambda row: float(row["last_epoch_loss"]), reverse=True)
+    reader = csv.DictReader(text.splitlines())
+    rows = sorted(reader, key=lambda row: float(row["last_epoch_loss"]), reverse=True)
     if json_:
         print_objects({name: float(v) if "loss" in name else int(v) for name, v in row.items()} for row in rows[:worst])
         return
     table(
-        tuple(rows[0]),
+        tuple(reader.fieldnames or ()),
         [[figure(float(v)) if "loss" in name else v for name, v in row.items()] for row in rows[:worst]],
     )
