@@ -84,6 +84,16 @@ def test_what_the_plan_promised_and_could_not_keep_ends_with_status_1(luthier: C
     assert Path("old-account/ftjob-done/results.csv").exists()
 
 
+def test_import_that_fails_says_how_to_continue(luthier: Command, account: FakeAccount, tmp_path: Path) -> None:
+    def put_file_in_the_way(method: str, path: str) -> None:
+        (tmp_path / "results").write_text("where a folder is to be made")
+
+    account.before = put_file_in_the_way
+    result = luthier("--yes", "--results-folder", "results")
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert "Run the same command again to continue" in result.stderr
+
+
 def test_wrong_use_is_one_readable_line_and_status_1(
     luthier: Command, account: FakeAccount, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -100,8 +100,6 @@ def errors_as_lines() -> Iterator[None]:
         fail(error.message)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    except httpx2.HTTPError:
-        fail(f"The connection broke off. {CONTINUE}")
 
 
 def model_map(pairs: Sequence[str]) -> dict[str, str]:
@@ -165,7 +163,7 @@ def _import(move: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
     """Carries out the plan; tells the user how to continue, and raises again, if it is interrupted or fails."""
     try:
         return importer.run(move, plan, inventory)
-    except (LuthierError, openai.APIError, KeyboardInterrupt):
+    except (LuthierError, openai.APIError, httpx2.HTTPError, OSError, KeyboardInterrupt):
         errors.print(CONTINUE, highlight=False)
         raise
 
