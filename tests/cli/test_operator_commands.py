@@ -113,6 +113,15 @@ def test_quotas_are_shown_and_set(luthier: Command) -> None:
     assert lines(luthier("resources", "quota"))[0][2] == "1000000"
 
 
+def test_quotas_are_set_all_or_none(luthier: Command) -> None:
+    refused = luthier("resources", "quota", "--set", "files=5", "--set", f"jobs={2**62 + 1}")
+    assert (refused.exit_code, "must be from 0" in refused.stderr) == (1, True)
+    assert lines(luthier("resources", "quota"))[0][2] == "1000000"
+    assert lines(luthier("audit", "--action", "quotas/write")) == []
+    lines(luthier("resources", "quota", "--set", "files=5", "--set", "jobs=6"))
+    assert len(lines(luthier("audit", "--action", "quotas/write"))) == 1
+
+
 def test_audit_shows_what_operator_and_callers_have_changed(luthier: Command, openai_client: OpenAI) -> None:
     file = openai_client.files.create(file=rows.good(), purpose="fine-tune")
     [[key]] = lines(luthier("keys", "create", "ci", "--role", "Owner"))
@@ -179,3 +188,9 @@ def test_storage_shows_lists_restores_and_empties_what_no_row_knows(
     assert luthier("storage", "empty").exit_code == 1, "unasked nothing is deleted"
     assert luthier("storage", "empty", "--yes").stdout == "deleted 1 (3 bytes)\n"
     assert lines(luthier("storage", "list")) == []
+
+
+def test_adopted_blob_store_is_in_the_audit(luthier: Command) -> None:
+    assert "belongs to installation" in luthier("storage", "adopt", "--yes").stdout
+    [entry] = lines(luthier("audit", "--action", "storage/write"))
+    assert (entry[2], entry[5]) == ("operator", "blob-store")

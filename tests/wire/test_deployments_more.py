@@ -85,9 +85,9 @@ def test_skus_of_the_account_and_of_a_deployment(url: str, management: Cognitive
 
 
 def test_list_goes_on_by_next_link(url: str, context: Context, management: CognitiveServicesManagementClient) -> None:
-    quotas.set_limit(context, DEFAULT_RESOURCE.id, Quota.DEPLOYMENTS, 1000)
+    quotas.set_limits(context, DEFAULT_RESOURCE.id, {Quota.DEPLOYMENTS: 1000})
     names = [f"d{number:03d}" for number in range(101)]
-    quotas.set_limit(context, DEFAULT_RESOURCE.id, Quota.DEPLOYMENTS, len(names))
+    quotas.set_limits(context, DEFAULT_RESOURCE.id, {Quota.DEPLOYMENTS: len(names)})
     for name in names:
         deployments.put(context, DEFAULT_RESOURCE.id, DeploymentRequest(name, BASE, None, "Standard", 1))
     first = call("GET", f"{url}{PATH}").json()

@@ -95,7 +95,7 @@ def post(url: str, file: str, **fields: object) -> httpx2.Response:
 
 
 def test_hyperparameters_are_read_in_every_shape(url: str, file: str, context: Context, caller: Principal) -> None:
-    quotas.set_limit(context, caller.resource.id, Quota.QUEUED_JOBS, 100)
+    quotas.set_limits(context, caller.resource.id, {Quota.QUEUED_JOBS: 100})
     for sent, kept in SHAPES:
         method = {"type": "supervised", "supervised": {"hyperparameters": sent}, "dpo": None}
         root: dict[str, object] = {"hyperparameters": sent}

@@ -27,7 +27,7 @@ Limit = Callable[[Quota, int | None], None]
 
 @pytest.fixture
 def limit(context: Context, caller: Principal) -> Limit:
-    return lambda quota, value: quotas.set_limit(context, caller.resource.id, quota, value)
+    return lambda quota, value: quotas.set_limits(context, caller.resource.id, {quota: value})
 
 
 def test_defaults_are_azures() -> None:
@@ -223,7 +223,7 @@ def test_models_of_others_take_a_place_like_ones_own(
     body = {"destinationResourceId": arm_names.id_of(sharing.OTHER), "region": "here"}
     copy = f"{url}/openai/v1/fine_tuning/jobs/{job_id}/checkpoints/{tuned}/copy"
     assert httpx2.post(copy, headers=head, json=body).status_code == 200
-    quotas.set_limit(context, sharing.OTHER.id, Quota.FINE_TUNED_DEPLOYMENTS, 1)
+    quotas.set_limits(context, sharing.OTHER.id, {Quota.FINE_TUNED_DEPLOYMENTS: 1})
     for first, second in ((lent, tuned), (tuned, lent)):
         assert sharing.put(url, sharing.OTHER, "a", first).status_code == 201
         assert sharing.put(url, sharing.OTHER, "b", second).status_code == 429

@@ -118,7 +118,7 @@ def test_every_kind_of_answer_carries_the_request_id_that_stands_in_the_log(
         raise ZeroDivisionError
 
     reader = keys.create(context, caller.resource.id, "reader", Role.USAGES_READER)
-    quotas.set_limit(context, caller.resource.id, Quota.FILES, 0)
+    quotas.set_limits(context, caller.resource.id, {Quota.FILES: 0})
     file = {"file": ("rows.jsonl", b"{}\n"), "purpose": (None, "fine-tune")}
     asked: dict[int, tuple[str, str, dict[str, object]]] = {
         200: ("GET", "/v1/files", {}),

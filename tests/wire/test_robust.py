@@ -75,8 +75,8 @@ def things(url: str, context: Context, supervisor: Supervisor) -> dict[str, str]
     """What the paths name, in being: a body is looked at behind the question whether there is such a thing."""
     sharing.add_other(context)
     job, model = sharing.train(url, supervisor)
-    quotas.set_limit(context, DEFAULT_RESOURCE.id, Quota.FILES, 10_000)
-    quotas.set_limit(context, DEFAULT_RESOURCE.id, Quota.DEPLOYMENTS, 10_000)
+    quotas.set_limits(context, DEFAULT_RESOURCE.id, {Quota.FILES: 10_000})
+    quotas.set_limits(context, DEFAULT_RESOURCE.id, {Quota.DEPLOYMENTS: 10_000})
     assert sharing.put(url, DEFAULT_RESOURCE, "ours", BASE).status_code == 201
     supervisor.tick_deployments()
     upload = httpx2.post(f"{url}/v1/uploads", headers={"api-key": KEY}, json=GOOD["uploads"]).json()

@@ -243,7 +243,7 @@ def test_serve_speaks_tls_and_loads_the_certificate_again_on_sighup(authority: A
 def test_links_carry_the_outer_address_if_the_proxy_is_trusted(
     context: Context, serving: Serving, grammars: GrammarChecker, trusted: str, scheme: str
 ) -> None:
-    quotas.set_limit(context, DEFAULT_RESOURCE.id, Quota.DEPLOYMENTS, 1000)
+    quotas.set_limits(context, DEFAULT_RESOURCE.id, {Quota.DEPLOYMENTS: 1000})
     for number in range(101):
         deployments.put(context, DEFAULT_RESOURCE.id, DeploymentRequest(f"d{number:03d}", BASE, None, "Standard", 1))
     app = server.build(Services(context, serving, lambda: None, grammars=grammars, calls=engine_calls()), None)

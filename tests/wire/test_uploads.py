@@ -225,7 +225,7 @@ def test_upload_expires_after_its_hour_and_its_parts_go(
 def test_upload_that_never_could_be_a_file_is_refused_at_its_creation(
     url: str, context: Context, caller: Principal, more: dict[str, object], n_bytes: int, status: int
 ) -> None:
-    quotas.set_limit(context, caller.resource.id, Quota.FILE_BYTES, 2**40)
+    quotas.set_limits(context, caller.resource.id, {Quota.FILE_BYTES: 2**40})
     body = {"filename": "rows.jsonl", "mime_type": MIME, "purpose": "fine-tune", "bytes": n_bytes} | more
     headers = {"api-key": KEY, "content-type": "application/json"}
     answer = httpx2.post(f"{url}/v1/uploads", content=json.dumps(body), headers=headers)

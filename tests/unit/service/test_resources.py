@@ -125,7 +125,7 @@ def test_non_empty_resource_is_deleted_only_by_force_with_its_contents(
     assert tuned is not None
     deployments.put(context, resource.id, deployments.DeploymentRequest("d", tuned, None, "Standard", 1))
     supervisor.tick_deployments()
-    quotas.set_limit(context, resource.id, Quota.FILES, 3)
+    quotas.set_limits(context, resource.id, {Quota.FILES: 3})
     with pytest.raises(Conflict, match=r"has .*3 files.*--force"):
         resources.delete(context, "other", force=False)
     assert keys.authenticate(context, texts)

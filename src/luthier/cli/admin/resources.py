@@ -95,16 +95,13 @@ def quota(
 ) -> None:
     """Show the quotas of a resource with its usage, or set limits.
 
-    A limit that cannot be parsed changes none of the others either.
+    A limit that cannot be parsed, or is too large, changes none of the others either.
     """
     from luthier.service.tenants import quotas, resources
 
     if limits:
         with data_folder.changing("quotas/write", name, name) as context:
-            resource = resources.get(context, name)
-            parsed = [_parsed(text) for text in limits]
-            for named, value in parsed:
-                quotas.set_limit(context, resource.id, named, value)
+            quotas.set_limits(context, resources.get(context, name).id, dict(map(_parsed, limits)))
     with data_folder.reading() as context:
         used = quotas.usages(context, resources.get(context, name).id)
     rows = [(str(u.quota), u.current, u.limit, TITLES[u.quota]) for u in used]

@@ -110,4 +110,6 @@ def adopt(
         fail(error.message)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    screen.print(f"the blob store belongs to installation {own.id} from now on", highlight=False, markup=False)
+    # Only now: a database that does not own its blob store yet cannot be opened as others are.
+    with data_folder.changing("storage/write", data_folder.DEFAULT, "blob-store"):
+        screen.print(f"the blob store belongs to installation {own.id} from now on", highlight=False, markup=False)

@@ -4,6 +4,8 @@
 unit.
 """
 
+from collections.abc import Mapping
+
 from luthier.core.errors import InvalidRequest, QuotaExceeded
 from luthier.core.models import Usage
 from luthier.core.quotas import MAX_LIMIT, TITLES, Quota
@@ -70,12 +72,17 @@ def usages(context: Context, resource_id: str) -> list[Usage]:
         ]
 
 
-def set_limit(context: Context, resource_id: str, quota: Quota, value: int | None) -> None:
-    """Sets a limit, None for the default. What exists already is kept, even above the limit. Raises InvalidRequest."""
-    if value is not None and not 0 <= value <= MAX_LIMIT:
-        raise InvalidRequest("invalid_quota", f"The quota {quota} must be from 0 to {MAX_LIMIT}.", quota)
+def set_limits(context: Context, resource_id: str, limits: Mapping[Quota, int | None]) -> None:
+    """Sets all of the limits, None for the default, in one transaction. What exists already is kept, even above them.
+
+    Raises InvalidRequest, and sets none, if one of them is out of range.
+    """
+    for quota, value in limits.items():
+        if value is not None and not 0 <= value <= MAX_LIMIT:
+            raise InvalidRequest("invalid_quota", f"The quota {quota} must be from 0 to {MAX_LIMIT}.", quota)
     with context.database.writing() as tx:
-        quotas.set_limit(tx, resource_id, quota, value)
+        for quota, value in limits.items():
+            quotas.set_limit(tx, resource_id, quota, value)
 
 
 def _admit(tx: Connection, resource_id: str, quota: Quota, more: int) -> None:
