@@ -213,7 +213,7 @@ def charge_call(function: Any, arguments: tuple[Any, ...]) -> None:
     if name == "replace" and len(arguments) >= 2:
         take_characters(replaced_characters(text, str(arguments[0]), str(arguments[1])))
     elif name in ("split", "rsplit", "splitlines"):
-        _refuse_many_pieces(text, arguments[0] if arguments and name != "splitlines" else None)
+        _charge_pieces(text, arguments[0] if arguments and name != "splitlines" else None)
     elif name == "join" and arguments:
         parts = arguments[0]
         if not isinstance(parts, list | tuple | str | Mapping):
@@ -221,7 +221,7 @@ def charge_call(function: Any, arguments: tuple[Any, ...]) -> None:
         take_characters(weight(parts) + len(text) * len(parts))
 
 
-def _refuse_many_pieces(text: str, separator: object) -> None:
+def _charge_pieces(text: str, separator: object) -> None:
     """Charges for the pieces of a split, counted before it is made. Raises TooCostly."""
     pieces = text.count(separator) if isinstance(separator, str) and separator else sum(map(str.isspace, text))
     take_characters(_PIECE_CHARACTERS * (pieces + 1))

@@ -45,7 +45,7 @@ def plain(count: int, system: str | None = None) -> list[dict[str, Any]]:
 def check(rows: list[dict[str, Any]], training: PromptIndex | None = None) -> tuple[validate.Report, DatasetChecks]:
     whole = DatasetChecks(training)
     content = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
-    return validate.check_file([content], frozenset({Ability.TOOLS}), 1, watchers=[whole]), whole
+    return validate.check_file([content], frozenset({Ability.TOOLS}), 1, observers=[whole]), whole
 
 
 def found(rows: list[dict[str, Any]], training: PromptIndex | None = None) -> list[tuple[int | None, str]]:
@@ -244,7 +244,7 @@ def test_statistics_are_those_of_the_rows() -> None:
 
 def test_rows_are_counted_as_bad_warned_or_good_and_errors_are_listed_behind_many_warnings() -> None:
     rows = [json.dumps(row("Tea?", "Yes.")).encode()] * 1200 + [b"{", json.dumps(row("Milk?", "Yes.")).encode()]
-    report = validate.check_file([b"\n".join(rows)], frozenset(), 1, watchers=[DatasetChecks()])
+    report = validate.check_file([b"\n".join(rows)], frozenset(), 1, observers=[DatasetChecks()])
     assert (report.n_rows, report.bad_rows, report.warned_rows) == (1202, 1, 1199)
     assert report.n_warnings == 1199
     assert [problem.line for problem in report.problems if problem.code == "truncated_json"] == [1201]
@@ -258,7 +258,7 @@ def test_names_that_a_template_does_not_show_are_told(shown: bool | None, words:
     content = "\n".join(
         [*rows, json.dumps({"messages": [{"role": "user", "content": "Ha"}, messages[1]], "tools": [calling]})]
     )
-    report = validate.check_file([content.encode()], None, 1, watchers=[DatasetChecks(shows_names=shown)])
+    report = validate.check_file([content.encode()], None, 1, observers=[DatasetChecks(shows_names=shown)])
     told = [(one.line, one.path, one.code) for one in report.problems if one.code == "name_not_shown"]
     assert told == ([(1, "messages[0].name", "name_not_shown")] if words else [])
     assert not any("Ines" in one.message for one in report.problems)
@@ -301,7 +301,7 @@ def test_same_question_about_another_image_is_another_prompt() -> None:
 
     rows = [about("https://a.example/1.png", "A cat."), about("https://a.example/2.png", "A dog.")]
     content = "\n".join(map(json.dumps, [*rows, rows[0]])).encode()
-    report = validate.check_file([content], None, 1, watchers=[DatasetChecks()])
+    report = validate.check_file([content], None, 1, observers=[DatasetChecks()])
     told = [(one.line, one.code) for one in report.problems if one.code != "image_not_supported"]
     assert told == [(3, "duplicate_example")]
 

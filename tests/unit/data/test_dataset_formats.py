@@ -37,7 +37,7 @@ def fix(*rows: Any) -> tuple[list[Any], FileRepair]:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=name)
 def test_row_of_another_format_is_named(sample: Sample) -> None:
-    found = supervised.recognise(JsonRow(1, sample.row))
+    found = supervised.recognise_other_format(JsonRow(1, sample.row))
     assert found is not None
     assert found.format.name == sample.format
     assert (found.conversion is None) == (sample.converted is None)

@@ -125,7 +125,7 @@ def test_row_of_most_tokens_is_told_where_it_outweighs_the_file(chatml: TorchFre
     rows = [conversation([(f"Hi {n}", "Yes", 1)]) for n in range(20)]
     counter = TokenCounter(chatml, 4096)
     content = b"\n".join([*rows, conversation([("Hi", "1 " * 900, 1)])])
-    report = validate.check_file([content], frozenset(), 1, watchers=[counter])
+    report = validate.check_file([content], frozenset(), 1, observers=[counter])
     assert [(problem.line, problem.code) for problem in report.problems] == [(21, "uneven_lengths")]
     assert "tokens" in report.problems[0].message
 
@@ -134,7 +134,7 @@ def test_only_long_finds_every_row_over_the_context_and_counts_no_short_one(chat
     rows = [conversation([("Hi", "1 " * n, 1)]) for n in range(0, 600, 7)]
     content = b"\n".join(rows)
     whole, long = TokenCounter(chatml, CONTEXT), TokenCounter(chatml, CONTEXT, only_long=True)
-    reports = [validate.check_file([content], frozenset(), 1, watchers=[counter]) for counter in (whole, long)]
+    reports = [validate.check_file([content], frozenset(), 1, observers=[counter]) for counter in (whole, long)]
     found = [[one.line for one in report.problems if one.code == "too_many_tokens"] for report in reports]
     assert found[0] == found[1] != []
     assert long.statistics().tokens.total < whole.statistics().tokens.total
@@ -158,7 +158,7 @@ def test_counts_are_the_trainers_in_every_family(name: str, tmp_path: Path) -> N
             rows[-1]["tools"] = [{"type": "function", "function": {"name": "hats"}}]
     content = "\n".join(map(json.dumps, rows)).encode()
     counter = TokenCounter(TorchFreeTokenizer(tmp_path / "hf"), 100_000)
-    report = validate.check_file([content], frozenset(Ability), 1, watchers=[counter])
+    report = validate.check_file([content], frozenset(Ability), 1, observers=[counter])
     assert report.n_errors == 0
     renderer = Renderer(FolderTokenizer(tmp_path / "hf"), 100_000)
     examples = [example for _, example in parsed_rows.read_examples(content, frozenset(Ability))]

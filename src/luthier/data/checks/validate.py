@@ -76,13 +76,13 @@ def check_file(
     abilities: Set[Ability] | None,
     min_examples: int = MIN_TRAINING_EXAMPLES,
     method: Method = Method.SUPERVISED,
-    watchers: Sequence[RowObserver] = (),
+    observers: Sequence[RowObserver] = (),
     max_bytes: int = MAX_FILE_BYTES,
 ) -> Report:
-    """Reads the rows of the file as the method's; reports their problems, and what the watchers say of the valid ones.
+    """Reads the rows of the file as the method's; reports their problems, and what the observers say of the valid ones.
 
     `abilities` are those of the base model, None where there is none yet. Never raises for the content. A file that is
-    plainly no JSONL is given up early, and the watchers' `finish` is then not called where its kind is known.
+    plainly no JSONL is given up early, and the observers' `finish` is then not called where its kind is known.
     """
     tally = ProblemTally()
     source = whole_file.ChunkBuffer(chunks)
@@ -99,8 +99,8 @@ def check_file(
             survey.has_utf8 = survey.has_utf8 or not all(map(bytes.isascii, line.lines))
             for index, warnings in line.warned:
                 tally.add_warnings(line.first + index, warnings)
-            if watchers:
-                tally.add_all(_observed(line, watchers))
+            if observers:
+                tally.add_all(_observed(line, observers))
             continue
         tally.n_rows += 1
         blanks.add(line)
@@ -117,8 +117,8 @@ def check_file(
             tally.add_all(parsed.problems)
             if parsed.example is not None:
                 n_examples += 1
-                for watcher in watchers:
-                    tally.add_all(watcher.add(row.line, line.content, parsed.example))
+                for observer in observers:
+                    tally.add_all(observer.add(row.line, line.content, parsed.example))
         if tally.n_rows >= _ROWLESS_LINES and n_objects == 0:
             break
     is_odd = n_objects == 0 or (tally.n_rows == 1 and n_examples == 0)
@@ -127,8 +127,8 @@ def check_file(
     tally.add_all(source.problems(max_bytes))
     tally.add_unrowed(blanks.problems())
     tally.add_all(_count_problems(tally.n_rows, n_objects, min_examples, survey))
-    for watcher in watchers:
-        tally.add_all(watcher.finish())
+    for observer in observers:
+        tally.add_all(observer.finish())
     return _report(tally, n_examples, survey)
 
 
@@ -160,11 +160,11 @@ def _lines(
     return fast_path.scan(chunks, abilities) if method is Method.SUPERVISED else line_reader.read_lines(chunks)
 
 
-def _observed(rows: fast_path.PlainRows, watchers: Sequence[RowObserver]) -> Iterator[Problem]:
-    """Hands each row to every watcher; yields their problems."""
+def _observed(rows: fast_path.PlainRows, observers: Sequence[RowObserver]) -> Iterator[Problem]:
+    """Hands each row to every observer; yields their problems."""
     for number, content, example in rows.examples():
-        for watcher in watchers:
-            yield from watcher.add(number, content, example)
+        for observer in observers:
+            yield from observer.add(number, content, example)
 
 
 def parse_row(row: JsonRow, abilities: Set[Ability] | None, method: Method) -> Parsed[Example] | Parsed[Preference]:

@@ -205,7 +205,7 @@ def _python_type(document: bytes) -> FileType | None:
 def _damaged_document(document: bytes, name: str, jq: str, error: Exception) -> FileType:
     """The kind of a document that jq cannot read, with its fault: a comma, a missing bracket, its end cut off."""
     command = f"jq -c {jq if jq == '.' else repr(jq)} OLD > NEW"
-    elements = ElementSplitter(Nesting.IN_ARRAY if jq == ".[]" else Nesting.ON_END)
+    elements = ElementSplitter(Nesting.IN_ARRAY if jq == ".[]" else Nesting.TOP_LEVEL)
     try:
         for _ in elements.split([document]):
             pass

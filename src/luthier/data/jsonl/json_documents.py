@@ -87,8 +87,8 @@ def _is_row(value: JsonObject) -> bool:
     )
 
 
-def _array(value: list[object]) -> Document | None:
-    """The layout of an array, "one JSON array" where it is nothing more particular; never None."""
+def _array(value: list[object]) -> Document:
+    """The layout of an array, "one JSON array" where it is nothing more particular."""
     if are_turns(value):
         return Document("one array of messages", "{messages: .}", ({"messages": value},))
     if value and all(are_turns(one) for one in value):
@@ -116,7 +116,7 @@ def _pandas(value: JsonObject) -> Document | None:
         ):
             rows = tuple(dict(zip(columns, one, strict=True)) for one in data)
             jq = ".columns as $c | .data[] | [$c, .] | transpose | map({(.[0]): .[1]}) | add"
-            return _of_pandas("split", jq, rows)
+            return _pandas_document("split", jq, rows)
         return None
     return _by_column(value) or _by_row(value) or _column_lists(value)
 
@@ -130,7 +130,7 @@ def _by_column(value: JsonObject) -> Document | None:
         return None
     rows = tuple({key: part[index] for key, part in zip(value, parts, strict=True)} for index in parts[0])
     jq = ". as $t | (first(.[]) | keys_unsorted[]) as $k | $t | map_values(.[$k])"
-    return _of_pandas("columns", jq, rows)
+    return _pandas_document("columns", jq, rows)
 
 
 def _by_row(value: JsonObject) -> Document | None:
@@ -138,13 +138,13 @@ def _by_row(value: JsonObject) -> Document | None:
     data = value.get("data")
     if isinstance(value.get("schema"), dict) and isinstance(data, list) and all(isinstance(one, dict) for one in data):
         rows = tuple({key: part for key, part in one.items() if key != "index"} for one in data)
-        return _of_pandas("table", ".data[] | del(.index)", rows)
+        return _pandas_document("table", ".data[] | del(.index)", rows)
     if all(key.isdigit() for key in value) and all(isinstance(one, dict) for one in value.values()):
-        return _of_pandas("index", ".[]", tuple(value.values()))
+        return _pandas_document("index", ".[]", tuple(value.values()))
     return None
 
 
-def _of_pandas(orient: str, jq: str, rows: tuple[object, ...]) -> Document:
+def _pandas_document(orient: str, jq: str, rows: tuple[object, ...]) -> Document:
     """The layout of a table of this orient, with the call that exports it as JSON lines for advice."""
     advice = f"In pandas: {_PANDAS}."
     return Document(f"a table that pandas wrote as {orient}, not as records in lines", jq, rows, advice)
@@ -187,10 +187,10 @@ def _wrapped(value: JsonObject) -> Document | None:
     return None
 
 
-def _at_key(path: str, rows: object) -> Document | None:
+def _at_key(path: str, rows: object) -> Document:
     """The layout of `rows` at jq's path `path`; rows of Hugging Face's dataset viewer are taken out of its objects.
 
-    Never None. Without rows where the viewer has cut cells off.
+    Without rows where the viewer has cut cells off.
     """
     assert isinstance(rows, list)
     if not _are_viewer_rows(rows):

@@ -42,7 +42,7 @@ class LayoutFaults:
 class Nesting(IntEnum):
     """Where in a document the wanted values are; the number is how many brackets are open around each."""
 
-    ON_END = 0
+    TOP_LEVEL = 0
     IN_ARRAY = 1
     IN_ARRAY_AT_KEY = 2
 

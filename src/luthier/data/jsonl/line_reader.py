@@ -130,7 +130,7 @@ def parse_line(line: Line) -> JsonRow | Problem:
         return _not_utf8(line, error)
     reading = json_reader.read(text)
     if not reading.complete and reading.faults[-1].code == "bom_inside" and text.startswith("\ufeff"):
-        problem = _of(line, reading.faults[-1])
+        problem = _fault_problem(line, reading.faults[-1])
         parsed_rest = parse_line(Line(line.number, text[1:].encode(), ended=line.ended))
         # The rest of the row can still be read, unless it has a worse fault.
         return (
@@ -142,8 +142,8 @@ def parse_line(line: Line) -> JsonRow | Problem:
         message = "the row is written as Python prints a dict, not as JSON."
         return _problem(line, reading.faults[-1].path, "single_quotes", message, _PYTHON)
     if not reading.complete:
-        return _of(line, reading.faults[-1])
-    problems = tuple(_of(line, fault) for fault in reading.faults)
+        return _fault_problem(line, reading.faults[-1])
+    problems = tuple(_fault_problem(line, fault) for fault in reading.faults)
     if not isinstance(reading.value, dict):
         return _not_an_object(line, reading.value)
     return JsonRow(line.number, reading.value, problems)
@@ -190,7 +190,7 @@ def _not_utf8(line: Line, error: UnicodeDecodeError) -> Problem:
     return _problem(line, "", "invalid_utf8", message, fix)
 
 
-def _of(line: Line, fault: Fault) -> Problem:
+def _fault_problem(line: Line, fault: Fault) -> Problem:
     """A fault of the line's JSON as a Problem of the file."""
     return _problem(line, fault.path, fault.code, fault.sentence, fault.fix)
 

@@ -70,7 +70,7 @@ class ProblemTally:
             return
         self._lines[Severity.WARNING].add(line)
         counted = self._known.get(id(warnings))
-        if counted is None or not all(self._is_listed(warning) for warning in warnings):
+        if counted is None or not all(self._list_is_full(warning) for warning in warnings):
             kinds = Counter((self._add(warning, line), warning.key) for warning in warnings)
             if len(self._known) < _MAX_SETS:
                 all_kinds = tuple((kind, key, count) for (kind, key), count in kinds.items())
@@ -80,7 +80,7 @@ class ProblemTally:
         for gathered, key, count in counted.gathered:
             gathered.add(line, key, count)
 
-    def _is_listed(self, problem: Problem) -> bool:
+    def _list_is_full(self, problem: Problem) -> bool:
         """Whether the list has enough: no further problem of this code would be added to it."""
         severity = problem.severity
         of_code = self._by_code.get((severity, problem.code), 0)

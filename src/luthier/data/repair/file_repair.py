@@ -128,7 +128,7 @@ class FileRepair:
             repaired = double_encoding.decode_fields(value)
             if repaired is not value:
                 self._note("encoded_twice", number)
-            repaired, changes = self._converted(JsonRow(number, repaired))
+            repaired, changes = self._convert(JsonRow(number, repaired))
             repaired, more = row_repair.repair_row(repaired)
             for code in (*changes, *more):
                 self._note(code, number)
@@ -161,13 +161,13 @@ class FileRepair:
         for value in values:
             yield value, double_encoding.as_json(value)
 
-    def _converted(self, row: JsonRow) -> tuple[dict[str, object], list[str]]:
+    def _convert(self, row: JsonRow) -> tuple[dict[str, object], list[str]]:
         """The row converted from another dataset format, and the codes of what was done; else the same row and [].
 
         Of keys that were left out, the first hundred different ones of a file have codes of their own, all others share
         one.
         """
-        recognised = supervised.recognise(row)
+        recognised = supervised.recognise_other_format(row)
         if recognised is None or recognised.conversion is None:
             return row.value, []
         conversion = recognised.conversion
@@ -259,7 +259,7 @@ def _parse_value(text: bytes) -> tuple[str, object] | None:
 def _split_objects(text: bytes) -> list[dict[str, object]] | None:
     """The faultless objects that follow one another on a line; None unless there are two or more and nothing else."""
     objects: list[dict[str, object]] = []
-    elements = ElementSplitter(Nesting.ON_END)
+    elements = ElementSplitter(Nesting.TOP_LEVEL)
     try:
         for element in elements.split([text]):
             row = line_reader.parse_line(Line(1, element.content))

@@ -17,7 +17,7 @@ from luthier.data.repair import document_layout
 
 HEAD_BYTES = 1 << 16
 _BOM = codecs.BOM_UTF8
-_CHANGES = {Nesting.ON_END: "spread", Nesting.IN_ARRAY: "array", Nesting.IN_ARRAY_AT_KEY: "wrapped"}
+_CHANGES = {Nesting.TOP_LEVEL: "spread", Nesting.IN_ARRAY: "array", Nesting.IN_ARRAY_AT_KEY: "wrapped"}
 
 Rows = Iterator[tuple[int, bytes]]
 """Each row with the number of the line on which it begins."""
@@ -129,8 +129,10 @@ def _streamed_rows(start: bytes, all_chunks: Iterator[bytes], note: OnChange) ->
     Raises Unrepairable where brackets do not match, or for an element over several lines that is no JSON.
     """
     key = json_documents.wrapper_key(start) if start.startswith(b"{") else None
-    nesting = Nesting.IN_ARRAY if start.startswith(b"[") else Nesting.ON_END if key is None else Nesting.IN_ARRAY_AT_KEY
-    on_one_line = nesting is Nesting.ON_END and b"\n" not in start.strip()
+    nesting = (
+        Nesting.IN_ARRAY if start.startswith(b"[") else Nesting.TOP_LEVEL if key is None else Nesting.IN_ARRAY_AT_KEY
+    )
+    on_one_line = nesting is Nesting.TOP_LEVEL and b"\n" not in start.strip()
     note("several_objects" if on_one_line else _CHANGES[nesting], 1)
     elements = ElementSplitter(nesting, key)
     try:
@@ -247,7 +249,7 @@ def _is_document(line: bytes) -> bool:
 
 def _are_objects_on_end(content: bytes) -> bool:
     """Whether a text is nothing but JSON objects, one behind the other over any lines."""
-    elements = ElementSplitter(Nesting.ON_END)
+    elements = ElementSplitter(Nesting.TOP_LEVEL)
     try:
         return all(isinstance(json_reader.read(one.content.decode()).value, dict) for one in elements.split([content]))
     except (Unsplittable, UnicodeDecodeError):

@@ -26,13 +26,13 @@ def repair_tools(row: JsonObject, changes: list[str]) -> JsonObject:
     """The row, or preference pair, with its tools and calls repaired; the row itself if nothing was to be done."""
     repaired = _with_tools(row, changes)
     tools = repaired.get("tools")
-    schemas = _parameters(tools if isinstance(tools, list) else [])
+    schemas = _parameter_schemas(tools if isinstance(tools, list) else [])
     repaired = _map_objects(repaired, "messages", lambda messages: _repair_messages(messages, schemas, changes))
     input_value = repaired.get("input")
     if isinstance(input_value, dict):
         input_value = _with_tools(input_value, changes)
         tools = input_value.get("tools")
-        schemas = _parameters(tools if isinstance(tools, list) else [])
+        schemas = _parameter_schemas(tools if isinstance(tools, list) else [])
         input_value = _map_objects(
             input_value, "messages", lambda messages: _repair_messages(messages, schemas, changes)
         )
@@ -219,7 +219,7 @@ def _without_nulls(value: JsonObject, changes: list[str], *but: str) -> JsonObje
     return fields
 
 
-def _parameters(tools: Sequence[object]) -> dict[str, Mapping[str, object]]:
+def _parameter_schemas(tools: Sequence[object]) -> dict[str, Mapping[str, object]]:
     """The parameter schemas of tool definitions by function name; tools without one are left out."""
     schemas: dict[str, Mapping[str, object]] = {}
     for tool in tools:

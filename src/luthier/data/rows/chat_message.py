@@ -122,7 +122,7 @@ def _check_places(item: Mapping[str, object], role: Role, path: str, collector: 
             message = f"{key} has no meaning on a {role} message and is ignored."
             collector.warning(f"{path}.{key}", "misplaced_key", message, f"Remove it; only {owner} messages have it.")
     if not unknown_keys.is_nothing(item.get("audio")):
-        unknown_keys.refuse_audio(f"{path}.audio", collector)
+        unknown_keys.report_audio(f"{path}.audio", collector)
 
 
 def _weight(item: Mapping[str, object], role: Role, path: str, collector: ProblemCollector) -> float:
@@ -162,7 +162,7 @@ def _calls(
             message = f"a {role} message calls a tool."
             collector.error(value_path, "misplaced_tool_calls", message, "Only assistants call tools: move the call.")
         elif abilities is not None and Ability.TOOLS not in abilities:
-            refuse_tools(value_path, collector)
+            report_tools(value_path, collector)
         else:
             calls += message_tool_calls.read_calls(key, item[key], value_path, collector)
     if item.get("tool_calls") and item.get("function_call"):
@@ -220,7 +220,7 @@ def _answered_call(
         return None
     refused = abilities is not None and Ability.TOOLS not in abilities
     if refused:
-        refuse_tools(f"{path}.role", collector)
+        report_tools(f"{path}.role", collector)
     if role is Role.FUNCTION:
         name = item.get("name")
         if name is None:
@@ -235,7 +235,7 @@ def _answered_call(
     return id if isinstance(id, str) and not refused else None
 
 
-def refuse_tools(path: str, collector: ProblemCollector) -> None:
+def report_tools(path: str, collector: ProblemCollector) -> None:
     """Reports as an error at `path` that the row uses tools and the base model cannot call any."""
     collector.error(
         path,

@@ -80,4 +80,4 @@ def _image(
         message = f"an image is in a message of role {role}; only user messages can hold images."
         collector.error(path, "misplaced_image", message, "Move it to the user's message.")
     images.check_image(part, path, collector)
-    images.refuse_image(path, abilities, collector)
+    images.report_image(path, abilities, collector)

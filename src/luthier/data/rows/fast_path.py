@@ -60,10 +60,10 @@ def scan(chunks: Iterable[bytes], abilities: Set[Ability] | None) -> Iterator[Pl
 
     `abilities` are those of the base model, None where there is none yet. Never raises for the lines' content.
     """
-    sieve = _Scanner(abilities)
+    scanner = _Scanner(abilities)
     for chunk in chunks:
-        yield from sieve.add(chunk)
-    yield from sieve.one_by_one(sieve.splitter.finish())
+        yield from scanner.add(chunk)
+    yield from scanner.one_by_one(scanner.splitter.finish())
 
 
 class _Scanner:

@@ -56,7 +56,7 @@ def check_image(part: Mapping[str, object], path: str, collector: ProblemCollect
         _check_web(url, f"{image_path}.url", collector)
 
 
-def refuse_image(path: str, abilities: Set[Ability] | None, collector: ProblemCollector) -> None:
+def report_image(path: str, abilities: Set[Ability] | None, collector: ProblemCollector) -> None:
     """Reports that no job can be trained on an image at `path` in the wire's form.
 
     An error, but a warning where there is no base model yet (`abilities` is None).
@@ -73,7 +73,7 @@ def refuse_image(path: str, abilities: Set[Ability] | None, collector: ProblemCo
     collector.error(path, "image_not_supported", message, fix)
 
 
-def refuse_key(key: str, path: str, collector: ProblemCollector) -> None:
+def report_key(key: str, path: str, collector: ProblemCollector) -> None:
     """Reports as an error images or videos under a key of a row or message, which no base model is shown."""
     message = f"{key} is not shown to the model, so it would learn to answer about what it cannot see."
     fix = "Leave the row out, or remove the key together with what the text says about it, <image> included."

@@ -48,7 +48,7 @@ def parse_preference(row: JsonRow, abilities: Set[Ability] | None) -> Parsed[Pre
     preference = _preference(row.value, abilities, collector)
     if not collector.failed:
         return Parsed(preference, tuple(collector.problems))
-    other = supervised.recognise(row)
+    other = supervised.recognise_other_format(row)
     if other is not None:
         collector = ProblemCollector(row.line, row.problems)
         known_formats.report_format(other, Method.DPO, collector)

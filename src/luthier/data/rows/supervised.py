@@ -62,7 +62,7 @@ def parse_supervised(row: JsonRow, abilities: Set[Ability] | None) -> Parsed[Exa
     return Parsed(None, tuple(format_collector.problems))
 
 
-def recognise(row: JsonRow) -> known_formats.RecognisedRow | None:
+def recognise_other_format(row: JsonRow) -> known_formats.RecognisedRow | None:
     """The format of a row that is not valid here, and the row converted or why it cannot be; None for all others."""
     recognised = _recognise_format(row.value)
     if recognised is not None or "messages" not in row.value:
@@ -197,7 +197,7 @@ def read_tools(
         if not value.get(key):
             continue  # an empty list is accepted, as on Azure
         if abilities is not None and Ability.TOOLS not in abilities:
-            chat_message.refuse_tools(f"{within}{key}", collector)
+            chat_message.report_tools(f"{within}{key}", collector)
         else:
             tools += message_tool_calls.read_tools(key, value[key], f"{within}{key}", collector)
     return tuple(tools)

@@ -123,12 +123,12 @@ def _check_media(key: str, part: object, path: str, collector: ProblemCollector)
     if is_nothing(part):
         return
     if key in _VISUAL:
-        images.refuse_key(key, path, collector)
+        images.report_key(key, path, collector)
     else:
-        refuse_audio(path, collector)
+        report_audio(path, collector)
 
 
-def refuse_audio(path: str, collector: ProblemCollector) -> None:
+def report_audio(path: str, collector: ProblemCollector) -> None:
     """Reports as an error at `path` that a row has audio."""
     message = "speech and sound cannot be learned here."
     collector.error(path, "audio_not_supported", message, "Remove it, and write out as content what is said.")

@@ -75,8 +75,8 @@ class _SchemaConverter:
             elif key in _NAMED:
                 converted[key] = self._named(key, value, key_path, inner)
             elif key in _MOST:
-                converted[key] = schema_limits.most(value, key_path, key)
-            elif self._holds(key, value, key_path):
+                converted[key] = schema_limits.lower_maximum(value, key_path, key)
+            elif self._is_kept(key, value, key_path):
                 converted[key] = value
         _check_optional(converted, path)
         self.nodes.append((path, converted))
@@ -107,7 +107,7 @@ class _SchemaConverter:
             converted[name] = inner(item, f"{key_path}.{name}")
         return converted
 
-    def _holds(self, key: str, value: object, key_path: str) -> bool:
+    def _is_kept(self, key: str, value: object, key_path: str) -> bool:
         """Whether a keyword goes into the grammar as it is.
 
         Raises UnusableSchema if it is malformed or must and cannot.
@@ -136,15 +136,17 @@ class _SchemaConverter:
             case "pattern":
                 return self._pattern(value, key_path)
             case "format":
-                return self._known(value in FORMATS, key_path, f"of formats, {', '.join(FORMATS)} can be held to")
+                return self._require_enforceable(
+                    value in FORMATS, key_path, f"of formats, {', '.join(FORMATS)} can be held to"
+                )
             case _ if key in _LEAST:
-                schema_limits.least(value, key_path, key)
+                schema_limits.check_minimum(value, key_path, key)
             case _ if key in _RANGES:
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise UnusableSchema(key_path, f"{key} is a number")
                 schema_limits.check_number(value, key_path)
             case _:
-                return self._known(False, key_path, f"{key[:64]!r} cannot be enforced; leave it out")
+                return self._require_enforceable(False, key_path, f"{key[:64]!r} cannot be enforced; leave it out")
         return True
 
     def _pattern(self, pattern: object, key_path: str) -> bool:
@@ -160,9 +162,11 @@ class _SchemaConverter:
         if is_regular:
             assert isinstance(pattern, str)
             self._sizes.add_text(pattern, key_path)
-        return self._known(is_regular, key_path, "this pattern is not a regular expression that can be enforced")
+        return self._require_enforceable(
+            is_regular, key_path, "this pattern is not a regular expression that can be enforced"
+        )
 
-    def _known(self, is_enforceable: bool, key_path: str, message: str) -> bool:
+    def _require_enforceable(self, is_enforceable: bool, key_path: str, message: str) -> bool:
         """The flag as it was given. Raises UnusableSchema with the message where it is False and the schema strict."""
         if self._strict and not is_enforceable:
             raise UnusableSchema(key_path, message)

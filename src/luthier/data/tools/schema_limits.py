@@ -143,13 +143,13 @@ def too_complex(path: str, message: str) -> UnusableSchema:
     return UnusableSchema(path, message, COMPLEX)
 
 
-def least(value: object, path: str, keyword: str) -> None:
+def check_minimum(value: object, path: str, keyword: str) -> None:
     """Checks a minItems, minLength or minProperties. Raises UnusableSchema for no whole number and beyond MAX_LEAST."""
     if _whole_number(value, path, keyword) > MAX_LEAST:
         raise too_complex(path, f"{keyword} is {MAX_LEAST:,} at most here")
 
 
-def most(value: object, path: str, keyword: str) -> int:
+def lower_maximum(value: object, path: str, keyword: str) -> int:
     """A maxItems, maxLength or maxProperties, lowered to what a grammar takes.
 
     Raises UnusableSchema for no whole number.

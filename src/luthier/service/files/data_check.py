@@ -143,8 +143,8 @@ def _check(chunks: Iterable[bytes], rules: Rules, min_examples: int, training: P
     counter = None
     if tokenizer is not None and rules.base is not None:
         counter = TokenCounter(tokenizer, rules.base.context_tokens, only_long=not rules.counts_all)
-    watchers: list[RowObserver] = [data_set] if counter is None else [data_set, counter]
-    report = validate.check_file(chunks, rules.abilities, min_examples, rules.method, watchers)
+    observers: list[RowObserver] = [data_set] if counter is None else [data_set, counter]
+    report = validate.check_file(chunks, rules.abilities, min_examples, rules.method, observers)
     tokens = counter.statistics() if counter is not None and rules.counts_all else None
     return Checked(report, data_set.statistics(), tokens, data_set.prompts)
 
