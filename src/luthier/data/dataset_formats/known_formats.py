@@ -9,7 +9,7 @@ from luthier.core.states import Method
 from luthier.data.dataset_formats import (
     delimited_text,
     instruction_pairs,
-    libraries,
+    library_messages,
     openai_records,
     preference_pairs,
     turn_lists,
@@ -25,7 +25,7 @@ FORMATS: tuple[Format, ...] = (
     *preference_pairs.FORMATS,
     *vendor_apis.FORMATS,
     *openai_records.FORMATS,
-    *libraries.FORMATS,
+    *library_messages.FORMATS,
     *turn_lists.FORMATS,
     *delimited_text.FORMATS[:1],
     *instruction_pairs.FORMATS,

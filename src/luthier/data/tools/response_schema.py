@@ -136,7 +136,7 @@ class _SchemaConverter:
             case "pattern":
                 return self._pattern(value, key_path)
             case "format":
-                return self._require_enforceable(
+                return self._check_enforceable(
                     value in FORMATS, key_path, f"of formats, {', '.join(FORMATS)} can be held to"
                 )
             case _ if key in _LEAST:
@@ -146,7 +146,7 @@ class _SchemaConverter:
                     raise UnusableSchema(key_path, f"{key} is a number")
                 schema_limits.check_number(value, key_path)
             case _:
-                return self._require_enforceable(False, key_path, f"{key[:64]!r} cannot be enforced; leave it out")
+                return self._check_enforceable(False, key_path, f"{key[:64]!r} cannot be enforced; leave it out")
         return True
 
     def _pattern(self, pattern: object, key_path: str) -> bool:
@@ -162,11 +162,11 @@ class _SchemaConverter:
         if is_regular:
             assert isinstance(pattern, str)
             self._sizes.add_text(pattern, key_path)
-        return self._require_enforceable(
+        return self._check_enforceable(
             is_regular, key_path, "this pattern is not a regular expression that can be enforced"
         )
 
-    def _require_enforceable(self, is_enforceable: bool, key_path: str, message: str) -> bool:
+    def _check_enforceable(self, is_enforceable: bool, key_path: str, message: str) -> bool:
         """The flag as it was given. Raises UnusableSchema with the message where it is False and the schema strict."""
         if self._strict and not is_enforceable:
             raise UnusableSchema(key_path, message)

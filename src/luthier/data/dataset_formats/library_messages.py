@@ -68,13 +68,13 @@ def _is_langchain(row: JsonObject) -> bool:
 def _convert_langchain(row: JsonObject) -> Conversion:
     """LangChain's messages in our form, tools beside them too. Raises NotConvertible."""
     chat = ChatBuilder()
-    add_messages(chat, row["messages"], "messages[].")
+    add_library_messages(chat, row["messages"], "messages[].")
     chat.tools = tool_builder.read_tools(row.get("tools"))
     chat.note_dropped(row, ("messages", "tools"))
     return to_conversion(chat)
 
 
-def add_messages(chat: ChatBuilder, value: object, where: str) -> None:
+def add_library_messages(chat: ChatBuilder, value: object, where: str) -> None:
     """Adds messages of LangChain or in our form: one, an array, or an array in an array. Raises NotConvertible."""
     while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         value = value[0]
@@ -110,7 +110,7 @@ def _add_side(chat: ChatBuilder, value: object, keys: tuple[str, ...], role: str
     assert isinstance(value, dict)
     where = "inputs" if role == "user" else "outputs"
     if "content" in value:
-        add_messages(chat, value, f"{where}.")
+        add_library_messages(chat, value, f"{where}.")
         return
     filled_keys = [key for key in keys if value.get(key)]
     if not filled_keys and len(value) == 1:
@@ -121,7 +121,7 @@ def _add_side(chat: ChatBuilder, value: object, keys: tuple[str, ...], role: str
     if isinstance(content, str):
         chat.add_text(role, content)
     else:
-        add_messages(chat, content, f"{where}.{filled_keys[0]}[].")
+        add_library_messages(chat, content, f"{where}.{filled_keys[0]}[].")
     if "tools" in value:
         chat.tools = tool_builder.read_tools(value["tools"])
     chat.note_dropped(value, (filled_keys[0], "tools"), f"{where}.")
