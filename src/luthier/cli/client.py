@@ -35,7 +35,9 @@ def connected(address: str | None = None, max_retries: int = 2) -> "Iterator[Ope
         yield client
 
 
-def control(client: "OpenAI", method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+def call_control_plane(
+    client: "OpenAI", method: str, path: str, body: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
     """One call of the control plane for the resource of the key; `path` follows `.../deployments`. Returns the JSON
     object answered, None if there is no body, as for DELETE.
 

@@ -43,7 +43,7 @@ def create(
 def list_deployments(json_: AsJson = False) -> None:
     """List deployments."""
     with client.connected() as api:
-        found = (client.control(api, "GET", "") or {})["value"]
+        found = (client.call_control_plane(api, "GET", "") or {})["value"]
     if json_:
         print_objects(found)
         return
@@ -55,15 +55,17 @@ def list_deployments(json_: AsJson = False) -> None:
 def show(name: str) -> None:
     """Show a deployment as JSON."""
     with client.connected() as api:
-        print_json(client.control(api, "GET", _path(name)))
+        print_json(client.call_control_plane(api, "GET", _path(name)))
 
 
 @app.command()
 def delete(name: str) -> None:
     """Delete a deployment; its model is kept."""
     with client.connected() as api:
-        client.control(api, "GET", _path(name))  # the control plane answers DELETE of an unknown one with success
-        client.control(api, "DELETE", _path(name))
+        client.call_control_plane(
+            api, "GET", _path(name)
+        )  # the control plane answers DELETE of an unknown one with success
+        client.call_control_plane(api, "DELETE", _path(name))
     screen.print(f"deleted {name}", highlight=False)
 
 
@@ -71,11 +73,11 @@ def put(api: Any, name: str, body: dict[str, Any]) -> dict[str, Any]:
     """Creates or replaces a deployment and polls it every POLL_S seconds, without a time limit, until it has succeeded
     or failed; returns its last body, in either case. Errors of the service pass to `client.connected`.
     """
-    deployment = client.control(api, "PUT", _path(name), body) or {}
+    deployment = client.call_control_plane(api, "PUT", _path(name), body) or {}
     with errors.status(f"loading {name} and checking parity"):  # drawn only in a terminal
         while deployment["properties"]["provisioningState"] == "Creating":
             time.sleep(POLL_S)
-            deployment = client.control(api, "GET", _path(name)) or {}
+            deployment = client.call_control_plane(api, "GET", _path(name)) or {}
     return deployment
 
 

@@ -24,7 +24,7 @@ def plot(
 
     Exit code 1 for a job without a result file. An existing output file is replaced.
     """
-    from luthier.cli.commands import plot as drawing
+    from luthier.cli.commands import charts
 
     if output.suffix.lower() not in FORMATS:
         fail(f"{output} has no format that can be drawn: let it end in {', '.join(FORMATS)}.")
@@ -34,7 +34,7 @@ def plot(
             fail(f"{job_id} is {job.status} and has no result file yet; it is written when the job has succeeded.")
         text = api.files.content(job.result_files[0], extra_headers=client.AS_CSV).read().decode()
         steps = [c.step_number for c in api.fine_tuning.jobs.checkpoints.list(job_id)]
-    drawing.draw(drawing.read(text), steps, output, title=job.fine_tuned_model or job_id)
+    charts.draw(charts.read(text), steps, output, title=job.fine_tuned_model or job_id)
     screen.print(f"{output}", highlight=False)
 
 
