@@ -28,7 +28,7 @@ from luthier.api.http.connection_limits import ConnectionGate
 from luthier.api.openapi import openapi_document
 from luthier.api.services import Services
 from luthier.core.models import Principal
-from luthier.grammars.grammars import GrammarChecker
+from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving

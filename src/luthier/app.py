@@ -36,7 +36,7 @@ from luthier.engines.remote.remote_engine import RemoteEngine
 from luthier.engines.rest_policy import RestPolicy
 from luthier.engines.vllm.vllm_engine import VllmEngine
 from luthier.executors.local import LocalExecutor
-from luthier.grammars.grammars import GrammarChecker
+from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation

@@ -19,7 +19,7 @@ from fakes import BASE, KEY, agreeing_parity, engine_calls
 from luthier.api import server
 from luthier.api.services import Services
 from luthier.core.ports import ServedModel
-from luthier.grammars.grammars import GrammarChecker
+from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from odd_schemas import ODD, OddSchema, response_format

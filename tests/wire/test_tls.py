@@ -28,7 +28,7 @@ from luthier.api.http.tls import Certificate
 from luthier.api.services import Services
 from luthier.cli import main
 from luthier.core.quotas import Quota
-from luthier.grammars.grammars import GrammarChecker
+from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.models import deployments
 from luthier.service.models.deployments import DeploymentRequest

@@ -7,7 +7,7 @@ from luthier.api.auth.revocation import Rights
 from luthier.api.intake.body_memory import Intake
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.states import ResultsAs
-from luthier.grammars.grammars import GrammarChecker
+from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.inference.generation import Generation
 from luthier.service.models.serving import Serving

@@ -1,6 +1,6 @@
 """Vocabularies that grammars are compiled with, in place of a model's: single bytes, and one as broad as a model's.
 
-`byte_tokenizer` is for matching answers (`grammars`), `broad_tokenizer` for the trial of a grammar (`worker`).
+`byte_tokenizer` is for matching answers (`grammar_checker`), `broad_tokenizer` for the trial of a grammar (`worker`).
 """
 
 import random

@@ -1,6 +1,6 @@
 """The process that tries grammars (`worker`), as its parent sees it: started when needed, asked, killed when too slow.
 
-`grammars.GrammarChecker` has one.
+`grammar_checker.GrammarChecker` has one.
 """
 
 import json

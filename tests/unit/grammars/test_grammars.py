@@ -17,7 +17,7 @@ from luthier.core.errors import Unavailable
 from luthier.data.tools import answer_grammar, response_schema
 from luthier.data.tools.prompt_format import call_text
 from luthier.grammars import tokens, worker
-from luthier.grammars.grammars import CheckedGrammar, GrammarChecker
+from luthier.grammars.grammar_checker import CheckedGrammar, GrammarChecker
 from luthier.grammars.matcher import Matcher
 from luthier.grammars.trial import NoVerdict, TrialProcess
 

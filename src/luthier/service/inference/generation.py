@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from luthier.grammars.grammars import GrammarChecker
+from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.inference import answers, chat, completions
 from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart

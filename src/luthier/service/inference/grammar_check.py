@@ -10,7 +10,7 @@ import jsonschema_rs
 
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.data.tools import answer_grammar, schema_cost
-from luthier.grammars.grammars import CheckedGrammar, GrammarChecker
+from luthier.grammars.grammar_checker import CheckedGrammar, GrammarChecker
 from luthier.service.inference.generation_requests import AnswerMatcher, ChatRequest, Json, Tool
 
 MAX_COMPILE_S = 2.0
