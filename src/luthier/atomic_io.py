@@ -39,7 +39,7 @@ def write_durably(path: Path, data: bytes) -> None:
     Writes `.NAME.tmp` beside it, syncs and renames. Raises NoSpace and other OSErrors, then with the temporary removed.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    with room_for(path, len(data)):
+    with disk_full_as_no_space(path, len(data)):
         try:
             with temporary.open("wb") as stream:
                 stream.write(data)
@@ -57,7 +57,7 @@ def append_line(path: Path, line: bytes, *, durable: bool) -> None:
 
     The file is created if needed; `durable` waits until the line is on disk.
     """
-    with room_for(path, len(line)), path.open("ab", buffering=0) as stream:
+    with disk_full_as_no_space(path, len(line)), path.open("ab", buffering=0) as stream:
         before = stream.tell()
         try:
             left = memoryview(line)
@@ -71,7 +71,7 @@ def append_line(path: Path, line: bytes, *, durable: bool) -> None:
 
 
 @contextmanager
-def room_for(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+def disk_full_as_no_space(path: Path, n_bytes: int | None = None) -> Iterator[None]:
     """Turns a full disk inside the block into NoSpace, whose message says how much `path` needs, if that is known.
 
     It checks no free space beforehand. Users read the message, so it names no folder: that is logged.

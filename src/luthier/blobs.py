@@ -73,7 +73,7 @@ class ObjectBlobs:
                 yield chunk
 
         try:
-            with _reporting_full_disk(lambda: length):
+            with _disk_full_as_no_space(lambda: length):
                 obstore.put(self._store, self._path(key), hashed_chunks(), use_multipart=True, chunk_size=CHUNK_BYTES)
         finally:
             sha256 = digest.finish()
@@ -85,7 +85,7 @@ class ObjectBlobs:
         """As `put`, on the event loop: hashing and fsync run in worker threads, one chunk is in memory per put."""
         hashed = _Hashed(chunks)
         path = self._path(key)
-        with _reporting_full_disk(lambda: hashed.length):
+        with _disk_full_as_no_space(lambda: hashed.length):
             await obstore.put_async(self._store, path, hashed, use_multipart=True, chunk_size=CHUNK_BYTES)
         if self._folder is not None:
             await asyncio.to_thread(_sync, self._folder / path, self._folder)
@@ -162,7 +162,7 @@ class ObjectBlobs:
 
 
 @contextmanager
-def _reporting_full_disk(length: Callable[[], int]) -> Iterator[None]:
+def _disk_full_as_no_space(length: Callable[[], int]) -> Iterator[None]:
     """Raises a store's error about a full disk as NoSpace, with the bytes so far by `length`; others as they are."""
     try:
         yield

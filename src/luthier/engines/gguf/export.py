@@ -18,7 +18,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from luthier.atomic_io import fsync_path, room_for
+from luthier.atomic_io import disk_full_as_no_space, fsync_path
 from luthier.core.errors import LuthierError, Unsupported
 from luthier.engines.gguf import architecture as architectures
 from luthier.engines.gguf import gguf_tokenizer, safetensors_file
@@ -209,7 +209,7 @@ def _atomic_file(writer: gguf.GGUFWriter, target: Path) -> Iterator[None]:
 
 if __name__ == "__main__":
     try:
-        with room_for(BaseModelFolder(Path(sys.argv[1]).absolute()).gguf):
+        with disk_full_as_no_space(BaseModelFolder(Path(sys.argv[1]).absolute()).gguf):
             export_base(Path(sys.argv[1]))
     except LuthierError as error:
         sys.exit(error.message)

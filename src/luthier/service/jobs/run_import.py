@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from luthier.atomic_io import fsync_path, read_chunks, room_for
+from luthier.atomic_io import disk_full_as_no_space, fsync_path, read_chunks
 from luthier.catalog import BaseModelEntry
 from luthier.core import ids
 from luthier.core.errors import Conflict, InvalidRequest
@@ -59,7 +59,7 @@ def import_run(context: Context, resource_id: str, folder: Path, suffix: str | N
             if path.exists():
                 key = files.blob_key(ids.file_id(context.new_hex()))
                 blobs.append((path, context.blobs.put(key, read_chunks(path))))
-        with room_for(target):
+        with disk_full_as_no_space(target):
             _copy(run.path, target)
         data_files = [
             files.make_file(context, resource_id, path.name, FilePurpose.FINE_TUNE, blob, None) for path, blob in blobs

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 
-from luthier.atomic_io import fsync_path, room_for
+from luthier.atomic_io import disk_full_as_no_space, fsync_path
 from luthier.core.models import Event, Job, JobError
 from luthier.core.states import AttemptEnd, EventCode, EventLevel, JobStatus
 from luthier.core.training.hyperparameters import ResolvedHyperparameters
@@ -106,7 +106,7 @@ def write_directory(context: Context, job: Job, threads: int | None, save_interv
         run.pause.unlink(missing_ok=True)
         return run
     shutil.rmtree(run.path, ignore_errors=True)
-    with room_for(run.path):
+    with disk_full_as_no_space(run.path):
         run.path.mkdir(parents=True)
         for target, file_id in ((run.training, job.training_file), (run.validation, job.validation_file)):
             if file_id is not None:

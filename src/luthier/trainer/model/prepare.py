@@ -20,7 +20,7 @@ from typing import Any
 
 import safetensors
 
-from luthier.atomic_io import room_for, write_durably
+from luthier.atomic_io import disk_full_as_no_space, write_durably
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.model_folder import BaseModelFolder, HuggingFaceFolder
 from luthier.model_source import admission, gguf_header
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TQDM_DISABLE": "1"})
     try:
-        with room_for(given.folder.absolute()):
+        with disk_full_as_no_space(given.folder.absolute()):
             prepare(
                 given.source.absolute(), given.folder.resolve(), given.name, given.chat_template, given.quantization
             )
