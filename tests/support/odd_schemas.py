@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from luthier.data.tools import regex_support, schema_limits
+from luthier.data.schemas import regex_support, schema_limits
 
 TEXT = {"type": "string"}
 Schema = Mapping[str, Any]

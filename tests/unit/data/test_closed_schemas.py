@@ -5,7 +5,8 @@ from typing import Any
 import llguidance
 import pytest
 
-from luthier.data.tools import answer_grammar, closed_schemas, response_schema
+from luthier.data.schemas import closed_schemas, response_schema
+from luthier.data.tools import answer_grammar
 from luthier.grammars import tokens
 from luthier.grammars.matcher import Matcher
 

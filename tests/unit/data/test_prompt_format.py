@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.data.tools import answer_grammar, prompt_format, response_schema
-from luthier.data.tools.schema_limits import UnusableSchema
+from luthier.data.schemas import response_schema
+from luthier.data.schemas.schema_limits import UnusableSchema
+from luthier.data.tools import answer_grammar, prompt_format
 from luthier.data.tools.stream_parser import ArgumentsPiece, CallStart, TextPiece, ToolCallParser
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.text()

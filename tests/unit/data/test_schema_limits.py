@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from luthier.data.tools import regex_support, response_schema, tool_definitions
-from luthier.data.tools.schema_limits import COMPLEX, MAX_ITEMS, MAX_PROPERTIES, MAX_TEXT, SchemaSizes, UnusableSchema
+from luthier.data.schemas import regex_support, response_schema
+from luthier.data.schemas.schema_limits import COMPLEX, MAX_ITEMS, MAX_PROPERTIES, MAX_TEXT, SchemaSizes, UnusableSchema
+from luthier.data.tools import tool_definitions
 from odd_schemas import ODD, TEXT, OddSchema
 from processor import reference_s
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luthier.core.errors import Unavailable
-from luthier.data.tools import answer_grammar, response_schema
+from luthier.data.schemas import response_schema
+from luthier.data.tools import answer_grammar
 from luthier.data.tools.prompt_format import call_text
 from luthier.grammars import tokens, worker
 from luthier.grammars.grammar_checker import CheckedGrammar, GrammarChecker

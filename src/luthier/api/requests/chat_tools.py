@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from luthier.core.errors import InvalidRequest
-from luthier.data.tools import closed_schemas, response_schema, schema_limits
-from luthier.data.tools.schema_limits import SchemaSizes, UnusableSchema
+from luthier.data.schemas import closed_schemas, response_schema, schema_limits
+from luthier.data.schemas.schema_limits import SchemaSizes, UnusableSchema
 from luthier.service.inference.generation_requests import Tool, ToolChoice, ToolUse
 
 MAX_PATH_CHARACTERS = 512

@@ -1,1 +1,1 @@
-"""Tools and schemas: their prompt text, their grammar, what a schema may hold, and the parser of streamed calls."""
+"""Tools: their definitions in rows, their prompt text, the grammar of an answer, and the parser of streamed calls."""

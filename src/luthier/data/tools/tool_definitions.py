@@ -13,7 +13,8 @@ from typing import Any
 import jsonschema_rs
 
 from luthier.data.problems import json_path
-from luthier.data.tools import arrow_nulls, regex_support, schema_cost
+from luthier.data.schemas import regex_support, schema_cost
+from luthier.data.tools import arrow_nulls
 
 MAX_FAULTS = 20
 _CACHED_SCHEMAS = 1024

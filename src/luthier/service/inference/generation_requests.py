@@ -29,7 +29,7 @@ class ToolChoice(StrEnum):
 class Tool:
     """A function that a model may call: `definition` is what the prompt shows, `arguments` the schema of its calls.
 
-    The two differ in keywords that no grammar supports (`data.tools.response_schema`).
+    The two differ in keywords that no grammar supports (`data.schemas.response_schema`).
     """
 
     name: str

@@ -9,7 +9,8 @@ from typing import Any
 import jsonschema_rs
 
 from luthier.core.errors import InvalidRequest, Unsupported
-from luthier.data.tools import answer_grammar, schema_cost
+from luthier.data.schemas import schema_cost
+from luthier.data.tools import answer_grammar
 from luthier.grammars.grammar_checker import CheckedGrammar, GrammarChecker
 from luthier.service.inference.generation_requests import AnswerMatcher, ChatRequest, Json, Tool
 

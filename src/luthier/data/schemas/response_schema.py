@@ -5,8 +5,8 @@ The API asks for it with each request that has a schema or tools (`api/requests/
 
 from collections.abc import Callable, Mapping, Sequence
 
-from luthier.data.tools import regex_support, schema_limits
-from luthier.data.tools.schema_limits import MAX_DEPTH, SchemaSizes, UnusableSchema
+from luthier.data.schemas import regex_support, schema_limits
+from luthier.data.schemas.schema_limits import MAX_DEPTH, SchemaSizes, UnusableSchema
 
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
