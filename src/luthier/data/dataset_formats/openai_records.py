@@ -6,9 +6,10 @@ Formats for `known_formats`; every `_convert_...` raises NotConvertible where th
 from luthier.data.dataset_formats import instruction_pairs, tool_builder
 from luthier.data.dataset_formats.chat_builder import ChatBuilder, JsonObject, NotConvertible, role_of, text_of
 from luthier.data.dataset_formats.dataset_format import Conversion, Format, RowKind, to_conversion
-from luthier.data.dataset_formats.vendor_apis import add_parts
+from luthier.data.dataset_formats.vendor_apis import add_parts, messages_of, parts_of
 
 _REQUESTS = ("body", "request", "modelInput")
+_RESPONSES_PARTS = frozenset(("input_text", "output_text"))
 _ANSWERS = ("response", "modelOutput", "completion")
 
 
@@ -162,7 +163,40 @@ def _refuse_records(row: JsonObject) -> Conversion:
     raise NotConvertible("its annotators' answers are to be chosen first")
 
 
+def _is_responses_parts(row: JsonObject) -> bool:
+    """Whether the messages have parts of the types input_text or output_text."""
+    return any(part.get("type") in _RESPONSES_PARTS for part in parts_of(row) if isinstance(part.get("type"), str))
+
+
+def _convert_responses_parts(row: JsonObject) -> Conversion:
+    """The row with its messages' parts joined as text, all else kept. Raises NotConvertible for other parts."""
+    dropped: dict[str, None] = {}
+    messages: list[JsonObject] = []
+    for message in messages_of(row) or []:
+        content = message.get("content")
+        if isinstance(content, list):
+            message = {**message, "content": text_of(content)}
+            for part in content:
+                others = part.items() if isinstance(part, dict) else ()
+                dropped |= {
+                    f"messages[].content[].{key}": None
+                    for key, value in others
+                    if key not in ("type", "text") and value not in (None, "", [], {})
+                }
+        messages.append(message)
+    return Conversion({**row, "messages": messages}, tuple(dropped))
+
+
 FORMATS = (
+    Format(
+        "responses_parts",
+        "messages with the parts of OpenAI's Responses API",
+        '`{"messages": [{"role", "content": [{"type": "input_text"}]}]}`, `output_text`',
+        "input_text and output_text are content",
+        _is_responses_parts,
+        _convert_responses_parts,
+        refused="images and files",
+    ),
     Format(
         "batch",
         "OpenAI's batch lines, logged requests, Bedrock's batch records",

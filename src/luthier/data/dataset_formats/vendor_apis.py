@@ -1,4 +1,4 @@
-"""Rows of Vertex AI and Gemini, of Amazon Bedrock's Converse (Nova), of Anthropic's Messages, of OpenAI's Responses.
+"""Rows of Vertex AI and Gemini, of Amazon Bedrock's Converse (Nova), of Anthropic's Messages.
 
 Formats for `known_formats`. A message's content is a list of typed parts there: a `_..._part` function of each API adds
 those that are no text.
@@ -12,7 +12,6 @@ from luthier.data.dataset_formats.dataset_format import Conversion, Format, to_c
 
 _GEMINI_SYSTEM = ("systemInstruction", "system_instruction")
 _BLOCKS = frozenset(("tool_use", "tool_result", "thinking", "redacted_thinking"))
-_RESPONSES_PARTS = frozenset(("input_text", "output_text"))
 _CONVERSE_PARTS = frozenset(
     ("text", "toolUse", "toolResult", "reasoningContent", "image", "document", "video", "cachePoint")
 )
@@ -51,7 +50,7 @@ def _add_part(chat: ChatBuilder, role: str, part: JsonObject, add: PartConverter
         raise NotConvertible("a message holds parts that are no text")
 
 
-def _messages(row: JsonObject) -> list[JsonObject] | None:
+def messages_of(row: JsonObject) -> list[JsonObject] | None:
     """The row's messages; None if they are no list of objects, or empty."""
     value = row.get("messages")
     return value if isinstance(value, list) and value and all(isinstance(one, dict) for one in value) else None
@@ -59,7 +58,7 @@ def _messages(row: JsonObject) -> list[JsonObject] | None:
 
 def parts_of(row: JsonObject) -> list[JsonObject]:
     """All parts of the contents of a row's messages that are objects."""
-    contents = [message.get("content") for message in _messages(row) or []]
+    contents = [message.get("content") for message in messages_of(row) or []]
     return [part for content in contents if isinstance(content, list) for part in content if isinstance(part, dict)]
 
 
@@ -101,7 +100,7 @@ def _convert_gemini(row: JsonObject) -> Conversion:
 
 def _is_converse(row: JsonObject) -> bool:
     """Whether the messages have Converse's parts, which name no type, or the row a schemaVersion beside parts."""
-    messages = _messages(row)
+    messages = messages_of(row)
     if messages is None:
         return False
     parts = parts_of(row)
@@ -140,7 +139,7 @@ def _convert_converse(row: JsonObject) -> Conversion:
 
 def _is_anthropic(row: JsonObject) -> bool:
     """Whether the messages have blocks of Anthropic's types, or system or tools have its form."""
-    if _messages(row) is None:
+    if messages_of(row) is None:
         return False
     if any(part.get("type") in _BLOCKS for part in parts_of(row) if isinstance(part.get("type"), str)):
         return True
@@ -177,7 +176,7 @@ def _convert_blocks(row: JsonObject, part: PartConverter, defined: object, read:
     `read` are the row's keys that are not noted as dropped.
     """
     chat = ChatBuilder()
-    for message in _messages(row) or []:
+    for message in messages_of(row) or []:
         role = role_of(message.get("role"))
         if role not in ("system", "developer", "user", "assistant"):
             raise NotConvertible("a message has a role that is not known")
@@ -187,30 +186,6 @@ def _convert_blocks(row: JsonObject, part: PartConverter, defined: object, read:
     chat.tools = tool_builder.read_tools(defined)
     chat.note_dropped(row, ("messages", *read))
     return to_conversion(chat)
-
-
-def _is_responses_parts(row: JsonObject) -> bool:
-    """Whether the messages have parts of the types input_text or output_text."""
-    return any(part.get("type") in _RESPONSES_PARTS for part in parts_of(row) if isinstance(part.get("type"), str))
-
-
-def _convert_responses_parts(row: JsonObject) -> Conversion:
-    """The row with its messages' parts joined as text, all else kept. Raises NotConvertible for other parts."""
-    dropped: dict[str, None] = {}
-    messages: list[JsonObject] = []
-    for message in _messages(row) or []:
-        content = message.get("content")
-        if isinstance(content, list):
-            message = {**message, "content": text_of(content)}
-            for part in content:
-                others = part.items() if isinstance(part, dict) else ()
-                dropped |= {
-                    f"messages[].content[].{key}": None
-                    for key, value in others
-                    if key not in ("type", "text") and value not in (None, "", [], {})
-                }
-        messages.append(message)
-    return Conversion({**row, "messages": messages}, tuple(dropped))
 
 
 FORMATS = (
@@ -243,14 +218,5 @@ FORMATS = (
         _is_anthropic,
         _convert_anthropic,
         refused="images and documents",
-    ),
-    Format(
-        "responses_parts",
-        "messages with the parts of OpenAI's Responses API",
-        '`{"messages": [{"role", "content": [{"type": "input_text"}]}]}`, `output_text`',
-        "input_text and output_text are content",
-        _is_responses_parts,
-        _convert_responses_parts,
-        refused="images and files",
     ),
 )
