@@ -1,5 +1,8 @@
 """What Python prints of a list or dict is read only where JSON can say the same."""
 
+import subprocess
+import sys
+
 import pytest
 
 from luthier.data.jsonl import python_literal
@@ -18,3 +21,9 @@ def test_literal_that_json_can_say_is_read(text: str, value: object) -> None:
 )
 def test_literal_that_json_cannot_say_is_refused(text: str) -> None:
     assert python_literal.read(text) is None
+
+
+def test_text_that_pythons_parser_warns_of_is_refused_without_a_word() -> None:
+    code = "from luthier.data.jsonl import python_literal as p; print(p.read('[1if 1 else 2, 0in [1]]'))"
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("None\n", "")

@@ -6,10 +6,14 @@ Such text is in files that were written without json.dumps. It is parsed, never 
 import ast
 import json
 import re
+import warnings
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 """A longer text is not looked at: the tree of a literal takes some hundred times its size."""
 _MAX_DEPTH = 100
+_SOURCE = "<python literal>"
+"""The file's name in what Python's parser says of a text: of 1if it warns, and would write so to a user's terminal."""
+warnings.filterwarnings("ignore", category=SyntaxWarning, module=_SOURCE)
 _OTHER_ESCAPE = re.compile(r"\\(?:\\|(?![\\'\"abfnrtvxuN0-7\n])(?P<other>.))")
 
 
@@ -25,7 +29,7 @@ def read(text: str) -> dict[str, object] | list[object] | None:
     if max(text.count("["), text.count("{")) > 20_000 or _has_other_escapes(text):
         return None
     try:
-        value = _json_value(ast.parse(text, mode="eval").body, 0)
+        value = _json_value(ast.parse(text, _SOURCE, "eval").body, 0)
         # Raises ValueError for a float that is not finite, and for half of a surrogate pair.
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (_NotJson, SyntaxError, ValueError, RecursionError, MemoryError):
