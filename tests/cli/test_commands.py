@@ -126,7 +126,10 @@ def test_model_is_deployed_asked_and_cleaned_up(luthier: Command, engine: EchoEn
     created = luthier("deployments", "create", "clippy", "--model", tuned)
     assert created.exit_code == 0, created.output
     assert "differ by at most 0.0010 nats" in created.stdout
-    assert lines(luthier("deployments", "list")) == [["clippy", tuned, "Succeeded"]]
+    listed = [["clippy", tuned, "Succeeded", "native", "ready", "It is loaded."]]
+    assert lines(luthier("deployments", "list")) == listed
+    proven = lines(luthier("parity", "clippy"))
+    assert proven[0] == [tuned, "yes", "8", "0.0010", "0.0001", "0.05"]
     assert luthier("chat", "clippy", "Hello?").stdout.strip() == "Hello yourself."
     assert "Delete the deployment first" in luthier("models", "delete", tuned).stderr
     assert luthier("deployments", "delete", "clippy").exit_code == 0

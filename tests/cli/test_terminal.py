@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 import rows
 from fakes import BASE, KEY, EchoEngine
 from luthier.account_import.importer import Outcome, Skipped
-from luthier.cli.commands import import_screen
+from luthier.cli.account_import import import_screen
 from luthier.cli.main import app
 from luthier.core.states import EventCode
 from luthier.service.context import Context

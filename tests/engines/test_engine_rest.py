@@ -8,6 +8,7 @@ import pytest
 import engine_asks
 import small_models
 from luthier.core.ports import Address, ServedModel
+from luthier.core.states import LoadState
 from luthier.engines.native.native_engine import NativeEngine
 from luthier.engines.rest_policy import RestPolicy
 from native_calls import processes
@@ -56,8 +57,11 @@ def test_engine_without_calls_rests_and_the_next_call_brings_all_its_models_back
     idle_engine: NativeEngine, models: list[ServedModel], folder: Path
 ) -> None:
     base, _, tuned = models
+    assert idle_engine.state(base).state is LoadState.RESTING
     before = [said(idle_engine.ensure(model)) for model in (base, tuned)]
+    assert [idle_engine.state(model).state for model in (base, tuned)] == [LoadState.READY] * 2
     until(lambda: not processes(folder), 30)
+    assert "it was idle" in idle_engine.state(tuned).reason
     assert idle_engine.loaded(tuned) is None
     assert idle_engine.faults() == [], "to rest is no fault"
     idle_engine.ensure(base)

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from luthier.core.ports import Address, Capacity, Ending, ParityReport, ServedModel
-from luthier.core.states import RunState
+from luthier.core.ports import Address, Capacity, Ending, EngineState, ParityReport, ServedModel
+from luthier.core.states import EngineName, LoadState, RunState
 from luthier.engines.choice import ChosenEngineClient
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.engines.native.client import NativeClient
@@ -56,6 +56,11 @@ class EchoEngine:
 
     def loaded(self, model: ServedModel) -> Address | None:
         return self._address(model) if model.id in self.models else None
+
+    def state(self, model: ServedModel) -> EngineState:
+        if model.id in self.models:
+            return EngineState(EngineName.NATIVE, LoadState.READY, "It is loaded.")
+        return EngineState(EngineName.NATIVE, LoadState.RESTING, "It is not loaded. The next call loads it.")
 
     def faults(self) -> list[str]:
         return self.said_faults

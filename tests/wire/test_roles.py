@@ -51,6 +51,7 @@ ROUTES: dict[Action, tuple[str, ...]] = {
     Action.INFER: (
         "POST /chat/completions",
         "POST /completions",
+        "POST /luthier/parity",
     ),
     Action.FILES_READ: (
         "GET /files",
@@ -106,6 +107,7 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "GET /accounts/{}/skus",
         "GET /deployments",
         "GET /deployments/{}",
+        "GET /luthier/engines",
     ),
     Action.DEPLOYMENTS_WRITE: (
         "DELETE /accounts/{}/deployments/{}",

@@ -17,6 +17,7 @@ AS_CSV = {"Accept": "text/csv, */*"}
 """The header that asks for results.csv as it is; other clients get base64 of it."""
 ARM_VERSION = "2024-10-01"
 STATUS_PATH = "/luthier/status"
+PROOF_TIMEOUT_S = 1200.0
 
 
 @contextmanager
@@ -59,6 +60,20 @@ def call_control_plane(
 def delete(client: "OpenAI", path: str) -> None:
     """Sends DELETE for a path below the service's root, for what the SDK has no method for. Raises the SDK's errors."""
     client.delete(f"{_root(client)}{path}", cast_to=object)
+
+
+def prove(client: "OpenAI", model: str) -> dict[str, Any]:
+    """A new proof that a model is served as it was trained. Raises the SDK's errors."""
+    # A model of gigabytes may have to be loaded first.
+    options: Any = {"timeout": PROOF_TIMEOUT_S, "max_retries": 0}
+    proof: Any = client.post(f"{_root(client)}/luthier/parity", cast_to=object, body={"model": model}, options=options)
+    return dict(proof)
+
+
+def engines(client: "OpenAI") -> dict[str, dict[str, str]]:
+    """What serves each deployment, by its name. Raises the SDK's errors."""
+    answer: Any = client.get(f"{_root(client)}/luthier/engines", cast_to=object)
+    return {one["deployment"]: one for one in answer["data"]}
 
 
 def status(client: "OpenAI") -> dict[str, Any]:

@@ -6,6 +6,7 @@
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from types import TracebackType
 from typing import Annotated, Any, TextIO
 
@@ -29,6 +30,7 @@ SECTIONS = {
         "files": "Upload, list, download and delete files.",
         "jobs": "Create, watch, list and control fine-tuning jobs.",
         "deployments": "Create, list and delete deployments: models that answer under a name.",
+        "parity": "Prove again that a model is served as it was trained.",
         "chat": "Chat with a deployment or model: one question, or a conversation.",
         "import-jobs": "Import files, jobs and results from an OpenAI or Azure OpenAI account or another Luthier.",
     },
@@ -46,6 +48,31 @@ SECTIONS = {
     },
 }
 """Summary by command, by section of the help."""
+COMMANDS = {
+    "serve": "luthier.cli.serve",
+    "status": "luthier.cli.commands.status",
+    "engines": "luthier.cli.base_models.engines",
+    "parity": "luthier.cli.commands.parity",
+    "demo": "luthier.cli.demo",
+    "chat": "luthier.cli.commands.chat",
+    "import-jobs": "luthier.cli.account_import.import_jobs",
+    "check": "luthier.cli.data.check",
+    "show": "luthier.cli.data.show",
+    "train": "luthier.cli.training.train",
+    "reproduce": "luthier.cli.training.reproduce",
+    "audit": "luthier.cli.admin.audit",
+}
+"""The module of each command without subcommands; its function has the command's name."""
+GROUPS = {
+    "models": "luthier.cli.commands.models",
+    "files": "luthier.cli.commands.files",
+    "jobs": "luthier.cli.commands.jobs",
+    "deployments": "luthier.cli.commands.deployments",
+    "resources": "luthier.cli.admin.resources",
+    "keys": "luthier.cli.admin.keys",
+    "storage": "luthier.cli.admin.storage",
+}
+"""The module of each command with subcommands, which are in its `app`."""
 
 
 class Root(command_line.Group):
@@ -155,85 +182,14 @@ def options(
 
 def _function(name: str) -> Callable[..., None] | None:
     """The function of a single command, whose module is imported now; None for the name of a group."""
-    match name:
-        case "serve":
-            from luthier.cli.serve import serve
-
-            return serve
-        case "status":
-            from luthier.cli.commands.status import status
-
-            return status
-        case "engines":
-            from luthier.cli.base_models.engines import engines
-
-            return engines
-        case "demo":
-            from luthier.cli.demo import demo
-
-            return demo
-        case "chat":
-            from luthier.cli.commands.chat import chat
-
-            return chat
-        case "import-jobs":
-            from luthier.cli.commands.import_jobs import import_jobs
-
-            return import_jobs
-        case "check":
-            from luthier.cli.data.check import check
-
-            return check
-        case "show":
-            from luthier.cli.data.show import show
-
-            return show
-        case "train":
-            from luthier.cli.training.train import train
-
-            return train
-        case "reproduce":
-            from luthier.cli.training.reproduce import reproduce
-
-            return reproduce
-        case "audit":
-            from luthier.cli.admin.audit import audit
-
-            return audit
-        case _:
-            return None
+    if name not in COMMANDS:
+        return None
+    function: Callable[..., None] = getattr(import_module(COMMANDS[name]), name.replace("-", "_"))
+    return function
 
 
 def _group(name: str) -> typer.Typer:
-    """The commands of a group, whose module is imported now. ValueError for another name is an internal fault."""
-    match name:
-        case "models":
-            from luthier.cli.commands.models import app
-
-            return app
-        case "files":
-            from luthier.cli.commands.files import app
-
-            return app
-        case "jobs":
-            from luthier.cli.commands.jobs import app
-
-            return app
-        case "deployments":
-            from luthier.cli.commands.deployments import app
-
-            return app
-        case "resources":
-            from luthier.cli.admin.resources import app
-
-            return app
-        case "keys":
-            from luthier.cli.admin.keys import app
-
-            return app
-        case "storage":
-            from luthier.cli.admin.storage import app
-
-            return app
-        case _:
-            raise ValueError(name)
+    """The commands of a group, whose module is imported now. KeyError for another name is an internal fault."""
+    app = import_module(GROUPS[name]).app
+    assert isinstance(app, typer.Typer)
+    return app

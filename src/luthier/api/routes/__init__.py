@@ -1,4 +1,4 @@
-"""Endpoints by noun. `build_router` registers those of one dialect; `health` and `service_status` belong to none.
+"""Endpoints by noun. `build_router` registers those of one dialect; `health` and those of `extensions` belong to none.
 
 An endpoint turns a body into a call of `service` and the result into the dialect's answer; errors become answers in
 `server.py`. Its docstring is published in the OpenAPI document.

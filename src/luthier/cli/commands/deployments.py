@@ -41,14 +41,19 @@ def create(
 
 @app.command("list")
 def list_deployments(json_: AsJson = False) -> None:
-    """List deployments."""
+    """List deployments, and of each the engine that serves it and whether that has loaded it.
+
+    A deployment that rests is loaded by its next call.
+    """
     with client.connected() as api:
         found = (client.call_control_plane(api, "GET", "") or {})["value"]
+        engines = {} if json_ else client.engines(api)
     if json_:
         print_objects(found)
         return
-    rows = [(d["name"], d["properties"]["servedModel"], d["properties"]["provisioningState"]) for d in found]
-    table(("name", "model", "state"), rows, ("name", "state", "model"))
+    rows = [_row(deployment, engines.get(deployment["name"], {})) for deployment in found]
+    columns = ("name", "model", "state", "engine", "loaded", "reason")
+    table(columns, rows, ("name", "state", "engine", "loaded", "model", "reason"))
 
 
 @app.command()
@@ -91,6 +96,14 @@ def parity(properties: dict[str, Any]) -> str:
         f"{figures['max_difference']:.4f} nats, {figures['mean_difference']:.4f} on average "
         f"(tolerance {figures['tolerance']:g})."
     )
+
+
+def _row(deployment: dict[str, Any], engine: dict[str, str]) -> tuple[object, ...]:
+    """A line of the list: the reason of a failed deployment, else that of its engine's state."""
+    properties = deployment["properties"]
+    reason = properties.get("error", {}).get("message") or engine.get("reason")
+    cells = (deployment["name"], properties["servedModel"], properties["provisioningState"])
+    return (*cells, engine.get("engine"), engine.get("state"), reason)
 
 
 def _path(name: str) -> str:

@@ -14,7 +14,7 @@ from luthier import model_folder
 from luthier.atomic_io import fsync_path
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
-from luthier.core.ports import Address, Engine, ParityCheck, ServedModel
+from luthier.core.ports import Address, Engine, EngineState, ParityCheck, ServedModel
 from luthier.service.context import Context
 from luthier.service.models import models
 from luthier.service.models.models import Model
@@ -86,6 +86,14 @@ class Serving:
             served = self._served(model)
             return self._proofs.prove(served, self._engine.ensure(served), model.logged_id, beside_all)
 
+    async def prove_beside_all(self, model: Model) -> Proof:
+        """As `prove` with all models beside it, for callers on the event loop: in a thread of the loads."""
+        return await asyncio.wrap_future(self._threads.submit(self.prove, model, True))
+
+    def state(self, model: Model) -> EngineState:
+        """What serves the model and whether it is loaded; loads nothing."""
+        return self._engine.state(self._as_served(model))
+
     def release(self, name: str) -> None:
         """Unloads a model, by its canonical name, and forgets its parity; the next call loads it again."""
         with self._locks[name]:
@@ -121,20 +129,25 @@ class Serving:
                 "model_not_ready",
                 f"The weights of {model.base.name} are not on this machine. Run: luthier models pull {model.base.name}",
             )
+        if model.checkpoint is not None:
+            self._copy_files(model.checkpoint)
+        return self._as_served(model)
+
+    def _as_served(self, model: Model) -> ServedModel:
+        """The model as an engine takes it, whether its files are there or not."""
         base_folder = self._context.base_folder(model.base.name)
         if model.checkpoint is None:
             return ServedModel(model.canonical_name, model.base.name, base_folder, None)
-        folder = self._local_folder(model.checkpoint)
+        folder = self._folder(model.checkpoint)
         if model_folder.WEIGHTS in model.checkpoint.files:  # all weights were tuned: it is a base of its own
             return ServedModel(model.canonical_name, model.base.name, folder, None)
         return ServedModel(model.canonical_name, model.base.name, base_folder, folder)
 
-    def _local_folder(self, checkpoint: Checkpoint) -> Path:
-        """The local folder of a checkpoint, filled from the blob store if it is not there. Raises NotFound."""
+    def _copy_files(self, checkpoint: Checkpoint) -> None:
+        """Copies a checkpoint's files into its local folder, unless they are there. Raises NotFound."""
         folder = self._folder(checkpoint)
         if not folder.exists():
             copy_files(self._context, checkpoint, folder)
-        return folder
 
     def _folder(self, checkpoint: Checkpoint) -> Path:
         """One folder for a checkpoint and its copies: the same bytes under the same name are one model to an engine."""

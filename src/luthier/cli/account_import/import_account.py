@@ -26,7 +26,7 @@ from luthier.account_import.destination import Inventory
 from luthier.account_import.import_plan import ImportOptions, Plan
 from luthier.account_import.importer import ImportRun, Outcome
 from luthier.cli import client, service_address
-from luthier.cli.commands import import_screen
+from luthier.cli.account_import import import_screen
 from luthier.cli.screen import errors, fail, screen
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.process import private_folder

@@ -44,7 +44,7 @@ def import_jobs(
     if json_ and not (yes or dry_run):
         fail("--json cannot ask for confirmation: give --yes or --dry-run with it.")
     from luthier.account_import.import_plan import ImportOptions
-    from luthier.cli.commands import import_account
+    from luthier.cli.account_import import import_account
 
     with import_account.errors_as_lines():
         options = ImportOptions(recreate_jobs, frozenset(job or ()), import_account.model_map(map_ or ()), model)

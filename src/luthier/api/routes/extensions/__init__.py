@@ -1,0 +1,1 @@
+"""Routes of no dialect, under /luthier: what only Luthier has."""

@@ -1,0 +1,142 @@
+"""GET /luthier/engines and POST /luthier/parity: what serves the caller's deployments, and a new proof of a model."""
+
+from typing import Annotated, Literal, Self
+
+from fastapi import Depends
+from fastapi.responses import Response
+from msgspec import Meta, Struct
+from pydantic import BaseModel, ConfigDict, Field
+
+from luthier.api.auth import authentication
+from luthier.api.routing.json_response import JsonResponse
+from luthier.api.routing.operation import json_reply
+from luthier.api.routing.router import Router
+from luthier.api.services import Services
+from luthier.core.models import Principal
+from luthier.core.ports import ParityReport
+from luthier.core.roles import Action
+from luthier.core.states import DeploymentState, EngineName, LoadState
+from luthier.service.inference import model_routing
+from luthier.service.models import deployments, models
+from luthier.service.models.proofs import Proof
+
+
+class ServedDeployment(Struct, kw_only=True):
+    """One deployment: what serves its model, whether that is loaded now, and why not."""
+
+    deployment: str
+    model: str
+    engine: EngineName
+    state: LoadState
+    reason: Annotated[str, Meta(description="A sentence for the operator.")]
+
+
+class ServedDeployments(Struct, kw_only=True):
+    """The deployments of the caller's resource that have succeeded."""
+
+    object: Literal["list"] = "list"
+    data: list[ServedDeployment]
+
+
+class ParityBody(BaseModel):
+    """The model, or the deployment, whose served weights are compared with what its trainer wrote."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1, max_length=256)
+
+
+class ParityFigures(Struct, kw_only=True):
+    """Absolute differences of log-probabilities in nats over the positions of a model's probes."""
+
+    positions: int
+    max_difference: float
+    mean_difference: float
+    tolerance: float
+    agrees: bool
+
+    @classmethod
+    def from_report(cls, report: ParityReport) -> Self:
+        """The figures of a report, without its sentence."""
+        return cls(
+            positions=report.positions,
+            max_difference=report.max_difference,
+            mean_difference=report.mean_difference,
+            tolerance=report.tolerance,
+            agrees=report.agrees,
+        )
+
+
+class Parity(Struct, kw_only=True):
+    """Whether a model is served as it was trained, and whether others on its base still are beside it.
+
+    `beside` has the figures of each model that is loaded on the same base, its own resource's or not, unnamed.
+    """
+
+    object: Literal["luthier.parity"] = "luthier.parity"
+    model: str
+    engine: EngineName
+    agrees: bool
+    reason: str
+    figures: ParityFigures
+    beside: list[ParityFigures]
+
+    @classmethod
+    def from_proof(cls, name: str, engine: EngineName, proof: Proof) -> Self:
+        """The answer for a proof of the model of that name."""
+        return cls(
+            model=name,
+            engine=engine,
+            agrees=proof.report.agrees,
+            reason=proof.report.reason,
+            figures=ParityFigures.from_report(proof.report),
+            beside=[ParityFigures.from_report(report) for report in proof.beside],
+        )
+
+
+def build_router(services: Services) -> Router:
+    """The two routes, extensions outside of every dialect."""
+    router = Router(tag="deployments")
+    context, serving = services.context, services.serving
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+
+    @router.get(
+        "/luthier/engines",
+        Action.DEPLOYMENTS_READ,
+        "List what serves each deployment, and whether it is loaded",
+        json_reply(ServedDeployments),
+    )
+    def list_engines(caller: Caller) -> object:
+        """Loads nothing: a model that rests is loaded by its next call."""
+        own = caller.resource.id
+        found = []
+        for deployment in deployments.list_all(context, own):
+            if deployment.state is not DeploymentState.SUCCEEDED:
+                continue
+            state = serving.state(models.get(context, own, deployment.model))
+            found.append(
+                ServedDeployment(
+                    deployment=deployment.name,
+                    model=deployment.model,
+                    engine=state.engine,
+                    state=state.state,
+                    reason=state.reason,
+                )
+            )
+        return ServedDeployments(data=found)
+
+    @router.post(
+        "/luthier/parity",
+        Action.INFER,
+        "Prove again that a model is served as it was trained",
+        json_reply(Parity),
+        errors=(404, 503),
+    )
+    async def prove(body: ParityBody, caller: Caller) -> Response:
+        """Loads the model if need be, and asks its probes and those of all models beside it. May take seconds."""
+        target = model_routing.find(context, caller.resource.id, body.model, allows_models=True)
+        proof = await serving.prove_beside_all(target.model)
+        engine = serving.state(target.model).engine
+        return JsonResponse(Parity.from_proof(target.model.canonical_name, engine, proof))
+
+    return router

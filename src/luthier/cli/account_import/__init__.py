@@ -1,0 +1,1 @@
+"""luthier import-jobs: an account elsewhere brought to a running service."""

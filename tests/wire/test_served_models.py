@@ -1,0 +1,105 @@
+"""What serves each deployment, and a model that is proven again on demand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from openai import OpenAI
+
+import rows
+from control_plane import call, put
+from fakes import BASE, EchoEngine, agreeing_parity, failing_parity
+from luthier.core.ports import ParityCheck
+from luthier.service.background.supervisor import Supervisor
+from luthier.service.models.serving import Serving
+
+
+def tuned_model(client: OpenAI, supervisor: Supervisor) -> str:
+    file = client.files.create(file=("rows.jsonl", rows.good()), purpose="fine-tune").id
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=file)
+    for _ in range(4):
+        supervisor.tick()
+    model = client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model
+    assert model is not None
+    return model
+
+
+def engines(url: str) -> list[dict[str, Any]]:
+    answer = call("GET", f"{url}/luthier/engines").json()
+    assert answer["object"] == "list"
+    found: list[dict[str, Any]] = answer["data"]
+    return found
+
+
+def prove(url: str, model: str, **more: object) -> httpx2.Response:
+    return call("POST", f"{url}/luthier/parity", json={"model": model, **more})
+
+
+@pytest.fixture
+def tuned(url: str, openai_client: OpenAI, supervisor: Supervisor) -> str:
+    """A tuned model that is deployed as "mine"."""
+    model = tuned_model(openai_client, supervisor)
+    assert put(url, "mine", model).status_code == 201
+    supervisor.tick_deployments()
+    return model
+
+
+def test_engines_lists_each_deployment_that_can_answer(
+    url: str, tuned: str, engine: EchoEngine, supervisor: Supervisor
+) -> None:
+    assert put(url, "waiting", BASE).status_code == 201
+    listed = {"deployment": "mine", "model": tuned, "engine": "native", "state": "ready", "reason": "It is loaded."}
+    assert engines(url) == [listed]
+    engine.models.clear()
+    assert engines(url) == [listed | {"state": "resting", "reason": "It is not loaded. The next call loads it."}]
+
+
+def test_parity_of_a_deployment_and_of_its_model_are_one(url: str, tuned: str, engine: EchoEngine) -> None:
+    engine.models.clear()
+    proofs = [prove(url, name).json() for name in ("mine", tuned)]
+    assert proofs[0] == proofs[1]
+    assert proofs[0]["object"] == "luthier.parity"
+    assert (proofs[0]["model"], proofs[0]["engine"], proofs[0]["agrees"]) == (tuned, "native", True)
+    report = agreeing_parity(None, None)  # type: ignore[arg-type]
+    assert proofs[0]["figures"] == {
+        "positions": report.positions,
+        "max_difference": report.max_difference,
+        "mean_difference": report.mean_difference,
+        "tolerance": report.tolerance,
+        "agrees": True,
+    }
+    assert tuned in engine.models, "it was loaded for the proof"
+
+
+def test_models_beside_are_proven_too(url: str, tuned: str, supervisor: Supervisor) -> None:
+    assert prove(url, tuned).json()["beside"] == []
+    assert put(url, "base", BASE).status_code == 201
+    supervisor.tick_deployments()
+    beside = prove(url, tuned).json()["beside"]
+    assert [figures["agrees"] for figures in beside] == [True]
+
+
+def test_proof_that_fails_is_an_answer_with_its_reason(url: str, tuned: str, serving_by: Callable[..., None]) -> None:
+    serving_by(failing_parity)
+    answer = prove(url, tuned)
+    assert answer.status_code == 200
+    assert answer.json()["agrees"] is False
+    assert answer.json()["reason"]
+
+
+@pytest.fixture
+def serving_by(supervisor: Supervisor, app: Any) -> Callable[..., None]:
+    """Replaces the parity check of the running service."""
+
+    def use(check: ParityCheck) -> None:
+        serving: Serving = supervisor.serving
+        serving._proofs._check_parity = check
+
+    return use
+
+
+def test_unknown_model_is_a_404_and_an_unknown_field_a_400(url: str, tuned: str) -> None:
+    assert prove(url, "nobody").status_code == 404
+    refused = prove(url, tuned, deep=True)
+    assert (refused.status_code, "deep" in refused.text) == (400, True)
