@@ -221,6 +221,7 @@ def test_run_stopped_while_the_reference_is_made_goes_on_to_the_same_bytes(make_
     train(calm)
     assert loop.train(rough, rough.read_spec(), Journal(rough), lambda: True) is None
     assert not any(event["kind"] == "metrics" for event in events(rough))
+    assert not rough.under_way.exists(), "the next attempt would take this one for a crash"
     train(rough)
     assert contents(rough) == contents(calm)
 

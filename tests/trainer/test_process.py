@@ -98,6 +98,7 @@ def test_process_asked_to_leave_while_it_loads_leaves_with_status_0(make_run: Ma
     loading.send_signal(signal.SIGTERM)
     assert loading.wait(60) == 0
     assert "succeeded" not in [event["kind"] for event in events(run)]
+    assert not run.under_way.exists(), "the next attempt would take this one for a crash"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
     Changes the process's environment and its SIGTERM handler. Any error becomes a Failed; only RunTaken passes through.
     An unexpected error is logged by type and frames, and is then internal_error or out_of_memory.
     """
-    sigterm = _Sigterm()
+    sigterm = _Sigterm(run)
     os.environ.update(_ENVIRONMENT)
     try:
         # Imported here: the variables above are read on import, and torch takes seconds that a held lock need not wait
@@ -136,11 +136,12 @@ class _Sigterm:
     """Calling it tells whether SIGTERM has come: the loop asks before its first step and after each.
 
     Before the first such call there is nothing to save, and loading may take long: SIGTERM then ends the process at
-    once, with exit code 0.
+    once, with exit code 0, and leaves no mark of an interrupted attempt.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: RunDirectory) -> None:
         """Replaces the SIGTERM handler of the process."""
+        self._run = run
         self._received = self._asked = False
         signal.signal(signal.SIGTERM, self._note)
 
@@ -153,6 +154,7 @@ class _Sigterm:
         """The signal handler: records the signal, or ends the process where nobody has asked yet."""
         self._received = True
         if not self._asked:
+            self._run.under_way.unlink(missing_ok=True)
             os._exit(0)
 
 

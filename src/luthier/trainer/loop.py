@@ -86,6 +86,7 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     examples_by_name = {name: tokenized.examples for name, tokenized in data_files.items()}
     objectives = objective.build_objectives(model, examples_by_name, run.tokens, spec, origin, stop)
     if objectives is None:
+        run.under_way.unlink(missing_ok=True)
         return None
     training, validation = objectives[0], objectives[1] if spec.has_validation else None
     optimizer = optimizer_setup.optimizer(model.parameters.values(), spec)
