@@ -9,6 +9,8 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from queue import Empty, SimpleQueue
+from threading import Thread
 from urllib.parse import urljoin
 
 import httpcore2
@@ -19,7 +21,7 @@ from luthier.url_fetch import address_policy, pinned_connection, url_target
 
 MAX_REDIRECTS = 5
 IDLE_SECONDS = 20.0
-"""How long one connect, handshake, write or read may take; the whole has a cap of its own."""
+"""How long one lookup, connect, handshake, write or read may take; the whole has a cap of its own."""
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 
@@ -66,7 +68,7 @@ class GuardedFetcher:
         for _ in range(MAX_REDIRECTS + 1):
             target = url_target.parse(url, self._schemes)
             with ExitStack() as open_until_read:
-                with _told(target.host):
+                with _luthier_errors(target.host):
                     answer = open_until_read.enter_context(self._open(target, deadline))
                 if answer.status not in _REDIRECTS:
                     _check_answer(target.host, answer, max_bytes)
@@ -99,17 +101,14 @@ class GuardedFetcher:
         ):
             yield answer
 
-    def _addresses(self, host: str, port: int) -> list[str]:
-        """The addresses to connect to: all that the name has.
+    def _addresses(self, host: str, port: int, seconds: float) -> list[str]:
+        """The addresses to connect to: all that the name has. A lookup may take so many `seconds`.
 
         Raises InvalidRequest if one of them may not be reached, and in the same words if there is none: a caller cannot
-        probe which names exist inside.
+        probe which names exist inside. Raises httpcore2.ConnectTimeout for a lookup that takes longer.
         """
         literal = address_policy.literal(host)
-        try:
-            found = [literal] if literal is not None else self._resolve(host, port)
-        except (OSError, UnicodeError):
-            found = []
+        found = [literal] if literal is not None else _resolve_within(seconds, self._resolve, host, port)
         try:
             taken = bool(found) and all(self._allowed.takes(host, address) for address in found)
         except ValueError:
@@ -117,6 +116,27 @@ class GuardedFetcher:
         if not taken:
             raise _not_public(host)
         return found
+
+
+def _resolve_within(seconds: float, resolve: Resolve, host: str, port: int) -> list[str]:
+    """A name's addresses, empty if it has none. Raises httpcore2.ConnectTimeout for a lookup of more than `seconds`.
+
+    The system's resolver takes no timeout and cannot be interrupted: it runs in a thread, which is then left to end by
+    itself.
+    """
+    answers: SimpleQueue[list[str]] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(resolve(host, port))
+        except (OSError, UnicodeError):
+            answers.put([])
+
+    Thread(target=look_up, name="resolver", daemon=True).start()
+    try:
+        return answers.get(timeout=seconds)
+    except Empty:
+        raise httpcore2.ConnectTimeout from None
 
 
 def _check_answer(host: str, answer: httpcore2.Response, max_bytes: int) -> None:
@@ -139,7 +159,7 @@ def _read(host: str, answer: httpcore2.Response, max_bytes: int) -> Iterator[byt
     received = 0
     chunks = answer.iter_stream()
     while True:
-        with _told(host):  # around the reading alone: what the caller does with a chunk is none of it
+        with _luthier_errors(host):  # around the reading alone: what the caller does with a chunk is none of it
             chunk = next(chunks, None)
         if chunk is None:
             return
@@ -163,7 +183,7 @@ def _next_url(url: str, host: str, answer: httpcore2.Response) -> str:
 
 
 @contextmanager
-def _told(host: str) -> Iterator[None]:
+def _luthier_errors(host: str) -> Iterator[None]:
     """Turns errors of TCP, TLS and HTTP inside the block into errors that a caller may read: never their inner words.
 
     InvalidRequest for an invalid certificate, Unavailable for the rest.

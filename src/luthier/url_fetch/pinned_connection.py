@@ -14,8 +14,10 @@ import httpcore2
 class PinnedBackend(httpcore2.NetworkBackend):
     """Connects to the addresses that were judged and to no name, and holds every wait to the deadline."""
 
-    def __init__(self, addresses: Callable[[str, int], list[str]], deadline: float, idle_seconds: float) -> None:
-        """`addresses` judges a host and gives its addresses; `deadline` is in seconds of time.monotonic()."""
+    def __init__(self, addresses: Callable[[str, int, float], list[str]], deadline: float, idle_seconds: float) -> None:
+        """`addresses` judges a host and gives its addresses, in at most as many seconds as its last argument says;
+        `deadline` is in seconds of time.monotonic().
+        """
         self._addresses = addresses
         self._clock = _Deadline(deadline, idle_seconds)
         self._plain = httpcore2.SyncBackend()
@@ -34,7 +36,7 @@ class PinnedBackend(httpcore2.NetworkBackend):
         deadline.
         """
         failed: Exception | None = None
-        for address in self._addresses(host, port):
+        for address in self._addresses(host, port, self._clock.left()):
             try:
                 stream = self._plain.connect_tcp(address, port, self._clock.left())
                 return _TimedStream(stream, self._clock)

@@ -2,6 +2,7 @@
 
 import gzip
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
@@ -321,6 +322,21 @@ def test_slow_answer_ends_with_the_time_that_it_may_take(
     with serving(answer) as port, pytest.raises(Unavailable, match="too slow"):
         fetched(plain(idle_seconds=idle), f"http://name.example:{port}/", max_seconds=0.8 if idle > 1 else 20)
     assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize(("max_seconds", "idle"), [(0.3, 20.0), (20.0, 0.3)])
+def test_slow_lookup_of_the_name_ends_with_the_time_that_it_may_take(max_seconds: float, idle: float) -> None:
+    is_over = threading.Event()
+
+    def slow(host: str, port: int) -> list[str]:
+        is_over.wait(20)
+        return ["127.0.0.1"]
+
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="too slow"):
+        fetched(plain(resolve=slow, idle_seconds=idle), "http://name.example/", max_seconds=max_seconds)
+    assert time.monotonic() - began < 8
+    is_over.set()
 
 
 def test_answer_that_breaks_off_is_no_file() -> None:
