@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 
 import psutil
@@ -139,6 +141,24 @@ def test_killed_run_does_not_get_to_finish_its_step(tmp_path: Path, run: Path, t
     assert executor.look(handle) is RunState.GONE
     assert executor.ending(handle) == Ending(signal=signal.SIGKILL)
     executor.kill(handle)
+
+
+@pytest.mark.parametrize("end", [LocalExecutor.stop, LocalExecutor.kill])
+def test_run_that_exits_while_a_later_service_ends_it_is_no_error(
+    executor: Executor, run: Path, end: Callable[[LocalExecutor, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, later = executor.start(run), LocalExecutor()
+
+    def exit_first(process: psutil.Process, send: Callable[[psutil.Process], None]) -> None:
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitpid(process.pid, 0)
+        send(process)
+
+    for name in ("terminate", "kill"):
+        monkeypatch.setattr(psutil.Process, name, partialmethod(exit_first, getattr(psutil.Process, name)))
+    end(later, handle)
+    assert later.look(handle) is RunState.GONE
+    assert executor.look(handle) is RunState.GONE
 
 
 def test_stopped_process_counts_as_alive_and_can_be_killed(executor: Executor, run: Path) -> None:

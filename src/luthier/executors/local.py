@@ -161,15 +161,16 @@ class LocalExecutor:
             return
         child = self._children.get(handle)
         process = child.process if child else running  # only the Popen of a child gets its exit status
-        if grace_s is not None:
-            process.terminate()
-            try:
-                process.wait(grace_s)
-            except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
-                grace_s = None
-        if grace_s is None:
-            process.kill()
-            process.wait()
+        with suppress(psutil.NoSuchProcess):  # no child of ours, and it has exited meanwhile
+            if grace_s is not None:
+                process.terminate()
+                try:
+                    process.wait(grace_s)
+                except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+                    grace_s = None
+            if grace_s is None:
+                process.kill()
+                process.wait()
         self._find(handle)
 
     def _find(self, handle: str) -> psutil.Process | None:
