@@ -1,5 +1,6 @@
 """The audit log: a line for each change, whoever asked and whatever came of it; never a row, a prompt or a key."""
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -7,13 +8,15 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from openai import OpenAI
+from starlette.types import Message, Receive, Scope, Send
 
 import rows
 import walk
 from fakes import BASE, KEY
 from luthier.api.arm import arm_names
+from luthier.api.auth.audit_trail import MAX_PARSED_BYTES, AuditTrail
 from luthier.core.models import Principal
-from luthier.core.roles import Role
+from luthier.core.roles import Action, Role
 from luthier.service.context import Context
 from luthier.service.tenants import audit, keys
 from luthier.service.tenants.audit import Entry
@@ -21,6 +24,34 @@ from luthier.service.tenants.audit import Entry
 
 def lines(context: Context) -> list[Entry]:
     return list(audit.read_entries(context.audit_file))
+
+
+@pytest.mark.parametrize(("length", "is_parsed"), [(MAX_PARSED_BYTES, True), (MAX_PARSED_BYTES + 1, False)])
+def test_id_of_a_created_object_is_read_from_an_answer_of_bounded_length(
+    tmp_path: Path, context: Context, caller: Principal, length: int, is_parsed: bool
+) -> None:
+    answer = b'{"id": "file-1"}'.ljust(length)
+    state = {"caller": caller, "action": Action.FILES_WRITE, "route": "/v1/files", "request_id": "r"}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer[:20], "more_body": True})
+        await send({"type": "http.response.body", "body": answer[20:]})
+
+    async def call() -> None:
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            pass
+
+        scope = {"type": "http", "method": "POST", "state": state, "path_params": {}}
+        await AuditTrail(app, tmp_path / "audit.jsonl", context.now)(scope, receive, send)
+
+    asyncio.run(call())
+    [entry] = audit.read_entries(tmp_path / "audit.jsonl")
+    assert entry.id == ("file-1" if is_parsed else caller.resource.account)
 
 
 def test_each_change_leaves_who_what_on_which_id_and_the_outcome(

@@ -40,14 +40,13 @@ class AuditTrail:
         status, content_type, body, is_written = 500, "", bytearray(), False
 
         async def send_and_record(message: Message) -> None:
-            """Sends a part of the answer; keeps its status and some 256 KiB, and writes the line at the last part."""
+            """Sends a part of the answer; keeps its status and its beginning, and writes the line at the last part."""
             nonlocal status, content_type, is_written
             if message["type"] == "http.response.start":
                 status = message["status"]
                 content_type = Headers(raw=message["headers"]).get("content-type", "")
             elif message["type"] == "http.response.body" and _is_change(scope):
-                if len(body) <= MAX_PARSED_BYTES:
-                    body.extend(message.get("body", b""))
+                body.extend(message.get("body", b"")[: MAX_PARSED_BYTES + 1 - len(body)])
                 if not message.get("more_body", False) and not is_written:
                     is_written = True
                     created_id = (
@@ -100,7 +99,9 @@ def _loggable(value: str) -> str:
 
 
 def _created_id(answer: bytes) -> str:
-    """The id of the object that a request created, from its answer; empty if there is none."""
+    """The id of the object that a request created, from its answer; empty if there is none, or the answer too long."""
+    if len(answer) > MAX_PARSED_BYTES:
+        return ""
     try:
         value = json.loads(answer)
     except ValueError:
