@@ -1,10 +1,16 @@
 """What an answer may need of the context, and what can never fit."""
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from luthier.core.errors import InvalidRequest
-from luthier.core.ports import Capacity
+from luthier.core.ports import Address, Capacity
+from luthier.engines.engine_client import HttpEngineClient
+from luthier.service.scheduling.admission import QueueKey
 from luthier.service.scheduling.context_budget import DEFAULT_MAX_TOKENS, answer_tokens
+from luthier.service.scheduling.engine_calls import EngineCall, EngineCalls
 
 SMALL = Capacity("engine", slots=8, context_tokens=16_000, window_tokens=8_000)
 LARGE = Capacity("engine", slots=2, context_tokens=64_000, window_tokens=32_000)
@@ -42,3 +48,19 @@ def test_what_can_never_fit_is_refused_in_the_vendors_words(
     with pytest.raises(InvalidRequest, match=words) as refusal:
         answer_tokens(SMALL, prompt, asked, answers)
     assert (refusal.value.code, refusal.value.param) == (code, param)
+
+
+def test_text_of_too_many_tokens_is_refused_at_the_field_of_the_caller() -> None:
+    class LongTexts(HttpEngineClient):
+        async def tokenize(self, address: Address, text: str) -> Sequence[int]:
+            return [0] * (SMALL.window_tokens + 1)
+
+    address = Address("http://127.0.0.1:1/v1", {}, capacity=SMALL)
+
+    async def current() -> Address:
+        return address
+
+    call = EngineCall(address, current, QueueKey("r", "d"), "m", "input")
+    with pytest.raises(InvalidRequest, match="your input resulted in 8001 tokens") as caught:
+        asyncio.run(EngineCalls(LongTexts()).tokenize(call, "word"))
+    assert caught.value.param == "input"

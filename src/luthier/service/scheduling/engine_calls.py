@@ -148,7 +148,7 @@ class EngineCalls:
                 self._client, call.address, request, capacity or UNBOUNDED, call.prompt_field
             )
         if capacity is not None and len(token_ids) > context_budget.window(capacity):
-            raise context_budget.too_long(capacity, len(token_ids), "prompt")
+            raise context_budget.too_long(capacity, len(token_ids), call.prompt_field)
         return token_ids
 
     async def prompt_log_probs(self, call: EngineCall, token_ids: Sequence[int], top: int) -> list[TokenLogProb]:
