@@ -85,6 +85,11 @@ def test_sums_of_many_chunks_are_those_of_python_numbers() -> None:
     assert whole == head_loss.LossSums(nats, sum(range(50)), 350)
 
 
+def test_sums_of_two_batches_keep_the_losses_of_both() -> None:
+    one, other = head_loss.LossSums(1.0, 1, 2, (1.0,), (0.5,)), head_loss.LossSums(2.0, 0, 1, (2.0,), (2.0,))
+    assert one + other == head_loss.LossSums(3.0, 1, 3, (1.0, 2.0), (0.5, 2.0))
+
+
 def test_choose_takes_the_cpu_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DEVICE_VARIABLE, "cpu")
     assert devices.choose_device() == devices.CPU

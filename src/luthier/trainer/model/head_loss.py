@@ -71,12 +71,13 @@ class LossSums:
         return LossSums(float(self.nats), int(self.correct), self.tokens, sequence_nats, mean_losses)
 
     def __add__(self, other: "LossSums") -> "LossSums":
-        """Sums over both; `mean_losses` are left out."""
+        """Sums over both; those of sequences and examples are of `self` first."""
         return LossSums(
             self.nats + other.nats,
             self.correct + other.correct,
             self.tokens + other.tokens,
             self.sequence_nats + other.sequence_nats,
+            self.mean_losses + other.mean_losses,
         )
 
     @property
