@@ -110,7 +110,7 @@ class _Reader:
         spans = []
         for _ in range(count):
             name = self._text()
-            n_axes = self._count("axes of a tensor", 4)
+            n_axes = self._count("axes of a tensor", 4, "<I")
             if n_axes < 1 or name in header.elements:
                 raise damaged(self._path, f"has tensor {name!r:.80} twice or without a shape")
             elements = math.prod(self._number("<Q") for _ in range(n_axes))
@@ -139,10 +139,9 @@ class _Reader:
         """A string: eight bytes of length, then UTF-8."""
         return self._take(self._count("bytes of a text", MAX_TEXT_BYTES)).decode("utf-8")
 
-    def _count(self, what: str, most: int) -> int:
-        """A count of `what` and at most `most`: four bytes for axes, eight for all else."""
-        # An axis count has four bytes, all others eight.
-        count = self._number("<I" if what.startswith("axes") else "<Q")
+    def _count(self, what: str, most: int, form: str = "<Q") -> int:
+        """The next count, of `what`, in a format of `struct`. Refuses more than `most`."""
+        count = self._number(form)
         if count > most:
             raise damaged(self._path, f"has {count:,} {what}; at most {most:,} are read")
         return count
