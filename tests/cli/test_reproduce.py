@@ -42,7 +42,7 @@ def test_folder_is_reproduced_and_left_alone(alone: Command, finished: RunDirect
     done = alone("reproduce", "out")
     assert done.exit_code == 0, done.output
     names = [line.split("\t")[0] for line in done.stdout.splitlines()[:-1]]
-    assert names == ["adapter of step 10", "adapter of step 15", "adapter of step 20", "results.csv"]
+    assert names == ["weights of step 10", "weights of step 15", "weights of step 20", "results.csv"]
     assert [line.split("\t")[-1] for line in done.stdout.splitlines()[:-1]] == ["equal"] * 4
     assert {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")} == before
 

@@ -105,8 +105,8 @@ def compare(recorded: Recorded, run: RunDirectory) -> Comparison:
     """Compares a run that was trained again with the record: hashes its weights and results, reads its manifest."""
     new = _outcomes(run)
     outcomes = [(name, sha256, new.get(name, "missing")) for name, sha256 in recorded.outcomes.items()]
-    recorded_manifest = _parsed((_folders(run)[-1].manifest).read_bytes())
-    return Comparison(outcomes, manifest.differences(recorded.manifest, recorded_manifest))
+    new_manifest = _parsed(_folders(run)[-1].manifest.read_bytes())
+    return Comparison(outcomes, manifest.differences(recorded.manifest, new_manifest))
 
 
 def _copy_inputs(context: Context, job: Job, target: RunDirectory) -> None:
@@ -185,7 +185,7 @@ def _weights_file(recorded_manifest: Manifest) -> str:
 
 
 def _outcome(step: int) -> str:
-    return f"adapter of step {step}"
+    return f"weights of step {step}"
 
 
 def _parsed(content: bytes) -> Manifest:
