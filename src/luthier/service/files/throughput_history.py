@@ -90,5 +90,5 @@ def add_record(data_folder: Path, name: str, record: RunRecord) -> None:
     records = read_records(data_folder)
     records[name] = [*records.get(name, []), record][-RECENT:]
     data_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = {kind: [asdict(one) for one in runs] for kind, runs in records.items()}
+    content = {of_kind: [asdict(one) for one in runs] for of_kind, runs in records.items()}
     write_durably(data_folder / FILE, json.dumps(content, indent=2).encode())
