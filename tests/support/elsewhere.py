@@ -32,7 +32,7 @@ class Watched:
     def begin(self, what: str, n_bytes: int | None) -> None:
         self.steps.append(what)
 
-    def moved(self, n_bytes: int) -> None:
+    def progress(self, n_bytes: int) -> None:
         pass
 
     def done(self) -> None:

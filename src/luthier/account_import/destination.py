@@ -74,11 +74,11 @@ def inventory(api: OpenAI, source: str) -> Inventory:
     files = {file.id: TargetFile(file.id, file.filename, file.bytes) for file in api.files.list()}
     jobs: dict[str, TargetJob] = {}
     for job in api.fine_tuning.jobs.list(limit=100):
-        payload = job.metadata or {}
-        if payload.get(SOURCE) == source and (name := payload.get(SOURCE_JOB)):
-            jobs.setdefault(name, TargetJob(job.id, name, payload.get(SOURCE_MODEL), job.fine_tuned_model))
+        metadata = job.metadata or {}
+        if metadata.get(SOURCE) == source and (name := metadata.get(SOURCE_JOB)):
+            jobs.setdefault(name, TargetJob(job.id, name, metadata.get(SOURCE_MODEL), job.fine_tuned_model))
     models_json = [model.model_dump() for model in api.models.list()]
-    models = {payload["id"].lower(): _trained_model(payload) for payload in models_json if payload.get("ready", True)}
+    models = {model["id"].lower(): _trained_model(model) for model in models_json if model.get("ready", True)}
     return Inventory(files, jobs, models)
 
 
@@ -128,21 +128,21 @@ def _with_rate_limit_retries(send: Callable[[], str]) -> str:
         try:
             return send()
         except openai.RateLimitError as error:
-            payload = error.response.headers
-            if "retry-after" not in payload or payload.get("x-should-retry") == "false":
+            headers = error.response.headers
+            if "retry-after" not in headers or headers.get("x-should-retry") == "false":
                 raise
-            time.sleep(min(_seconds(payload["retry-after"]), MAX_WAIT_S))
+            time.sleep(min(_seconds(headers["retry-after"]), MAX_WAIT_S))
     return send()
 
 
-def _seconds(payload: str) -> float:
+def _seconds(retry_after: str) -> float:
     """A Retry-After in seconds; 1 for one that is no number, such as a date."""
-    return float(payload) if payload.replace(".", "", 1).isdigit() else 1.0
+    return float(retry_after) if retry_after.replace(".", "", 1).isdigit() else 1.0
 
 
-def _trained_model(payload: Mapping[str, Any]) -> str:
+def _trained_model(model: Mapping[str, Any]) -> str:
     """The model that a job on this name trains; of a fine-tuned model that is not its base model."""
-    return str(payload["id"] if payload.get("fine_tune") else payload.get("model") or payload["id"])
+    return str(model["id"] if model.get("fine_tune") else model.get("model") or model["id"])
 
 
 def _refused(error: openai.APIStatusError) -> Exception:
@@ -152,5 +152,5 @@ def _refused(error: openai.APIStatusError) -> Exception:
     """
     if not isinstance(error, _REFUSALS) and error.status_code not in (413, 415):
         return error
-    payload = error.body.get("message") if isinstance(error.body, dict) else None
-    return InvalidRequest("refused_here", f"refused here: {payload or error.status_code}")
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    return InvalidRequest("refused_here", f"refused here: {message or error.status_code}")

@@ -12,12 +12,10 @@ from luthier.account_import.destination import Inventory
 from luthier.account_import.import_state import ImportedFile, State
 from luthier.account_import.source_records import SourceFile, SourceJob
 from luthier.core.errors import InvalidRequest
+from luthier.core.quotas import MAX_METADATA_PAIRS, MAX_METADATA_VALUE_CHARACTERS, MAX_SUFFIX_CHARACTERS
 from luthier.core.training.hyperparameters import MAX_SEED
 
 FINE_TUNE = "fine-tune"
-MAX_METADATA_PAIRS = 16
-MAX_METADATA_CHARACTERS = 512
-MAX_SUFFIX_CHARACTERS = 64
 GONE = "deleted there"
 
 
@@ -140,7 +138,7 @@ def job_body(
         destination.SOURCE_JOB: job.id,
         destination.SOURCE_MODEL: job.fine_tuned_model,
     }
-    ours = {name: value[:MAX_METADATA_CHARACTERS] for name, value in origin.items() if value}
+    ours = {name: value[:MAX_METADATA_VALUE_CHARACTERS] for name, value in origin.items() if value}
     theirs = [(name, value) for name, value in job.metadata.items() if name not in origin]
     request["metadata"] = dict(theirs[: MAX_METADATA_PAIRS - len(ours)]) | ours
     return request
@@ -201,7 +199,7 @@ def _job_plan(
         return JobPlan(job, archive, reason=reason)
     model = _model(job, inventory, options)
     if model is None:
-        return JobPlan(job, archive, reason=_no_model(job))
+        return JobPlan(job, archive, reason=_no_model_reason(job))
     return JobPlan(job, archive, model=model, notes=tuple(_notes(job, lost)))
 
 
@@ -213,10 +211,10 @@ def _refusal(job: SourceJob, lost: Mapping[str, str], state: State) -> str | Non
         return "the source names no training file for it"
     if job.training_file in lost:
         return f"its training file {job.training_file} cannot be imported: {lost[job.training_file]}"
-    return images_in(job, state.files)
+    return image_refusal(job, state.files)
 
 
-def images_in(job: SourceJob, files: Mapping[str, ImportedFile]) -> str | None:
+def image_refusal(job: SourceJob, files: Mapping[str, ImportedFile]) -> str | None:
     """Why a job with images in its rows is skipped; None if no file of it is known to have any.
 
     That is known of downloaded files only.
@@ -236,7 +234,7 @@ def _model(job: SourceJob, inventory: Inventory, options: ImportOptions) -> str 
     return inventory.models.get((options.model or job.model).lower())
 
 
-def _no_model(job: SourceJob) -> str:
+def _no_model_reason(job: SourceJob) -> str:
     """The reason of a job without a model to train, with the option that would name one."""
     if _is_fine_tuned(job.model):
         return (

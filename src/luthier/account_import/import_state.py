@@ -54,7 +54,7 @@ def held(path: Path, source: str, target: str) -> Iterator[State]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             message = f"Another import-jobs is using {path}; wait until it has ended."
-            raise Conflict("move_is_running", message) from None
+            raise Conflict("import_is_running", message) from None
         yield read(path, source, target)
 
 
@@ -72,7 +72,7 @@ def read(path: Path, source: str, target: str) -> State:
         ) from error
     if (state.version, state.source, state.target) != (VERSION, source, target):
         raise InvalidRequest(
-            "state_of_another_move",
+            "state_of_another_import",
             f"{path} is of an import from {state.source} to {state.target}. Give another file by --state.",
             "state",
         )

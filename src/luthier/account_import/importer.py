@@ -35,7 +35,7 @@ class Watcher(Protocol):
         """An item begins; `n_bytes` is its length, None if it is unknown."""
         ...
 
-    def moved(self, n_bytes: int) -> None:
+    def progress(self, n_bytes: int) -> None:
         """So many bytes of a file of the item have come by now; it may begin again from 0."""
         ...
 
@@ -85,7 +85,7 @@ class ImportRun:
         return self.state_path.with_name(f"{self.state_path.name}.parts")
 
 
-def account(source: Source) -> Account:
+def read_account(source: Source) -> Account:
     """Reads all files and jobs of the source over the network, and which files that jobs name are deleted there.
 
     Raises the source's errors (source_account.Source).
@@ -102,105 +102,111 @@ def account(source: Source) -> Account:
     return Account(files, frozenset(missing), jobs)
 
 
-def run(move: ImportRun, planned: Plan, inventory: Inventory) -> Outcome:
+def run(import_run: ImportRun, planned: Plan, inventory: Inventory) -> Outcome:
     """Carries out the plan, returns the outcome. A file or job that fails is skipped and reported; the rest continues.
 
     Errors that concern everything, such as a refused key or a full disk, are raised. After a kill at any moment the
     next run resumes: a step is in the state file before the next one begins, and what was sent but not yet recorded is
     recognized at the target, a file by its bytes and a job by its metadata.
     """
-    shutil.rmtree(move.parts, ignore_errors=True)
-    move.parts.mkdir(parents=True)
-    move.state.jobs |= {job.job.id: job.target_id for job in planned.jobs if job.target_id}
+    shutil.rmtree(import_run.parts, ignore_errors=True)
+    import_run.parts.mkdir(parents=True)
+    import_run.state.jobs |= {job.job.id: job.target_id for job in planned.jobs if job.target_id}
     try:
         for file in planned.files_to_import:
-            move.watcher.begin(f"file {file.file.name}", max(file.file.bytes, 0))
-            _import_file(move, file, inventory)
-            move.watcher.done()
+            import_run.watcher.begin(f"file {file.file.name}", max(file.file.bytes, 0))
+            _import_file(import_run, file, inventory)
+            import_run.watcher.done()
         for job in planned.jobs_to_archive:
-            move.watcher.begin(f"archive {job.job.id}", None)
-            _archive(move, job.job)
-            move.watcher.done()
+            import_run.watcher.begin(f"archive {job.job.id}", None)
+            _archive(import_run, job.job)
+            import_run.watcher.done()
         for job in planned.jobs_to_create:
-            move.watcher.begin(f"job {job.job.id}", None)
-            _create_job(move, job)
-            move.watcher.done()
-        import_state.save(move.state_path, move.state)
+            import_run.watcher.begin(f"job {job.job.id}", None)
+            _create_job(import_run, job)
+            import_run.watcher.done()
+        import_state.save(import_run.state_path, import_run.state)
     finally:
-        shutil.rmtree(move.parts, ignore_errors=True)
-    return move.outcome
+        shutil.rmtree(import_run.parts, ignore_errors=True)
+    return import_run.outcome
 
 
-def _import_file(move: ImportRun, planned: FilePlan, inventory: Inventory) -> None:
+def _import_file(import_run: ImportRun, planned: FilePlan, inventory: Inventory) -> None:
     """Downloads a file, uploads it unless the target has its bytes already, and saves the state; or records why not.
 
     The downloaded copy is deleted in any case.
     """
-    file, part = planned.file, move.parts / planned.file.id
+    file, part = planned.file, import_run.parts / planned.file.id
     max_bytes = file.bytes if file.bytes > 0 else MAX_DOWNLOAD_BYTES
     try:
-        count, sha256 = move.source.download(file.id, part, max_bytes, move.watcher.moved)
+        count, sha256 = import_run.source.download(file.id, part, max_bytes, import_run.watcher.progress)
         if count != file.bytes > 0:
             raise UpstreamFailed("source_file_changed", f"listed with {file.bytes} bytes, sent with {count}")
-        target_id = _same_file(move, inventory, file.name, count, sha256)
+        target_id = _same_file(import_run, inventory, file.name, count, sha256)
         if target_id is None:
             with part.open("rb") as stream:
-                target_id = destination.upload(move.api, file.name, stream)
+                target_id = destination.upload(import_run.api, file.name, stream)
         imported = ImportedFile(id=target_id, bytes=count, sha256=sha256, has_images=_has_images(part))
     except _SKIPPABLE as error:
-        move.outcome.skipped.append(Skipped("file", file.id, file.name, error.message))
+        import_run.outcome.skipped.append(Skipped("file", file.id, file.name, error.message))
         return
     finally:
         part.unlink(missing_ok=True)
-    move.state.files[file.id] = imported
-    import_state.save(move.state_path, move.state)
-    move.outcome.files[file.id] = imported.id
+    import_run.state.files[file.id] = imported
+    import_state.save(import_run.state_path, import_run.state)
+    import_run.outcome.files[file.id] = imported.id
 
 
-def _same_file(move: ImportRun, inventory: Inventory, name: str, n_bytes: int, sha256: str) -> str | None:
+def _same_file(import_run: ImportRun, inventory: Inventory, name: str, n_bytes: int, sha256: str) -> str | None:
     """The id of an unclaimed target file with the same name and bytes: an earlier run may have sent it. Else None."""
-    claimed = {imported.id for imported in move.state.files.values()}
+    claimed = {imported.id for imported in import_run.state.files.values()}
     for file in inventory.files.values():
-        if (file.name, file.bytes) == (name, n_bytes) and file.id not in claimed and _has_hash(move, file, sha256):
+        if (
+            (file.name, file.bytes) == (name, n_bytes)
+            and file.id not in claimed
+            and _has_hash(import_run, file, sha256)
+        ):
             return file.id
     return None
 
 
-def _has_hash(move: ImportRun, file: TargetFile, sha256: str) -> bool:
+def _has_hash(import_run: ImportRun, file: TargetFile, sha256: str) -> bool:
     """Whether a target file's bytes have this sha256; False if it is gone. Downloads it."""
     try:
-        return destination.sha256(move.api, file.id) == sha256
+        return destination.sha256(import_run.api, file.id) == sha256
     except NotFound:
         return False
 
 
-def _archive(move: ImportRun, job: SourceJob) -> None:
+def _archive(import_run: ImportRun, job: SourceJob) -> None:
     """Writes the archive folder of a job, and records the files of it that could not be had as skipped."""
-    lost = job_archive.write(move.source, job, move.results, move.parts / "results", move.watcher.moved)
-    move.outcome.archived.append(job.id)
-    move.outcome.skipped.extend(
+    lost = job_archive.write(
+        import_run.source, job, import_run.results, import_run.parts / "results", import_run.watcher.progress
+    )
+    import_run.outcome.archived.append(job.id)
+    import_run.outcome.skipped.extend(
         Skipped("archive", job.id, job.fine_tuned_model or job.model, reason) for reason in lost
     )
 
 
-def _create_job(move: ImportRun, planned: JobPlan) -> None:
+def _create_job(import_run: ImportRun, planned: JobPlan) -> None:
     """Creates a job at the target on its imported files and saves the state; or records why it was skipped."""
-    job, files = planned.job, move.state.files
+    job, files = planned.job, import_run.state.files
     assert planned.model is not None
     try:
         training = files.get(job.training_file or "")
         if training is None:
-            raise NotFound("file_not_brought", f"its training file {job.training_file} was not imported")
-        if reason := import_plan.images_in(job, files):
+            raise NotFound("file_not_imported", f"its training file {job.training_file} was not imported")
+        if reason := import_plan.image_refusal(job, files):
             raise InvalidRequest("images", reason)
-        body = import_plan.job_body(job, planned.model, training.id, move.source.address.host, files)
-        created = destination.create_job(move.api, body)
+        body = import_plan.job_body(job, planned.model, training.id, import_run.source.address.host, files)
+        created = destination.create_job(import_run.api, body)
     except _SKIPPABLE as error:
-        move.outcome.skipped.append(Skipped("job", job.id, job.fine_tuned_model or job.model, error.message))
+        import_run.outcome.skipped.append(Skipped("job", job.id, job.fine_tuned_model or job.model, error.message))
         return
-    move.state.jobs[job.id] = created
-    import_state.save(move.state_path, move.state)
-    move.outcome.jobs[job.id] = created
+    import_run.state.jobs[job.id] = created
+    import_state.save(import_run.state_path, import_run.state)
+    import_run.outcome.jobs[job.id] = created
 
 
 def _has_images(path: Path) -> bool:

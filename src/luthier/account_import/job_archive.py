@@ -34,10 +34,10 @@ def archived_jobs(folder: Path) -> dict[str, str]:
     return statuses
 
 
-def write(source: Source, job: SourceJob, folder: Path, part: Path, moved: Callable[[int], None]) -> list[str]:
+def write(source: Source, job: SourceJob, folder: Path, part: Path, progress: Callable[[int], None]) -> list[str]:
     """Writes the archive folder of a job; returns the files that could not be downloaded, with the reason.
 
-    `part` is where results are downloaded to; `moved` gets the bytes so far. Files deleted at the source are missing
+    `part` is where results are downloaded to; `progress` gets the bytes so far. Files deleted at the source are missing
     for good. After any other failure of one file job.json is not written, so that the next run tries again. Raises
     errors that concern everything: a refused key, an unreachable source, a full disk.
     """
@@ -46,7 +46,7 @@ def write(source: Source, job: SourceJob, folder: Path, part: Path, moved: Calla
     make_folder(job_folder)
     missing: list[str] = []
     is_complete = True
-    for name, download in _contents(source, job, part, moved):
+    for name, download in _contents(source, job, part, progress):
         try:
             write_durably(job_folder / name, download())
         except NotFound as error:
@@ -62,19 +62,19 @@ def write(source: Source, job: SourceJob, folder: Path, part: Path, moved: Calla
 
 
 def _contents(
-    source: Source, job: SourceJob, part: Path, moved: Callable[[int], None]
+    source: Source, job: SourceJob, part: Path, progress: Callable[[int], None]
 ) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Name and download of each file of a folder but job.json; the downloads raise the source's errors."""
     yield EVENTS, lambda: b"".join(_line(event) for event in source.events(job.id))
     yield CHECKPOINTS, lambda: _json(source.checkpoints(job.id))
     for number, file_id in enumerate(job.result_files, start=1):
         name = RESULTS_FILE if number == 1 else f"results-{number}.csv"
-        yield name, functools.partial(_results, source, file_id, part, moved)
+        yield name, functools.partial(_results, source, file_id, part, progress)
 
 
-def _results(source: Source, file_id: str, part: Path, moved: Callable[[int], None]) -> bytes:
+def _results(source: Source, file_id: str, part: Path, progress: Callable[[int], None]) -> bytes:
     """Downloads a results file to `part` and returns it as CSV. Raises UpstreamFailed beyond MAX_RESULT_BYTES."""
-    source.download(file_id, part, MAX_RESULT_BYTES, moved)
+    source.download(file_id, part, MAX_RESULT_BYTES, progress)
     return plain_csv(part.read_bytes())
 
 

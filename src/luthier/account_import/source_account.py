@@ -68,26 +68,26 @@ class Source:
         """A job's checkpoints, in the source's order."""
         return self._listed(f"/fine_tuning/jobs/{job_id}/checkpoints", {"limit": PAGE})
 
-    def download(self, file_id: str, path: Path, max_bytes: int, moved: Callable[[int], None]) -> tuple[int, str]:
-        """Writes a file's bytes to `path`; returns their count and sha256 in hex. `moved` gets the bytes so far.
+    def download(self, file_id: str, path: Path, max_bytes: int, progress: Callable[[int], None]) -> tuple[int, str]:
+        """Writes a file's bytes to `path`; returns their count and sha256 in hex. `progress` gets the bytes so far.
 
         A connection that breaks off is tried again, from the beginning. Raises UpstreamFailed if that keeps happening
         and for more than `max_bytes`, and NoSpace.
         """
         for tried in range(1, DOWNLOAD_TRIES + 1):
             try:
-                return self._stream(file_id, path, max_bytes, moved)
+                return self._stream(file_id, path, max_bytes, progress)
             except httpx2.HTTPError as error:  # in the middle of the stream, where the SDK does not retry
                 if tried == DOWNLOAD_TRIES:
                     raise UpstreamFailed("source_broke_off", "the source broke off while sending it") from error
         raise AssertionError("unreachable")
 
-    def _stream(self, file_id: str, path: Path, max_bytes: int, moved: Callable[[int], None]) -> tuple[int, str]:
+    def _stream(self, file_id: str, path: Path, max_bytes: int, progress: Callable[[int], None]) -> tuple[int, str]:
         """One attempt at a download. Raises httpx2.HTTPError where the connection breaks off."""
         count, digest = 0, hashlib.sha256()
-        moved(0)
+        progress(0)
         with (
-            self._readable(),
+            self._luthier_errors(),
             self._client.files.with_streaming_response.content(file_id) as response,
             disk_full_as_no_space(path),
             path.open("wb") as target,
@@ -98,7 +98,7 @@ class Source:
                     raise UpstreamFailed("source_file_too_long", f"the source sends more than {max_bytes} bytes of it")
                 digest.update(chunk)
                 target.write(chunk)
-                moved(count)
+                progress(count)
         return count, digest.hexdigest()
 
     def _listed(self, path: str, query: dict[str, Any]) -> list[JsonObject]:
@@ -126,14 +126,14 @@ class Source:
 
     def _object(self, path: str, query: dict[str, Any]) -> JsonObject:
         """The JSON object at a path of the API. Raises UpstreamFailed for an answer that is none."""
-        with self._readable():
+        with self._luthier_errors():
             answer: Any = self._client.get(path, cast_to=object, options={"params": query})
         if not isinstance(answer, dict):
             raise self._no_api()
         return answer
 
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _luthier_errors(self) -> Iterator[None]:
         """Turns the SDK's errors inside the block into LuthierErrors that name the source.
 
         The source's message about a refused key is not repeated.
@@ -211,8 +211,8 @@ def _client(address: Address, key: str, max_retries: int, http: httpx2.Client) -
 
 def _limited(host: str, error: openai.RateLimitError) -> RateLimited:
     """The error for a 429 that outlasted the SDK's retries; `retry_after_s` is the source's own, or 60."""
-    payload = error.response.headers.get("retry-after", "")
-    wait_s = float(payload) if payload.replace(".", "", 1).isdigit() else 60.0
+    retry_after = error.response.headers.get("retry-after", "")
+    wait_s = float(retry_after) if retry_after.replace(".", "", 1).isdigit() else 60.0
     return RateLimited(
         "source_rate_limited",
         f"{host} limits our requests now (429). Run the same command again in {wait_s:g} s: "
@@ -223,5 +223,5 @@ def _limited(host: str, error: openai.RateLimitError) -> RateLimited:
 
 def _message(error: openai.APIStatusError) -> str:
     """The source's own words, 300 characters of them."""
-    payload = error.body.get("message") if isinstance(error.body, dict) else None
-    return str(payload or "no reason given")[:300]
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    return str(message or "no reason given")[:300]

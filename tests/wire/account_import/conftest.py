@@ -125,7 +125,7 @@ def move(openai_client: OpenAI, url: str, tmp_path: Path) -> Mover:
         ):
             inventory = destination.inventory(api, address.host)
             made = import_plan.make_plan(
-                importer.account(opened), inventory, known, options, job_archive.archived_jobs(results)
+                importer.read_account(opened), inventory, known, options, job_archive.archived_jobs(results)
             )
             running = ImportRun(opened, api, known, path, results, watcher or Watched())
             return made, importer.run(running, made, inventory)

@@ -49,7 +49,7 @@ class Mortal(Watched):
     def begin(self, what: str, n_bytes: int | None) -> None:
         self._countdown.at(f"begin {what}")
 
-    def moved(self, n_bytes: int) -> None:
+    def progress(self, n_bytes: int) -> None:
         self._countdown.at(f"moved {n_bytes}")
 
     def done(self) -> None:

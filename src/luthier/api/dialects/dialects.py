@@ -18,6 +18,7 @@ from luthier.api.dialects.file_answers import (
 from luthier.api.dialects.job_answers import AzureJob, OpenAIJob
 from luthier.api.dialects.job_record_answers import AzureAttempt, AzureEvent, OpenAIAttempt, OpenAIEvent
 from luthier.api.dialects.model_answers import AzureModel, AzureV1Model, OpenAIModel
+from luthier.core.quotas import MAX_SUFFIX_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ OPENAI = Dialect(
     needs_api_version=False,
     created_status=200,
     sends_location=False,
-    max_suffix=64,
+    max_suffix=MAX_SUFFIX_CHARACTERS,
     deployment_in_path=False,
     has_data_plane_deployments=False,
     calls_models=True,
@@ -108,7 +109,7 @@ AZURE_V1 = Dialect(
     needs_api_version=False,
     created_status=200,
     sends_location=False,
-    max_suffix=64,
+    max_suffix=MAX_SUFFIX_CHARACTERS,
     deployment_in_path=False,
     has_data_plane_deployments=False,
     calls_models=False,

@@ -9,12 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
 from luthier.core.errors import InvalidRequest, Unsupported
+from luthier.core.quotas import MAX_METADATA_KEY_CHARACTERS, MAX_METADATA_PAIRS, MAX_METADATA_VALUE_CHARACTERS
 from luthier.core.training import recipe
 from luthier.core.training.hyperparameters import DEFAULT_PATIENCE, MAX_EPOCHS
 
-MAX_METADATA_PAIRS = 16
-MAX_KEY_CHARACTERS = 64
-MAX_VALUE_CHARACTERS = 512
 MAX_INTEGRATIONS = 5
 
 _NOT_A_NUMBER = 'must be a number or "auto"'
@@ -60,10 +58,12 @@ def checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
     if len(pairs) > MAX_METADATA_PAIRS:
         raise ValueError(f"has {len(pairs)} pairs; at most {MAX_METADATA_PAIRS} are kept")
     for key, value in pairs.items():
-        if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
-            raise ValueError(f"has a key of {len(key)} characters; a key has 1 to {MAX_KEY_CHARACTERS}")
-        if len(value) > MAX_VALUE_CHARACTERS:
-            raise ValueError(f"has a value of {len(value)} characters; a value has at most {MAX_VALUE_CHARACTERS}")
+        if not 1 <= len(key) <= MAX_METADATA_KEY_CHARACTERS:
+            raise ValueError(f"has a key of {len(key)} characters; a key has 1 to {MAX_METADATA_KEY_CHARACTERS}")
+        if len(value) > MAX_METADATA_VALUE_CHARACTERS:
+            raise ValueError(
+                f"has a value of {len(value)} characters; a value has at most {MAX_METADATA_VALUE_CHARACTERS}"
+            )
         try:
             f"{key}{value}".encode()
         except UnicodeEncodeError:
@@ -96,8 +96,8 @@ Metadata = Annotated[
     Field(
         json_schema_extra={
             "maxProperties": MAX_METADATA_PAIRS,
-            "propertyNames": {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
-            "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_CHARACTERS},
+            "propertyNames": {"minLength": 1, "maxLength": MAX_METADATA_KEY_CHARACTERS},
+            "additionalProperties": {"type": "string", "maxLength": MAX_METADATA_VALUE_CHARACTERS},
         }
     ),
 ]

@@ -75,7 +75,7 @@ def run(source: Source, to: str | None, options: ImportOptions, result: Result, 
         with console.status(f"reading {address.host}"):
             inventory = destination.inventory(api, address.host)
             archived = job_archive.archived_jobs(folder)
-            plan = import_plan.make_plan(importer.account(account), inventory, state, options, archived)
+            plan = import_plan.make_plan(importer.read_account(account), inventory, state, options, archived)
         if not result.as_json:
             import_screen.print_plan(plan, folder)
         if dry_run or not _is_confirmed(plan, yes):

@@ -26,7 +26,7 @@ class Bar:
         label = f"{self._done + 1}/{self._total} {printable.escape_line(what)}"
         self._progress.reset(self._task, total=n_bytes, description=label)
 
-    def moved(self, n_bytes: int) -> None:
+    def progress(self, n_bytes: int) -> None:
         """Sets how many bytes of the current import have been moved so far, not how many more."""
         self._progress.update(self._task, completed=n_bytes)
 

@@ -17,6 +17,7 @@ from luthier.core import ids
 from luthier.core.errors import Conflict, InvalidRequest
 from luthier.core.models import File, Job
 from luthier.core.ports import Blob
+from luthier.core.quotas import MAX_SUFFIX_CHARACTERS
 from luthier.core.states import EventCode, FilePurpose, JobStatus, Tuning
 from luthier.core.training import hyperparameters
 from luthier.core.training.hyperparameters import Hyperparameters, ResolvedHyperparameters
@@ -36,7 +37,6 @@ from luthier.store.queries import files as file_rows
 logger = logging.getLogger(__name__)
 
 _NOT_COPIED = shutil.ignore_patterns("resume", "tokens", "lock", "pause", "under_way", ".*.tmp")
-MAX_SUFFIX = 64
 
 
 def import_run(context: Context, resource_id: str, folder: Path, suffix: str | None = None) -> tuple[Job, str]:
@@ -46,7 +46,7 @@ def import_run(context: Context, resource_id: str, folder: Path, suffix: str | N
     finishes the job within seconds, or at the next start. Raises InvalidRequest for a folder that is not a finished run
     on a base model of this installation, Conflict for one that was imported before, QuotaExceeded and NoSpace.
     """
-    check_suffix(suffix, MAX_SUFFIX)
+    check_suffix(suffix, MAX_SUFFIX_CHARACTERS)
     run = RunDirectory(folder.absolute())
     spec = _finished_spec(run)
     base = _base(context, spec, run)
