@@ -8,12 +8,12 @@ from enum import StrEnum
 from luthier.core import ids
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
-"""The guide's bound for a training file, and for an upload."""
+"""Of a file to train on: the guide says "less than 512 MB" (wire-contract.md section 16); 512 MiB are taken as well."""
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY_CHARACTERS = 64
 MAX_METADATA_VALUE_CHARACTERS = 512
 MAX_SUFFIX_CHARACTERS = 64
-"""Of a model's name at OpenAI; Azure's older wire takes less (dialects.py)."""
+"""Of the suffix of a model's name. A dialect may take less (wire-contract.md section 16)."""
 
 
 class Quota(StrEnum):

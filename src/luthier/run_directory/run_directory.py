@@ -34,7 +34,7 @@ RESULT_COLUMNS = (
     "full_valid_loss",
     "full_valid_mean_token_accuracy",
 )
-"""The guide's seven columns, in its order (fine-tuning-python.md, "Analyze your customized model")."""
+"""The guide's seven columns, in its order (wire-contract.md section 10)."""
 
 REWARD_COLUMNS = tuple(
     f"{part}_reward_{figure}"

@@ -101,7 +101,7 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
         return _failed(error.code, error.message, error.param)
     except ValidationError:
         return _failed("invalid_spec", "spec.json is not a TrainSpec that this trainer understands.")
-    except Exception as error:  # noqa: BLE001  (one of the three places, design.md rule 13)
+    except Exception as error:  # noqa: BLE001  (one of the three places of CONTRIBUTING.md)
         # Its kind and frames go to trainer.log; the message could quote the user's rows and goes nowhere.
         _log(f"{logs.describe_error(error)}\n")
         if _is_out_of_memory(error):

@@ -77,6 +77,21 @@ def test_file_that_a_page_names_exists(page: Path) -> None:
     assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []
 
 
+def test_file_that_a_source_names_exists() -> None:
+    """By its name alone, and not in the address of another project's page."""
+    names = {path.name for top in ("src", "docs", "tests", "bench", "examples") for path in (ROOT / top).rglob("*.*")}
+    names |= {path.name for path in ROOT.glob("*.md")}
+    sources = [*SOURCES, *(path for form in ("*.h", "*.cpp") for path in (ROOT / "src").rglob(form))]
+    named = {
+        (path.name, name)
+        for path in sources
+        for line in path.read_text().splitlines()
+        if "https://" not in line
+        for name in re.findall(r"\b([A-Za-z_0-9-]+\.(?:py|md))\b", line)
+    }
+    assert {(path, name) for path, name in named if name not in names} == set()
+
+
 def test_no_path_of_a_machine_stands_in_the_project() -> None:
     for path in [*SOURCES, *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
         assert not re.search(r"/(home|root|work)/", path.read_text()), path

@@ -16,7 +16,6 @@ from luthier.store.queries import files, imports
 
 logger = logging.getLogger(__name__)
 
-"""The guide: "The file must be less than 512 MB in size"; we take exactly 512 MiB as well."""
 MAX_FILENAME_CHARACTERS = 255
 MAX_EXPIRY_S = 2_592_000
 """30 days, in every dialect (wire-contract.md section 4)."""

@@ -12,7 +12,7 @@ constexpr int64_t COLUMNS = 4;  // of 32 query rows in a task
 constexpr int64_t CHUNK = 8;    // strips of 32 keys between two looks at the maximum
 constexpr int64_t MOST_DIM = 256;
 
-// tile_attention.py makes these tables once a batch. A piece is a segment whose keys a segment sees: one of its
+// amx_attention.py makes these tables once a batch. A piece is a segment whose keys a segment sees: one of its
 // context, or itself. `turn` counts the tasks of earlier segments that add to the piece's gradients, its own included.
 struct Segment {
     int64_t start, length, first_strip, first_piece, n_pieces;
