@@ -104,6 +104,13 @@ def test_report_has_every_problem_with_line_and_place(client: OpenAI, dialect: s
     assert report(url, dialect, file_id).json() == told, "it is made once"
 
 
+def test_report_names_a_key_of_the_rows_own(client: OpenAI, dialect: str, url: str) -> None:
+    """The fixture `url` holds the answer to the OpenAPI document, which would not know the key."""
+    file_id = upload(client, rows.good(9) + rows.good(1).replace(b'{"messages"', b'{"topic": 1, "messages"'))
+    keys = [one.get("key") for one in report(url, dialect, file_id).json()["problems"]]
+    assert "topic" in keys
+
+
 def test_report_is_made_anew_for_a_model_and_counts_its_tokens(
     client: OpenAI, dialect: str, url: str, context: Context
 ) -> None:

@@ -5,7 +5,7 @@ The types only describe it, for the OpenAPI document: the report is stored and s
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from luthier.api.dialects.answer import Unix
 from luthier.core.states import Method
@@ -13,7 +13,10 @@ from luthier.data.problems.problem import Severity
 
 
 class ReportedProblem(Struct, kw_only=True):
-    """One finding in a file: its line from 1 (null: the file itself), the path within the row, and how to mend it."""
+    """One finding in a file: its line from 1 (null: the file itself), the path within the row, and how to mend it.
+
+    `key`, a key of the row's own that the finding is about, is left out if there is none.
+    """
 
     line: int | None
     path: str
@@ -21,6 +24,7 @@ class ReportedProblem(Struct, kw_only=True):
     severity: Severity
     message: str
     fix: str
+    key: str | UnsetType = UNSET
 
 
 class Spread(Struct, kw_only=True):
