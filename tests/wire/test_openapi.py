@@ -45,6 +45,14 @@ def test_every_operation_is_typed_from_body_to_errors(document: Document) -> Non
             assert version["required"] == ("azure" in operation["tags"]), name
 
 
+def test_descriptions_are_for_callers(document: Document) -> None:
+    """No file of the project, no abbreviation of an API version, no word of Python; and no module in a name."""
+    inner = re.compile(r"wire-contract|\.(?:py|md)\b|\b(?:A\d{4}|AV1|OAI|None|True|False)\b|`[A-Z_]+`")
+    described = re.findall(r'"(?:description|summary)": ("(?:[^"\\]|\\.)*")', json.dumps(document))
+    assert [text for text in described if inner.search(text)] == []
+    assert [name for name in document["components"]["schemas"] if name.startswith("luthier__")] == []
+
+
 def test_every_reference_leads_somewhere_and_every_schema_is_one(document: Document) -> None:
     schemas = document["components"]["schemas"]
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))

@@ -16,7 +16,7 @@ class FileStatus(StrEnum):
 
 
 class FilePurpose(StrEnum):
-    """What an uploaded file is for; only `FINE_TUNE` files are trained on."""
+    """What a file is for; only one of purpose `fine-tune` is trained on."""
 
     FINE_TUNE = "fine-tune"
     FINE_TUNE_RESULTS = "fine-tune-results"
@@ -139,8 +139,9 @@ class AdviceCode(StrEnum):
     NOTHING_LEARNED = "nothing_learned"
 
 
+# ARM 2024-10-01, `ProvisioningState`.
 class DeploymentState(StrEnum):
-    """ARM's provisioningState words that we use (ARM 2024-10-01, `ProvisioningState`)."""
+    """Whether a deployment answers: those words of ARM's `ProvisioningState` that are used here."""
 
     CREATING = "Creating"
     SUCCEEDED = "Succeeded"

@@ -30,10 +30,11 @@ class Identified(Protocol):
     id: str
 
 
+# Without `has_more` newer SDKs never stop asking (wire-contract.md section 2.5).
 class Page(Struct, Generic[T], kw_only=True):
     """One page of a list, with the first and last id of it (null if it is empty).
 
-    `has_more` is always sent, or newer SDKs never stop asking (wire-contract.md section 2.5).
+    `has_more` is always sent.
     """
 
     object: Literal["list"] = "list"

@@ -59,7 +59,7 @@ class ErrorAnswer(Protocol):
 
 
 class OpenAIErrorBody(Struct, kw_only=True):
-    """An error: what went wrong, OpenAI's class of it, the path of the field (null: none), and our code."""
+    """An error: what went wrong, OpenAI's class of it, the path of the field (null: none), and the code."""
 
     message: Message
     type: str
@@ -80,7 +80,7 @@ class OpenAIError(Struct, kw_only=True):
 
 
 class InnerError(Struct, kw_only=True):
-    """Our own code of an error, the same in every dialect, beside Azure's coarser one."""
+    """Luthier's code of an error, the same in every vendor's API, beside Azure's coarser one."""
 
     code: Annotated[str, Meta(description="The code that programs may test.")]
 
@@ -95,7 +95,7 @@ class AzureErrorDetail(Struct, kw_only=True):
 
 
 class AzureErrorBody(Struct, kw_only=True):
-    """An error: Azure's code and ours, the message, the path of the field under two names, and further findings."""
+    """An error: Azure's code and Luthier's, the message, the field's path under two names, and further findings."""
 
     code: str
     message: Message
@@ -105,8 +105,9 @@ class AzureErrorBody(Struct, kw_only=True):
     details: list[AzureErrorDetail] | UnsetType = UNSET
 
 
+# A1021 `ErrorResponse`.
 class AzureError(Struct, kw_only=True):
-    """A1021 `ErrorResponse`; `param` and the code of the other dialects are sent too."""
+    """Azure's envelope; `param` and the code of OpenAI's envelope are sent too."""
 
     error: AzureErrorBody
 
@@ -145,8 +146,9 @@ class AzureV1ErrorBody(Struct, kw_only=True):
     param: str | UnsetType = UNSET
 
 
+# AV1 `AzureOpenAIErrorResponse` (wire-contract.md section 15).
 class AzureV1Error(Struct, kw_only=True):
-    """AV1 `AzureOpenAIErrorResponse`: Azure's codes in OpenAI's envelope (wire-contract.md section 15)."""
+    """Azure's codes in OpenAI's envelope."""
 
     error: AzureV1ErrorBody
 

@@ -140,8 +140,9 @@ class OpenAIUploadPart(Struct, kw_only=True):
         return cls(id=part.id, created_at=unix(part.created_at), upload_id=part.upload_id)
 
 
+# A1021 `UploadPartResource`.
 class AzureUploadPart(Struct, kw_only=True):
-    """One part of an upload (A1021 `UploadPartResource`)."""
+    """One part of an upload."""
 
     id: str
     object: Literal["upload.part"] = "upload.part"

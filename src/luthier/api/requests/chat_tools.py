@@ -26,7 +26,7 @@ class _Body(BaseModel):
 
 
 class FunctionBody(_Body):
-    """A function that the model may call. `strict`: a keyword of its schema that no grammar knows is an error."""
+    """A function that the model may call. With `strict`, a keyword of its schema must be one that can be enforced."""
 
     name: _Name
     description: str | None = None
@@ -72,7 +72,7 @@ ToolChoiceBody = Literal["none", "auto", "required"] | NamedTool | AllowedToolsC
 
 
 class SchemaBody(BaseModel):
-    """The JSON schema of an answer. `strict`: a keyword of it that no grammar knows is an error."""
+    """The JSON schema of an answer. With `strict`, a keyword of it must be one that can be enforced."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -31,7 +31,7 @@ class _Body(BaseModel):
 
 
 class HyperparametersBody(_Body):
-    """A job's hyperparameters; None is left to the service, as is "auto" and -1."""
+    """A job's hyperparameters; the service chooses for null, "auto" and -1."""
 
     n_epochs: Count = None
     batch_size: Count = None
@@ -72,7 +72,7 @@ class MethodBody(_Body):
 class JobBody(_Body):
     """POST /fine_tuning/jobs.
 
-    `trainingType` and `prompt_loss_weight` are extras of Azure's callers, `luthier` and `early_stopping` of ours.
+    `trainingType` and `prompt_loss_weight` are of Azure's API, `luthier` and `early_stopping` extensions of Luthier.
     """
 
     model: str = Field(min_length=1)
@@ -181,8 +181,9 @@ class ExpiryBody(_Body):
         return self.seconds
 
 
+# A1021 `FileImport`; A2504 with `expires_after`.
 class ImportBody(_Body):
-    """POST /files/import (A1021 `FileImport`; A2504 with `expires_after`): the service fetches `content_url`."""
+    """POST /files/import: the service fetches `content_url`."""
 
     purpose: Purpose
     filename: Text
@@ -190,8 +191,9 @@ class ImportBody(_Body):
     expires_after: ExpiryBody | None = None
 
 
+# A1021 and OpenAI `CreateUploadRequest`.
 class UploadBody(_Body):
-    """POST /uploads (A1021 and OpenAI `CreateUploadRequest`); `bytes` is the length of the whole file."""
+    """POST /uploads; `bytes` is the length of the whole file."""
 
     filename: Text
     purpose: Purpose

@@ -166,7 +166,7 @@ Integrations = Annotated[list[IntegrationBody], Field(max_length=MAX_INTEGRATION
 
 
 class DpoHyperparametersBody(_Field):
-    """The hyperparameters of DPO; None is left to the service, and `l2_multiplier` has no effect."""
+    """The hyperparameters of DPO; the service chooses for null, "auto" and -1, and `l2_multiplier` has no effect."""
 
     beta: Rate = None
     l2_multiplier: Rate = None
@@ -175,8 +175,9 @@ class DpoHyperparametersBody(_Field):
     learning_rate_multiplier: Rate = None
 
 
+# SDKs send beta among the hyperparameters, documents show it beside them (wire-contract.md section 6).
 class DpoBody(_Field):
-    """`method.dpo`; beta is in its hyperparameters (SDKs) or beside them (wire-contract.md section 6)."""
+    """`method.dpo`; `beta` may be among its hyperparameters or beside them."""
 
     hyperparameters: DpoHyperparametersBody | None = None
     beta: Rate = None

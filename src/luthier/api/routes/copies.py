@@ -44,15 +44,16 @@ class CopyBody(BaseModel):
 
 
 class CopiedAccount(Struct, kw_only=True):
-    """One copy. It has a row only once all its files are stored, so that each is Completed."""
+    """One copy. It is listed once all its files are stored, so each is Completed."""
 
     destinationResourceId: str
     region: str
     status: Literal["Completed"] = "Completed"
 
 
+# AV1 `CopyModelResponse`.
 class CheckpointCopies(Struct, kw_only=True):
-    """AV1 `CopyModelResponse`: a checkpoint, and the resources that a copy of it was made for."""
+    """A checkpoint, and the resources that a copy of it was made for."""
 
     checkpointedModelName: str
     fineTuningJobId: str

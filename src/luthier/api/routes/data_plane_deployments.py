@@ -38,7 +38,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ScaleSettingsBody(_Body):
+class DataPlaneScaleSettingsBody(_Body):
     """`scale_settings`: standard, or manual with a capacity."""
 
     scale_type: Literal["standard", "manual"]
@@ -64,14 +64,14 @@ class CreateBody(_Body):
     """POST /deployments; the service chooses the name."""
 
     model: str = Field(min_length=1)
-    scale_settings: ScaleSettingsBody
+    scale_settings: DataPlaneScaleSettingsBody
 
 
 class UpdateBody(_Body):
     """A merge patch: what is left out stays as it is."""
 
     model: str | None = Field(default=None, min_length=1)
-    scale_settings: ScaleSettingsBody | None = None
+    scale_settings: DataPlaneScaleSettingsBody | None = None
 
 
 class DataPlaneScaleSettings(Struct, kw_only=True):
@@ -81,8 +81,9 @@ class DataPlaneScaleSettings(Struct, kw_only=True):
     capacity: int | UnsetType = UNSET
 
 
+# A2212 `Deployment`.
 class DataPlaneDeployment(Struct, kw_only=True):
-    """A2212 `Deployment`: a name under which a model answers."""
+    """A name under which a model answers."""
 
     object: Literal["deployment"] = "deployment"
     id: str
