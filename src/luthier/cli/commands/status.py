@@ -48,7 +48,7 @@ def _local_report() -> dict[str, Any]:
     versions.
     """
     from luthier import catalog
-    from luthier.service.background import status as service_status
+    from luthier.service import status as service_status
     from luthier.settings import Settings
 
     settings = Settings()

@@ -12,7 +12,7 @@ from luthier.api.routing.router import Router
 from luthier.api.services import Services
 from luthier.core.models import Principal
 from luthier.core.roles import Action
-from luthier.service.background import status
+from luthier.service import status
 
 PATH = "/luthier/status"
 
