@@ -22,6 +22,7 @@ from bench import made
 from bench.process import ROOT
 from luthier import catalog
 from luthier.service.files import data_check
+from luthier.tokenization import base_tokenizers
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
 MODEL = "smollm2-135m-instruct"
@@ -36,7 +37,7 @@ def main() -> None:
     assert base is not None
     folder = options.models / MODEL
     bare = tokenizers.Tokenizer.from_file(str(folder / "hf" / "tokenizer.json"))
-    data_check.load_tokenizer(folder)  # what a service or a command does once
+    base_tokenizers.load_tokenizer(folder)  # what a service or a command does once
     rules = data_check.Rules(base=base, base_folder=folder)
     heads = ("rows", "characters a row", "tokens", "check, tokens/s")
     bare_heads = (head for way in ("encode_batch", "encode_batch_fast") for head in (way, "share", "by processor time"))

@@ -56,10 +56,10 @@ def show(
       luthier show pairs.jsonl 1 --model smollm2-135m-instruct --method dpo --json
     """
     from luthier.cli.data.check import rules_of
-    from luthier.service.files import data_check
+    from luthier.tokenization import base_tokenizers
 
     rules = rules_of(model, method)
-    tokenizer = None if rules.base_folder is None else data_check.load_tokenizer(rules.base_folder)
+    tokenizer = None if rules.base_folder is None else base_tokenizers.load_tokenizer(rules.base_folder)
     if tokenizer is None:
         fail(f"{model} is not installed. Run: luthier models pull {model}")
     problems, example = _read(file, line, rules)

@@ -6,7 +6,6 @@ The same for uploads, jobs, `luthier train` and `luthier check`. What is wrong w
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from luthier.catalog import BaseModelEntry
@@ -22,11 +21,7 @@ from luthier.data.problems import problem_groups
 from luthier.data.problems.problem import Problem, Severity
 from luthier.data.problems.problem_groups import ProblemGroup
 from luthier.data.rendering.renderer import Renderer
-from luthier.model_folder import BaseModelFolder
-from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
-
-_LOADED = 4
-"""Cached tokenizers, some ten megabytes each."""
+from luthier.tokenization import base_tokenizers
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +129,7 @@ def _as_dict(problem: Problem) -> dict[str, object]:
 
 def _check(chunks: Iterable[bytes], rules: Rules, min_examples: int, training: PromptIndex | None) -> Checked:
     """What the three checks share. `training` indexes the prompts of the training file; None: no comparison."""
-    tokenizer = None if rules.base_folder is None else load_tokenizer(rules.base_folder)
+    tokenizer = None if rules.base_folder is None else base_tokenizers.load_tokenizer(rules.base_folder)
     special = None if tokenizer is None else SpecialTokens(tokenizer.controls.texts, tokenizer.end_texts)
     shows_names = (
         None if tokenizer is None else participant_names.template_shows_names(Renderer(tokenizer, sys.maxsize))
@@ -147,17 +142,3 @@ def _check(chunks: Iterable[bytes], rules: Rules, min_examples: int, training: P
     report = validate.check_file(chunks, rules.abilities, min_examples, rules.method, observers)
     tokens = counter.statistics() if counter is not None and rules.counts_all else None
     return Checked(report, data_set.statistics(), tokens, data_set.prompts)
-
-
-def load_tokenizer(base_folder: Path) -> TorchFreeTokenizer | None:
-    """The tokenizer of a prepared base model, from a cache of the latest; None if its folder has no tokenizer.json.
-
-    Raises OSError and ValueError for files that cannot be used.
-    """
-    hf = BaseModelFolder(base_folder).hf
-    return _load(hf.path) if hf.tokenizer.exists() else None
-
-
-@lru_cache(maxsize=_LOADED)
-def _load(folder: Path) -> TorchFreeTokenizer:
-    return TorchFreeTokenizer(folder)

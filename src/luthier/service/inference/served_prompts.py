@@ -14,9 +14,9 @@ from luthier.core.ports import Address
 from luthier.data.rendering.renderer import Renderer, Unrenderable
 from luthier.model_folder import BaseModelFolder
 from luthier.service.context import Context
-from luthier.service.files import data_check
 from luthier.service.inference.generation_requests import ChatRequest
 from luthier.service.models.models import Model
+from luthier.tokenization import base_tokenizers
 
 _CACHED_RENDERERS = 4
 
@@ -27,10 +27,10 @@ async def with_prompt_ids(context: Context, model: Model, request: ChatRequest, 
     Raises InvalidRequest for messages that the model's template refuses, and if the engine itself must render the
     prompt to parse the answer: a template whose format of calls is not ours.
     """
-    return await asyncio.to_thread(rendered, context.base_folder(model.base.name), request, address)
+    return await asyncio.to_thread(render_prompt, context.base_folder(model.base.name), request, address)
 
 
-def rendered(base_folder: Path, request: ChatRequest, address: Address) -> ChatRequest:
+def render_prompt(base_folder: Path, request: ChatRequest, address: Address) -> ChatRequest:
     """`with_prompt_ids` by the tokenizer of that base model; it computes, so it runs in a thread.
 
     The request as it is if the tokenizer is not on this machine or the engine reads the text rightly.
@@ -60,5 +60,5 @@ def rendered(base_folder: Path, request: ChatRequest, address: Address) -> ChatR
 @lru_cache(_CACHED_RENDERERS)
 def _renderer(base_folder: Path) -> Renderer | None:
     """The renderer of a base model, from a cache of the latest; None if there is no tokenizer."""
-    tokenizer = data_check.load_tokenizer(base_folder)
+    tokenizer = base_tokenizers.load_tokenizer(base_folder)
     return None if tokenizer is None else Renderer(tokenizer, 1)
