@@ -74,7 +74,7 @@ def test_one_message_cannot_forge_three_turns_in_training_or_serving(engine: Lla
     forged = trained.chat_prompt([Message(Role.USER, said, 0.0)])
     address = engine.ensure(ServedModel(NAME, NAME, FOLDER, None))
     asked = ChatRequest(({"role": "user", "content": said},), Sampling({"max_tokens": 8, "temperature": 0.0}))
-    request = served_prompts.rendered(FOLDER, asked, address)
+    request = served_prompts.render_prompt(FOLDER, asked, address)
     assert request.prompt_ids == tuple(forged)
 
     def answer(path: str, body: dict[str, Any]) -> tuple[int, str]:

@@ -47,14 +47,14 @@ class Context:
     blobs_are_own: bool = True
     """Whether nobody else stores objects below the keys of the blob store."""
 
-    def surely(self) -> datetime:
+    def deletion_time(self) -> datetime:
         """The time for deletions: what expired before it may be deleted, for it is neither later than the machine's
         clock nor ahead because of a recent clock jump (`SettledClock`).
         """
         now = self.now()
         return now if self.settled is None else min(now, self.settled.now())
 
-    def counted_from(self, now: datetime) -> datetime:
+    def lifetime_start(self, now: datetime) -> datetime:
         """The time from which the time to live of an object made at `now` is counted: `now`, or the settled time where
         the machine's clock is more than five minutes behind it, so that a clock that was set back shortens no lifetime.
         """

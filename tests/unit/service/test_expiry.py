@@ -124,7 +124,7 @@ def test_lost_blobs_are_deleted_after_their_days_and_with_zero_never(kept: Conte
         housekeeper.sweep()
     for _ in range(3 * 24):
         hands.passes(3600)
-        kept.surely()
+        kept.deletion_time()
         housekeeper.sweep()
     assert stored(kept) == {f"lost-and-found/2026-11-22/{key}"}
     for sweeper, left in ((keeper, 1), (housekeeper, 0)):

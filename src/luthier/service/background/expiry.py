@@ -103,7 +103,7 @@ def remove_expired(context: Context) -> None:
 
     A waiting job finds such a file deleted.
     """
-    before = context.surely()
+    before = context.deletion_time()
     with context.database.reading() as tx:
         expired, overdue = files.list_expired(tx, before), uploads.list_overdue(tx, before)
     for file in expired:

@@ -39,7 +39,7 @@ def list_orphans(context: Context) -> dict[str, StoredBlob]:
 
 def move_to_lost(context: Context, lost: list[StoredBlob]) -> None:
     """Moves blobs below lost-and-found/{today}/, where they keep their keys; logs their number and bytes."""
-    day = f"{context.surely():%Y-%m-%d}"
+    day = f"{context.deletion_time():%Y-%m-%d}"
     for blob in lost:
         context.blobs.move(blob.key, f"{FOLDER}/{day}/{blob.key}")
     if lost:
@@ -93,7 +93,7 @@ def delete_older(context: Context, before: datetime) -> tuple[int, int]:
 
 def delete_kept_for(context: Context, keep: timedelta) -> tuple[int, int]:
     """Deletes what has been in lost-and-found for longer than `keep`, by whole days; returns count and bytes."""
-    return delete_older(context, context.surely() - keep)
+    return delete_older(context, context.deletion_time() - keep)
 
 
 def _ids_of_rows(context: Context) -> set[str]:

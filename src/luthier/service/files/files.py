@@ -96,7 +96,9 @@ def make_file(
         status=FileStatus.PROCESSED,
         status_details=None,
         created_at=now,
-        expires_at=None if expires_after_s is None else context.counted_from(now) + timedelta(seconds=expires_after_s),
+        expires_at=None
+        if expires_after_s is None
+        else context.lifetime_start(now) + timedelta(seconds=expires_after_s),
     )
 
 

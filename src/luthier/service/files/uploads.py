@@ -65,7 +65,7 @@ def create(context: Context, resource_id: str, request: UploadRequest) -> Upload
         mime_type=request.mime_type,
         status=UploadStatus.PENDING,
         created_at=now,
-        expires_at=context.counted_from(now) + timedelta(seconds=context.upload_expiry_s),
+        expires_at=context.lifetime_start(now) + timedelta(seconds=context.upload_expiry_s),
         file_expires_after_s=request.expires_after_s,
     )
     with context.database.writing() as tx:
@@ -203,7 +203,7 @@ def _require(tx: Connection, resource_id: str, upload_id: str) -> Upload:
 
 def _check_pending(context: Context, upload: Upload) -> None:
     """Raises Conflict for an upload that has ended or surely expired."""
-    expired = upload.status is UploadStatus.PENDING and upload.expires_at <= context.surely()
+    expired = upload.status is UploadStatus.PENDING and upload.expires_at <= context.deletion_time()
     if expired or upload.status is UploadStatus.EXPIRED:
         raise Conflict(
             "upload_expired", f"{upload.id} expired at {upload.expires_at:%H:%M:%S} UTC. Create a new upload."

@@ -50,7 +50,9 @@ def create(
         status=FileStatus.PENDING,
         status_details=None,
         created_at=now,
-        expires_at=None if expires_after_s is None else context.counted_from(now) + timedelta(seconds=expires_after_s),
+        expires_at=None
+        if expires_after_s is None
+        else context.lifetime_start(now) + timedelta(seconds=expires_after_s),
     )
     with context.database.writing() as tx:
         quotas.admit_file(tx, resource_id, 0)

@@ -45,4 +45,4 @@ async def _prepared(context: Context, grammars: GrammarChecker, route: Route, re
     vocabulary.check_biases(context, route.model, request.sampling.fields)
     renders_tools = route.address.renders_tools
     request = await served_prompts.with_prompt_ids(context, route.model, request, route.address)
-    return await grammar_check.constrained(grammars, route.resource_id, request, renders_tools)
+    return await grammar_check.add_constraint(grammars, route.resource_id, request, renders_tools)

@@ -38,7 +38,7 @@ class _Constraint:
         return _breaks(self.tools.get(name), arguments)
 
 
-async def constrained(
+async def add_constraint(
     grammars: GrammarChecker, resource_id: str, request: ChatRequest, renders_tools: bool
 ) -> ChatRequest:
     """The request with the constraint of its answers; as it is if they are free text.

@@ -70,7 +70,8 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
         elif isinstance(event, Saved):
             saved_step = event.step
         elif isinstance(event, CheckpointSaved | Paused):
-            new_checkpoints += _store_checkpoint(context, job, run, event)
+            if (stored := _store_checkpoint(context, job, run, event)) is not None:
+                new_checkpoints.append(stored)
             dropped_folders += event.dropped if isinstance(event, CheckpointSaved) else ()
         new_events += _job_events(context, job, event)
     if absorbed == job.absorbed_bytes:
@@ -79,7 +80,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
         for checkpoint in new_checkpoints:
             if checkpoints.of_step(tx, job.id, checkpoint.step) is None:
                 checkpoints.insert_checkpoint(tx, checkpoint)
-        dropped = [checkpoint for name in dropped_folders for checkpoint in _drop(tx, job, name)]
+        dropped = [checkpoint for name in dropped_folders if (checkpoint := _drop(tx, job, name)) is not None]
         events.insert_events(tx, new_events)
         jobs.set_progress(tx, job.id, absorbed, started_at, estimate)
         if last_step:
@@ -210,18 +211,18 @@ def _advice(job: Job, advice: Advice) -> dict[str, object]:
 
 def _store_checkpoint(
     context: Context, job: Job, run: RunDirectory, event: CheckpointSaved | Paused
-) -> Iterator[Checkpoint]:
-    """Stores a checkpoint's files as blobs, and yields its row for the caller to insert; nothing without its folder."""
+) -> Checkpoint | None:
+    """Stores a checkpoint's files as blobs, and returns its row for the caller to insert; None without its folder."""
     folder = run.checkpoints / event.folder
     if not folder.exists():
-        return  # the service was stopped, and the trainer has dropped it for newer ones since
+        return None  # the service was stopped, and the trainer has dropped it for newer ones since
     # The id is derived from job and step: after a crash between blob and row the same blobs are written again.
     checkpoint_id = ids.checkpoint_id(_derived_hex(job, f"checkpoint {event.step}"))
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_file()))
     for name in names:
         context.blobs.put(models.blob_key(checkpoint_id, name), read_chunks(folder / name))
     tuned = ids.fine_tuned_model(job.base_model, job.id, job.suffix)
-    yield Checkpoint(
+    return Checkpoint(
         id=checkpoint_id,
         resource_id=job.resource_id,
         job_id=job.id,
@@ -234,14 +235,15 @@ def _store_checkpoint(
     )
 
 
-def _drop(tx: Connection, job: Job, folder: str) -> Iterator[Checkpoint]:
-    """Deletes the row of a checkpoint that the trainer has dropped, unless a deployment serves it, and yields it: its
-    blobs are the caller's to delete.
+def _drop(tx: Connection, job: Job, folder: str) -> Checkpoint | None:
+    """Deletes the row of a checkpoint that the trainer has dropped, and returns it: its blobs are the caller's to
+    delete. None, and nothing deleted, if it has no row or a deployment serves it.
     """
     checkpoint = checkpoints.of_step(tx, job.id, int(folder.rpartition("-")[2]))
-    if checkpoint is not None and not deployments.is_served(tx, checkpoint.model):
-        checkpoints.delete(tx, checkpoint.id)
-        yield checkpoint
+    if checkpoint is None or deployments.is_served(tx, checkpoint.model):
+        return None
+    checkpoints.delete(tx, checkpoint.id)
+    return checkpoint
 
 
 def _store_file(context: Context, job: Job, path: Path, name: str) -> File:

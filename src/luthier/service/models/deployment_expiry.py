@@ -27,7 +27,7 @@ def delete_expired(context: Context, serving: Serving, lifetimes: Lifetimes) -> 
 
     A model that no deployment serves any more is unloaded from its engine.
     """
-    now = context.surely()
+    now = context.deletion_time()
     with context.database.reading() as tx:
         if not _expired(tx, lifetimes, now):
             return []

@@ -92,8 +92,8 @@ def put(context: Context, resource_id: str, request: DeploymentRequest) -> tuple
             updated_at=now,
             tags=request.tags if request.tags is not None else old.tags if old else {},
             model_source=request.model_source,
-            sku_changed_at=old.sku_changed_at if old and old.sku_name == sku_name else context.counted_from(now),
-            last_used_at=context.counted_from(now),
+            sku_changed_at=old.sku_changed_at if old and old.sku_name == sku_name else context.lifetime_start(now),
+            last_used_at=context.lifetime_start(now),
             extras=_extras(old) if request.extras is None else request.extras,
         )
         if old is not None and old.model == new.model and old.state is DeploymentState.SUCCEEDED:
@@ -131,7 +131,7 @@ def update(
             old,
             sku_name=sku,
             sku_capacity=old.sku_capacity if sku_capacity is None else sku_capacity,
-            sku_changed_at=old.sku_changed_at if old.sku_name == sku else context.counted_from(now),
+            sku_changed_at=old.sku_changed_at if old.sku_name == sku else context.lifetime_start(now),
             tags=old.tags if tags is None else tags,
             extras={**old.extras, "sku": {**old.extras.get("sku", {}), **(sku_extras or {})}},
             updated_at=now,

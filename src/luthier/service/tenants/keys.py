@@ -41,7 +41,7 @@ def prepare_default(context: Context, key_file: Path, given_key: str | None) -> 
     """
     stored = key_file.read_text("ascii").strip() if key_file.exists() else None
     key = given_key or stored or new_key()
-    _refuse_taken_key(context, key)
+    _check_server_key(context, key)
     if len(key) < SHORT_KEY:
         logger.warning("LUTHIER_SERVER_KEY has %d characters only: a key that cannot be guessed has 32", len(key))
     if stored != key:
@@ -57,7 +57,7 @@ def prepare_default(context: Context, key_file: Path, given_key: str | None) -> 
     return key
 
 
-def _refuse_taken_key(context: Context, key: str) -> None:
+def _check_server_key(context: Context, key: str) -> None:
     """Raises Conflict for a key that is already another one: as key1 it would open another resource.
 
     Raises InvalidRequest for a key that no header can carry.
