@@ -17,8 +17,8 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier import data_folder
 from luthier.api import server
-from luthier.api.intake import body_memory
-from luthier.api.intake.body_memory import Intake
+from luthier.api.intake import body_limits
+from luthier.api.intake.body_limits import Intake
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
@@ -249,12 +249,12 @@ def _steady_s() -> float:
 def _intake(settings: Settings) -> Intake:
     """The limits on request bodies that arrive at once, from the settings."""
     return Intake(
-        body_memory.Limits(
+        body_limits.BodyLimits(
             idle_s=settings.body_timeout_s,
             grace_s=settings.body_grace_s,
             min_bytes_per_s=settings.body_min_rate,
             uploads=settings.uploads,
             uploads_per_key=settings.uploads_per_key,
-            held_bytes=settings.held_body_mib * body_memory.MIB,
+            held_bytes=settings.held_body_mib * body_limits.MIB,
         )
     )

@@ -16,7 +16,7 @@ from control_plane import PATH
 from fakes import BASE, KEY, engine_calls
 from luthier.api import server
 from luthier.api.intake import json_body
-from luthier.api.intake.body_memory import Intake, Limits
+from luthier.api.intake.body_limits import BodyLimits, Intake
 from luthier.api.services import Services
 from luthier.core.models import Principal
 from luthier.core.roles import Role
@@ -30,14 +30,14 @@ JSON = {"content_type": "application/json"}
 BEGINNING = b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{"a": 1}\n'
 CHAT = "/v1/chat/completions"
 JOBS = "/v1/fine_tuning/jobs"
-Build = Callable[[Limits], str]
+Build = Callable[[BodyLimits], str]
 
 
 @pytest.fixture
 def limited(url: str, switch: tuple[Any, str], context: Context, serving: Serving) -> Build:
     """The service with limits of the test's own."""
 
-    def build(limits: Limits) -> str:
+    def build(limits: BodyLimits) -> str:
         switch[0].app = server.build(
             Services(context, serving, lambda: None, intake=Intake(limits), calls=engine_calls()), None
         )
@@ -110,7 +110,7 @@ def test_body_is_taken_up_to_the_routes_cap_and_no_byte_further(url: str, path: 
 def test_body_that_stops_is_cut_in_words_and_leaves_nothing(
     limited: Build, context: Context, path: str, sent: dict[str, object]
 ) -> None:
-    url = limited(Limits(idle_s=0.3))
+    url = limited(BodyLimits(idle_s=0.3))
     method = "PUT" if path.startswith(PATH) else "POST"
     with peers.asking(url, peers.head(method, path, KEY, **sent, content_length=10_000) + BEGINNING) as peer:
         status, headers, body = peers.answer(peer)
@@ -120,7 +120,7 @@ def test_body_that_stops_is_cut_in_words_and_leaves_nothing(
 
 
 def test_body_that_trickles_is_cut_by_its_rate(limited: Build) -> None:
-    url = limited(Limits(idle_s=10, grace_s=0.3, min_bytes_per_s=1000))
+    url = limited(BodyLimits(idle_s=10, grace_s=0.3, min_bytes_per_s=1000))
     with peers.asking(url, peers.head("POST", "/v1/files", KEY, **FORM, content_length=10_000)) as peer:
         started = time.monotonic()
         peer.settimeout(0.02)
@@ -134,7 +134,7 @@ def test_body_that_trickles_is_cut_by_its_rate(limited: Build) -> None:
 
 
 def test_body_faster_than_the_rate_may_take_longer_than_the_grace(limited: Build) -> None:
-    url = limited(Limits(idle_s=10, grace_s=0.4, min_bytes_per_s=1000))
+    url = limited(BodyLimits(idle_s=10, grace_s=0.4, min_bytes_per_s=1000))
     end = b'\r\n--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--b--\r\n'
     form = BEGINNING + b"x" * 3000 + end
     with peers.asking(url, peers.head("POST", "/v1/files", KEY, **FORM, content_length=len(form))) as peer:
@@ -145,7 +145,7 @@ def test_body_faster_than_the_rate_may_take_longer_than_the_grace(limited: Build
 
 
 def test_uploads_that_send_nothing_keep_no_other_route_waiting(limited: Build) -> None:
-    url = limited(Limits(uploads=100, uploads_per_key=100))
+    url = limited(BodyLimits(uploads=100, uploads_per_key=100))
     head = peers.head("POST", "/v1/files", KEY, **FORM, content_length=10_000)
     with ExitStack() as open_ones:
         for _ in range(60):  # there are 40 worker threads
@@ -155,7 +155,7 @@ def test_uploads_that_send_nothing_keep_no_other_route_waiting(limited: Build) -
 
 
 def test_burst_of_uploads_beyond_the_limit_of_a_key_is_taken_whole(limited: Build) -> None:
-    url = limited(Limits(uploads=3, uploads_per_key=2))
+    url = limited(BodyLimits(uploads=3, uploads_per_key=2))
 
     def send(number: int) -> int:
         file = {"file": (f"{number}.jsonl", b"{}\n" * 10_000), "purpose": (None, "fine-tune")}
@@ -166,7 +166,7 @@ def test_burst_of_uploads_beyond_the_limit_of_a_key_is_taken_whole(limited: Buil
 
 
 def test_upload_that_waits_has_its_turn_once_another_has_ended(limited: Build) -> None:
-    url = limited(Limits(uploads=1, upload_wait_s=30))
+    url = limited(BodyLimits(uploads=1, upload_wait_s=30))
     head = peers.head("POST", "/v1/files", KEY, **FORM, content_length=10)
     with ThreadPoolExecutor(1) as other, peers.asking(url, head) as first:
         first.settimeout(0.3)
@@ -182,7 +182,7 @@ def test_upload_that_waits_has_its_turn_once_another_has_ended(limited: Build) -
 def test_one_upload_too_many_is_refused_until_another_has_ended(
     limited: Build, context: Context, caller: Principal
 ) -> None:
-    url = limited(Limits(uploads=3, uploads_per_key=2, upload_wait_s=0.1))
+    url = limited(BodyLimits(uploads=3, uploads_per_key=2, upload_wait_s=0.1))
     others = [keys.create(context, caller.resource.id, name, Role.OWNER) for name in ("second", "third")]
     head = [peers.head("POST", "/v1/files", key, **FORM, content_length=10_000) for key in (KEY, *others)]
     file = {"file": ("a.jsonl", b"{}\n"), "purpose": (None, "fine-tune")}
@@ -204,7 +204,7 @@ def test_one_upload_too_many_is_refused_until_another_has_ended(
 
 
 def test_lengths_that_are_announced_and_not_sent_take_no_room(limited: Build) -> None:
-    url = limited(Limits(held_bytes=600_000))
+    url = limited(BodyLimits(held_bytes=600_000))
     announced = peers.head("POST", CHAT, KEY, **JSON, content_length=290_000) + b"{"
     with peers.asking(url, announced), peers.asking(url, announced):
         time.sleep(0.2)
@@ -214,7 +214,7 @@ def test_lengths_that_are_announced_and_not_sent_take_no_room(limited: Build) ->
 
 
 def test_large_bodies_are_held_up_to_a_limit_and_given_back(limited: Build) -> None:
-    url = limited(Limits(held_bytes=600_000))
+    url = limited(BodyLimits(held_bytes=600_000))
     headers = {"api-key": KEY, "content-type": "application/json"}
     body = b'{"model": "nobody"}'.ljust(200_000)
     with peers.asking(url, peers.head("POST", CHAT, KEY, **JSON, content_length=200_000) + b"{" * 150_000):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from luthier.api.auth.revocation import Rights
-from luthier.api.intake.body_memory import Intake
+from luthier.api.intake.body_limits import Intake
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.states import ResultsAs
 from luthier.grammars.grammar_checker import GrammarChecker

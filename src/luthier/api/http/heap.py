@@ -1,6 +1,6 @@
 """Returns memory to the system after large requests: glibc would keep it for the next one.
 
-`intake/body_memory.py` asks for it after an upload or a large JSON body.
+`intake/body_limits.py` asks for it after an upload or a large JSON body.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
-from luthier.api.intake.body_memory import Limits
+from luthier.api.intake.body_limits import BodyLimits
 from luthier.core.errors import InvalidRequest, TooLarge, TooSlow
 
 BATCH_BYTES = 1024 * 1024
@@ -20,7 +20,7 @@ class BodyReader:
     request has no length.
     """
 
-    def __init__(self, request: Request, cap_bytes: int, limits: Limits) -> None:
+    def __init__(self, request: Request, cap_bytes: int, limits: BodyLimits) -> None:
         """Reads the headers only. Raises TooLarge for a declared length above `cap_bytes`."""
         self._receive = request.receive
         self._cap_bytes = cap_bytes
@@ -109,7 +109,7 @@ def _too_large(cap_bytes: int) -> TooLarge:
     return TooLarge("body_too_large", f"The request's body is larger than {limit}, the limit here.")
 
 
-def _too_slow(received: int, limits: Limits) -> TooSlow:
+def _too_slow(received: int, limits: BodyLimits) -> TooSlow:
     """The 408 for a body that stopped or came too slowly after so many bytes."""
     return TooSlow(
         "body_too_slow",

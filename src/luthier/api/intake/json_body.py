@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 
 from luthier.api.intake import json_errors
-from luthier.api.intake.body_memory import Intake
+from luthier.api.intake.body_limits import Intake
 from luthier.api.intake.body_stream import BodyReader
 from luthier.core.errors import InvalidRequest, TooLarge
 

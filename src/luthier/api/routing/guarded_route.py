@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from luthier.api.auth.authentication import KeyCheck
 from luthier.api.intake import content_types, json_body
-from luthier.api.intake.body_memory import Intake
+from luthier.api.intake.body_limits import Intake
 from luthier.api.intake.body_stream import BodyReader
 from luthier.api.intake.json_body import HeldBytes
 from luthier.api.routing.json_response import JsonResponse

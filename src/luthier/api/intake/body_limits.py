@@ -23,7 +23,7 @@ _Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BodyLimits:
     """Seconds, bytes and numbers that request bodies may take. `docs/operating.md` has each as a setting."""
 
     idle_s: float = 30.0
@@ -52,7 +52,7 @@ class Intake:
     to one event loop, and so needs no lock.
     """
 
-    limits: Limits = field(default_factory=Limits)
+    limits: BodyLimits = field(default_factory=BodyLimits)
     parse_threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(PARSE_THREADS))
     heap: Heap = field(default_factory=Heap)
     _uploads: Counter[tuple[str, str]] = field(default_factory=Counter)
