@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from luthier.api.requests.file_and_job_bodies import Text
+from luthier.api.requests.field_types import Text
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.service.models.deployments import MAX_TAG_CHARACTERS, MAX_TAG_KEY_CHARACTERS, MAX_TAGS
 

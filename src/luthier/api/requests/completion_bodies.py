@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainValidator, StrictInt
 
 from luthier.api.requests.chat_bodies import MAX_ANSWERS, SamplingBody, unless_none
-from luthier.api.requests.job_fields import whole
+from luthier.api.requests.field_types import whole
 from luthier.core.errors import InvalidRequest
 from luthier.service.inference.generation_requests import CompletionRequest
 

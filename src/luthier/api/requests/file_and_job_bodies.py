@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from luthier.api.requests import job_fields
+from luthier.api.requests.field_types import Text, Whole
 from luthier.api.requests.job_fields import (
     Count,
     DpoBody,
@@ -14,7 +15,6 @@ from luthier.api.requests.job_fields import (
     Metadata,
     Rate,
     RecipeObject,
-    Whole,
 )
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.states import Method
@@ -146,21 +146,6 @@ class JobBody(_Body):
             "integrations": [item.stored_fields() for item in self.integrations or ()] or None,
         }
         return {name: value for name, value in fields.items() if value is not None}
-
-
-def _encodable(value: str) -> str:
-    """The text unchanged.
-
-    Raises ValueError, which pydantic reports, for half a surrogate pair: no database or file name can store it.
-    """
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be valid Unicode text") from None
-    return value
-
-
-Text = Annotated[str, AfterValidator(_encodable)]
 
 
 Purpose = Annotated[Text, Field(json_schema_extra={"enum": sorted(UPLOADED_PURPOSES)})]

@@ -6,8 +6,9 @@ Types with their checks for `file_and_job_bodies.py`. A ValueError of a check be
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from luthier.api.requests.field_types import Whole, encodable
 from luthier.core.errors import InvalidRequest, Unsupported
 from luthier.core.quotas import MAX_METADATA_KEY_CHARACTERS, MAX_METADATA_PAIRS, MAX_METADATA_VALUE_CHARACTERS
 from luthier.core.training import recipe
@@ -64,10 +65,7 @@ def checked_metadata(pairs: dict[str, str]) -> dict[str, str]:
             raise ValueError(
                 f"has a value of {len(value)} characters; a value has at most {MAX_METADATA_VALUE_CHARACTERS}"
             )
-        try:
-            f"{key}{value}".encode()
-        except UnicodeEncodeError:
-            raise ValueError("must be valid Unicode text") from None
+        encodable(f"{key}{value}")
     return pairs
 
 
@@ -78,15 +76,6 @@ def _limit_pairs(pairs: object) -> object:
     return pairs
 
 
-def whole(value: object) -> object:
-    """A float without a fraction as an integer: JSON has one type of number, and 5.0 is one too.
-
-    Any other value unchanged.
-    """
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Whole = Annotated[StrictInt, BeforeValidator(whole)]
 Count = Annotated[int | None, BeforeValidator(_auto_or_number)]
 Rate = Annotated[float | None, BeforeValidator(_auto_or_number)]
 Metadata = Annotated[
