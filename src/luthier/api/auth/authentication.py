@@ -61,12 +61,12 @@ def refusal(context: Context, credentials: Credentials) -> LuthierError | None:
     return None
 
 
-def is_remembered(context: Context, credentials: Credentials) -> bool:
+def is_cached(context: Context, credentials: Credentials) -> bool:
     """Whether the first key is cached and still gives this caller since the last commit; never blocks."""
     return keys.recall_principal(context, list(credentials.presented)) == credentials.caller
 
 
-def require_still(context: Context, credentials: Credentials) -> None:
+def require_still_authorized(context: Context, credentials: Credentials) -> None:
     """Raises the error that a new request of the caller would get now: asked at the end of long calls."""
     error = refusal(context, credentials)
     if error is not None:

@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
-class Standing:
+class WatchedRequest:
     """One caller's right to one request in progress, as last checked. Belongs to one event loop."""
 
     context: Context
     credentials: Credentials
     error: LuthierError | None = None
     """What a new request would get; None while the caller is authorized."""
-    judged_at: int = -1
+    authorized_at_version: int = -1
     """The database's version at which the caller was last authorized."""
     _waits: set[asyncio.Timeout] = field(default_factory=set)
 
@@ -44,8 +44,8 @@ class Standing:
         Raises what a new request would get: Unauthenticated or Forbidden.
         """
         version = self.context.database.version()
-        if self.error is None and version != self.judged_at:
-            self.settle(version, await _refusal(self.context, self.credentials))
+        if self.error is None and version != self.authorized_at_version:
+            self.store_outcome(version, await _refusal(self.context, self.credentials))
         if self.error is not None:
             raise self.error
 
@@ -70,7 +70,7 @@ class Standing:
         finally:
             self._waits.discard(wait)
 
-    async def judged(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    async def while_authorized(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Passes the chunks on while the caller is authorized.
 
         Raises as `check`: at each chunk, between two, at the end.
@@ -80,12 +80,12 @@ class Standing:
             yield chunk
         await self.check()
 
-    def settle(self, version: int, error: LuthierError | None) -> None:
+    def store_outcome(self, version: int, error: LuthierError | None) -> None:
         """Stores the outcome of an authorization at a database version; `error` None leaves an earlier error.
 
         An error makes everything in `unless_lost` time out now. Called on the event loop.
         """
-        self.judged_at = version
+        self.authorized_at_version = version
         self.error = self.error or error
         if self.error is not None:
             now = asyncio.get_running_loop().time()
@@ -102,23 +102,23 @@ class Rights:
     """
 
     poll_s: float = POLL_S
-    _watched: set[Standing] = field(default_factory=set)
+    _watched: set[WatchedRequest] = field(default_factory=set)
     _polling: asyncio.Task[None] | None = None
 
     @contextmanager
-    def watching(self, context: Context, credentials: Credentials) -> Iterator[Standing]:
+    def watching(self, context: Context, credentials: Credentials) -> Iterator[WatchedRequest]:
         """The caller's right, checked for as long as the block runs.
 
         Starts the poll if it is the first request watched.
         """
-        standing = Standing(context, credentials)
-        self._watched.add(standing)
+        request = WatchedRequest(context, credentials)
+        self._watched.add(request)
         if self._polling is None or self._polling.done():
             self._polling = asyncio.get_running_loop().create_task(self._poll(context))
         try:
-            yield standing
+            yield request
         finally:
-            self._watched.discard(standing)
+            self._watched.discard(request)
 
     async def _poll(self, context: Context) -> None:
         """The task behind all watched requests: looks every `poll_s` seconds, ends once none is left.
@@ -137,19 +137,19 @@ class Rights:
     async def _look(self, context: Context) -> None:
         """Authorizes again whoever has a token or was last checked at another database version; stores each outcome."""
         version = context.database.version()
-        due: defaultdict[Credentials, list[Standing]] = defaultdict(list)
-        for standing in self._watched:
-            if standing.credentials.expires or standing.judged_at != version:
-                due[standing.credentials].append(standing)
-        for credentials, standings in due.items():
+        due: defaultdict[Credentials, list[WatchedRequest]] = defaultdict(list)
+        for request in self._watched:
+            if request.credentials.expires or request.authorized_at_version != version:
+                due[request.credentials].append(request)
+        for credentials, requests in due.items():
             error = await _refusal(context, credentials)
-            for standing in standings:
-                standing.settle(version, error)
+            for request in requests:
+                request.store_outcome(version, error)
 
 
 async def _refusal(context: Context, credentials: Credentials) -> LuthierError | None:
     """As `authentication.refusal`; a cached key needs no thread."""
-    if authentication.is_remembered(context, credentials):
+    if authentication.is_cached(context, credentials):
         return None
     threads = Workers.TOKENS if credentials.expires else Workers.KEYS
     return await thread_pools.run(threads, partial(authentication.refusal, context, credentials))

@@ -35,7 +35,7 @@ def unless_none(why: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def only(value: str, why: str) -> BeforeValidator:
+def only_value(value: str, why: str) -> BeforeValidator:
     """For a field of which one value says what happens anyway; a list may hold that one. `why` is for the others."""
 
     def check(sent: object) -> object:
@@ -58,7 +58,7 @@ MAX_ID_CHARACTERS = 512
 """Of what a caller says about itself: `user` and the like, which change no answer."""
 
 
-def _few(value: object) -> object:
+def _limit_biases(value: object) -> object:
     """The value unchanged. Raises ValueError for too many biases before any is looked at: each may be faulty."""
     if isinstance(value, dict) and len(value) > MAX_BIASES:
         raise ValueError(f"has {MAX_BIASES} entries at most, not {len(value)}")
@@ -68,7 +68,7 @@ def _few(value: object) -> object:
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
-    BeforeValidator(_few),
+    BeforeValidator(_limit_biases),
     # pydantic says which keys, and not that there are no more
     Field(json_schema_extra={"additionalProperties": False, "maxProperties": MAX_BIASES}),
 ]
@@ -166,9 +166,11 @@ class ChatBody(SamplingBody):
     prediction: PredictionBody | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     # The one value of each that is honoured, because it is what happens.
-    modalities: Annotated[list[Literal["text"]] | None, only("text", "answers are text alone")] = None
-    reasoning_effort: Annotated[Literal["none"] | None, only("none", "this model does not reason")] = None
-    verbosity: Annotated[Literal["medium"] | None, only("medium", "how long answers are is learned in training")] = None
+    modalities: Annotated[list[Literal["text"]] | None, only_value("text", "answers are text alone")] = None
+    reasoning_effort: Annotated[Literal["none"] | None, only_value("none", "this model does not reason")] = None
+    verbosity: Annotated[
+        Literal["medium"] | None, only_value("medium", "how long answers are is learned in training")
+    ] = None
 
     audio: Annotated[None, unless_none("no model here speaks")] = None
     web_search_options: Annotated[None, unless_none("models here do not search the web")] = None

@@ -104,7 +104,9 @@ class ResponseFormatBody(_Body):
         if body.schema_ is None:
             return {"type": "object"}
         path = "response_format.json_schema.schema"
-        return closed_schemas.close_schema(_usable(body.schema_, bool(body.strict), path, "invalid_json_schema"))
+        return closed_schemas.close_schema(
+            _grammar_schema(body.schema_, bool(body.strict), path, "invalid_json_schema")
+        )
 
 
 def tool_use(tools: Sequence[ToolBody], choice: ToolChoiceBody | None, parallel: bool) -> ToolUse:
@@ -116,7 +118,7 @@ def tool_use(tools: Sequence[ToolBody], choice: ToolChoiceBody | None, parallel:
         if choice not in (None, "none"):
             raise InvalidRequest("invalid_value", "tool_choice goes with tools alone.", "tool_choice")
         return ToolUse()
-    known = _described([tool.function for tool in tools], "tools", ".function")
+    known = _tools_of([tool.function for tool in tools], "tools", ".function")
     match choice:
         case NamedTool(function=FunctionName(name=name)):
             return ToolUse(known, _chosen(known, [name], "tool_choice.function.name"), ToolChoice.REQUIRED, False)
@@ -133,14 +135,14 @@ def function_use(functions: Sequence[FunctionBody], choice: str | None) -> ToolU
 
     Raises InvalidRequest.
     """
-    known = _described(functions, "functions", "")
+    known = _tools_of(functions, "functions", "")
     if choice in (None, "none", "auto"):
         return ToolUse(known, known, ToolChoice(choice or "auto"), parallel=False)
     chosen = _chosen(known, [choice], "function_call.name")
     return ToolUse(known, chosen, ToolChoice.REQUIRED, parallel=False)
 
 
-def _described(functions: Sequence[FunctionBody], field: str, inner: str) -> tuple[Tool, ...]:
+def _tools_of(functions: Sequence[FunctionBody], field: str, inner: str) -> tuple[Tool, ...]:
     """Either spelling's functions as the service's tools. `field` and `inner` are parts of their path, for errors.
 
     Raises InvalidRequest for a repeated name and for an unusable schema, or too much in all of them together.
@@ -173,7 +175,7 @@ def _arguments(function: FunctionBody, path: str, sizes: SchemaSizes) -> Mapping
         raise InvalidRequest(error.code or "invalid_function_parameters", f"{error.message}.", place) from None
     if function.parameters.get("type", "object") != "object":
         raise InvalidRequest("invalid_function_parameters", "parameters describe a JSON object.", f"{place}.type")
-    usable = _usable(function.parameters, bool(function.strict), place, "invalid_function_parameters", sizes)
+    usable = _grammar_schema(function.parameters, bool(function.strict), place, "invalid_function_parameters", sizes)
     return closed_schemas.close_parameters(usable)
 
 
@@ -186,7 +188,7 @@ def _chosen(known: Sequence[Tool], names: Sequence[str | None], path: str) -> tu
     return tuple(by_name[name] for name in dict.fromkeys(names) if name is not None)
 
 
-def _usable(
+def _grammar_schema(
     schema: Mapping[str, Any], strict: bool, path: str, code: str, sizes: SchemaSizes | None = None
 ) -> Mapping[str, Any]:
     """The schema in a grammar's form.

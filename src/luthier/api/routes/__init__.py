@@ -30,6 +30,6 @@ def build_router(dialect: Dialect, services: Services) -> Router:
     router = Router(prefix=dialect.prefix, dependencies=[version], tag=dialect.name, route_class=DataPlaneRoute)
     for noun in (files, uploads, jobs, copies, permissions, models, data_plane_deployments):
         noun.add_routes(router, dialect, services)
-    chat.add(router, dialect, services)
-    completions.add(router, dialect, services)
+    chat.add_routes(router, dialect, services)
+    completions.add_routes(router, dialect, services)
     return router

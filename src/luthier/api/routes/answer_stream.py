@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier.api.auth import authentication
 from luthier.api.auth.authentication import Credentials
-from luthier.api.auth.revocation import Standing
+from luthier.api.auth.revocation import WatchedRequest
 from luthier.api.dialects import chat_answers
 from luthier.api.dialects.dialects import Dialect
 from luthier.api.http.disconnects import CLIENT_CLOSED_REQUEST, CallerLeft, EventStream, unless_left
@@ -97,25 +97,25 @@ class InferenceEndpoint:
         """
         services, resource_id = self._services, caller.resource.id
         credentials = authentication.credentials_of(request)
-        with services.rights.watching(services.context, credentials) as standing:
+        with services.rights.watching(services.context, credentials) as watched:
             target = await run_in_threadpool(
                 model_routing.find, services.context, resource_id, name, self._dialect.calls_models
             )
-            route = await standing.unless_lost(model_routing.route(services.serving, resource_id, target))
-            route = _while_authorized(route, standing)
+            route = await watched.unless_lost(model_routing.route(services.serving, resource_id, target))
+            route = _while_authorized(route, watched)
             rate = _Rate(services, request, caller, route)
             rate.admit(call.tokens)
             try:
                 if not call.is_streamed:
-                    answer = await standing.unless_lost(self._generation.complete(route, call.request))
-                    await standing.check()
+                    answer = await watched.unless_lost(self._generation.complete(route, call.request))
+                    await watched.check()
                     rate.settle(answer.usage.total_tokens)
                     shape = call.shapes.complete(self._generation.header(route), answer)
                     return JSONResponse(shape, headers=rate.headers() | call.headers())
                 header = call.shapes.stream_header(self._generation.header(route))
                 parts = self._generation.stream(route, call.request)
                 # An error before the first part is still an answer with a status of its own.
-                first = await standing.unless_lost(anext(parts))
+                first = await watched.unless_lost(anext(parts))
             except LuthierError:
                 rate.settle(0)
                 raise
@@ -140,8 +140,8 @@ class InferenceEndpoint:
         watching = self._services.rights.watching(self._services.context, credentials)
         try:
             async with aclosing(rest):
-                with watching as standing:
-                    await standing.check()
+                with watching as watched:
+                    await watched.check()
                     part: AnswerPart | None = first
                     while part is not None:
                         if isinstance(part, Usage):
@@ -151,18 +151,18 @@ class InferenceEndpoint:
                         else:
                             for chunk in call.shapes.chunks(header, part):
                                 yield _event(chunk | no_usage)
-                        part = await standing.unless_lost(anext(rest, None))
+                        part = await watched.unless_lost(anext(rest, None))
         except LuthierError as error:
             yield event_line(self._dialect.error.from_error(error))
         yield "data: [DONE]\n\n"
 
 
-def _while_authorized(route: Route, standing: Standing) -> Route:
+def _while_authorized(route: Route, watched: WatchedRequest) -> Route:
     """A copy of the route; nothing is sent to its engine any more once the caller has lost the right to it."""
 
     async def current_address() -> Address:
         """The engine's address now. Raises Unauthenticated or Forbidden if the right is lost."""
-        await standing.check()
+        await watched.check()
         return await route.current_address()
 
     return replace(route, current_address=current_address)
@@ -208,13 +208,13 @@ class _Rate:
         """
         if self._limit is None:
             return {}
-        standing = self._limits.remaining(self._name, self._limit, self._now())
-        reset = f"{standing.reset_s:.0f}s"
+        watched = self._limits.remaining(self._name, self._limit, self._now())
+        reset = f"{watched.reset_s:.0f}s"
         return {
             "x-ratelimit-limit-requests": str(self._limit.requests),
             "x-ratelimit-limit-tokens": str(self._limit.tokens),
-            "x-ratelimit-remaining-requests": str(standing.requests),
-            "x-ratelimit-remaining-tokens": str(standing.tokens),
+            "x-ratelimit-remaining-requests": str(watched.requests),
+            "x-ratelimit-remaining-tokens": str(watched.tokens),
             "x-ratelimit-reset-requests": reset,
             "x-ratelimit-reset-tokens": reset,
         }

@@ -27,7 +27,7 @@ _REPLY = Reply(
 _DETAILS: Details = {**chat_schemas.INFERENCE, "example": chat_schemas.CHAT_EXAMPLE}
 
 
-def add(router: Router, dialect: Dialect, services: Services) -> None:
+def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
     """Adds the dialect's chat routes: Azure's dated API names the deployment in the path, the others in `model`."""
     Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
     endpoint = InferenceEndpoint(dialect, services)

@@ -26,7 +26,7 @@ _REPLY = Reply(
 )
 
 
-def add(router: Router, dialect: Dialect, services: Services) -> None:
+def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
     """Adds the dialect's route: Azure's dated API names the deployment in the path, the others in `model`."""
     Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
     endpoint = InferenceEndpoint(dialect, services)

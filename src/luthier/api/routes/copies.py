@@ -96,7 +96,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         The destination need not exist: an unknown account and a known one are answered alike.
         """
         own = caller.resource.id
-        still_may = partial(authentication.require_still, context, authentication.credentials_of(request))
+        still_may = partial(authentication.require_still_authorized, context, authentication.credentials_of(request))
 
         def copied() -> CheckpointCopies:
             """Copies row and blobs in a worker thread, checks that the key is still valid, and lists all copies."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from luthier.api.auth import authentication
-from luthier.api.auth.revocation import Standing
+from luthier.api.auth.revocation import WatchedRequest
 from luthier.api.dialects import answer
 from luthier.api.dialects.answer import Deleted
 from luthier.api.dialects.dialects import Dialect
@@ -96,9 +96,9 @@ def _add_uploads(router: Router, dialect: Dialect, services: Services) -> None:
 
         Answers once the file is stored; a training file's rows are checked in the background.
         """
-        with services.rights.watching(context, authentication.credentials_of(request)) as standing:
+        with services.rights.watching(context, authentication.credentials_of(request)) as watched:
             async with services.intake.upload(caller):
-                file = await _receive(request, dialect, services, standing)
+                file = await _receive(request, dialect, services, watched)
         return _created(request, dialect, file)
 
     @router.post("/files/import", Action.FILES_WRITE, "Import a file from a URL", created)
@@ -167,7 +167,7 @@ def _upload_form(dialect: Dialect) -> js.Schema:
     seconds = {"type": "integer", "minimum": dialect.min_expiry_s, "maximum": MAX_EXPIRY_S}
     spellings = [("expires_after[anchor]", "expires_after[seconds]"), ("expires_after.anchor", "expires_after.seconds")]
     properties: js.Schema = {
-        "purpose": {**js.words(sorted(UPLOADED_PURPOSES)), "description": "What the file is for."},
+        "purpose": {**js.enum(sorted(UPLOADED_PURPOSES)), "description": "What the file is for."},
         "file": {
             **js.BYTES,
             "minLength": 1,
@@ -187,20 +187,20 @@ def _upload_form(dialect: Dialect) -> js.Schema:
     }
 
 
-async def _receive(request: Request, dialect: Dialect, services: Services, standing: Standing) -> File:
+async def _receive(request: Request, dialect: Dialect, services: Services, watched: WatchedRequest) -> File:
     """Reads the form, its parts in any order; the file streams into the blob store, and the row is written last.
 
     No thread waits for the caller. Ends as soon as it may send no more. Raises InvalidRequest for the form, TooLarge,
     TooSlow, QuotaExceeded; then, or if the request is cancelled, the stored bytes are deleted.
     """
-    context, resource_id = services.context, standing.credentials.caller.resource.id
+    context, resource_id = services.context, watched.credentials.caller.resource.id
     fields: dict[str, str] = {}
     received: tuple[str, Blob] | None = None
     others: list[str] = []
     try:
         async with body_stream.batches(request.state.incoming) as batches:
             content_type = request.headers.get("content-type", "")
-            async for part in multipart.read_form(content_type, standing.judged(batches)):
+            async for part in multipart.read_form(content_type, watched.while_authorized(batches)):
                 if isinstance(part, multipart.Field):
                     fields[part.name] = part.value
                 elif part.name == "file" and received is None:
@@ -214,7 +214,7 @@ async def _receive(request: Request, dialect: Dialect, services: Services, stand
         expires_after_s = _expiry(fields, dialect)
         if received is None:
             raise _no_file(others)
-        await standing.check()
+        await watched.check()
         return await run_in_threadpool(
             files.create, context, resource_id, received[0], purpose, received[1], expires_after_s
         )

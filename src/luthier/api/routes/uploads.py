@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from luthier.api.auth import authentication
-from luthier.api.auth.revocation import Standing
+from luthier.api.auth.revocation import WatchedRequest
 from luthier.api.dialects.dialects import Dialect
 from luthier.api.http import thread_pools
 from luthier.api.http.thread_pools import Workers
@@ -81,7 +81,7 @@ def _add_ends(router: Router, dialect: Dialect, services: Services) -> None:
     )
     async def complete_upload(request: Request, upload_id: str, body: CompleteUploadBody, caller: Caller) -> Response:
         """Answers once the parts are joined. The same call again gives the same answer."""
-        still_may = partial(authentication.require_still, context, authentication.credentials_of(request))
+        still_may = partial(authentication.require_still_authorized, context, authentication.credentials_of(request))
         own, part_ids = caller.resource.id, body.part_ids
         call = partial(uploads.complete, context, own, upload_id, part_ids, body.md5, still_may)
         return JsonResponse(dialect.upload.from_upload(*await thread_pools.run(Workers.BYTES, call)))
@@ -92,18 +92,18 @@ def _add_ends(router: Router, dialect: Dialect, services: Services) -> None:
         return dialect.upload.from_upload(uploads.cancel(context, caller.resource.id, upload_id))
 
 
-async def _receive(request: Request, services: Services, standing: Standing, upload_id: str) -> UploadPart:
+async def _receive(request: Request, services: Services, watched: WatchedRequest, upload_id: str) -> UploadPart:
     """Reads the form as it comes; the first `data` streams into the blob store, then the part's row is written.
 
     Raises InvalidRequest for a form without it, and 401 or 403 as soon as the caller may send no more.
     """
     stored: UploadPart | None = None
-    resource_id = standing.credentials.caller.resource.id
+    resource_id = watched.credentials.caller.resource.id
     async with body_stream.batches(request.state.incoming) as batches:
         content_type = request.headers.get("content-type", "")
-        async for part in multipart.read_form(content_type, standing.judged(batches), "data"):
+        async for part in multipart.read_form(content_type, watched.while_authorized(batches), "data"):
             if part.name == "data" and isinstance(part, multipart.FilePart) and stored is None:
-                chunks = standing.judged(part.chunks)
+                chunks = watched.while_authorized(part.chunks)
                 stored = await uploads.add_part(services.context, resource_id, upload_id, chunks)
     if stored is None:
         raise InvalidRequest("missing_data", "The form field data is missing; send the part's bytes in it.", "data")

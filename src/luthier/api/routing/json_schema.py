@@ -10,7 +10,7 @@ from typing import Any
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
-WHOLE: Schema = {"type": "integer"}
+INTEGER: Schema = {"type": "integer"}
 NUMBER: Schema = {"type": "number"}
 UNIX: Schema = {"type": "integer", "description": "Seconds since 1970, UTC."}
 BYTES: Schema = {"type": "string", "format": "binary"}
@@ -18,21 +18,19 @@ ANY: Schema = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Optional:
+class Maybe:
     """A field that only some answers have; it may be null."""
 
     schema: Schema
 
 
-Fields = Mapping[str, Schema | Optional]
+Fields = Mapping[str, Schema | Maybe]
 
 
 def object_schema(fields: Fields, description: str | None = None) -> Schema:
-    """An object with these fields, required unless they are Optional; `description` None leaves that keyword out."""
-    required = [name for name, field in fields.items() if not isinstance(field, Optional)]
-    properties = {
-        name: or_null(field.schema) if isinstance(field, Optional) else field for name, field in fields.items()
-    }
+    """An object with these fields, required unless they are Maybe; `description` None leaves that keyword out."""
+    required = [name for name, field in fields.items() if not isinstance(field, Maybe)]
+    properties = {name: or_null(field.schema) if isinstance(field, Maybe) else field for name, field in fields.items()}
     schema: Schema = {"type": "object", "properties": properties, "required": required}
     return schema if description is None else schema | {"description": description}
 
@@ -51,7 +49,7 @@ def const(value: object) -> Schema:
     return {"const": value}
 
 
-def words(values: Iterable[object]) -> Schema:
+def enum(values: Iterable[object]) -> Schema:
     """One of a closed set of strings, each once, in the given order."""
     return {"type": "string", "enum": list(dict.fromkeys(str(value) for value in values))}
 
