@@ -80,7 +80,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
         for checkpoint in new_checkpoints:
             if checkpoints.of_step(tx, job.id, checkpoint.step) is None:
                 checkpoints.insert_checkpoint(tx, checkpoint)
-        dropped = [checkpoint for name in dropped_folders if (checkpoint := _drop(tx, job, name)) is not None]
+        dropped = [gone for name in dropped_folders if (gone := _drop(tx, job, name)) is not None]
         events.insert_events(tx, new_events)
         jobs.set_progress(tx, job.id, absorbed, started_at, estimate)
         if last_step:
