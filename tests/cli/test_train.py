@@ -124,7 +124,7 @@ def test_interrupt_saves_and_says_how_to_go_on_and_the_same_command_goes_on(alon
         _, said = process.communicate()
     assert process.returncode == 1
     assert "The same command resumes from the last save" in said
-    assert not run.is_held()
+    assert not run.is_locked()
     with run.lock.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         held = alone(*command)

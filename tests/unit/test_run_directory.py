@@ -88,12 +88,12 @@ def test_figures_of_a_step_are_its_losses_and_accuracies_alone() -> None:
 
 def test_run_is_held_for_as_long_as_its_lock_is(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    assert not run.is_held()
+    assert not run.is_locked()
     with run.lock.open("a") as stream:
-        assert not run.is_held()
+        assert not run.is_locked()
         fcntl.flock(stream, fcntl.LOCK_EX)
-        assert run.is_held()
-    assert not run.is_held()
+        assert run.is_locked()
+    assert not run.is_locked()
 
 
 def test_line_that_does_not_fit_is_not_there_at_all_and_the_next_one_is_whole(

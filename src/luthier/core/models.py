@@ -81,7 +81,7 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class QuotaUsage:
     """How much of a quota a resource uses; `current` is None where each job is limited by itself."""
 
     quota: Quota

@@ -79,7 +79,7 @@ class RunDirectory:
         """The run's spec. Raises OSError if it is missing, pydantic's ValidationError if it is not valid."""
         return TrainSpec.model_validate_json(self.spec.read_bytes())
 
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether a trainer process holds this run's lock, which is tried for a moment; False without a lock file."""
         if not self.lock.exists():
             return False

@@ -19,7 +19,7 @@ from luthier.api.routing.operation import Reply, json_reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
 from luthier.core.errors import NotFound, Unsupported
-from luthier.core.models import Principal, Resource, Usage
+from luthier.core.models import Principal, QuotaUsage, Resource
 from luthier.core.quotas import TITLES, Quota
 from luthier.core.roles import Action
 from luthier.service.tenants import keys, quotas, resources
@@ -233,7 +233,7 @@ def _add_refused_routes(router: Router, services: Services) -> None:
         )
 
 
-def _usages(usages: list[Usage]) -> Collection[AccountUsage]:
+def _usages(usages: list[QuotaUsage]) -> Collection[AccountUsage]:
     """ARM `UsageListResult`: bytes for the quota of stored bytes, counts for the others.
 
     A limit on each single job has no usage and is left out: only the command line shows it.

@@ -99,7 +99,7 @@ def _prepared(request: "LocalRequest", out: Path) -> "RunDirectory":
         fail("\n".join([error.message, *(f"- {detail.message}" for detail in error.details)]))
     except (ValidationError, ValueError, OSError) as error:
         fail(f"Cannot train: {error}")
-    if run.is_held():
+    if run.is_locked():
         fail(f"A trainer is already running on {out}. Once it has ended, the same command shows its result.")
     return run
 

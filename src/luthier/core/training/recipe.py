@@ -92,7 +92,7 @@ class Recipe:
         return values
 
     @property
-    def shapes_adapter(self) -> tuple[str, ...]:
+    def adapter_fields(self) -> tuple[str, ...]:
         """The names of the fields about the adapter's shape that were asked for; empty if none was."""
         shape = ("lora_rank", "lora_alpha", "lora_targets")
         return tuple(name for name in shape if getattr(self, name) is not None)

@@ -80,8 +80,8 @@ def _continued_recipe(recipe: Recipe, parent: Checkpoint, base: BaseModelEntry) 
     contradicts the parent.
     """
     is_full = model_folder.WEIGHTS in parent.files
-    if recipe.shapes_adapter:
-        name = recipe.shapes_adapter[0]
+    if recipe.adapter_fields:
+        name = recipe.adapter_fields[0]
         text = f"{name} is that of {parent.model}, which the job continues from. Leave it out, or start from the base."
         raise InvalidRequest("settings_exclude", text, f"luthier.{name}")
     if recipe.full not in (None, is_full):

@@ -89,7 +89,7 @@ def _finished_spec(run: RunDirectory) -> TrainSpec:
     last = None
     for event, _ in run.tail():
         last = event
-    if not isinstance(last, Succeeded) or run.is_held():
+    if not isinstance(last, Succeeded) or run.is_locked():
         raise InvalidRequest(
             "run_not_finished",
             f"The run in {run.path} has not finished. The command that started it resumes it: luthier train "

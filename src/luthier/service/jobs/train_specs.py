@@ -51,7 +51,7 @@ def apply_recipe(base: BaseModelEntry, folder: Path, recipe: Recipe, field: str 
             text = f"full tunes all weights, and those of {base.name} are quantized. Use the plain base model."
             raise _refused("full", text, field)
         return entry.model_copy(update={"tuning": Tuning.FULL})
-    adapter_settings = [name for name in (*recipe.shapes_adapter, "lora_dropout") if getattr(recipe, name) is not None]
+    adapter_settings = [name for name in (*recipe.adapter_fields, "lora_dropout") if getattr(recipe, name) is not None]
     if base.tuning is Tuning.FULL and recipe.full is None:
         if adapter_settings:
             name = adapter_settings[0]
@@ -187,7 +187,7 @@ def _lora(default: LoraRecipe, base: BaseModelEntry, folder: Path, recipe: Recip
     Raises InvalidRequest for a rank above that of the matrices, and for target modules that the model does not have.
     """
     rank = recipe.lora_rank or default.rank
-    shapes = _linear_modules(folder) if recipe.shapes_adapter else {}
+    shapes = _linear_modules(folder) if recipe.adapter_fields else {}
     if shapes and rank > (most := max(map(min, shapes.values()))):
         text = f"lora_rank is {rank}; the matrices of {base.name} have at least {most} rows or columns: the rank "
         raise _refused("lora_rank", text + "cannot be greater.", field)

@@ -7,7 +7,7 @@ unit.
 from collections.abc import Mapping
 
 from luthier.core.errors import InvalidRequest, QuotaExceeded
-from luthier.core.models import Usage
+from luthier.core.models import QuotaUsage
 from luthier.core.quotas import MAX_LIMIT, TITLES, Quota
 from luthier.service.context import Context
 from luthier.store.db import Connection
@@ -59,11 +59,11 @@ def check_job_tokens(tx: Connection, resource_id: str, tokens: int) -> None:
         raise _exceeded(Quota.JOB_TOKENS, f"this job has {tokens:,} tokens x epochs", limit)
 
 
-def usages(context: Context, resource_id: str) -> list[Usage]:
+def usages(context: Context, resource_id: str) -> list[QuotaUsage]:
     """Every quota of a resource, with its limit and its use; the use is None where each job is limited by itself."""
     with context.database.reading() as tx:
         return [
-            Usage(
+            QuotaUsage(
                 quota,
                 quotas.current(tx, resource_id, quota) if quota.is_counted else None,
                 quotas.limit(tx, resource_id, quota),
