@@ -13,7 +13,7 @@ from luthier.trainer import loop
 from luthier.trainer.model import devices, layer_wrappers, tuned_model
 from luthier.trainer.model.tuned_model import TunedModel
 from luthier.trainer.objectives import evaluate, sft
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from runs import TARGETS, MakeRun, contents, events
 
 pytestmark = [
@@ -86,9 +86,9 @@ def test_run_on_a_gpu_ends_well_and_goes_on_from_its_save(make_run: MakeRun, mon
     whole, stopped = make_run("whole"), make_run("stopped")
     for run in (whole, stopped):
         stop = iter([run is stopped and looks > 8 for looks in range(100)])
-        verdict = loop.train(run, run.read_spec(), Journal(run), stop.__next__)
+        verdict = loop.train(run, run.read_spec(), EventLog(run), stop.__next__)
         assert (verdict is None) == (run is stopped)
-    assert loop.train(stopped, stopped.read_spec(), Journal(stopped), lambda: False) is not None
+    assert loop.train(stopped, stopped.read_spec(), EventLog(stopped), lambda: False) is not None
     losses = [[event["train_loss"] for event in events(run) if event["kind"] == "metrics"] for run in (whole, stopped)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
     assert contents(whole).keys() == contents(stopped).keys()

@@ -35,7 +35,7 @@ from luthier.service.models.serving import Serving
 from luthier.trainer import loop
 from luthier.trainer.dataset.tokenizer import FolderTokenizer
 from luthier.trainer.model import prepare
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from serving_story import deployed, ticked_until
 
 pytestmark = pytest.mark.story
@@ -88,7 +88,7 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
         assert job.status == "succeeded", job.error
         ticked_until(supervisor, lambda: not any(there.runs_folder.iterdir()))
 
-        assert loop.train(calm, calm.read_spec(), Journal(calm), lambda: False) is not None
+        assert loop.train(calm, calm.read_spec(), EventLog(calm), lambda: False) is not None
         last = sorted(calm.checkpoints.iterdir())[-1]
         newest = client.fine_tuning.jobs.checkpoints.list(job.id).data[0]
         stored = there.data_folder / "blobs" / "checkpoints" / newest.id

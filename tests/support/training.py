@@ -7,7 +7,7 @@ from typing import Any
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import RunEvent, Succeeded
 from luthier.trainer import loop
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 
 WORDS = (
     "letter",
@@ -49,10 +49,10 @@ OVERFIT = {"rows": apples(range(20)), "valid": noise(12, 2), "n_epochs": 8, "bat
 
 def train(run: RunDirectory) -> Succeeded:
     """The run to its end, with its verdict written as main does."""
-    journal = Journal(run)
-    verdict = loop.train(run, run.read_spec(), journal, lambda: False)
+    event_log = EventLog(run)
+    verdict = loop.train(run, run.read_spec(), event_log, lambda: False)
     assert verdict is not None
-    journal.write(verdict)
+    event_log.write(verdict)
     return verdict
 
 
@@ -60,7 +60,7 @@ class Crash(Exception):
     """Stands for the end of the process."""
 
 
-class CrashingJournal(Journal):
+class CrashingEventLog(EventLog):
     """Ends the process just before or just after an event of this kind and step is on disk."""
 
     def __init__(self, run: RunDirectory, kind: str, step: int | None, written: bool) -> None:

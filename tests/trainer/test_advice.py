@@ -6,7 +6,7 @@ import pytest
 
 from luthier.core.states import AdviceCode
 from luthier.run_directory.run_events import Advice, Metrics
-from luthier.trainer.run import diagnosis, early_stopping
+from luthier.trainer.run import diagnosis, epochs
 
 PER_EPOCH = 4
 
@@ -108,8 +108,8 @@ def test_advice_at_an_early_stop_is_that_of_the_end() -> None:
 
 
 def kept(held_out: Sequence[float | None], keep: int) -> list[int]:
-    whole = early_stopping.summed(told(by_epoch(*(1.0 - 0.1 * n for n in range(len(held_out)))), held_out), PER_EPOCH)
-    return [epoch.number for epoch in early_stopping.kept(whole, keep)]
+    whole = epochs.finished_epochs(told(by_epoch(*(1.0 - 0.1 * n for n in range(len(held_out)))), held_out), PER_EPOCH)
+    return [epoch.number for epoch in epochs.kept(whole, keep)]
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_kept_checkpoints_are_the_newest_and_the_best_beside_them(
 
 
 def test_dropped_is_what_kept_loses_epoch_by_epoch() -> None:
-    whole = early_stopping.summed(told(by_epoch(0.9, 0.8, 0.7, 0.6, 0.5), [1.0, 0.9, 0.95, 0.99, 1.1]), PER_EPOCH)
-    gone = [[one.number for one in early_stopping.dropped(whole[:end], 2)] for end in range(1, 6)]
+    whole = epochs.finished_epochs(told(by_epoch(0.9, 0.8, 0.7, 0.6, 0.5), [1.0, 0.9, 0.95, 0.99, 1.1]), PER_EPOCH)
+    gone = [[one.number for one in epochs.dropped(whole[:end], 2)] for end in range(1, 6)]
     assert gone == [[], [], [1], [], [3]]
 
 
 def test_stalled_counts_epochs_since_the_best() -> None:
-    whole = early_stopping.summed(told(by_epoch(0.9, 0.8, 0.7, 0.6), [1.0, 0.9, 0.95, 0.99]), PER_EPOCH)
-    assert [early_stopping.stalled(whole[:end], 2) for end in range(5)] == [False, False, False, False, True]
-    assert not early_stopping.stalled(whole, None)
+    whole = epochs.finished_epochs(told(by_epoch(0.9, 0.8, 0.7, 0.6), [1.0, 0.9, 0.95, 0.99]), PER_EPOCH)
+    assert [epochs.stalled(whole[:end], 2) for end in range(5)] == [False, False, False, False, True]
+    assert not epochs.stalled(whole, None)

@@ -7,7 +7,7 @@ import pytest
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.trainer import loop
 from runs import MakeRun, contents, events
-from training import OVERFIT, Crash, CrashingJournal, apples, noise, shown, train
+from training import OVERFIT, Crash, CrashingEventLog, apples, noise, shown, train
 
 STEPS = 5
 
@@ -96,9 +96,9 @@ def test_train_crashes_around_advice_change_nothing(make_run: MakeRun, patience:
     kinds = [(event["kind"], event["step"]) for event in around]
     places = [(kind, step, written) for kind, step in kinds for written in (False, True)]
     for kind, step, written in [*places, ("succeeded", None, False)]:
-        journal = CrashingJournal(rough, kind, step, written)
+        event_log = CrashingEventLog(rough, kind, step, written)
         with pytest.raises(Crash):
-            journal.write(loop.train(rough, rough.read_spec(), journal, lambda: False))
+            event_log.write(loop.train(rough, rough.read_spec(), event_log, lambda: False))
     train(rough)
     assert contents(rough) == contents(calm)
     of_rough, of_calm = ([shown(e) for e in events(run) if e["kind"] != "saved"] for run in (rough, calm))

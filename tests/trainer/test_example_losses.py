@@ -21,7 +21,7 @@ from luthier.trainer.objectives import evaluate, sft
 from luthier.trainer.objectives.sft import SupervisedObjective
 from repository import CLIPPY
 from runs import MakeRun, contents, events
-from training import Crash, CrashingJournal, train
+from training import Crash, CrashingEventLog, train
 
 SEQUENCES = [
     Rendered((*beginning, *rest), (0.0,) * (len(beginning) + 1) + (1.0,) * (len(rest) - 1), len(beginning) + 1)
@@ -109,9 +109,9 @@ def test_example_losses_of_a_run_that_crashed_are_those_of_a_calm_one(make_run: 
     calm, rough = make_run("calm", n_epochs=2), make_run("rough", n_epochs=2)
     train(calm)
     for kind, step, written in (("metrics", 2, True), ("metrics", 6, False), ("succeeded", None, False)):
-        journal = CrashingJournal(rough, kind, step, written)
+        event_log = CrashingEventLog(rough, kind, step, written)
         with pytest.raises(Crash):
-            journal.write(loop.train(rough, rough.read_spec(), journal, lambda: False))
+            event_log.write(loop.train(rough, rough.read_spec(), event_log, lambda: False))
     train(rough)
     assert contents(rough) == contents(calm)
     assert rough.example_losses.exists()

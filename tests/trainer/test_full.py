@@ -22,7 +22,7 @@ from luthier.run_directory.run_directory import RunDirectory
 from luthier.trainer import loop
 from luthier.trainer.model import tuned_model
 from luthier.trainer.objectives import sft
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from proofs import prove
 from runs import MakeRun, contents, events
 
@@ -36,11 +36,11 @@ def train(run: RunDirectory, stop_after: int | None = None) -> None:
     def stop() -> bool:
         return stop_after is not None and sum(event["kind"] == "metrics" for event in events(run)) >= stop_after
 
-    journal = Journal(run)
-    verdict = loop.train(run, run.read_spec(), journal, stop)
+    event_log = EventLog(run)
+    verdict = loop.train(run, run.read_spec(), event_log, stop)
     assert (verdict is None) == (stop_after is not None)
     if verdict is not None:
-        journal.write(verdict)
+        event_log.write(verdict)
 
 
 @pytest.mark.parametrize("with_kernels", [False, True])

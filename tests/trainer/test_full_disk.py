@@ -9,7 +9,7 @@ from disk import full_disk
 from luthier.core.errors import NoSpace
 from luthier.run_directory.run_directory import EXIT_DISK_FULL, RunDirectory
 from luthier.trainer import loop
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from runs import MakeRun, contents, events, start
 
 
@@ -49,9 +49,9 @@ def test_run_that_the_disk_stops_anywhere_goes_on_to_the_bytes_of_a_calm_one(
     make_run: MakeRun, tmp_path: Path, room: int
 ) -> None:
     calm, rough = make_run("calm"), make_run("rough")
-    loop.train(calm, calm.read_spec(), Journal(calm), lambda: False)
+    loop.train(calm, calm.read_spec(), EventLog(calm), lambda: False)
     with full_disk(room), pytest.raises(NoSpace):
-        loop.train(rough, rough.read_spec(), Journal(rough), lambda: False)
-    loop.train(rough, rough.read_spec(), Journal(rough), lambda: False)
+        loop.train(rough, rough.read_spec(), EventLog(rough), lambda: False)
+    loop.train(rough, rough.read_spec(), EventLog(rough), lambda: False)
     assert contents(rough) == contents(calm)
     assert [event["step"] for event in events(rough) if event["kind"] == "metrics"] == list(range(1, 13))

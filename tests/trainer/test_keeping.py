@@ -10,7 +10,7 @@ from luthier.run_directory.run_events import Succeeded
 from luthier.trainer import loop
 from luthier.trainer.model import probes
 from luthier.trainer.run import checkpoint_retention
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from runs import MakeRun, contents, events
 from training import OVERFIT
 
@@ -18,7 +18,7 @@ MEMORIZED: dict[str, Any] = {"n_epochs": 6, "batch_size": 5, "keep_checkpoints":
 
 
 def trained(run: RunDirectory, stop: Callable[[], bool] = lambda: False) -> Succeeded | None:
-    return loop.train(run, run.read_spec(), Journal(run), stop)
+    return loop.train(run, run.read_spec(), EventLog(run), stop)
 
 
 def told(run: RunDirectory, kind: str) -> list[int]:

@@ -9,11 +9,11 @@ import safetensors.torch
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import RunEvent, Succeeded
 from luthier.trainer import loop
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from runs import MakeRun, contents, events
 
 
-class PausingJournal(Journal):
+class PausingEventLog(EventLog):
     """Asks the run to pause as soon as the metrics of a step are written."""
 
     def __init__(self, run: RunDirectory, step: int) -> None:
@@ -27,8 +27,8 @@ class PausingJournal(Journal):
 
 
 def train(run: RunDirectory, pause_at: int | None = None) -> Succeeded | None:
-    journal = Journal(run) if pause_at is None else PausingJournal(run, pause_at)
-    return loop.train(run, run.read_spec(), journal, run.pause.exists)
+    event_log = EventLog(run) if pause_at is None else PausingEventLog(run, pause_at)
+    return loop.train(run, run.read_spec(), event_log, run.pause.exists)
 
 
 @pytest.mark.parametrize("step", [6, 8])  # in the middle of the second epoch of four steps, and at its end

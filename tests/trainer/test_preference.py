@@ -26,7 +26,7 @@ from luthier.trainer.model import tuned_model
 from luthier.trainer.model.tuned_model import TunedModel
 from luthier.trainer.objectives import reference_log_probs
 from luthier.trainer.objectives.dpo import Pair, PreferenceObjective
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from runs import PREFERENCES, TARGETS, MakeRun, contents, events
 from training import train
 
@@ -184,7 +184,7 @@ def test_reference_stopped_midway_goes_on_to_the_same_bits(tuned: TunedModel, tm
 
 def test_run_learns_to_prefer_and_writes_its_rewards(make_run: MakeRun) -> None:
     run = make_run(valid=rows.pairs(4), **PREFERENCES, n_epochs=5)
-    assert loop.train(run, run.read_spec(), Journal(run), lambda: False) is not None
+    assert loop.train(run, run.read_spec(), EventLog(run), lambda: False) is not None
     with run.results.open() as stream:
         told = list(csv.DictReader(stream))
     assert tuple(told[0]) == RESULT_COLUMNS + REWARD_COLUMNS
@@ -219,7 +219,7 @@ def test_run_stopped_while_the_reference_is_made_goes_on_to_the_same_bytes(make_
     asked = {"rows": rows.pairs(150), "method": Method.DPO, "beta": 0.1, "n_epochs": 1, "batch_size": 50}
     calm, rough = (make_run(name, **asked) for name in ("calm", "rough"))
     train(calm)
-    assert loop.train(rough, rough.read_spec(), Journal(rough), lambda: True) is None
+    assert loop.train(rough, rough.read_spec(), EventLog(rough), lambda: True) is None
     assert not any(event["kind"] == "metrics" for event in events(rough))
     assert not rough.under_way.exists(), "the next attempt would take this one for a crash"
     train(rough)

@@ -9,7 +9,7 @@ from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import RunEvent
 from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer import loop
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from repository import CLIPPY
 from runs import PREFERENCES, TARGETS, MakeRun, contents, events, start
 from waiting import until
@@ -46,7 +46,7 @@ def test_process_killed_then_stopped_then_left_alone_ends_with_the_bytes_of_a_ca
     assert events(rough)[-1]["kind"] == "succeeded"
     assert steps(rough) == list(range(1, 81))
     assert killed_at < stopped_at < 80
-    verdict = loop.train(calm, calm.read_spec(), Journal(calm), lambda: False)
+    verdict = loop.train(calm, calm.read_spec(), EventLog(calm), lambda: False)
     assert verdict is not None
     assert contents(rough) == contents(calm)
 
@@ -59,7 +59,7 @@ class Cut(BaseException):
     """A kill, as far as the attempt is concerned: nothing that it could do comes after."""
 
 
-class CutJournal(Journal):
+class CutEventLog(EventLog):
     """Ends the attempt as soon as a step is told, or saved once `until_saved`."""
 
     def __init__(self, run: RunDirectory, *, until_saved: bool) -> None:
@@ -78,14 +78,14 @@ def test_run_that_is_cut_soon_after_each_first_step_gets_further_each_time_and_t
     """A run that is saved only every minute would keep nothing of any of these attempts."""
     calm, rough = make_run("calm", n_epochs=2), make_run("rough", n_epochs=2)
     with pytest.raises(Cut):
-        loop.train(rough, rough.read_spec(), CutJournal(rough, until_saved=False), lambda: False)
+        loop.train(rough, rough.read_spec(), CutEventLog(rough, until_saved=False), lambda: False)
     assert not rough.resume.exists()
     for step in range(1, 9):
         with pytest.raises(Cut):
-            loop.train(rough, rough.read_spec(), CutJournal(rough, until_saved=True), lambda: False)
+            loop.train(rough, rough.read_spec(), CutEventLog(rough, until_saved=True), lambda: False)
         assert [event["step"] for event in events(rough) if event["kind"] == "saved"] == list(range(1, step + 1))
-    assert loop.train(rough, rough.read_spec(), Journal(rough), lambda: False) is not None
-    assert loop.train(calm, calm.read_spec(), Journal(calm), lambda: False) is not None
+    assert loop.train(rough, rough.read_spec(), EventLog(rough), lambda: False) is not None
+    assert loop.train(calm, calm.read_spec(), EventLog(calm), lambda: False) is not None
     assert contents(rough) == contents(calm)
     assert not rough.under_way.exists()
 

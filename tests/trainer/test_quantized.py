@@ -21,7 +21,7 @@ from luthier.trainer.layers import quantized_weights
 from luthier.trainer.layers.quantized_weights import PackedLinear
 from luthier.trainer.model import prepare, tuned_model
 from luthier.trainer.model.tuned_model import TunedModel
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from runs import TARGETS, MakeRun, contents
 
 KINDS: tuple[Quantization, ...] = ("8bit", "4bit")
@@ -104,7 +104,7 @@ def test_tuned_on_few_bits_is_served_as_trained(
     lora = LoraRecipe(rank=4, alpha=8, targets=TARGETS, quantization=kind)
     one, two = (make_run(name, base_folder=few_bits, lora=lora, n_epochs=2) for name in ("one", "two"))
     for run in (one, two):
-        assert loop.train(run, run.read_spec(), Journal(run), lambda: False) is not None
+        assert loop.train(run, run.read_spec(), EventLog(run), lambda: False) is not None
     assert contents(one) == contents(two)
     folder = one.checkpoints / "step-000008"
     export.export_base(few_bits)
@@ -118,5 +118,5 @@ def test_base_that_was_not_prepared_for_it_is_refused_with_what_to_do(
 ) -> None:
     run = make_run(base_folder=base, lora=LoraRecipe(rank=4, alpha=8, targets=TARGETS, quantization=kind))
     with pytest.raises(InvalidRequest, match="luthier models pull") as caught:
-        loop.train(run, run.read_spec(), Journal(run), lambda: False)
+        loop.train(run, run.read_spec(), EventLog(run), lambda: False)
     assert caught.value.code == "base_not_quantized"

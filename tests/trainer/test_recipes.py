@@ -13,7 +13,7 @@ from luthier.run_directory.run_events import Succeeded
 from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer import loop
 from luthier.trainer.model import optimizer_setup, tuned_model
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from runs import TARGETS, MakeRun, bare_spec, contents
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def trained(run: RunDirectory, stop: Callable[[], bool] = lambda: False) -> Succeeded | None:
-    return loop.train(run, run.read_spec(), Journal(run), stop)
+    return loop.train(run, run.read_spec(), EventLog(run), stop)
 
 
 def stopping_after(steps: int) -> Callable[[], bool]:

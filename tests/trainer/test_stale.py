@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from luthier.run_directory.run_directory import EXIT_LOCKED, RunDirectory
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from luthier.trainer.run.run_lock import Lock, RunTaken
 from runs import MakeRun, contents, events, start
 from waiting import until
@@ -77,7 +77,7 @@ def test_nothing_is_written_to_a_run_that_is_not_ours(make_run: MakeRun) -> None
     def taken() -> None:
         raise RunTaken("gone")
 
-    journal = Journal(run, taken)
+    event_log = EventLog(run, taken)
     with pytest.raises(RunTaken):
-        journal.say("hello")
+        event_log.say("hello")
     assert not run.events.exists()

@@ -14,25 +14,25 @@ from luthier.run_directory.run_events import Message, Metrics
 from luthier.trainer import __main__ as trainer
 from luthier.trainer import loop
 from luthier.trainer.run import results_csv
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from luthier.trainer.run.resume_state import FILE
 from runs import MakeRun, contents, events
 
 
 def half(run: RunDirectory, steps: int = 6) -> RunDirectory:
     """A run that was stopped after this many of its twelve steps, its state saved."""
-    journal = Journal(run)
-    assert loop.train(run, run.read_spec(), journal, lambda: journal.step >= steps) is None
+    event_log = EventLog(run)
+    assert loop.train(run, run.read_spec(), event_log, lambda: event_log.step >= steps) is None
     return run
 
 
 def to_the_end(run: RunDirectory) -> None:
     """Another attempt, as the process makes it."""
     run.repair()
-    journal = Journal(run)
-    verdict = loop.train(run, run.read_spec(), journal, lambda: False)
+    event_log = EventLog(run)
+    verdict = loop.train(run, run.read_spec(), event_log, lambda: False)
     assert verdict is not None
-    journal.write(verdict)
+    event_log.write(verdict)
 
 
 def steps_of(run: RunDirectory) -> list[int]:
@@ -151,10 +151,10 @@ def test_event_log_cut_at_every_byte_tells_no_step_twice_and_loses_none(make_run
     for cut in range(start, len(whole) + 1):
         run.events.write_bytes(whole[:cut])
         run.repair()
-        journal = Journal(run)
-        assert journal.step in (len(told) - 2, len(told) - 1, len(told))
+        event_log = EventLog(run)
+        assert event_log.step in (len(told) - 2, len(told) - 1, len(told))
         for event in told:
-            journal.metrics(Metrics.model_validate(event))
+            event_log.metrics(Metrics.model_validate(event))
         assert steps_of(run) == list(range(1, len(told) + 1))
 
 
@@ -185,7 +185,7 @@ def test_results_of_a_log_that_lacks_a_step_are_refused(make_run: MakeRun) -> No
 def test_adapter_that_the_last_update_broke_is_no_checkpoint_and_no_model(make_run: MakeRun) -> None:
     run = make_run(n_epochs=1, batch_size=10, learning_rate=3e38)  # one step: no later loss would tell
     with pytest.raises(LuthierError, match="learning_rate_multiplier") as caught:
-        loop.train(run, run.read_spec(), Journal(run), lambda: False)
+        loop.train(run, run.read_spec(), EventLog(run), lambda: False)
     assert caught.value.code == "training_diverged"
     assert not list(run.checkpoints.glob("*"))
     assert not any(event["kind"] == "checkpoint" for event in events(run))

@@ -16,7 +16,7 @@ from luthier.run_directory.run_directory import RESULT_COLUMNS, RunDirectory
 from luthier.trainer import loop
 from repository import CLIPPY
 from runs import MakeRun, contents, events
-from training import Crash, CrashingJournal, shown, train
+from training import Crash, CrashingEventLog, shown, train
 
 
 def adapter(run: RunDirectory, step: int) -> bytes:
@@ -188,9 +188,9 @@ def test_train_crashes_between_any_two_effects_change_no_byte(make_run: MakeRun)
     train(calm)
     for kind, step in (("message", None), ("metrics", 2), ("metrics", 12), ("checkpoint", 12), ("checkpoint", 16)):
         for written in (False, True):
-            journal = CrashingJournal(rough, kind, step, written)
+            event_log = CrashingEventLog(rough, kind, step, written)
             with pytest.raises(Crash):
-                loop.train(rough, rough.read_spec(), journal, lambda: False)
+                loop.train(rough, rough.read_spec(), event_log, lambda: False)
     train(rough)
     assert contents(rough) == contents(calm)
     # After a crash more steps are saved; everything else is told alike.

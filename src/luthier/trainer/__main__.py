@@ -23,7 +23,7 @@ from luthier.core.errors import Conflict, LuthierError, NoSpace
 from luthier.process import logs
 from luthier.run_directory.run_directory import EXIT_DAMAGED, EXIT_DISK_FULL, EXIT_LOCKED, EXIT_USAGE, RunDirectory
 from luthier.run_directory.run_events import Failed, Succeeded
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 from luthier.trainer.run.run_lock import Lock, RunTaken
 
 _ENVIRONMENT = {
@@ -56,11 +56,11 @@ def main(arguments: list[str]) -> int:
     try:
         with disk_full_as_no_space(run.lock), Lock(run.lock) as lock:
             run.repair()
-            journal = Journal(run, lock.check)
-            if journal.verdict is None:
-                verdict = _attempt(run, journal)
+            event_log = EventLog(run, lock.check)
+            if event_log.verdict is None:
+                verdict = _attempt(run, event_log)
                 if verdict is not None:
-                    journal.write(verdict)
+                    event_log.write(verdict)
     except RunTaken as error:
         _log(f"{error}\n")
         return EXIT_LOCKED
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
+def _attempt(run: RunDirectory, event_log: EventLog) -> Succeeded | Failed | None:
     """The verdict of this attempt, not yet written; None where it was asked to stop before the end, its state saved.
 
     Changes the process's environment and its SIGTERM handler. Any error becomes a Failed; only RunTaken passes through.
@@ -90,8 +90,8 @@ def _attempt(run: RunDirectory, journal: Journal) -> Succeeded | Failed | None:
 
         gc.freeze()
         gc.enable()
-        with disk_full_as_no_space(run.events):
-            return loop.train(run, run.read_spec(), journal, lambda: sigterm() or run.pause.exists())
+        with room_for(run.events):
+            return loop.train(run, run.read_spec(), event_log, lambda: sigterm() or run.pause.exists())
     except RunTaken:
         raise
     except NoSpace as error:

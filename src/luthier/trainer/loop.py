@@ -27,26 +27,26 @@ from luthier.trainer.dataset.training_examples import Source
 from luthier.trainer.model import devices, layer_wrappers, memory_plan, optimizer_setup, probes, tuned_model
 from luthier.trainer.model.tuned_model import TunedModel
 from luthier.trainer.objectives import evaluate, objective
-from luthier.trainer.objectives.objective import Measured, Objective
+from luthier.trainer.objectives.objective import Figures, Objective
 from luthier.trainer.run import (
     checkpoint,
     diagnosis,
-    early_stopping,
+    epochs,
     example_losses,
     provenance,
     results_csv,
     run_description,
 )
-from luthier.trainer.run.checkpoint_retention import Keeper
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.checkpoint_retention import CheckpointKeeper
+from luthier.trainer.run.event_log import EventLog
 from luthier.trainer.run.provenance import Origin
-from luthier.trainer.run.resume_state import Progress, Saver
+from luthier.trainer.run.resume_state import Progress, ResumePoint
 
 CLIP_NORM = 1.0
 TRAINING_FILE = "training_file"
 
 
-def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[], bool]) -> Succeeded | None:
+def train(run: RunDirectory, spec: TrainSpec, event_log: EventLog, stop: Callable[[], bool]) -> Succeeded | None:
     """Trains a run from its resume point, or from step 1, to its end; returns the verdict, which the caller writes.
 
     None if `stop` (SIGTERM, or the file `pause`) asked to leave; what is done is saved. Writes all outputs of the run
@@ -56,31 +56,31 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     last the resume point. Each is idempotent, so a crash between any two of them changes no byte.
     """
     was_cut = run.under_way.exists()
-    journal.guard()
+    event_log.guard()
     run.under_way.touch()
     tuned_model.configure_process(spec.threads, spec.seed)
     device = devices.choose_device()
-    journal.say(run_description.describe(spec))
+    event_log.say(run_description.describe(spec))
 
     # Data: every fault of the files is reported before the model is loaded.
     tokenizer = FolderTokenizer(tuned_model.hf_folder(spec.base_folder))
     renderer = Renderer(tokenizer, spec.context_tokens)
     for words in chat_template.template_warnings(renderer):
-        journal.say(words, "warning")
+        event_log.say(words, "warning")
     origin = provenance.gather(run, spec, device)
     data_files = {}
     for source in _sources(run, spec, origin):
         words = source.name.replace("_", " ")
-        journal.say(f"Preprocessing running for file {words}.")
+        event_log.say(f"Preprocessing running for file {words}.")
         data_files[source.name], sha256 = training_examples.load(source, renderer)
         origin = origin.with_data_files({source.name: sha256})
-        journal.say(f"Preprocessing completed for file {words}.")
+        event_log.say(f"Preprocessing completed for file {words}.")
 
     # Model and optimizer, as they were after the last saved step.
     base = tuned_model.load_base(spec.base_folder, devices.training_dtype(device), device)
     compiled = kernels.load() if device.type == "cpu" else None
     if compiled is None and device.type == "cpu":
-        journal.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
+        event_log.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
     parent = run.parent if spec.continued else None
     model = _trainable(base, spec, parent, compiled)
     examples_by_name = {name: tokenized.examples for name, tokenized in data_files.items()}
@@ -90,10 +90,10 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         return None
     training, validation = objectives[0], objectives[1] if spec.has_validation else None
     optimizer = optimizer_setup.optimizer(model.parameters.values(), spec)
-    budget = _fit_to_memory(model, training, spec, journal)
-    saver = Saver(run, spec, hasty=was_cut)
-    resumed = saver.load(model.parameters, optimizer, journal)
-    journal.saved(resumed.step)  # a kill between the resume point and its event loses the event
+    budget = _fit_to_memory(model, training, spec, event_log)
+    resume_point = ResumePoint(run, spec, hasty=was_cut)
+    resumed = resume_point.load(model.parameters, optimizer, event_log)
+    event_log.saved(resumed.step)  # a kill between the resume point and its event loses the event
     model.refresh()
     steps = results_csv.rebuild(run, resumed.step, spec.method)
 
@@ -105,17 +105,17 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
     n_steps = steps_per_epoch * spec.n_epochs
     prompts = (*probe_prompts.FIXED, *data_files[TRAINING_FILE].prompts)
     compute_probes = partial(probes.compute, model, tokenizer, prompts, spec.base_model)
-    keeper = Keeper(run, model, origin, journal, compute_probes, examples.n_tokens)
-    journal.start(n_steps, len(training), examples.n_tokens, packing.supervised_tokens(examples.all))
-    journal.say("Training started.")
+    keeper = CheckpointKeeper(run, model, origin, event_log, compute_probes, examples.n_tokens)
+    event_log.start(n_steps, len(training), examples.n_tokens, packing.supervised_tokens(examples.all))
+    event_log.say("Training started.")
     started_at = time.monotonic() - resumed.seconds
     stop()  # from here on SIGTERM waits for the end of a step
 
     for step, indexes in enumerate(chain.from_iterable(batches), start=1):
         if step <= resumed.step:
             continue
-        if (step - 1) % steps_per_epoch == 0 and early_stopping.stalled(
-            early_stopping.summed(steps, steps_per_epoch), patience
+        if (step - 1) % steps_per_epoch == 0 and epochs.stalled(
+            epochs.finished_epochs(steps, steps_per_epoch), patience
         ):
             break
         step_started_at = time.monotonic()
@@ -123,36 +123,36 @@ def train(run: RunDirectory, spec: TrainSpec, journal: Journal, stop: Callable[[
         cost = _cost(examples.batch(indexes), time.monotonic() - step_started_at)
         epoch_ends = step % steps_per_epoch == 0
         metrics = _measure(model, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
-        journal.guard()
+        event_log.guard()
         results_csv.append(run.results, metrics, spec.method)
-        journal.metrics(metrics)
+        event_log.metrics(metrics)
         steps.append(metrics)
         if epoch_ends:
-            keeper.after_epoch(early_stopping.summed(steps, steps_per_epoch), steps)
+            keeper.after_epoch(epochs.finished_epochs(steps, steps_per_epoch), steps)
         for advice in diagnosis.advice_on(steps, steps_per_epoch, patience):
-            journal.advise(advice)
+            event_log.advise(advice)
         leaving = stop() and step < n_steps
-        if epoch_ends or saver.due() or leaving:
+        if epoch_ends or resume_point.due() or leaving:
             results_csv.fsync(run.results)
             model.release()  # saving copies tensors: free the activations first
-            saver.save(model.parameters, optimizer, Progress(step, time.monotonic() - started_at))
-            journal.saved(step)
+            resume_point.save(model.parameters, optimizer, Progress(step, time.monotonic() - started_at))
+            event_log.saved(step)
             workspace.trim()  # the copies' memory too, before the next activations are allocated
         if leaving:
             if run.pause.exists():
-                _pause(run, origin, model, journal, compute_probes(), metrics, math.ceil(step / steps_per_epoch))
+                _pause(run, origin, model, event_log, compute_probes(), metrics, math.ceil(step / steps_per_epoch))
             run.under_way.unlink(missing_ok=True)
             return None
 
-    epochs = early_stopping.summed(steps, steps_per_epoch)
+    finished = epochs.finished_epochs(steps, steps_per_epoch)
     example_losses.write(run, data_files[TRAINING_FILE], batches, steps)
-    if len(epochs) < spec.n_epochs:
-        journal.say(early_stopping.stopped_words(epochs, spec.n_epochs))
+    if len(finished) < spec.n_epochs:
+        event_log.say(epochs.stopped_words(finished, spec.n_epochs))
     run.under_way.unlink(missing_ok=True)
     return Succeeded(
         at=time.time(),
-        model_step=None if patience is None else early_stopping.best(epochs).step,
-        trained_tokens=examples.n_tokens * len(epochs),
+        model_step=None if patience is None else epochs.best(finished).step,
+        trained_tokens=examples.n_tokens * len(finished),
         seconds=time.monotonic() - started_at,
         peak_memory_bytes=devices.peak_bytes(device),
     )
@@ -170,7 +170,7 @@ def _trainable(base: Any, spec: TrainSpec, parent: Path | None, compiled: Kernel
             assert_never(spec.tuning)
 
 
-def _fit_to_memory(model: TunedModel, training: Objective, spec: TrainSpec, journal: Journal) -> int:
+def _fit_to_memory(model: TunedModel, training: Objective, spec: TrainSpec, event_log: EventLog) -> int:
     """The token budget of a micro-batch, by free memory; writes a warning event where that looks short.
 
     May replace the forward of the model's layers: by activation checkpointing, by compiled code.
@@ -184,7 +184,7 @@ def _fit_to_memory(model: TunedModel, training: Objective, spec: TrainSpec, jour
     else:
         plan = memory_plan.on_gpu(config, dtype, longest, free)
     if plan.short is not None:
-        journal.say(plan.short, "warning")
+        event_log.say(plan.short, "warning")
     compiled = layer_wrappers.compilation_pays(device, model.causal.num_parameters(), in_all * spec.n_epochs)
     if plan.recompute or compiled:
         layer_wrappers.wrap(model.backbone, plan.recompute, compiled, spec.dropout > 0)
@@ -200,7 +200,7 @@ def _step(
     spec: TrainSpec,
     step: int,
     n_steps: int,
-) -> Measured:
+) -> Figures:
     """One optimizer step on the examples `indexes`: gradients clipped to norm 1, then AdamW at the step's learning
     rate. Raises InvalidRequest (training_diverged), for the user, if the loss is NaN or infinite."""
     if spec.dropout > 0:
@@ -232,7 +232,7 @@ def _measure(
     spec: TrainSpec,
     step: int,
     n_steps: int,
-    sums: Measured,
+    sums: Figures,
     epoch_ends: bool,
 ) -> Metrics:
     """The step's metrics: training always, a validation batch at intervals, the whole file at an epoch's end."""
@@ -240,7 +240,7 @@ def _measure(
     if validation is not None:
         interval = evaluate.interval(n_steps)
         if step == 1 or step % interval == 0:
-            indexes = evaluate.chosen(len(validation), spec.batch_size, step // interval)
+            indexes = evaluate.validation_batch(len(validation), spec.batch_size, step // interval)
             on_batch = validation.evaluate(model, indexes)
         if epoch_ends:
             # A batch of the whole file, in its order, is not computed a second time.
@@ -288,14 +288,14 @@ def _pause(
     run: RunDirectory,
     origin: Origin,
     model: TunedModel,
-    journal: Journal,
+    event_log: EventLog,
     probes_json: bytes,
     metrics: Metrics,
     epoch: int,
 ) -> None:
     """Saves a checkpoint of this step, in addition to those of the epochs, and writes the Paused event."""
-    journal.guard()
+    event_log.guard()
     values = metrics.figures()
     checkpoint.save(run, model, origin, probes_json, metrics.step, epoch, values)
     folder = model_folder.folder_name(metrics.step)
-    journal.write(Paused(at=time.time(), step=metrics.step, folder=folder, metrics=values))
+    event_log.write(Paused(at=time.time(), step=metrics.step, folder=folder, metrics=values))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from luthier.core.errors import Unsupported
-from luthier.model_source import admission, safetensors_header
+from luthier.model_source import safetensors_header, source_checks
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -58,10 +58,10 @@ def weights_of(folder: Path) -> dict[str, StoredTensor]:
 
     Raises InvalidRequest for files that are missing, damaged or lie outside the folder.
     """
-    return {tensor.name: tensor for name in admission.weight_files(folder) for tensor in tensors_of(folder / name)}
+    return {tensor.name: tensor for name in source_checks.weight_files(folder) for tensor in tensors_of(folder / name)}
 
 
 def tensors_of(path: Path) -> Iterator[StoredTensor]:
     """Lists the tensors of one file; nothing but its header is read, and that is checked. Raises InvalidRequest."""
-    for entry in safetensors_header.read(admission.resolve_inside(path.parent, path.name)):
+    for entry in safetensors_header.read(source_checks.resolve_inside(path.parent, path.name)):
         yield StoredTensor(entry.name, path, entry.dtype, entry.shape, entry.offset)

@@ -62,7 +62,7 @@ class _Saved:
     gate_up_TY: Tensor
 
 
-class Fused:
+class FusedDecoder:
     """The decoder stack of a causal model, adapters in place. `forward` and `backward` come in pairs, one at a time."""
 
     def __init__(self, causal: Any, kernels: Kernels) -> None:
@@ -251,12 +251,12 @@ class Fused:
         return self._space.take(name, number, shape, self._dtype)
 
 
-def build(causal: Any, compiled: Kernels | None) -> Fused | None:
+def build(causal: Any, compiled: Kernels | None) -> FusedDecoder | None:
     """The fused decoder of a model that has its shape, where there are kernels for it; else None.
 
     The model's linear weights become views of the decoder's.
     """
-    return Fused(causal, compiled) if compiled is not None and _fits(causal) else None
+    return FusedDecoder(causal, compiled) if compiled is not None and _fits(causal) else None
 
 
 def _fits(causal: Any) -> bool:

@@ -108,7 +108,7 @@ def _attend(
     n_batch, n_heads, length, _ = query_BHLD.shape
     n_keys = key_BGKD.shape[2]
     if causal and n_keys <= _SHORT and n_batch == 1 and query_BHLD.is_cpu:
-        return _Short.apply(query_BHLD, key_BGKD, value_BGKD, scaling, window)  # type: ignore[no-untyped-call, no-any-return]
+        return _ShortAttention.apply(query_BHLD, key_BGKD, value_BGKD, scaling, window)  # type: ignore[no-untyped-call, no-any-return]
     if window is not None and n_keys >= 2 * window:
         return _in_blocks(query_BHLD, key_BGKD, value_BGKD, scaling, window)
     groups = n_heads // key_BGKD.shape[1]
@@ -137,7 +137,7 @@ def _in_blocks(query_BHLD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, scaling
     return torch.cat(outputs, dim=2)
 
 
-class _Short(torch.autograd.Function):
+class _ShortAttention(torch.autograd.Function):
     """Causal attention of one short segment by batched products: a batch entry is a key head with all its queries.
 
     The probabilities are computed again in the backward pass: keeping them would cost more memory than anything else.

@@ -51,7 +51,7 @@ def training_dtype(device: torch.device = CPU) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def has_tiles() -> bool:
+def has_amx() -> bool:
     """Whether the CPU has AMX; its matrix products want more rows at once than those of other instructions."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 

@@ -23,7 +23,7 @@ import safetensors
 from luthier.atomic_io import disk_full_as_no_space, write_durably
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.model_folder import BaseModelFolder, HuggingFaceFolder
-from luthier.model_source import admission, gguf_header
+from luthier.model_source import gguf_header, source_checks
 from luthier.run_directory.train_spec import Quantization
 
 _LIBRARY_FAULTS = (
@@ -106,7 +106,7 @@ def prepare(
     fresh, staging = folder / ".hf.tmp", folder / ".source.tmp"
     for leftover in (fresh, staging):
         shutil.rmtree(leftover, ignore_errors=True)
-    admitted = admission.admit(source, staging, chat_template)
+    admitted = source_checks.admit(source, staging, chat_template)
     causal, tokenizer = _read_gguf(admitted) if admitted.is_file() else _read_folder(admitted)
     _refuse_without_numbers(causal, source)
     template = HuggingFaceFolder(staging).chat_template

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.model_folder import BaseModelFolder, CheckpointFolder
-from luthier.model_source import admission
+from luthier.model_source import source_checks
 from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer.cpu import fused_decoder, workspace
-from luthier.trainer.cpu.fused_decoder import Fused
+from luthier.trainer.cpu.fused_decoder import FusedDecoder
 from luthier.trainer.cpu.kernels import Kernels
 from luthier.trainer.dataset.packing import PackedBatch
 from luthier.trainer.layers import attention, lora, master_weights, quantized_weights, rotary, varlen
 from luthier.trainer.layers.master_weights import MasterWeights
-from luthier.trainer.model import devices, head_loss, parent_adapter
+from luthier.trainer.model import devices, head_loss, stored_weights
 from luthier.trainer.model.head_loss import Head
 
 EXACT_PROBES_MAX_PARAMETERS = 3_000_000_000
@@ -46,7 +46,7 @@ class TunedModel:
     head: Head
     parameters: dict[str, Tensor] = field(repr=False)
     adapter_config: peft.LoraConfig | None = field(repr=False, default=None)
-    fused: Fused | None = field(repr=False, default=None)
+    fused: FusedDecoder | None = field(repr=False, default=None)
     varlen: bool = False
     """Whether attention runs on a GPU's varlen kernel."""
     masters: MasterWeights | None = field(repr=False, default=None)
@@ -143,7 +143,7 @@ def load_base(folder: Path, dtype: torch.dtype, where: torch.device = devices.CP
     that cannot be trained.
     """
     hf = hf_folder(folder)
-    admission.refuse_foreign_files(hf)
+    source_checks.refuse_foreign_files(hf)
     causal = transformers.AutoModelForCausalLM.from_pretrained(
         hf,
         dtype=dtype,
@@ -190,8 +190,8 @@ def attach_adapter(
             task_type="CAUSAL_LM",
         )
     else:
-        parent_adapter.refuse_other_kind(CheckpointFolder(parent).adapter_weights)
-        config = parent_adapter.read_config(parent)
+        stored_weights.refuse_other_kind(CheckpointFolder(parent).adapter_weights)
+        config = stored_weights.read_config(parent)
         config.inference_mode = False
         config.lora_dropout = recipe.dropout  # of this run; how the parent was trained changes nothing in what it is
         config.base_model_name_or_path = None
@@ -202,7 +202,7 @@ def attach_adapter(
         adapted = peft.get_peft_model(causal, config)
     parameters = _saved_names(adapted)
     if parent is not None:
-        parent_adapter.load(parameters, CheckpointFolder(parent).adapter_weights)
+        stored_weights.load(parameters, CheckpointFolder(parent).adapter_weights)
     lora.use_fused_forward(adapted)
     base = adapted.get_base_model()
     if recipe.quantization is not None:
@@ -223,8 +223,8 @@ def unfreeze_all_weights(causal: Any, parent: Path | None, compiled: Kernels | N
     """Makes all weights of the base trainable, in place, from those in `parent` if given. Raises InvalidRequest."""
     parameters = dict(causal.named_parameters())  # tied embeddings and head are one entry
     if parent is not None:
-        parent_adapter.refuse_other_kind(CheckpointFolder(parent).hf.weights)
-        parent_adapter.load(parameters, CheckpointFolder(parent).hf.weights)
+        stored_weights.refuse_other_kind(CheckpointFolder(parent).hf.weights)
+        stored_weights.load(parameters, CheckpointFolder(parent).hf.weights)
     head_VH = causal.get_output_embeddings().weight
     tuned, masters = master_weights.create_masters(parameters, head_VH)
     fits = varlen.supports_model(causal.config, causal.dtype, causal.device)

@@ -29,7 +29,7 @@ def interval(n_steps: int) -> int:
     return min(max(n_steps // 10, 1), 10)
 
 
-def chosen(n_examples: int, batch_size: int, turn: int) -> list[int]:
+def validation_batch(n_examples: int, batch_size: int, turn: int) -> list[int]:
     """The validation batch number `turn`, as indexes of examples: the file in order, starting over at its end.
 
     Smaller than `batch_size` only if the file is.

@@ -20,10 +20,10 @@ from luthier.trainer.objectives.sft import SupervisedObjective
 from luthier.trainer.run.provenance import Origin
 
 
-class Measured(Protocol):
+class Figures(Protocol):
     """Loss, accuracy and rewards over some examples. Values may be tensors on a GPU until `on_host`."""
 
-    def on_host(self) -> "Measured":
+    def on_host(self) -> "Figures":
         """The same figures as numbers on the CPU; waits for the device to finish its pending work."""
         ...
 
@@ -65,7 +65,7 @@ class Objective(Protocol):
         """Tokens of the longest unit that one forward pass must hold: a sequence, or both outputs of a pair."""
         ...
 
-    def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> Measured:
+    def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> Figures:
         """Adds to the trainable parameters' gradients that of the mean loss over the examples with these indexes.
 
         They go through the model in groups of about `budget` tokens; how they are grouped changes nothing but rounding.
@@ -73,7 +73,7 @@ class Objective(Protocol):
         """
         ...
 
-    def evaluate(self, tuned: TunedModel, indexes: Sequence[int]) -> Measured:
+    def evaluate(self, tuned: TunedModel, indexes: Sequence[int]) -> Figures:
         """The same figures without gradients or dropout, as numbers on the CPU."""
         ...
 

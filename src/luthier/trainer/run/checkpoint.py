@@ -25,7 +25,7 @@ from luthier.trainer.run import model_card
 from luthier.trainer.run.provenance import Origin
 
 
-def is_whole(run: RunDirectory, folder: str) -> bool:
+def is_complete(run: RunDirectory, folder: str) -> bool:
     """Whether the folder of this name is a complete checkpoint."""
     return CheckpointFolder(run.checkpoints / folder).is_complete
 
@@ -49,10 +49,10 @@ def save(
     `metrics` are those of Metrics.figures. Raises InvalidRequest (training_diverged) for a model with NaN or infinite
     values, NoSpace on a full disk.
     """
-    if is_whole(run, folder_name(step)):
+    if is_complete(run, folder_name(step)):
         return
     if is_held(run, folder_name(step)):
-        prove(run, origin, probes_json, step, epoch, metrics)
+        complete_held(run, origin, probes_json, step, epoch, metrics)
     else:
         folder, adapter_sha256 = _write(run, tuned, origin, step, epoch, metrics)
         _seal(folder, origin, probes_json, adapter_sha256, step, epoch, metrics)
@@ -71,7 +71,7 @@ def hold(
         _rename(folder, run.checkpoints / folder_name(step))
 
 
-def prove(
+def complete_held(
     run: RunDirectory, origin: Origin, probes_json: bytes, step: int, epoch: int, metrics: Mapping[str, float]
 ) -> None:
     """Completes a held checkpoint by probes and `meta.json`; its bytes are then those that `save` would write."""

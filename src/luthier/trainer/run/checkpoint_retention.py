@@ -18,11 +18,11 @@ from luthier.core.states import Tuning
 from luthier.model_folder import CheckpointFolder
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import CheckpointHeld, CheckpointSaved, Metrics
-from luthier.trainer.model import parent_adapter
+from luthier.trainer.model import stored_weights
 from luthier.trainer.model.tuned_model import TunedModel
-from luthier.trainer.run import checkpoint, early_stopping
-from luthier.trainer.run.early_stopping import Epoch
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run import checkpoint, epochs
+from luthier.trainer.run.epochs import Epoch
+from luthier.trainer.run.event_log import EventLog
 from luthier.trainer.run.provenance import Origin
 
 SMALL_EPOCH_TOKENS = 8192
@@ -30,7 +30,7 @@ SMALL_EPOCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class CheckpointKeeper:
     """Keeps the checkpoints of one run. `probes` computes the bytes of probes.json from the model's present weights.
 
     `epoch_tokens` are the training tokens of an epoch.
@@ -39,36 +39,34 @@ class Keeper:
     run: RunDirectory
     tuned: TunedModel
     origin: Origin
-    journal: Journal
+    event_log: EventLog
     probes: Callable[[], bytes]
     epoch_tokens: int
 
-    def after_epoch(self, so_far: Sequence[Epoch], told: Sequence[Metrics]) -> None:
+    def after_epoch(self, so_far: Sequence[Epoch], steps: Sequence[Metrics]) -> None:
         """Saves or holds the checkpoint of the last epoch of `so_far`, logs it, and deletes those that it replaces.
 
-        `told` are the metrics of all steps so far. Held checkpoints that stay are completed first (the best; at the
+        `steps` are the metrics of all steps so far. Held checkpoints that stay are completed first (the best; at the
         run's end all that are kept), so that checkpoints are logged in their order. Raises as checkpoint.save does, and
         RunTaken.
         """
         spec, last = self.origin.spec, so_far[-1]
-        ends = last.number == spec.n_epochs or early_stopping.stalled(so_far, spec.early_stop_patience)
-        values = told[last.step - 1].figures()
+        ends = last.number == spec.n_epochs or epochs.stalled(so_far, spec.early_stop_patience)
+        values = steps[last.step - 1].figures()
         folder = model_folder.folder_name(last.step)
-        dropped = tuple(
-            model_folder.folder_name(one.step) for one in early_stopping.dropped(so_far, spec.keep_checkpoints)
-        )
+        dropped = tuple(model_folder.folder_name(one.step) for one in epochs.dropped(so_far, spec.keep_checkpoints))
         if not ends and self._likely_makes_way(last):
-            self.journal.guard()
+            self.event_log.guard()
             checkpoint.hold(self.run, self.tuned, self.origin, last.step, last.number, values)
-            self.journal.hold(
+            self.event_log.hold(
                 CheckpointHeld(at=time.time(), step=last.step, epoch=last.number, folder=folder, dropped=dropped)
             )
         else:
-            staying = early_stopping.kept(so_far, spec.keep_checkpoints) if ends else [early_stopping.best(so_far)]
+            staying = epochs.kept(so_far, spec.keep_checkpoints) if ends else [epochs.best(so_far)]
             for older in staying:
-                self._prove(older, told[older.step - 1])
+                self._complete_held(older, steps[older.step - 1])
             probes_json = self.probes()
-            self.journal.guard()
+            self.event_log.guard()
             checkpoint.save(self.run, self.tuned, self.origin, probes_json, last.step, last.number, values)
             self._tell(last, values, dropped)
         checkpoint.drop(self.run, dropped)
@@ -81,23 +79,23 @@ class Keeper:
         )  # all weights are not swapped lightly
         return small and epoch.number <= spec.n_epochs - spec.keep_checkpoints
 
-    def _prove(self, epoch: Epoch, metrics: Metrics) -> None:
+    def _complete_held(self, epoch: Epoch, metrics: Metrics) -> None:
         """Completes a held checkpoint with probes of its own stored weights, and logs it; else does nothing."""
         folder = model_folder.folder_name(epoch.step)
-        if folder not in self.journal.held:
+        if folder not in self.event_log.held:
             return
         values = metrics.figures()
-        if not checkpoint.is_whole(self.run, folder):
+        if not checkpoint.is_complete(self.run, folder):
             with _weights_of(self.tuned, self.run.checkpoints / folder):
                 probes_json = self.probes()
-            self.journal.guard()
-            checkpoint.prove(self.run, self.origin, probes_json, epoch.step, epoch.number, values)
+            self.event_log.guard()
+            checkpoint.complete_held(self.run, self.origin, probes_json, epoch.step, epoch.number, values)
         self._tell(epoch, values, ())
 
     def _tell(self, epoch: Epoch, values: dict[str, float], dropped: tuple[str, ...]) -> None:
         """Logs a complete checkpoint with its figures and the folders that are deleted for it."""
         folder = model_folder.folder_name(epoch.step)
-        self.journal.checkpoint(
+        self.event_log.checkpoint(
             CheckpointSaved(
                 at=time.time(), step=epoch.step, epoch=epoch.number, folder=folder, metrics=values, dropped=dropped
             )
@@ -108,7 +106,7 @@ class Keeper:
 def _weights_of(tuned: TunedModel, folder: Path) -> Iterator[None]:
     """Loads a checkpoint's adapter into the model for the duration, and then restores the present weights."""
     kept = {name: parameter.detach().clone() for name, parameter in tuned.parameters.items()}
-    parent_adapter.load(tuned.parameters, CheckpointFolder(folder).adapter_weights)
+    stored_weights.load(tuned.parameters, CheckpointFolder(folder).adapter_weights)
     try:
         yield
     finally:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from luthier.core.states import AdviceCode
 from luthier.run_directory.run_events import Advice, Metrics
-from luthier.trainer.run import early_stopping
-from luthier.trainer.run.early_stopping import Epoch
+from luthier.trainer.run import epochs
+from luthier.trainer.run.epochs import Epoch
 
 RISE = 1.02
 """A loss above an earlier one by this factor has risen; below lies what an epoch moves either way."""
@@ -31,14 +31,14 @@ def advice_on(steps: Sequence[Metrics], steps_per_epoch: int, patience: int | No
     The same advice may come again after later steps: the event log keeps the first. `patience` is how many epochs
     without a better one end the run, None for never.
     """
-    whole = early_stopping.summed(steps, steps_per_epoch) if len(steps) % steps_per_epoch == 0 else []
+    whole = epochs.finished_epochs(steps, steps_per_epoch) if len(steps) % steps_per_epoch == 0 else []
     if _diverges(steps, len(steps)):
         return [_diverging(steps, steps_per_epoch)]
     if not whole or any(_diverges(steps, end) for end in range(1, len(steps))):
         return []
     if found := _overfitting(whole, steps[-1].at):
         return [found]
-    ends = steps[-1].step == steps[-1].n_steps or early_stopping.stalled(whole, patience)
+    ends = steps[-1].step == steps[-1].n_steps or epochs.stalled(whole, patience)
     return _nothing_learned(steps, whole) if ends else []
 
 
@@ -61,9 +61,9 @@ def _ends(steps: Sequence[Metrics]) -> tuple[int, int]:
 def _diverging(steps: Sequence[Metrics], steps_per_epoch: int) -> Advice:
     """The advice on divergence; it prefers the best epoch from before it, None if no epoch was better than step 1.
 
-    Found again at each such step; the journal writes the first alone.
+    Found again at each such step; the event log writes the first alone.
     """
-    last, before = steps[-1], early_stopping.summed(steps[: -_ends(steps)[1]], steps_per_epoch)
+    last, before = steps[-1], epochs.finished_epochs(steps[: -_ends(steps)[1]], steps_per_epoch)
     sound = [epoch for epoch in before if epoch.score <= steps[0].train_loss]
     text = (
         f"The run diverges: the training loss was {steps[0].train_loss:.3f} at step 1 and is {last.train_loss:.3f} at "
@@ -72,12 +72,12 @@ def _diverging(steps: Sequence[Metrics], steps_per_epoch: int) -> Advice:
     )
     if not sound:
         text += " No checkpoint of this run is worth using."
-    return _advice(AdviceCode.DIVERGING, last, steps_per_epoch, text, early_stopping.best(sound) if sound else None)
+    return _advice(AdviceCode.DIVERGING, last, steps_per_epoch, text, epochs.best(sound) if sound else None)
 
 
 def _overfitting(whole: Sequence[Epoch], at: float) -> Advice | None:
     """The advice if validation loss has risen since the best epoch while training loss fell; else None."""
-    last, best = whole[-1], early_stopping.best(whole)
+    last, best = whole[-1], epochs.best(whole)
     if last.valid_loss is None or best.valid_loss is None:
         return None
     if last.valid_loss < RISE * best.valid_loss or last.train_loss >= best.train_loss:
@@ -112,14 +112,14 @@ def _nothing_learned(steps: Sequence[Metrics], whole: Sequence[Epoch]) -> list[A
     if len(whole) == 1:
         quarter = len(steps) // 4
         before, after = (
-            early_stopping.mean_loss(steps[: quarter or 1]),
-            early_stopping.mean_loss(steps[-(quarter or 1) :]),
+            epochs.mean_loss(steps[: quarter or 1]),
+            epochs.mean_loss(steps[-(quarter or 1) :]),
         )
         stands = len(steps) >= LEAST_STEPS and after >= STANDS * before
     else:
         before, after = first.train_loss, last.train_loss
         stands = after >= STANDS * before
-    best = early_stopping.best(whole)
+    best = epochs.best(whole)
     if stands:
         rate = "too high (try a tenth" if after > RISE * before else "too low (try ten times"
         text = (

@@ -24,7 +24,7 @@ from luthier.run_directory.run_events import (
 )
 
 
-class Journal:
+class EventLog:
     """Appends the events of one run, each once, however often the trainer is started.
 
     `guard` raises RunTaken if this process has lost the run. It is called before every event; call it before other

@@ -16,7 +16,7 @@ from luthier.core.errors import Conflict
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.train_spec import TrainSpec
 from luthier.trainer.run import checkpoint
-from luthier.trainer.run.event_log import Journal
+from luthier.trainer.run.event_log import EventLog
 
 MAX_COST = 0.02
 """Maximum share of the running time that saving takes between epoch ends."""
@@ -43,7 +43,7 @@ class Progress:
     seconds: float = 0.0
 
 
-class Saver:
+class ResumePoint:
     """Saves resume points, not more often than the interval and the cost of saving allow, and restores the last one.
 
     With `hasty` the first is due after the first step, the next as long after it as the attempt has taken by then, and
@@ -93,11 +93,11 @@ class Saver:
         if self._hasty:
             self._pause_s = min(self._pause_s, max(self._saved_at - self._began, cost_s / MAX_HASTY_COST))
 
-    def load(self, parameters: dict[str, Tensor], optimizer: torch.optim.AdamW, journal: Journal) -> Progress:
+    def load(self, parameters: dict[str, Tensor], optimizer: torch.optim.AdamW, event_log: EventLog) -> Progress:
         """Restores parameters and optimizer in place; Progress of zero if there is no resume point that can be trusted.
 
         A saved step counts only with all outputs up to it. No crash removes any of those; if something else did, the
-        journal logs what is missing and the run starts over: its first step depends on the spec only. Raises Conflict
+        event log says what is missing and the run starts over: its first step depends on the spec only. Raises Conflict
         if the state belongs to another spec.
         """
         if not self._path.exists():
@@ -105,15 +105,15 @@ class Saver:
         try:
             progress, tensors = self._read(parameters)
         except _Unreadable:
-            return _afresh(journal, "the saved state cannot be read")
-        if journal.step < progress.step:
-            return _afresh(journal, "the event log ends before the saved step")
-        for folder in journal.kept:
-            if not checkpoint.is_whole(self._run, folder):
-                return _afresh(journal, f"checkpoint {folder} is not whole")
-        for folder in journal.held:
+            return _afresh(event_log, "the saved state cannot be read")
+        if event_log.step < progress.step:
+            return _afresh(event_log, "the event log ends before the saved step")
+        for folder in event_log.kept:
+            if not checkpoint.is_complete(self._run, folder):
+                return _afresh(event_log, f"checkpoint {folder} is not whole")
+        for folder in event_log.held:
             if not checkpoint.is_held(self._run, folder):
-                return _afresh(journal, f"checkpoint {folder} is not there")
+                return _afresh(event_log, f"checkpoint {folder} is not there")
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"adapter.{name}"])
@@ -142,9 +142,9 @@ class Saver:
         return Progress(**json.loads(metadata["progress"])), tensors
 
 
-def _afresh(journal: Journal, reason: str) -> Progress:
+def _afresh(event_log: EventLog, reason: str) -> Progress:
     """Logs why the saved state is not used, and returns the progress of a run that has not begun."""
-    journal.say(f"Training begins again from its first step, to the same end: {reason}.")
+    event_log.say(f"Training begins again from its first step, to the same end: {reason}.")
     return Progress()
 
 

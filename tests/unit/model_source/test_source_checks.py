@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 
 from luthier.core.errors import LuthierError, NoSpace
-from luthier.model_source import admission, configuration, gguf_header, safetensors_header
+from luthier.model_source import configuration, gguf_header, safetensors_header, source_checks
 
 SHAPE = {
     "model_type": "llama",
@@ -167,7 +167,7 @@ def test_source_with_a_fault_is_refused_in_one_sentence_that_names_file_and_faul
     spoil, words = FAULTS[fault]
     spoil(source)
     with pytest.raises(LuthierError) as refused:
-        admission.admit(source, tmp_path / "staging")
+        source_checks.admit(source, tmp_path / "staging")
     assert words in refused.value.message
     assert str(source) in refused.value.message
     assert "\n" not in refused.value.message
@@ -184,7 +184,7 @@ def test_source_gives_libraries_only_what_was_judged_whatever_else_it_holds(sour
         SHAPE | {"_name_or_path": "/elsewhere", "attn_implementation": "some/kernel", "rope_theta": 1e4},
     )
     write(source / "tokenizer_config.json", {"tokenizer_file": "/elsewhere", "vocab_file": "x", "eos_token": "b"})
-    admitted = admission.admit(source, tmp_path / "staging")
+    admitted = source_checks.admit(source, tmp_path / "staging")
     assert {path.name for path in admitted.iterdir()} == {
         "config.json",
         "model.safetensors",
@@ -198,7 +198,7 @@ def test_source_gives_libraries_only_what_was_judged_whatever_else_it_holds(sour
 
 def test_source_in_shards_gets_an_index_of_what_its_files_hold(source: Path, tmp_path: Path) -> None:
     index(source, "shard.safetensors")
-    admitted = admission.admit(source, tmp_path / "staging")
+    admitted = source_checks.admit(source, tmp_path / "staging")
     written = json.loads((admitted / "model.safetensors.index.json").read_bytes())
     assert written["weight_map"] == {"w": "model-00001.safetensors"}
     assert (admitted / "model-00001.safetensors").resolve() == (source / "shard.safetensors").resolve()
@@ -215,23 +215,23 @@ def test_source_in_shards_gets_an_index_of_what_its_files_hold(source: Path, tmp
     ],
 )
 def test_base_folder_into_which_something_was_put_is_refused_by_name(source: Path, name: str, content: bytes) -> None:
-    admission.refuse_foreign_files(source)
+    source_checks.refuse_foreign_files(source)
     (source / name).write_bytes(content)
     with pytest.raises(LuthierError, match=re.escape(name)):
-        admission.refuse_foreign_files(source)
+        source_checks.refuse_foreign_files(source)
 
 
 def test_source_with_templates_by_name_gives_the_default_one_alone(source: Path, tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": "default", "template": "{{ 2 }}"}]
     write(source / "tokenizer_config.json", {"chat_template": named})
-    admitted = admission.admit(source, tmp_path / "staging")
+    admitted = source_checks.admit(source, tmp_path / "staging")
     assert (admitted / "chat_template.jinja").read_text() == "{{ 2 }}"
 
 
 def test_source_larger_than_the_disk_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     n = 2**46
     with pytest.raises(NoSpace, match=r"needs .* GB there"):
-        admission.refuse_full_disk(n, tmp_path)
+        source_checks.refuse_full_disk(n, tmp_path)
 
 
 def gguf_bytes(entries: dict[str, tuple[int, bytes]], tensors: bytes = b"", n_tensors: int = 0) -> bytes:

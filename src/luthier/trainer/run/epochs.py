@@ -28,7 +28,7 @@ class Epoch:
         return self.train_loss if self.valid_loss is None else self.valid_loss
 
 
-def summed(steps: Sequence[Metrics], steps_per_epoch: int) -> list[Epoch]:
+def finished_epochs(steps: Sequence[Metrics], steps_per_epoch: int) -> list[Epoch]:
     """The finished epochs among `steps`, which begin at the run's first step; empty before the first epoch's end."""
     return [
         Epoch(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from luthier import model_folder
 from luthier.core.errors import InvalidRequest
-from luthier.model_source import admission, bounded_json, safetensors_header
+from luthier.model_source import bounded_json, safetensors_header, source_checks
 
 _NOT_OURS = ("auto_mapping", "megatron_config", "modules_to_save", "loftq_config", "eva_config", "corda_config")
 
@@ -22,7 +22,7 @@ def read_config(parent: Path) -> peft.LoraConfig:
 
     Raises InvalidRequest for a file that is no plain LoRA, or could make PEFT read other files or run code.
     """
-    path = admission.resolve_inside(parent, model_folder.ADAPTER_CONFIG)
+    path = source_checks.resolve_inside(parent, model_folder.ADAPTER_CONFIG)
     written = bounded_json.read_object(path)
     targets = written.get("target_modules")
     if (
@@ -42,7 +42,8 @@ def read_config(parent: Path) -> peft.LoraConfig:
 def load(parameters: dict[str, Tensor], path: Path) -> None:
     """Copies a safetensors file into the parameters, in place. Raises InvalidRequest if names or shapes differ."""
     shapes = {
-        entry.name: entry.shape for entry in safetensors_header.read(admission.resolve_inside(path.parent, path.name))
+        entry.name: entry.shape
+        for entry in safetensors_header.read(source_checks.resolve_inside(path.parent, path.name))
     }
     if shapes != {name: tuple(parameter.shape) for name, parameter in parameters.items()}:
         raise InvalidRequest("parent_does_not_fit", "The model to go on from was tuned on another base model or shape.")
