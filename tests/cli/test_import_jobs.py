@@ -69,11 +69,11 @@ def test_json_tells_plan_outcome_and_what_was_left(luthier: Command, account: Fa
     assert told["plan"]["jobs"] == [
         {"id": "ftjob-done", "model": BASE, "notes": ["suffix 'custom suffix' becomes 'custom-suffix'"]}
     ]
-    assert list(told["brought"]["jobs"]) == ["ftjob-done"]
+    assert list(told["imported"]["jobs"]) == ["ftjob-done"]
     assert {left["id"] for left in told["left"]} == {"file-gone", "ftjob-gone", "ftjob-rft"}
     again = json.loads(luthier("--recreate-jobs", "--yes", "--json").stdout)
-    assert again["here_already"] == told["brought"]["files"] | told["brought"]["jobs"]
-    assert again["brought"] == {"files": {}, "archived": [], "jobs": {}}
+    assert again["here_already"] == told["imported"]["files"] | told["imported"]["jobs"]
+    assert again["imported"] == {"files": {}, "archived": [], "jobs": {}}
 
 
 def test_what_the_plan_promised_and_could_not_keep_ends_with_status_1(luthier: Command, account: FakeAccount) -> None:
@@ -154,5 +154,5 @@ def test_killed_command_lets_go_and_the_next_one_goes_on(
         killed.kill()
     go_on.set()
     told = json.loads(luthier("--recreate-jobs", "--yes", "--json").stdout)
-    assert (told["brought"]["files"], len(told["brought"]["archived"])) == ({}, 3)
-    assert len(told["brought"]["jobs"]) == len(list(openai_client.files.list())) == 1
+    assert (told["imported"]["files"], len(told["imported"]["archived"])) == ({}, 3)
+    assert len(told["imported"]["jobs"]) == len(list(openai_client.files.list())) == 1

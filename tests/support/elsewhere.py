@@ -1,4 +1,4 @@
-"""The words of a move's tests: the service that is moved from, a run of a move, who watches it."""
+"""The words of an import's tests: the service that is the source, a run of an import, who watches it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ KEY_THERE = "another-key-fedcba9876543210"
 
 @dataclass
 class There:
-    """A Luthier that is moved from. `asked` is every request that it got, as method and path."""
+    """A Luthier that is the source. `asked` is every request that it got, as method and path."""
 
     url: str
     context: Context
@@ -24,7 +24,7 @@ class There:
 
 
 class Watched:
-    """Hears of a move's steps and keeps them."""
+    """Hears of an import's steps and keeps them."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
@@ -39,4 +39,4 @@ class Watched:
         pass
 
 
-Mover = Callable[..., tuple[Plan, Outcome]]
+RunImport = Callable[..., tuple[Plan, Outcome]]

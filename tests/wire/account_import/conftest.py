@@ -1,4 +1,4 @@
-"""A second service as the account that is left, a fake of OpenAI's, and moves from them to the service of the test."""
+"""A second service as the source account, a fake of OpenAI's, and imports from them into the service of the test."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from openai import OpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import rows
-from elsewhere import KEY_THERE, Mover, There, Watched
+from elsewhere import KEY_THERE, RunImport, There, Watched
 from fakes import BASE, EchoEngine, ScriptedExecutor, agreeing_parity, engine_calls, train_well
 from luthier import blobs
 from luthier.account_import import (
@@ -105,8 +105,8 @@ def account() -> Iterator[FakeAccount]:
 
 
 @pytest.fixture
-def move(openai_client: OpenAI, url: str, tmp_path: Path) -> Mover:
-    """One run of a move into the service of the test, as the command does it."""
+def run_import(openai_client: OpenAI, url: str, tmp_path: Path) -> RunImport:
+    """One run of an import into the service of the test, as the command does it."""
 
     def run(
         from_: str,

@@ -10,7 +10,7 @@ from openai import OpenAI
 
 import openai_account as fake
 import rows
-from elsewhere import Mover
+from elsewhere import RunImport
 from luthier.account_import import account_address, job_archive, source_account, source_records
 from luthier.account_import.account_address import SourceDialect
 from luthier.account_import.import_plan import ImportOptions
@@ -100,64 +100,64 @@ def test_key_does_not_follow_a_redirect_to_another_server(account: FakeAccount, 
     other.close()
 
 
-def test_wrong_key_is_named_without_the_sources_own_words(account: FakeAccount, move: Mover) -> None:
+def test_wrong_key_is_named_without_the_sources_own_words(account: FakeAccount, run_import: RunImport) -> None:
     with pytest.raises(Unauthenticated, match="refuses the key") as caught:
-        move(account.url, "sk-wrong")
+        run_import(account.url, "sk-wrong")
     assert "sk-" not in caught.value.message
 
 
-def test_source_that_does_not_answer_is_named(move: Mover) -> None:
+def test_source_that_does_not_answer_is_named(run_import: RunImport) -> None:
     with pytest.raises(Unavailable, match=r"No answer from 127\.0\.0\.1:9\b"):
-        move("http://127.0.0.1:9/v1", "k")
+        run_import("http://127.0.0.1:9/v1", "k")
 
 
 def _always(answer: Answer, method: str, path: str) -> Answer:
     return answer
 
 
-def test_source_that_speaks_something_else_is_named(account: FakeAccount, move: Mover) -> None:
+def test_source_that_speaks_something_else_is_named(account: FakeAccount, run_import: RunImport) -> None:
     for kind, content in (("text/html", b"<html>"), ("application/json", b"[]"), ("application/json", b'{"data": 3}')):
         account.before = partial(_always, (200, {"content-type": kind}, content))
         with pytest.raises(UpstreamFailed, match="does not speak OpenAI's API"):
-            move(account.url, fake.KEY)
+            run_import(account.url, fake.KEY)
 
 
-def test_source_that_asks_to_wait_is_waited_for(account: FakeAccount, move: Mover) -> None:
+def test_source_that_asks_to_wait_is_waited_for(account: FakeAccount, run_import: RunImport) -> None:
     told = iter([fake.error(429, "slow down", {"retry-after": "1"})])
     account.before = lambda method, path: next(told, None) if path.endswith("/content") else None
     began = time.monotonic()
-    _, outcome = move(account.url, fake.KEY)
+    _, outcome = run_import(account.url, fake.KEY)
     assert list(outcome.files) == ["file-train"]
     assert time.monotonic() - began >= 1
 
 
 def test_source_that_asks_to_wait_again_and_again_ends_the_run_and_the_next_goes_on(
-    account: FakeAccount, move: Mover
+    account: FakeAccount, run_import: RunImport
 ) -> None:
     account.before = lambda method, path: (
         fake.error(429, "no quota", {"retry-after": "0.01"}) if path.endswith("/events") else None
     )
     with pytest.raises(RateLimited, match="it continues where it stopped"):
-        move(account.url, fake.KEY)
+        run_import(account.url, fake.KEY)
     account.before = lambda method, path: None
-    made, outcome = move(account.url, fake.KEY)
+    made, outcome = run_import(account.url, fake.KEY)
     assert (outcome.files, sorted(outcome.archived)) == ({}, ["ftjob-done", "ftjob-gone", "ftjob-rft"])
     assert [plan.target_id for plan in made.files if plan.file.id == "file-train"] != [None]
 
 
 @pytest.mark.parametrize(("content", "words"), [(rows.good(11), "sent with"), (rows.good(13), "sends more than")])
 def test_file_that_changes_its_length_stays_and_the_rest_goes_on(
-    account: FakeAccount, move: Mover, openai_client: OpenAI, content: bytes, words: str
+    account: FakeAccount, run_import: RunImport, openai_client: OpenAI, content: bytes, words: str
 ) -> None:
     account.contents["file-train"] = content
-    _, outcome = move(account.url, fake.KEY, ImportOptions(recreate=True))
+    _, outcome = run_import(account.url, fake.KEY, ImportOptions(recreate=True))
     assert [left.id for left in outcome.skipped] == ["file-train", "ftjob-done"]
     assert words in outcome.skipped[0].reason
     assert len(outcome.archived) == 3
     assert list(openai_client.files.list()) == []
 
 
-def test_download_that_breaks_off_is_tried_again(account: FakeAccount, move: Mover) -> None:
+def test_download_that_breaks_off_is_tried_again(account: FakeAccount, run_import: RunImport) -> None:
     whole = account.contents["file-train"]
     short = iter([(200, {"content-length": str(len(whole))}, whole[:100])])
 
@@ -165,20 +165,22 @@ def test_download_that_breaks_off_is_tried_again(account: FakeAccount, move: Mov
         return next(short, None) if path.endswith("file-train/content") else None
 
     account.before = broken
-    _, outcome = move(account.url, fake.KEY)
+    _, outcome = run_import(account.url, fake.KEY)
     assert (outcome.skipped, list(outcome.files)) == ([], ["file-train"])
 
 
-def test_result_file_that_fails_is_tried_again_and_one_that_is_gone_is_not(account: FakeAccount, move: Mover) -> None:
+def test_result_file_that_fails_is_tried_again_and_one_that_is_gone_is_not(
+    account: FakeAccount, run_import: RunImport
+) -> None:
     account.before = lambda method, path: fake.error(400, "not now") if "file-results" in path else None
-    _, outcome = move(account.url, fake.KEY)
+    _, outcome = run_import(account.url, fake.KEY)
     assert ["not now; the next run tries again" in left.reason for left in outcome.skipped] == [True]
     account.before = lambda method, path: None
     del account.contents["file-results"]
-    _, outcome = move(account.url, fake.KEY)
+    _, outcome = run_import(account.url, fake.KEY)
     assert outcome.archived == ["ftjob-done"]
     assert ["no longer has it (404)" in left.reason for left in outcome.skipped] == [True]
-    made, _ = move(account.url, fake.KEY)
+    made, _ = run_import(account.url, fake.KEY)
     assert made.is_empty
 
 

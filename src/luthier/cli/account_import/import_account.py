@@ -82,8 +82,8 @@ def run(source: Source, to: str | None, options: ImportOptions, result: Result, 
             _report(result.as_json, address.host, plan, None, folder)
             return
         with import_screen.bar(console, plan) as watcher:
-            move = ImportRun(account, api, state, state_path.absolute(), folder.absolute(), watcher)
-            outcome = _import(move, plan, inventory)
+            import_run = ImportRun(account, api, state, state_path.absolute(), folder.absolute(), watcher)
+            outcome = _import(import_run, plan, inventory)
         _report(result.as_json, address.host, plan, outcome, folder)
     if outcome.skipped:
         raise typer.Exit(1)
@@ -159,11 +159,11 @@ def _is_confirmed(plan: Plan, yes: bool) -> bool:
     return yes or typer.confirm("Continue?")
 
 
-def _import(move: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
+def _import(import_run: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
     """Carries out the plan; tells the user how to continue, and raises again, if it is interrupted or fails."""
     try:
-        return importer.run(move, plan, inventory)
-    except (LuthierError, openai.APIError, httpx2.HTTPError, OSError, KeyboardInterrupt):
+        return importer.run(import_run, plan, inventory)
+    except (LuthierError, openai.APIError, KeyboardInterrupt):
         errors.print(CONTINUE, highlight=False)
         raise
 

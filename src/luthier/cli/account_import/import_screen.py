@@ -98,7 +98,7 @@ def print_json(source: str, planned: Plan, outcome: Outcome | None, folder: Path
         "left": [{"kind": x.kind, "id": x.id, "name": x.name, "reason": x.reason} for x in left],
     }
     if outcome is not None:
-        report["brought"] = {"files": outcome.files, "archived": outcome.archived, "jobs": outcome.jobs}
+        report["imported"] = {"files": outcome.files, "archived": outcome.archived, "jobs": outcome.jobs}
     terminal.print_json(report)
 
 

@@ -1,4 +1,4 @@
-"""A move killed at every step, then gone on with: the end is that of a move that nothing disturbed, nothing twice."""
+"""An import killed at every step, then resumed: the end is that of an import that nothing disturbed, nothing twice."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import pytest
 from openai import DefaultHttpx2Client, OpenAI
 
 import openai_account as fake
-from elsewhere import Mover, Watched
+from elsewhere import RunImport, Watched
 from fakes import KEY, Killed, engine_calls
 from luthier import blobs
 from luthier.account_import.import_plan import ImportOptions
@@ -50,7 +50,7 @@ class Mortal(Watched):
         self._countdown.at(f"begin {what}")
 
     def progress(self, n_bytes: int) -> None:
-        self._countdown.at(f"moved {n_bytes}")
+        self._countdown.at(f"progress {n_bytes}")
 
     def done(self) -> None:
         self._countdown.at("done")
@@ -74,13 +74,13 @@ def fresh(switch: tuple[Any, str], context: Context, serving: Serving) -> Iterat
 
 
 def test_move_killed_at_any_step_ends_as_if_it_had_not_been(
-    account: FakeAccount, move: Mover, fresh: Fresh, url: str, tmp_path: Path
+    account: FakeAccount, run_import: RunImport, fresh: Fresh, url: str, tmp_path: Path
 ) -> None:
     account.jobs = account.jobs[-1:]
     account.events = account.events[:3]
     fresh(tmp_path / "undisturbed")
     options = ImportOptions(recreate=True)
-    move(account.url, fake.KEY, options, folder=tmp_path / "undisturbed")
+    run_import(account.url, fake.KEY, options, folder=tmp_path / "undisturbed")
     expected = _end(url, tmp_path / "undisturbed")
     assert [len(part) for part in expected] == [1, 1, 4, 2]
     moments = []
@@ -90,12 +90,12 @@ def test_move_killed_at_any_step_ends_as_if_it_had_not_been(
         countdown = Countdown(moment)
         with _dying(url, countdown) as api:
             try:
-                move(account.url, fake.KEY, options, api, folder=folder, watcher=Mortal(countdown))
+                run_import(account.url, fake.KEY, options, api, folder=folder, watcher=Mortal(countdown))
             except Killed:
                 moments.append(countdown.died)
         if not countdown.died:
             break
-        move(account.url, fake.KEY, options, folder=folder)
+        run_import(account.url, fake.KEY, options, folder=folder)
         assert _end(url, folder) == expected, countdown.died
         assert not list(folder.glob("*.parts"))
     assert {"after POST /v1/files", "after POST /v1/fine_tuning/jobs", "begin archive ftjob-done"} <= set(moments)
@@ -118,15 +118,15 @@ def _dying(url: str, countdown: Countdown) -> OpenAI:
 
 
 def _end(url: str, folder: Path) -> tuple[object, ...]:
-    """What a move has left here, without the ids that this service has made up."""
+    """What an import has left here, without the ids that this service has made up."""
     state = json.loads((folder / "state.json").read_bytes())
     with OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as api:
         files = {file.id: (file.filename, api.files.content(file.id).read()) for file in api.files.list()}
         jobs = {job.id: job for job in api.fine_tuning.jobs.list()}
-    brought = {there: files.pop(told["id"]) for there, told in state["files"].items()}
+    imported = {there: files.pop(told["id"]) for there, told in state["files"].items()}
     told = {there: jobs.pop(name).metadata for there, name in state["jobs"].items()}
     assert not files
     assert not jobs, "a second copy"
     archive = {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("results/*/*")}
     hashes = {name: state["files"]["file-train"][name] for name in ("sha256", "bytes")}
-    return brought, told, archive, hashes
+    return imported, told, archive, hashes

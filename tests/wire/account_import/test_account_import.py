@@ -1,4 +1,4 @@
-"""A whole move: out of another Luthier in each dialect, and out of an account of OpenAI's shapes."""
+"""A whole import: out of another Luthier in each dialect, and out of an account of OpenAI's shapes."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from openai import OpenAI
 
 import openai_account as fake
 import rows
-from elsewhere import Mover, There
+from elsewhere import RunImport, There
 from fakes import BASE, KEY
 from luthier.account_import.import_plan import ImportOptions
 from luthier.core.errors import InvalidRequest
@@ -22,12 +22,12 @@ from openai_account import FakeAccount
     [("/v1", None), ("", None), ("/openai", "2024-10-21"), ("", "2025-04-01-preview"), ("/openai/v1/", None)],
 )
 def test_files_job_and_results_come_out_of_every_dialect(
-    there: There, move: Mover, openai_client: OpenAI, tmp_path: Path, path: str, version: str | None
+    there: There, run_import: RunImport, openai_client: OpenAI, tmp_path: Path, path: str, version: str | None
 ) -> None:
-    _, outcome = move(f"{there.url}{path}", version=version, options=ImportOptions(recreate=True))
+    _, outcome = run_import(f"{there.url}{path}", version=version, options=ImportOptions(recreate=True))
     assert outcome.skipped == []
-    brought = {file.id: file for file in openai_client.files.list()}
-    assert {brought[outcome.files[name]].filename for name in there.files} == {"rows.jsonl", "held-out.jsonl"}
+    imported = {file.id: file for file in openai_client.files.list()}
+    assert {imported[outcome.files[name]].filename for name in there.files} == {"rows.jsonl", "held-out.jsonl"}
     assert openai_client.files.content(outcome.files[there.files[0]]).read() == rows.good(12)
     [job] = openai_client.fine_tuning.jobs.list()
     assert outcome.jobs == {there.jobs[0]: job.id}
@@ -49,11 +49,11 @@ def test_files_job_and_results_come_out_of_every_dialect(
 
 
 def test_account_of_openai_moves_and_what_cannot_is_named(
-    account: FakeAccount, move: Mover, openai_client: OpenAI, tmp_path: Path
+    account: FakeAccount, run_import: RunImport, openai_client: OpenAI, tmp_path: Path
 ) -> None:
     account.files += [fake_file("file-broken", status="error"), fake_file("file-empty", n_bytes=0)]
     account.jobs.append({"id": "ftjob-bare", "object": "fine_tuning.job", "status": "succeeded", "training_file": None})
-    made, outcome = move(account.url, fake.KEY, ImportOptions(recreate=True))
+    made, outcome = run_import(account.url, fake.KEY, ImportOptions(recreate=True))
     assert outcome.skipped == []
     assert {plan.file.id: plan.reason for plan in made.files if plan.reason} == {
         "file-broken": "refused there as no training file",
@@ -78,33 +78,33 @@ def test_account_of_openai_moves_and_what_cannot_is_named(
 
 
 def test_second_run_brings_only_what_is_new_or_went_away(
-    account: FakeAccount, move: Mover, openai_client: OpenAI, tmp_path: Path
+    account: FakeAccount, run_import: RunImport, openai_client: OpenAI, tmp_path: Path
 ) -> None:
     options = ImportOptions(recreate=True)
-    _, first = move(account.url, fake.KEY, options)
-    made, again = move(account.url, fake.KEY, options)
+    _, first = run_import(account.url, fake.KEY, options)
+    made, again = run_import(account.url, fake.KEY, options)
     assert made.is_empty
     assert (again.files, again.archived, again.jobs) == ({}, [], {})
     account.jobs.insert(0, fake.job("ftjob-new", created_at=1721765000, status="running"))
     openai_client.files.delete(first.files["file-train"])
-    _, third = move(account.url, fake.KEY, options)
+    _, third = run_import(account.url, fake.KEY, options)
     assert (list(third.files), third.archived, third.jobs) == (["file-train"], ["ftjob-new"], {})
-    _, fourth = move(account.url, fake.KEY, options)
+    _, fourth = run_import(account.url, fake.KEY, options)
     assert fourth.archived == ["ftjob-new"]  # it runs there: its folder is not the last word
     account.jobs[0]["status"] = "succeeded"
-    _, fifth = move(account.url, fake.KEY, options)
+    _, fifth = run_import(account.url, fake.KEY, options)
     assert list(fifth.jobs) == ["ftjob-new"]
 
 
 def test_lost_state_file_makes_no_second_copy(
-    account: FakeAccount, move: Mover, openai_client: OpenAI, tmp_path: Path
+    account: FakeAccount, run_import: RunImport, openai_client: OpenAI, tmp_path: Path
 ) -> None:
     account.files.append(account.files[-1] | {"id": "file-twin"})
     account.contents["file-twin"] = account.contents["file-train"]
-    _, first = move(account.url, fake.KEY, ImportOptions(recreate=True))
+    _, first = run_import(account.url, fake.KEY, ImportOptions(recreate=True))
     before = (tmp_path / "state.json").read_bytes()
     (tmp_path / "state.json").unlink()
-    _, again = move(account.url, fake.KEY, ImportOptions(recreate=True))
+    _, again = run_import(account.url, fake.KEY, ImportOptions(recreate=True))
     assert set(again.files.values()) == set(first.files.values())
     assert len(list(openai_client.files.list())) == 2, (
         "two files there stay two files here, though their bytes are equal"
@@ -114,19 +114,19 @@ def test_lost_state_file_makes_no_second_copy(
 
 
 def test_file_of_that_name_with_other_bytes_is_not_taken_for_it(
-    account: FakeAccount, move: Mover, openai_client: OpenAI
+    account: FakeAccount, run_import: RunImport, openai_client: OpenAI
 ) -> None:
     other = rows.good(12).replace(b"brief", b"terse")
     mine = openai_client.files.create(file=("puppy [bold].jsonl", other), purpose="fine-tune").id
-    _, outcome = move(account.url, fake.KEY)
+    _, outcome = run_import(account.url, fake.KEY)
     assert outcome.files["file-train"] != mine
     assert openai_client.files.content(outcome.files["file-train"]).read() == rows.good(12)
 
 
-def test_chosen_job_comes_alone_whatever_its_state(account: FakeAccount, move: Mover) -> None:
+def test_chosen_job_comes_alone_whatever_its_state(account: FakeAccount, run_import: RunImport) -> None:
     account.jobs.append(fake.job("ftjob-failed", status="failed", validation_file="file-gone"))
     account.files.append(fake_file("file-other"))
-    made, outcome = move(account.url, fake.KEY, ImportOptions(only=frozenset({"ftjob-failed"})))
+    made, outcome = run_import(account.url, fake.KEY, ImportOptions(only=frozenset({"ftjob-failed"})))
     assert (list(outcome.files), outcome.archived, list(outcome.jobs)) == (
         ["file-train"],
         ["ftjob-failed"],
@@ -134,49 +134,51 @@ def test_chosen_job_comes_alone_whatever_its_state(account: FakeAccount, move: M
     )
     assert made.jobs_to_create[0].notes[0] == "without its validation file file-gone: deleted there"
     with pytest.raises(InvalidRequest, match="no job ftjob-nobody"):
-        move(account.url, fake.KEY, ImportOptions(only=frozenset({"ftjob-nobody"})))
+        run_import(account.url, fake.KEY, ImportOptions(only=frozenset({"ftjob-nobody"})))
 
 
-def test_model_is_mapped_or_the_job_says_how(account: FakeAccount, move: Mover, supervisor: Supervisor) -> None:
+def test_model_is_mapped_or_the_job_says_how(
+    account: FakeAccount, run_import: RunImport, supervisor: Supervisor
+) -> None:
     account.jobs = [
         fake.job("ftjob-child", model=fake.TUNED, created_at=1721765000),
         fake.job("ftjob-other", model="davinci-002"),
         fake.job("ftjob-done", fine_tuned_model=fake.TUNED),
     ]
-    made, _ = move(account.url, fake.KEY, ImportOptions(recreate=True))
+    made, _ = run_import(account.url, fake.KEY, ImportOptions(recreate=True))
     reasons = {plan.job.id: plan.reason or "" for plan in made.jobs}
     assert f"it continues from {fake.TUNED}" in reasons["ftjob-child"]
     assert "--map davinci-002=NAME" in reasons["ftjob-other"]
     with pytest.raises(InvalidRequest, match="no model 'nobody' here"):
-        move(account.url, fake.KEY, ImportOptions(recreate=True, models={"davinci-002": "nobody"}))
+        run_import(account.url, fake.KEY, ImportOptions(recreate=True, models={"davinci-002": "nobody"}))
     for _ in range(4):
         supervisor.tick()
-    made, outcome = move(account.url, fake.KEY, ImportOptions(recreate=True, models={"davinci-002": BASE}))
+    made, outcome = run_import(account.url, fake.KEY, ImportOptions(recreate=True, models={"davinci-002": BASE}))
     models = {plan.job.id: plan.model or "" for plan in made.jobs_to_create}
     assert models["ftjob-other"] == BASE
     assert models["ftjob-child"].startswith(f"{BASE}.ft-"), "the job that made it was trained here meanwhile"
     assert list(outcome.jobs) == ["ftjob-other", "ftjob-child"], "oldest first"
 
 
-def test_job_with_rows_of_images_stays_and_its_file_comes(account: FakeAccount, move: Mover) -> None:
+def test_job_with_rows_of_images_stays_and_its_file_comes(account: FakeAccount, run_import: RunImport) -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
     row = {"messages": [{"role": "user", "content": [part]}, {"role": "assistant", "content": "A cat."}]}
     account.contents["file-train"] = rows.good(12) + json.dumps(row).encode()
     account.files[-1]["bytes"] = len(account.contents["file-train"])
-    made, outcome = move(account.url, fake.KEY, ImportOptions(recreate=True))
+    made, outcome = run_import(account.url, fake.KEY, ImportOptions(recreate=True))
     assert list(outcome.files) == ["file-train"]
     assert [(left.id, left.reason) for left in outcome.skipped] == [
         ("ftjob-done", "rows of file-train hold images, which cannot be trained on here yet")
     ]
-    made, _ = move(account.url, fake.KEY, ImportOptions(recreate=True))
+    made, _ = run_import(account.url, fake.KEY, ImportOptions(recreate=True))
     assert "hold images" in ({plan.job.id: plan.reason for plan in made.jobs}["ftjob-done"] or "")
 
 
 def test_job_refused_here_is_named_with_the_reason_and_the_rest_goes_on(
-    account: FakeAccount, move: Mover, openai_client: OpenAI
+    account: FakeAccount, run_import: RunImport, openai_client: OpenAI
 ) -> None:
     account.jobs.append(fake.job("ftjob-many", method=None, hyperparameters={"n_epochs": 400}, created_at=1))
-    _, outcome = move(account.url, fake.KEY, ImportOptions(recreate=True))
+    _, outcome = run_import(account.url, fake.KEY, ImportOptions(recreate=True))
     [left] = outcome.skipped
     assert left.id == "ftjob-many"
     assert "n_epochs" in left.reason
@@ -184,7 +186,7 @@ def test_job_refused_here_is_named_with_the_reason_and_the_rest_goes_on(
 
 
 def test_service_here_that_asks_to_wait_is_waited_for_and_gets_each_thing_once(
-    account: FakeAccount, move: Mover, openai_client: OpenAI, url: str
+    account: FakeAccount, run_import: RunImport, openai_client: OpenAI, url: str
 ) -> None:
     refused = []
 
@@ -199,7 +201,7 @@ def test_service_here_that_asks_to_wait_is_waited_for_and_gets_each_thing_once(
             return super().handle_request(request)
 
     with OpenAI(base_url=f"{url}/v1", api_key=KEY, http_client=httpx2.Client(transport=Busy())) as api:
-        _, outcome = move(account.url, fake.KEY, ImportOptions(recreate=True), api)
+        _, outcome = run_import(account.url, fake.KEY, ImportOptions(recreate=True), api)
     assert refused == ["/v1/files", "/v1/fine_tuning/jobs"]
     assert outcome.skipped == []
     assert [file.bytes for file in openai_client.files.list()] == [len(rows.good(12))]
