@@ -90,7 +90,7 @@ def _attempt(run: RunDirectory, event_log: EventLog) -> Succeeded | Failed | Non
 
         gc.freeze()
         gc.enable()
-        with room_for(run.events):
+        with disk_full_as_no_space(run.events):
             return loop.train(run, run.read_spec(), event_log, lambda: sigterm() or run.pause.exists())
     except RunTaken:
         raise

@@ -163,7 +163,7 @@ def _import(import_run: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
     """Carries out the plan; tells the user how to continue, and raises again, if it is interrupted or fails."""
     try:
         return importer.run(import_run, plan, inventory)
-    except (LuthierError, openai.APIError, KeyboardInterrupt):
+    except (LuthierError, openai.APIError, httpx2.HTTPError, OSError, KeyboardInterrupt):
         errors.print(CONTINUE, highlight=False)
         raise
 
