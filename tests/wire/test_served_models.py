@@ -61,7 +61,7 @@ def test_parity_of_a_deployment_and_of_its_model_are_one(url: str, tuned: str, e
     assert proofs[0] == proofs[1]
     assert proofs[0]["object"] == "luthier.parity"
     assert (proofs[0]["model"], proofs[0]["engine"], proofs[0]["agrees"]) == (tuned, "native", True)
-    report = agreeing_parity(None, None)  # type: ignore[arg-type]
+    report = agreeing_parity(None, None)
     assert proofs[0]["figures"] == {
         "positions": report.positions,
         "max_difference": report.max_difference,
