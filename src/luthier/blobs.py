@@ -275,7 +275,10 @@ def _sync(path: Path, root: Path) -> None:
 
 
 def local(folder: Path) -> ObjectBlobs:
-    """Blobs as plain files below a folder, which is created if needed."""
+    """Blobs as plain files below a folder, which is created if needed; raises OSError if it cannot be.
+
+    A folder below it that a deletion leaves empty is removed (`automatic_cleanup`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     return ObjectBlobs(LocalStore(folder, automatic_cleanup=True), folder)
 
@@ -283,7 +286,8 @@ def local(folder: Path) -> ObjectBlobs:
 def by_url(url: str) -> ObjectBlobs:
     """Blobs in the object store of a URL; credentials are from the environment, as for the store's own tools.
 
-    Connects to nothing yet. Raises ValueError for a URL of no known kind, without repeating it.
+    Connects to nothing yet; of a file:// URL it makes the folder, and raises OSError if it cannot. Raises ValueError for
+    a URL of no known kind, without repeating it.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":  # obstore itself does not fsync

@@ -96,9 +96,11 @@ class Fetcher(Protocol):
         ...
 
     def get(self, url: str, max_bytes: int, max_seconds: float) -> AbstractContextManager[Iterator[bytes]]:
-        """Opens the URL and yields the chunks of the response. Raises InvalidRequest, TooLarge and Unavailable.
+        """Opens the URL, redirects followed and judged alike, and yields the chunks of the response.
 
-        The connection closes with the block; reading raises too. `max_seconds` are for everything together.
+        The connection closes with the block. Opening and reading raise InvalidRequest for a URL that is refused or
+        answers with an error, TooLarge beyond `max_bytes`, and Unavailable for a server that cannot be reached or is
+        not done within `max_seconds`, which are for everything together.
         """
         ...
 

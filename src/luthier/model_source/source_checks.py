@@ -2,6 +2,8 @@
 
 Weights are opened from *.safetensors and *.gguf inside the source alone, by their real path; nothing else in a source
 is ever opened, whatever its other files name. Nothing is written to the source.
+
+`refuse_foreign_files` is the same guard for folders that we have written ourselves, before the trainer opens one.
 """
 
 import json
@@ -170,9 +172,10 @@ def weight_files(source: Path) -> Iterator[str]:
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """Refuses a folder that prepare or a job wrote if something was put in that leads a library elsewhere.
+    """Refuses the `hf/` folder of a base or fully tuned model if something was put in that leads a library elsewhere.
 
-    Raises InvalidRequest that names it. Files that are not there are for others to miss.
+    Such are an adapter, other weights than `model.safetensors`, and settings that name code or files; a damaged header
+    of the weights too. Only reads. Raises InvalidRequest that names it. Missing files are for others to miss.
     """
     ways_out = {ADAPTER_CONFIG, WEIGHTS_INDEX} | {path.name for path in folder.glob("*.safetensors")} - {WEIGHTS}
     if (strange := next((name for name in sorted(ways_out) if (folder / name).exists()), None)) is not None:

@@ -122,7 +122,10 @@ class EngineProcess(ChildProcess):
         return Look(False, True, moves if loop_too else True if moves else None)
 
     def _ask(self, message: Message, timeout_s: float) -> dict[str, Any] | None:
-        """The answer to a call, on a connection of its own; None if the process is gone or does not answer in time."""
+        """The answer to a call, on a connection of its own; a refusal is one too, with `error` and `message`.
+
+        None if the process is gone, does not answer in time, or answers what is no message.
+        """
         try:
             with BlockingConnection(self._port, self._key, timeout_s) as connection:
                 connection.send({**message, "call": 1})

@@ -66,7 +66,8 @@ def _scores(address: Address, messages: Sequence[Message]) -> list[list[Any]]:
 def _content(rows: Sequence[Any], probe: Mapping[str, Any]) -> list[dict[str, Any]]:
     """An entry for each position, as in a chat completion: the trainer's token and the engine's likeliest ones.
 
-    The token's bytes are empty if it is not among those.
+    `rows` are the engine's (token id, bytes, log-probability, likeliest) behind each position, as many as were asked
+    for, else ValueError. The token's bytes are empty if it is not among the likeliest.
     """
     content = []
     for (_, _, _, top), position in zip(rows, probe["positions"], strict=True):

@@ -96,7 +96,10 @@ def load() -> Kernels | None:
 
 
 def identity() -> str:
-    """What the kernels' bits depend on, as a short hash for the manifest; "none" where training goes without."""
+    """What the kernels' bits depend on, as a short hash for the manifest: sources, flags, compiler and processor.
+
+    "none" where training goes without. Compiles them into the user's cache, as `load`, if that was not done before.
+    """
     compiler = cpp_library.compiler()
     if compiler is None or load() is None:
         return "none"
