@@ -286,8 +286,8 @@ def local(folder: Path) -> ObjectBlobs:
 def by_url(url: str) -> ObjectBlobs:
     """Blobs in the object store of a URL; credentials are from the environment, as for the store's own tools.
 
-    Connects to nothing yet; of a file:// URL it makes the folder, and raises OSError if it cannot. Raises ValueError for
-    a URL of no known kind, without repeating it.
+    Connects to nothing yet; of a file:// URL it makes the folder, and raises OSError if it cannot. Raises ValueError
+    for a URL of no known kind, without repeating it.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":  # obstore itself does not fsync

@@ -260,10 +260,7 @@ def _uses_tools(turn: TemplateMessage) -> bool:
 
 
 def renders_tools(tokenizer: ChatTokenizer) -> bool:
-    """Whether the model's own template writes out both tools and calls: llama.cpp decides by the same test.
-
-    False where the template refuses the sample chat or is too costly for it; raises nothing.
-    """
+    """Whether the model's own template writes tools and calls (llama.cpp's test); False where it refuses the sample."""
     offered, called = _tools_and_call(tokenizer)
     return "look_up_word" in offered and "axolotl" in called
 

@@ -81,8 +81,8 @@ def list_all(context: Context, resource_id: str) -> list[Model]:
 def delete(context: Context, resource_id: str, name: str) -> list[Checkpoint]:
     """Deletes a fine-tuned model with its checkpoints, or one checkpoint, rows and blobs; returns what was deleted.
 
-    Of a copy only the copy goes: its blobs are its own, under its own id. Blobs go after the rows are committed: a crash
-    between leaves orphans for `orphaned_blobs`, never a model without its files.
+    Of a copy only the copy goes: its blobs are its own, under its own id. Blobs go after the rows are committed: a
+    crash between leaves orphans for `orphaned_blobs`, never a model without its files.
     Raises NotFound, InvalidRequest for a base model, Forbidden for one that is only shared, and Conflict while a
     deployment uses any of it (the guide, "Delete your customized model").
     """
