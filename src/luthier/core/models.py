@@ -278,7 +278,10 @@ class Deployment:
     """A name under which a model answers. `parity` is the report of its last check, None without one. `model_source` is
     the control plane's id of the resource that the model was copied from, as the caller wrote it; `last_used_at` the
     last call to a minute, or the making where there was none. `extras` are the control plane's to show again: `model`,
-    `properties` and `sku` as they were asked for."""
+    `properties` and `sku` as they were asked for.
+
+    `answering` is the model that answers while `model` is not proven yet, or could not be: the one before, if there was
+    one. None once `model` answers itself, and where nothing does."""
 
     name: str
     resource_id: str
@@ -296,3 +299,9 @@ class Deployment:
     sku_changed_at: datetime
     last_used_at: datetime
     extras: Mapping[str, Any]
+    answering: str | None = None
+
+    @property
+    def served_model(self) -> str | None:
+        """The model that answers calls now; None if they are refused."""
+        return self.model if self.state is DeploymentState.SUCCEEDED else self.answering

@@ -297,4 +297,5 @@ deployments = Table(
     Column("sku_changed_at", UtcTime, nullable=False),
     Column("last_used_at", UtcTime, nullable=False),
     Column("extras", JSON, nullable=False, server_default="{}"),
+    Column("answering", Text),
 )

@@ -14,7 +14,7 @@ from luthier.api.dialects.error_answers import Message
 from luthier.core.errors import LuthierError, Unauthenticated
 from luthier.core.models import Deployment, Resource
 from luthier.core.states import DeploymentState
-from luthier.service.models import deployments
+from luthier.service.models import deployment_fields
 
 T = TypeVar("T")
 _CODES = {
@@ -192,7 +192,7 @@ def _properties(deployment: Deployment, sent_model: Mapping[str, Any], sent: Map
     error = deployment.error
     return DeploymentProperties(
         model=DeploymentModel(**(model | dict(sent_model))),
-        servedModel=deployment.model,
+        servedModel=deployment.served_model or deployment.model,
         provisioningState=deployment.state,
         capabilities={"chatCompletion": "true"},
         currentCapacity=deployment.sku_capacity,
@@ -213,7 +213,7 @@ class CapacityRange(Struct, kw_only=True):
     """The capacities that a deployment can have; the setting `capacity_tokens` says what one unit allows."""
 
     minimum: int = 1
-    maximum: int = deployments.MAX_CAPACITY
+    maximum: int = deployment_fields.MAX_CAPACITY
     step: int = 1
     default: int = 1
 

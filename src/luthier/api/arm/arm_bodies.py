@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luthier.api.requests.field_types import Text
 from luthier.core.errors import InvalidRequest, Unsupported
-from luthier.service.models.deployments import MAX_TAG_CHARACTERS, MAX_TAG_KEY_CHARACTERS, MAX_TAGS
+from luthier.service.models.deployment_fields import MAX_TAG_CHARACTERS, MAX_TAG_KEY_CHARACTERS, MAX_TAGS
 
 _SCALE_SKUS = {"Standard": "Standard", "Manual": "ProvisionedManaged"}
 """The sku that a deprecated scaleType means."""

@@ -20,7 +20,7 @@ from luthier.api.services import Services
 from luthier.core.models import Deployment, Principal, Resource
 from luthier.core.roles import Action
 from luthier.core.states import DeploymentState
-from luthier.service.models import deployments
+from luthier.service.models import deployment_fields, deployments
 
 _DEPLOYMENTS = arm_names.ACCOUNT + "/deployments"
 _DEPLOYMENT = _DEPLOYMENTS + "/{name}"
@@ -168,7 +168,7 @@ def _add_skus(router: Router, services: Services) -> None:
         return Collection(
             value=[
                 ResourceSku(resourceType=arm_names.DEPLOYMENT_TYPE, sku=SkuName(name=sku), capacity=CapacityRange())
-                for sku in deployments.SKU_NAMES.values()
+                for sku in deployment_fields.SKU_NAMES.values()
             ]
         )
 

@@ -14,7 +14,7 @@ from luthier.api.routing.router import Router
 from luthier.api.services import Services
 from luthier.core.models import Principal
 from luthier.core.roles import Action
-from luthier.service.models import deployments, models
+from luthier.service.models import deployment_fields, models
 from luthier.service.models.models import Model
 
 _VERSION = "1"
@@ -43,7 +43,7 @@ class AccountModel(Struct, kw_only=True):
     name: str
     version: str = _VERSION
     isDefaultVersion: bool = True
-    maxCapacity: int = deployments.MAX_CAPACITY
+    maxCapacity: int = deployment_fields.MAX_CAPACITY
     capabilities: dict[str, str]
     lifecycleStatus: str = "GenerallyAvailable"
     skus: list[ModelSku]
@@ -64,7 +64,7 @@ class AccountModel(Struct, kw_only=True):
                 "chatCompletion": ready,
                 "maxContextToken": str(model.base.context_tokens),
             },
-            skus=[ModelSku(name=name, capacity=CapacityRange()) for name in deployments.SKU_NAMES.values()],
+            skus=[ModelSku(name=name, capacity=CapacityRange()) for name in deployment_fields.SKU_NAMES.values()],
             systemData=SystemData(createdAt=created, lastModifiedAt=created),
             baseModel=BaseModelName(name=model.base.name) if has_base else UNSET,
         )

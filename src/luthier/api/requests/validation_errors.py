@@ -78,7 +78,10 @@ def details(errors: Sequence[PydanticError], body: type[BaseModel] | None) -> li
 
 
 def _without_other_branches(errors: Sequence[PydanticError]) -> list[PydanticError]:
-    """The errors without those of union branches that the value's own `type` excludes."""
+    """The errors without those of union branches that the value's own `type` excludes.
+
+    Where `type` names no branch at all, the errors that say which values it may have stay: they are the fault.
+    """
     others = set()
     for error in errors:
         loc = error["loc"]

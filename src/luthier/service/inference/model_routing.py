@@ -11,7 +11,6 @@ from luthier import __version__
 from luthier.core.errors import NoSpace
 from luthier.core.models import Deployment
 from luthier.core.ports import Address
-from luthier.core.states import DeploymentState
 from luthier.service.context import Context
 from luthier.service.models import deployments, models
 from luthier.service.models.models import Model
@@ -69,14 +68,15 @@ class Route:
 def find(context: Context, resource_id: str, name: str, allows_models: bool) -> Target:
     """The deployment of that name, or with `allows_models` the model. Records the use of the deployment.
 
-    Raises NotFound for an unknown name or a deployment that has not succeeded.
+    Where a newer model is not proven yet, the one before it answers. Raises NotFound for an unknown name or a
+    deployment without a model that answers.
     """
     with context.database.reading() as tx:
         named_deployment = deployment_rows.get(tx, resource_id, name)
-        is_ready = named_deployment is not None and named_deployment.state is DeploymentState.SUCCEEDED
+        is_ready = named_deployment is not None and named_deployment.served_model is not None
         deployment = named_deployment if is_ready else None
         if deployment is not None:
-            model = models.resolve(context, tx, resource_id, deployment.model)
+            model = models.resolve(context, tx, resource_id, str(deployment.served_model))
         elif allows_models:
             model = models.resolve(context, tx, resource_id, name)
         else:

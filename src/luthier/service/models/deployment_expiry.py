@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from luthier.core.models import Deployment
 from luthier.service.context import Context
-from luthier.service.models.deployments import DEVELOPER_SKUS
+from luthier.service.models.deployment_fields import DEVELOPER_SKUS
 from luthier.service.models.serving import Serving
 from luthier.store.db import Connection
 from luthier.store.queries import deployments
@@ -35,7 +35,8 @@ def delete_expired(context: Context, serving: Serving, lifetimes: Lifetimes) -> 
         expired = _expired(tx, lifetimes, now)  # again: a call may have come in between
         for deployment in expired:
             deployments.delete(tx, deployment.resource_id, deployment.name)
-        unused = {deployment.model for deployment in expired if not deployments.is_served(tx, deployment.model)}
+        named = {model for deployment in expired for model in (deployment.model, deployment.answering) if model}
+        unused = {model for model in named if not deployments.is_served(tx, model)}
     for model in unused:
         serving.release(model)
     for deployment in expired:

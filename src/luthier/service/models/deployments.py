@@ -1,7 +1,6 @@
 """Deployments: a name under which a model answers. Succeeded means that the parity check passed."""
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -13,35 +12,13 @@ from luthier.core.ports import ParityReport
 from luthier.core.states import DeploymentState
 from luthier.service import shutdown
 from luthier.service.context import Context
-from luthier.service.models import models
+from luthier.service.models import deployment_fields, models
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import quotas
 from luthier.store.db import Connection
 from luthier.store.queries import checkpoints, copies, deployments, resources
 
 logger = logging.getLogger(__name__)
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SKUS = (
-    "Standard",
-    "GlobalStandard",
-    "DataZoneStandard",
-    "ProvisionedManaged",
-    "GlobalProvisionedManaged",
-    "DataZoneProvisionedManaged",
-    "GlobalBatch",
-    "DataZoneBatch",
-    "Developer",
-    "DeveloperTier",
-)
-SKU_NAMES = {name.lower(): name for name in _SKUS}
-"""Spellings are compared without regard to case, as Azure does (wire-contract.md section 14)."""
-DEVELOPER_SKUS = ("Developer", "DeveloperTier")
-MAX_CAPACITY = 1_000_000
-MAX_TAGS = 50
-MAX_TAG_KEY_CHARACTERS = 512
-MAX_TAG_CHARACTERS = 256
-"""ARM's own limits of tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +39,14 @@ class DeploymentRequest:
 
 
 def put(context: Context, resource_id: str, request: DeploymentRequest) -> tuple[Deployment, bool]:
-    """Creates the deployment in state Creating, or replaces its model, for `create_waiting` to finish; a put that
-    changes nothing keeps the state. Returns it and whether it is new. Raises InvalidRequest and QuotaExceeded."""
-    _check_name(request.name)
-    sku_name = _check_sku(request.sku_name, request.sku_capacity)
-    _check_tags(request.tags)
+    """Creates the deployment in state Creating, or replaces its model, for `create_waiting` to finish.
+
+    Until then, and if it fails, the model before goes on answering. A put that changes nothing keeps the state. Returns
+    the deployment and whether it is new. Raises InvalidRequest and QuotaExceeded.
+    """
+    deployment_fields.check_name(request.name)
+    sku_name = deployment_fields.check_sku(request.sku_name, request.sku_capacity)
+    deployment_fields.check_tags(request.tags)
     with context.database.writing() as tx:
         model = models.resolve(context, tx, resource_id, request.model)
         if model is None or not _is_of_source(tx, model, resource_id, request.model_source):
@@ -98,6 +78,8 @@ def put(context: Context, resource_id: str, request: DeploymentRequest) -> tuple
         )
         if old is not None and old.model == new.model and old.state is DeploymentState.SUCCEEDED:
             new = replace(new, state=old.state, parity=old.parity)
+        elif old is not None:
+            new = replace(new, answering=old.served_model)
         was_tuned = old is not None and checkpoints.find(tx, resource_id, old.model) is not None
         quotas.admit_deployment(
             tx, resource_id, is_new=old is None, is_newly_tuned=model.checkpoint is not None and not was_tuned
@@ -118,13 +100,13 @@ def update(
     sku_extras: Mapping[str, Any] | None = None,
 ) -> Deployment:
     """Changes the given parts of sku and tags; the model keeps answering. Raises NotFound and InvalidRequest."""
-    _check_tags(tags)
+    deployment_fields.check_tags(tags)
     with context.database.writing() as tx:
         old = deployments.get(tx, resource_id, name)
         if old is None:
             raise not_found(name)
         now = context.now()
-        sku = _check_sku(
+        sku = deployment_fields.check_sku(
             old.sku_name if sku_name is None else sku_name, old.sku_capacity if sku_capacity is None else sku_capacity
         )
         new = replace(
@@ -175,9 +157,7 @@ def delete(context: Context, serving: Serving, resource_id: str, name: str) -> b
         if deployment is None:
             return False
         deployments.delete(tx, resource_id, name)
-        is_served = deployments.is_served(tx, deployment.model)
-    if not is_served:
-        serving.release(deployment.model)
+    _release_unused(context, serving, deployment.model, deployment.answering)
     logger.info("deployment deleted name=%s resource=%s", name, resource_id)
     return True
 
@@ -236,7 +216,16 @@ def _create(context: Context, serving: Serving, deployment: Deployment, stopping
     state = DeploymentState.SUCCEEDED if error is None else DeploymentState.FAILED
     with context.database.writing() as tx:
         deployments.finish(tx, deployment, state, _figures(report), error, context.now())
+    _release_unused(context, serving, deployment.answering)
     logger.info("deployment ended name=%s resource=%s state=%s", deployment.name, deployment.resource_id, state)
+
+
+def _release_unused(context: Context, serving: Serving, *names: str | None) -> None:
+    """Unloads those of the models that no deployment of any resource names."""
+    with context.database.reading() as tx:
+        unused = [name for name in names if name is not None and not deployments.is_served(tx, name)]
+    for name in unused:
+        serving.release(name)
 
 
 def _extras(old: Deployment | None) -> Mapping[str, Any]:
@@ -261,40 +250,3 @@ def _is_of_source(tx: Connection, model: models.Model, resource_id: str, source:
     if model.checkpoint.copied_from is not None:
         return copies.is_from(tx, model.checkpoint.id, resource.id)
     return model.checkpoint.resource_id == resource.id
-
-
-def _check_name(name: str) -> None:
-    """Raises InvalidRequest for a name that no deployment may have."""
-    if not _NAME.fullmatch(name):
-        raise InvalidRequest(
-            "invalid_deployment_name",
-            "A deployment's name has 1 to 64 letters, digits, '-', '_' and '.', and begins with a letter or digit.",
-            "name",
-        )
-
-
-def _check_sku(name: str, capacity: int) -> str:
-    """The sku's name in its usual spelling. Raises InvalidRequest for an unknown one and a capacity out of range."""
-    if not 1 <= capacity <= MAX_CAPACITY:
-        raise InvalidRequest(
-            "invalid_sku", f"sku.capacity is {capacity}; it must be from 1 to {MAX_CAPACITY}.", "sku.capacity"
-        )
-    sku_name = SKU_NAMES.get(name.lower())
-    if sku_name is None:
-        raise InvalidRequest("invalid_sku", f"sku.name must be one of {', '.join(_SKUS)}.", "sku.name")
-    return sku_name
-
-
-def _check_tags(tags: Mapping[str, str] | None) -> None:
-    """Raises InvalidRequest for too many tags or too long ones; None passes."""
-    if tags is None:
-        return
-    if len(tags) > MAX_TAGS or any(
-        not 1 <= len(key) <= MAX_TAG_KEY_CHARACTERS or len(value) > MAX_TAG_CHARACTERS for key, value in tags.items()
-    ):
-        raise InvalidRequest(
-            "invalid_tags",
-            f"There may be {MAX_TAGS} tags, each with a name of 1 to {MAX_TAG_KEY_CHARACTERS} characters and a value "
-            f"of at most {MAX_TAG_CHARACTERS}.",
-            "tags",
-        )

@@ -1,4 +1,4 @@
-"""The token ids of a request's prompt, as an engine reads them."""
+"""The token ids of a request's prompt, as an engine reads them: what `admission` counts and compares with caches."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -10,10 +10,10 @@ from luthier.service.scheduling import context_budget
 async def of_request(
     client: EngineClient, address: Address, request: EngineRequest, capacity: Capacity, prompt_field: str
 ) -> Sequence[int]:
-    """The prompt's token ids by the engine's own chat template and tokenizer, which the engine is asked for.
+    """The prompt's token ids: as given, else by the engine's own chat template and tokenizer, which it is asked for.
 
-    Raises InvalidRequest, naming `prompt_field`, for too many token ids and, before it is tokenized, for a text that is
-    too long in any vocabulary.
+    Raises InvalidRequest, naming `prompt_field`, for too many given ids, and for a text that is too long in any
+    vocabulary, before it is tokenized.
     """
     prompt = request.get("prompt")
     if "messages" not in request and not isinstance(prompt, str):

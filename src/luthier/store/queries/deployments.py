@@ -42,10 +42,8 @@ def list_creating(tx: Connection) -> list[Deployment]:
 
 
 def names_using(tx: Connection, resource_id: str, models: Collection[str]) -> list[str]:
-    """Names of the resource's deployments, in whatever state, that serve one of the models, sorted."""
-    statement = select(_deployments.c.name).where(
-        _deployments.c.resource_id == resource_id, _deployments.c.model.in_(list(models))
-    )
+    """Names of the resource's deployments, in whatever state, that serve one of the models or are to, sorted."""
+    statement = select(_deployments.c.name).where(_deployments.c.resource_id == resource_id, _names(models))
     return sorted(tx.execute(statement).scalars())
 
 
@@ -58,14 +56,14 @@ def count_sharing(tx: Connection, resource_id: str, models: Collection[str]) -> 
         copies.held_by(_deployments.c.resource_id), of_copies.model == _deployments.c.model
     )
     statement = select(_deployments.c.name).where(
-        _deployments.c.resource_id != resource_id, _deployments.c.model.in_(list(models)), ~has_copy.exists()
+        _deployments.c.resource_id != resource_id, _names(models), ~has_copy.exists()
     )
     return len(tx.execute(statement).all())
 
 
 def is_served(tx: Connection, model: str) -> bool:
     """Whether a deployment of any resource names the model, in whatever state: its engine is still needed."""
-    return tx.execute(select(_deployments.c.name).where(_deployments.c.model == model)).first() is not None
+    return tx.execute(select(_deployments.c.name).where(_names([model]))).first() is not None
 
 
 def set_used(tx: Connection, resource_id: str, name: str, now: datetime, unless_since: datetime) -> None:
@@ -120,6 +118,8 @@ def finish(
         _deployments.c.updated_at == deployment.updated_at,
     )
     values = {"state": state, "parity": parity, "error": row_mapping.error_to_json(error), "updated_at": now}
+    if state is DeploymentState.SUCCEEDED:
+        values["answering"] = None
     return tx.execute(statement.values(values)).rowcount == 1
 
 
@@ -127,6 +127,11 @@ def delete(tx: Connection, resource_id: str, name: str) -> bool:
     """Deletes the row; False if there was none."""
     statement = _deployments.delete().where(_deployments.c.resource_id == resource_id, _deployments.c.name == name)
     return tx.execute(statement).rowcount == 1
+
+
+def _names(models: Collection[str]) -> ColumnElement[bool]:
+    """The condition that a deployment's model is one of these, or the model that answers in its place."""
+    return _deployments.c.model.in_(list(models)) | _deployments.c.answering.in_(list(models))
 
 
 def _deployment(row: row_mapping.Row) -> Deployment:

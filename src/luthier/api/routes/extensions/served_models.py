@@ -15,7 +15,7 @@ from luthier.api.services import Services
 from luthier.core.models import Principal
 from luthier.core.ports import ParityReport
 from luthier.core.roles import Action
-from luthier.core.states import DeploymentState, EngineName, LoadState
+from luthier.core.states import EngineName, LoadState
 from luthier.service.inference import model_routing
 from luthier.service.models import deployments, models
 from luthier.service.models.proofs import Proof
@@ -32,7 +32,7 @@ class ServedDeployment(Struct, kw_only=True):
 
 
 class ServedDeployments(Struct, kw_only=True):
-    """The deployments of the caller's resource that have succeeded."""
+    """The deployments of the caller's resource that answer."""
 
     object: Literal["list"] = "list"
     data: list[ServedDeployment]
@@ -111,13 +111,14 @@ def build_router(services: Services) -> Router:
         own = caller.resource.id
         found = []
         for deployment in deployments.list_all(context, own):
-            if deployment.state is not DeploymentState.SUCCEEDED:
+            model = deployment.served_model
+            if model is None:
                 continue
-            state = serving.state(models.get(context, own, deployment.model))
+            state = serving.state(models.get(context, own, model))
             found.append(
                 ServedDeployment(
                     deployment=deployment.name,
-                    model=deployment.model,
+                    model=model,
                     engine=state.engine,
                     state=state.state,
                     reason=state.reason,
