@@ -37,6 +37,7 @@ class Scenario:
 SCENARIOS = (
     Scenario("chat streams", chats.streams, 200),
     Scenario("callers that hang up", chats.hang_ups, 200),
+    Scenario("slow readers", chats.slow_readers, 32),
     Scenario("long streams beside another resource", chats.long_streams, 6),
     Scenario("silent uploads", connections.silent_uploads, 45),
     Scenario("silent uploads", connections.silent_uploads, 500),

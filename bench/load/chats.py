@@ -16,6 +16,8 @@ QUICK = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 LONG_PROMPT_NUMBERS = 680
 LONG_ANSWER_TOKENS = 600
 OTHER_TOKENS = 200
+SLOW_S = 20.0
+"""So long slow readers are left to read."""
 PATIENCE_S = 60.0
 """What takes longer is told as so long."""
 
@@ -67,6 +69,35 @@ async def hang_ups(service: Service, n: int) -> Figures:
         writer.transport.abort()
     seconds = await _quick(service)
     return Figures(Counter(), {"one token alone, s": alone_s, "one token after they hung up, s": seconds})
+
+
+async def slow_readers(service: Service, n: int) -> Figures:
+    """Streams of long answers that are read a few bytes at a time, beside a caller who wants one token."""
+    alone_s = await _quick(service)
+    fields = {"max_tokens": LONG_TOKENS // 3, "stream": True, "logit_bias": NEVER_ENDS}
+    body = json.dumps({"messages": [{"role": "user", "content": "Count."}], **fields}).encode()
+    request = wire.head("POST", target.chat_path(), service.key, len(body)) + body
+    connections = [await wire.connect(service.port) for _ in range(n)]
+    for _, writer in connections:
+        writer.write(request)
+    reading = [asyncio.ensure_future(_read_slowly(reader)) for reader, _ in connections]
+    await asyncio.sleep(3.0)
+    seconds = await _quick(service)
+    await asyncio.sleep(SLOW_S)
+    for task, (_, writer) in zip(reading, connections, strict=True):
+        task.cancel()
+        writer.transport.abort()
+    read = sum(task.result() if task.done() and not task.cancelled() else 0 for task in reading)
+    after_s = await _quick(service)
+    values = {"one token alone, s": alone_s, "one token beside them, s": seconds, "one token after them, s": after_s}
+    return Figures(Counter({"answers read to their end": read}), values)
+
+
+async def _read_slowly(reader: asyncio.StreamReader) -> int:
+    """Sixteen bytes five times a second; 1 once the connection has ended."""
+    while await reader.read(16):
+        await asyncio.sleep(0.2)
+    return 1
 
 
 async def long_streams(service: Service, n: int) -> Figures:

@@ -157,7 +157,7 @@ def test_long_line_in_small_chunks_is_read_in_no_more_than_its_length(begin: byt
     began = time.process_time()
     with pytest.raises(file_repair.Unrepairable, match="64 MiB"):
         list(FileRepair().lines([begin + b'"', *[b"x" * 2**16] * 1025]))
-    assert time.process_time() - began < 80 * reference_s()
+    assert time.process_time() - began < 300 * reference_s()
 
 
 def test_line_that_is_too_long_to_hold_is_not_cut() -> None:

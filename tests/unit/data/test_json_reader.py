@@ -108,7 +108,7 @@ def test_image_header_takes_any_bytes(content: bytes, image: bytes) -> None:
 def test_read_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
     began = time.process_time()
     json_reader.read(text)
-    assert time.process_time() - began < 80 * reference_s()
+    assert time.process_time() - began < 300 * reference_s()
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,6 @@ def test_read_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
 def test_check_file_row_with_very_many_faults_tells_the_first_and_takes_no_longer(row: dict[str, object]) -> None:
     began = time.process_time()
     report = validate.check_file([json.dumps(row).encode()], None, 0)
-    assert time.process_time() - began < 80 * reference_s()
+    assert time.process_time() - began < 300 * reference_s()
     assert 1 <= report.n_errors <= 101
     assert "more_problems" in {problem.code for problem in report.problems}
