@@ -21,7 +21,7 @@ from luthier.api.services import Services
 from luthier.core.ports import ServedModel
 from luthier.core.states import Ability
 from luthier.data.jsonl.line_reader import JsonRow
-from luthier.data.rendering import renderer
+from luthier.data.rendering import tool_samples
 from luthier.data.rendering.renderer import Renderer
 from luthier.data.rows.supervised import Example, parse_supervised
 from luthier.engines.gguf import export
@@ -118,7 +118,7 @@ def test_model_of_each_family_is_tuned_through_a_kill_deployed_and_proven(
             Renderer(FolderTokenizer(base / "hf"), 2048).chat_prompt(CHAT.messages, CHAT.tools)
         )
         served = engine.ensure(ServedModel(name, name, base, None))
-        assert served.renders_tools == renderer.renders_tools(FolderTokenizer(base / "hf"))
+        assert served.renders_tools == tool_samples.renders_tools(FolderTokenizer(base / "hf"))
 
 
 def prompt_tokens(client: OpenAI, model: str) -> int:

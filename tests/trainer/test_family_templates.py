@@ -12,8 +12,7 @@ from families import ENDLESS, FAMILIES
 from luthier.core.errors import InvalidRequest
 from luthier.core.states import Ability
 from luthier.data.jsonl.line_reader import JsonRow
-from luthier.data.rendering import renderer as render
-from luthier.data.rendering import template_diagnostics, template_messages
+from luthier.data.rendering import template_diagnostics, template_messages, tool_samples
 from luthier.data.rendering.renderer import Rendered, Renderer, Unrenderable
 from luthier.data.rows import supervised
 from luthier.data.rows.supervised import Example
@@ -148,10 +147,10 @@ def test_tools_go_through_the_models_own_template_or_are_written_out(name: str, 
     called, said = (stretch.strip() for stretch in learned(tokenizer, sequences))
     assert said == f"Seven.{ENDS[name]}"
     if name == "qwen3":
-        assert render.renders_tools(tokenizer)
+        assert tool_samples.renders_tools(tokenizer)
         assert called == '<tool_call>count_hats {"colour": "red"}</tool_call><|im_end|>'
     else:
-        assert not render.renders_tools(tokenizer)
+        assert not tool_samples.renders_tools(tokenizer)
         assert "<tool_response>\n7\n</tool_response>" in text
         assert called == (
             '<tool_call>\n{"name": "count_hats", "arguments": {"colour": "red"}}\n</tool_call>' + ENDS[name]

@@ -77,7 +77,7 @@ def _obstacle_of_files(hf: HuggingFaceFolder) -> str | None:
     if not tokenizer.end_ids:
         return "its files name no token that ends an answer"
     renderer = Renderer(tokenizer, 1)
-    if renderer.renders_tools and not renderer.writes_our_calls:
+    if renderer.renders_tools and renderer.call_form is None:
         return "its chat template writes tool calls in a form that only llama.cpp parses"
     if library.load() is None:
         return "this machine has no C++ compiler that builds it"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from luthier.data.rendering import template_messages
+from luthier.data.rendering import template_messages, tool_samples
 from luthier.data.rendering.control_text import ControlTexts
 from luthier.data.rendering.template_messages import template_message
 from luthier.data.rendering.template_text import TemplateRefused, TemplateTooCostly
@@ -41,17 +41,6 @@ class ChatTokenizer(Protocol):
         ...
 
 
-_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "look_up_word",
-        "description": "Looks a word up.",
-        "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
-    },
-}
-_CALL = {"id": "call00001", "type": "function", "function": {"name": "look_up_word", "arguments": {"word": "axolotl"}}}
-
-
 class Unrenderable(Exception):
     """An example that cannot become tokens; code, message and fix as in a Problem, without text of the row."""
 
@@ -82,10 +71,10 @@ class Renderer:
     def __init__(self, tokenizer: ChatTokenizer, context_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
-        self.renders_tools = renders_tools(tokenizer)
+        self.renders_tools = tool_samples.renders_tools(tokenizer)
         """Whether the model's own template writes out tools and calls."""
-        self.writes_our_calls = self.renders_tools and _writes_our_calls(tokenizer)
-        """Whether the template writes calls in the form of `prompt_format`, tools however it does."""
+        self.call_form = tool_samples.call_form(tokenizer) if self.renders_tools else None
+        """How the template writes calls; None where it writes none, or none that we can read."""
         self._blank_tails: set[tuple[int, ...]] = set()
         # A newline is one token, unless the tokenizer puts a space before each text (Llama 2, Mistral 7B).
         self.adds_space = len(tokenizer.token_ids("\n")) > 1
@@ -257,30 +246,6 @@ class Renderer:
 
 def _uses_tools(turn: TemplateMessage) -> bool:
     return bool(turn.get("tool_calls")) or turn["role"] in (Role.TOOL, Role.FUNCTION)
-
-
-def renders_tools(tokenizer: ChatTokenizer) -> bool:
-    """Whether the model's own template writes tools and calls (llama.cpp's test); False where it refuses the sample."""
-    offered, called = _tools_and_call(tokenizer)
-    return "look_up_word" in offered and "axolotl" in called
-
-
-def _writes_our_calls(tokenizer: ChatTokenizer) -> bool:
-    """Whether a call in the template's text begins just as `prompt_format` writes it."""
-    _, called = _tools_and_call(tokenizer)
-    return called.startswith(prompt_format.call_text("look_up_word", '{"word": "axolotl"}'))
-
-
-def _tools_and_call(tokenizer: ChatTokenizer) -> tuple[str, str]:
-    """The template's text of a question with a tool, and of the call behind it; two empty ones if it refuses."""
-    question = {"role": "user", "content": "What is it?"}
-    call = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
-    try:
-        offered = tokenizer.text([question], [_TOOL], True)
-        called = tokenizer.text([question, call], [_TOOL], False)
-    except TemplateRefused:
-        return "", ""
-    return offered, called.removeprefix(offered)
 
 
 def too_many_tokens(n_tokens: int, context_tokens: int, at_least: bool = False) -> Unrenderable:

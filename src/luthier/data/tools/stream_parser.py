@@ -1,4 +1,4 @@
-"""Parses a model's answer as it is streamed, in the form of `prompt_format`: text, or calls with pieces of arguments.
+"""Parses a model's answer as it is streamed, by a form of calls: text, or calls with pieces of arguments.
 
 `service/inference/answer_reader.py` feeds it.
 """
@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from luthier.data.tools.prompt_format import BEFORE_ARGUMENTS, HEAD, TAIL
+from luthier.data.tools.call_form import OURS, CallForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,12 @@ class ToolCallParser:
     Text that might still become a mark is held back until it is known; `finish` gives it out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, form: CallForm = OURS) -> None:
+        self._form = form
         self._at = _State.START
         self._held = ""
         self._place = -1
+        self._object = _ObjectEnd()
 
     @property
     def called(self) -> bool:
@@ -76,12 +78,7 @@ class ToolCallParser:
         A call whose name is not complete is dropped.
         """
         pending, self._held = self._held, ""
-        match self._at:
-            case _State.START | _State.TEXT if pending:
-                return [TextPiece(pending)]
-            case _State.ARGUMENTS if pending:
-                return [ArgumentsPiece(self._place, _without_partial_tail(pending))]
-        return []
+        return [TextPiece(pending)] if pending and self._at in (_State.START, _State.TEXT) else []
 
     def _next(self) -> list[Piece] | None:
         """One step in the text at hand: the pieces that it gave, perhaps none, or None where more text is needed."""
@@ -91,46 +88,62 @@ class ToolCallParser:
             case _State.TEXT:
                 text, self._held = self._held, ""
                 return [TextPiece(text)] if text else None
-            case _State.HEAD:  # there is a newline between calls
-                position = self._held.find(HEAD)
+            case _State.HEAD:  # behind what ends a call and separates it from the next
+                position = self._held.find(self._form.head)
                 if position < 0:
                     return None
-                self._at, self._held = _State.NAME, self._held[position + len(HEAD) :]
+                self._at, self._held = _State.NAME, self._held[position + len(self._form.head) :]
                 return []
             case _State.NAME:
-                name, mark, remainder = self._held.partition(BEFORE_ARGUMENTS)
+                name, mark, remainder = self._held.partition(self._form.before_arguments)
                 if not mark:
                     return None
                 self._at, self._held, self._place = _State.ARGUMENTS, remainder, self._place + 1
+                self._object = _ObjectEnd()
                 return [CallStart(self._place, str(json.loads(name)))]
             case _State.ARGUMENTS:
                 return self._arguments()
 
     def _start(self) -> list[Piece] | None:
         """Decides by its beginning whether the answer is words or calls; None while both are possible."""
-        if self._held.startswith(HEAD):
+        if self._held.startswith(self._form.head):
             self._at = _State.HEAD
-        elif HEAD.startswith(self._held):
+        elif self._form.head.startswith(self._held):
             return None
         else:
             self._at = _State.TEXT
         return []
 
     def _arguments(self) -> list[Piece] | None:
-        """The arguments up to the end mark, or as far as it cannot have begun; None where nothing is certain yet."""
-        # Within JSON no raw newline precedes a tag: TAIL cannot be part of the arguments.
-        text, mark, remainder = self._held.partition(TAIL)
-        if mark:
-            self._at, self._held = _State.HEAD, remainder
-            return [ArgumentsPiece(self._place, text)] if text else []
-        ready = _without_partial_tail(self._held)
-        self._held = self._held[len(ready) :]
-        return [ArgumentsPiece(self._place, ready)] if ready else None
+        """The arguments at hand, up to the end of their object; None where there is no text."""
+        if not self._held:
+            return None
+        end = self._object.find(self._held)
+        text, self._held = (self._held, "") if end is None else (self._held[:end], self._held[end:])
+        if end is not None:
+            self._at = _State.HEAD
+        return [ArgumentsPiece(self._place, text)]
 
 
-def _without_partial_tail(text: str) -> str:
-    """The text without an end that may be the beginning of TAIL."""
-    for length in range(min(len(TAIL) - 1, len(text)), 0, -1):
-        if TAIL.startswith(text[-length:]):
-            return text[:-length]
-    return text
+class _ObjectEnd:
+    """Where a JSON object ends that comes in pieces: its braces are counted, those within strings are not."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._is_in_string = self._is_escaped = False
+
+    def find(self, piece: str) -> int | None:
+        """The place behind the object's last brace in the next piece; None if it is not in it."""
+        for place, letter in enumerate(piece):
+            if self._is_in_string:
+                self._is_in_string = self._is_escaped or letter != '"'
+                self._is_escaped = letter == "\\" and not self._is_escaped
+            elif letter == '"':
+                self._is_in_string = True
+            elif letter in "{[":
+                self._depth += 1
+            elif letter in "}]":
+                self._depth -= 1
+                if self._depth <= 0:
+                    return place + 1
+        return None

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from luthier.core.errors import Unsupported
 from luthier.core.generation import EngineDelta, FinishReason, TokenLogProb, ToolCallDelta
 from luthier.core.ids import HexSource
-from luthier.data.tools.prompt_format import HEAD
 from luthier.data.tools.stream_parser import ArgumentsPiece, CallStart, Piece, TextPiece, ToolCallParser
 from luthier.service.inference.answers import ChoiceDelta, tool_calls_of
 from luthier.service.inference.generation_requests import ChatRequest
@@ -23,7 +22,7 @@ class AnswerReader:
         self._request = request
         self._index = index
         self._new_hex = new_hex
-        self._call_reader = ToolCallParser() if request.tool_use.can_call else None
+        self._call_reader = ToolCallParser(request.call_form) if request.tool_use.can_call else None
         self._matcher = request.constraint.new_matcher() if request.constraint is not None else None
         self._text = ""
         self._calls: list[ToolCallDelta] = []
@@ -60,7 +59,7 @@ class AnswerReader:
         rest: list[Piece] = self._call_reader.finish() if self._call_reader else []
         if self._request.tool_use.must_call and rest and isinstance(rest[0], TextPiece):
             # Cut off before the first call had a name: the beginning of its mark is no text.
-            rest = [] if HEAD.startswith(rest[0].text) else rest
+            rest = [] if self._request.call_form.head.startswith(rest[0].text) else rest
         deltas = list(self._deltas(rest))
         if reason is not FinishReason.LENGTH:
             if self._breaks_constraint():

@@ -10,6 +10,7 @@ from luthier.core.errors import Unsupported
 from luthier.core.ports import EngineRequest
 from luthier.data.rendering import template_messages
 from luthier.data.tools import answer_grammar, prompt_format
+from luthier.data.tools.call_form import OURS, CallForm
 
 ENGINE_SEEDS = 2**32 - 1
 """Engines take seeds of 32 bits, and all ones mean "any" to llama.cpp: the wire's 64 bits are folded below that."""
@@ -117,11 +118,13 @@ class ChatRequest:
     top_log_probs: int | None = None
     prompt_ids: tuple[int, ...] | None = None
     """The prompt in tokens, if its text contains control tokens; set by `served_prompts`."""
+    call_form: CallForm = OURS
+    """How calls stand in the answer, if its prompt is in tokens; set by `served_prompts`."""
     constraint: AnswerConstraint | None = None
     """What answers are checked against while they are streamed; set by `grammar_check`."""
 
     def grammar(self) -> str | None:
-        """The grammar of an answer in our own tool call format; None for free text."""
+        """The grammar of an answer with calls in its form; None for free text."""
         use = self.tool_use
         if not use.can_call and self.schema is None:
             return None
@@ -130,6 +133,7 @@ class ChatRequest:
             must_call=use.must_call,
             parallel=use.parallel,
             schema=self.schema,
+            form=self.call_form,
         )
 
     def is_native(self, renders_tools: bool) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from luthier.core.errors import InvalidRequest
 from luthier.core.ports import Address
 from luthier.data.rendering.renderer import Renderer, Unrenderable
+from luthier.data.tools.call_form import OURS
 from luthier.model_folder import BaseModelFolder
 from luthier.service.context import Context
 from luthier.service.inference.generation_requests import ChatRequest
@@ -43,7 +44,7 @@ def render_prompt(base_folder: Path, request: ChatRequest, address: Address) -> 
     tools = request.shown_tools(is_native)
     if not address.takes_tokens and not renderer.need_marks(request.messages, tools):
         return request
-    if is_native and request.tool_use.can_call and not renderer.writes_our_calls:
+    if is_native and request.tool_use.can_call and renderer.call_form is None:
         raise InvalidRequest(
             "control_token_in_text",
             "the messages or tools spell a control token of this model, which can be no text beside tools that it may "
@@ -54,7 +55,8 @@ def render_prompt(base_folder: Path, request: ChatRequest, address: Address) -> 
         text = renderer.text_of_turns(request.messages, tools, True, folds_tools=not is_native)
     except Unrenderable as error:
         raise InvalidRequest(error.code, f"{error.message} {error.fix}", "messages") from None
-    return replace(request, prompt_ids=tuple(renderer.token_ids(text)))
+    form = renderer.call_form if is_native and renderer.call_form is not None else OURS
+    return replace(request, prompt_ids=tuple(renderer.token_ids(text)), call_form=form)
 
 
 @lru_cache(_CACHED_RENDERERS)
