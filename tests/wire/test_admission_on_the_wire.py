@@ -99,7 +99,7 @@ def test_slot_that_is_busy_a_moment_longer_is_given_to_the_next_in_time(
     send: Send, engine: EchoEngine, client: OpenAI
 ) -> None:
     engine.notices_after_s = 0.4
-    took_s = []
+    took_s: list[float] = []
     while len(took_s) < 3 and min(took_s, default=FREE_WITHIN_S) >= FREE_WITHIN_S:  # a busy machine may be late
         engine.holds.set()
         leaving = send(*CHAT)

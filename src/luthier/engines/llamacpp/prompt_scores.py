@@ -179,6 +179,7 @@ class PromptScores:
             adapters.append(llama.llama_adapter_lora_init(model, str(path).encode()))
             path.unlink()
         if not all(adapters):
+            llama.llama_model_free(model)  # with the adapters: the next call loads all anew
             raise _unavailable("cannot load an adapter")
         self._model, self._adapters = model, adapters
         self._vocabulary = llama.llama_model_get_vocab(model)
@@ -193,6 +194,7 @@ def _with_types(llama: ctypes.CDLL) -> ctypes.CDLL:
         "llama_model_default_params": (_Parameters, []),
         "llama_context_default_params": (_Parameters, []),
         "llama_model_load_from_file": (handle, [text, _Parameters]),
+        "llama_model_free": (None, [handle]),
         "llama_model_get_vocab": (handle, [handle]),
         "llama_vocab_n_tokens": (int32, [handle]),
         "llama_adapter_lora_init": (handle, [handle, text]),

@@ -6,8 +6,6 @@
 
 extern "C" {
 
-int luthier_page_positions() { return PAGE; }
-
 Decoder* decoder_new(const Shape* shape, const float* cosines, const float* sines, int n_threads) {
     try {
         return new Decoder(*shape, cosines, sines, n_threads);

@@ -67,8 +67,12 @@ def shape_of(config: Mapping[str, Any], n_pages: int) -> Shape:
         epsilon=float(config.get("rms_norm_eps", 1e-6)),
     )
     odd = [size for size in (shape.hidden, shape.head_dim, shape.intermediate) if size % LANES]
-    if odd or shape.head_dim > _MAX_HEAD_DIM or shape.n_heads % shape.n_kv_heads:
+    if odd:
         raise Unsupported(f"its sizes are no multiples of {LANES}")
+    if shape.head_dim > _MAX_HEAD_DIM:
+        raise Unsupported(f"its heads have {shape.head_dim} dimensions, of {_MAX_HEAD_DIM} at most")
+    if shape.n_heads % shape.n_kv_heads:
+        raise Unsupported("its query heads cannot be divided among its key heads")
     inverse_frequencies(config, shape.head_dim)
     return shape
 

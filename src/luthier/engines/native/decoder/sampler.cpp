@@ -8,7 +8,7 @@
 
 namespace {
 
-// As `_Draw` in library.py: one token to draw. Log-probabilities are of the raw logits: before biases, penalties,
+// As `Draw` in library.py: one token to draw. Log-probabilities are of the raw logits: before biases, penalties,
 // temperature and grammar (`mask`: a bit for each token that may come).
 struct Draw {
     const float* logits;
