@@ -56,7 +56,8 @@ def test_llama_cpp_serves_what_the_setting_gives_it(tmp_path: Path) -> None:
         ("llama", {"mlp_bias": True}, "its MLP has biases"),
         ("llama", {"quantization_config": {"bits": 4}}, "its weights are quantized"),
         ("llama", {"hidden_size": 60}, "its sizes are no multiples of 16"),
-        ("llama", {"head_dim": 512}, "its sizes are no multiples of 16"),
+        ("llama", {"head_dim": 512}, "its heads have 512 dimensions, of 256 at most"),
+        ("llama", {"num_key_value_heads": 3}, "its query heads cannot be divided among its key heads"),
         ("llama", {"rope_parameters": {"rope_type": "yarn"}}, "its rotary embedding is of the type yarn"),
         ("llama", {"partial_rotary_factor": 0.5}, "only a part of its heads is rotated"),
         (
