@@ -1,4 +1,4 @@
-"""Calls to processes of our own engine by its own client, and the processes that run."""
+"""Calls to models by an engine's client, most of all to processes of our own engine, and the processes that run."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -10,7 +10,7 @@ from typing import TypeVar
 import psutil
 
 from luthier.core.generation import EngineDelta, FinishReason, TokenLogProb, Usage
-from luthier.core.ports import Address
+from luthier.core.ports import Address, EngineClient
 from luthier.engines.native.client import NativeClient
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ async def opened_client(stalled_s: float = 60.0) -> AsyncIterator[NativeClient]:
         await client.close()
 
 
-async def generate(client: NativeClient, address: Address, prompt: Sequence[int], **fields: object) -> Answer:
+async def generate(client: EngineClient, address: Address, prompt: Sequence[int], **fields: object) -> Answer:
     """An answer to its end; greedy unless told otherwise."""
     answer = Answer()
     request = {"prompt": list(prompt), "max_tokens": 8, "temperature": 0, **fields}
@@ -58,7 +58,7 @@ async def generate(client: NativeClient, address: Address, prompt: Sequence[int]
 
 
 async def begin(
-    client: NativeClient, address: Address, prompt: Sequence[int], **fields: object
+    client: EngineClient, address: Address, prompt: Sequence[int], **fields: object
 ) -> "tuple[Answer, asyncio.Task[None]]":
     """An answer in progress, of which the first piece has come, and the task that takes the rest."""
     answer = Answer()

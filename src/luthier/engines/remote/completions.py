@@ -4,6 +4,7 @@ Prompts are token ids. vLLM is asked for token ids in its log-probabilities; ano
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import llguidance
 import tokenizers
 
-from luthier.core.errors import InvalidRequest, LuthierError, UpstreamFailed
+from luthier.core.errors import InvalidRequest, LuthierError, Unavailable, UpstreamFailed
 from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
 from luthier.core.ports import Address
 from luthier.model_folder import HuggingFaceFolder
@@ -22,6 +23,10 @@ SCHEME = "remote"
 """Of the URLs of addresses: remote:http://HOST:PORT/v1."""
 _SAMPLING = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed", "logprobs")
 _TOKEN_ID = "token_id:"
+_BYTES = "bytes:"
+_ESCAPED_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
+_BUSY = (429, 503)
+_RETRY_S = 5.0
 _NO_FILTERS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """A server's own defaults, which may come from the model's generation_config.json, must not change the sampling."""
 
@@ -42,8 +47,13 @@ class Vocabulary:
         self._size = self.tokenizer.get_vocab_size()
 
     def piece(self, token: int | str) -> bytes:
-        """The bytes of a token id, or of a token as a server spells it."""
+        """The bytes of a token id, or of a token as a server spells it.
+
+        OpenAI spells a token that ends within a character `bytes:\\xe6\\x9d`.
+        """
         if isinstance(token, str):
+            if token.startswith(_BYTES):
+                return _ESCAPED_BYTE.sub(lambda byte: bytes([int(byte[1], 16)]), token.removeprefix(_BYTES).encode())
             if not token.startswith(_TOKEN_ID):
                 return token.encode()
             token = int(token.removeprefix(_TOKEN_ID))
@@ -76,6 +86,8 @@ def answer_body(address: Address, request: Json) -> dict[str, Any]:
     body: dict[str, Any] = {name: request[name] for name in _SAMPLING if request.get(name) is not None}
     if request.get("logit_bias"):
         body["logit_bias"] = {str(id): bias for id, bias in request["logit_bias"].items()}
+    if "logprobs" in body:
+        body["logprobs"] = min(body["logprobs"], most_alternatives(address))
     body |= {"model": address.fields["served_name"], "prompt": request["prompt"]}
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     grammar = request.get("grammar")
@@ -111,13 +123,17 @@ def _vllm_fields(address: Address, scope: str) -> dict[str, Any]:
 def values(line: str, known: Vocabulary, top: int | None) -> Iterator[EngineDelta | Usage]:
     """What a line of an answer's event stream says; `top` is how many likeliest tokens were asked for.
 
-    Raises what `error_of` makes of an error in the stream.
+    Raises what `error_of` makes of an error in the stream, and UpstreamFailed for a line that is no JSON.
     """
     if not line.startswith("data: "):
         return
-    chunk = json.loads(line.removeprefix("data: "))
-    if "error" in chunk:
-        raise error_of(int(chunk["error"].get("code") or 500), json.dumps(chunk).encode())
+    try:
+        chunk = json.loads(line.removeprefix("data: "))
+    except ValueError:
+        raise UpstreamFailed("engine_failed", "The server behind this model sent what is no JSON.") from None
+    if error := chunk.get("error"):
+        code = error.get("code") if isinstance(error, Mapping) else None  # vLLM's is a status, OpenAI's a word
+        raise error_of(code if isinstance(code, int) else 500, json.dumps(chunk).encode())
     for choice in chunk.get("choices") or ():
         reason = choice.get("finish_reason")
         log_probs = None if top is None else list(answer_log_probs(choice.get("logprobs") or {}, known, top))
@@ -146,14 +162,17 @@ def entry(
 
 
 def error_of(status: int, content: bytes) -> LuthierError:
-    """A server's error response as an error of ours: InvalidRequest for a 400, else UpstreamFailed.
+    """A server's error response as an error of ours: InvalidRequest for 400 and 422, Unavailable for 429 and 503.
 
-    Its text may quote the prompt, so it is not passed on.
+    Any other is UpstreamFailed. Its text may quote the prompt, so it is not passed on.
     """
     if status == 400 and b"context length" in content:
         return InvalidRequest("context_length_exceeded", "The prompt is too long for this model.", "messages")
     if status in (400, 422):
         return InvalidRequest("engine_refused", "The server behind this model refused the request.")
+    if status in _BUSY:
+        text = f"The server behind this model has no room for the call now (status {status}). Ask again."
+        return Unavailable("engine_busy", text, retry_after_s=_RETRY_S)
     return UpstreamFailed("engine_failed", f"The server behind this model answered with status {status}.")
 
 

@@ -85,11 +85,16 @@ class RemoteClient:
             body = completions.next_token_body(address, token_ids[:n], most, scope)
             async with room:
                 answer = await self._complete(address, body)
-            (place,) = completions.answer_log_probs(answer["choices"][0]["logprobs"], known, most)
-            return list(place.top)
+            entries = list(completions.answer_log_probs(answer["choices"][0].get("logprobs") or {}, known, most))
+            if not entries:
+                raise UpstreamFailed("engine_failed", "The server behind this model gives no log-probabilities.")
+            return list(entries[0].top)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(ask(n)) for n in range(1, len(token_ids) + 1)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(ask(n)) for n in range(1, len(token_ids) + 1)]
+        except ExceptionGroup as errors:  # the first has ended all others
+            raise errors.exceptions[0] from None
         places = [task.result() for task in tasks]
         entries = [completions.entry(token_ids[0], None, known)]
         for id, likeliest in zip(token_ids[1:], places, strict=False):

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from luthier.core.errors import Unavailable
 from luthier.core.ports import Address
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.remote import completions
@@ -54,14 +55,22 @@ def _beginnings(probe: Mapping[str, Any]) -> list[list[int]]:
 
 
 def _entry(choice: Mapping[str, Any], position: Mapping[str, Any], known: Vocabulary) -> dict[str, Any]:
-    """What the engine thinks at a position, of those tokens that the trainer names or the engine gives by id."""
-    place: Mapping[str, float] = choice["logprobs"]["top_logprobs"][0]
+    """What the engine thinks at a position, of those tokens that the trainer names or the engine gives by id.
+
+    Raises Unavailable for a server that says nothing of them.
+    """
+    place: Mapping[str, float] = ((choice.get("logprobs") or {}).get("top_logprobs") or [{}])[0] or {}
     by_piece = {known.piece(id): id for id, _ in reversed(position["top"])}
     by_piece[known.piece(position["token_id"])] = position["token_id"]
     alternatives = []
     for token, log_prob in place.items():
-        id = int(token.removeprefix("token_id:")) if token.startswith("token_id:") else by_piece.get(token.encode())
+        id = int(token.removeprefix("token_id:")) if token.startswith("token_id:") else by_piece.get(known.piece(token))
         if id is not None:
             alternatives.append({"id": id, "bytes": [*known.piece(id)], "logprob": log_prob})
+    if not alternatives:
+        raise Unavailable(
+            "no_log_probabilities",
+            "The server behind this model gives no log-probabilities of the tokens that the parity check compares.",
+        )
     said = position["token_id"]
     return {"id": said, "bytes": [*known.piece(said)], "top_logprobs": alternatives}
