@@ -25,8 +25,16 @@ NEVER = RestPolicy()
 
 
 def memory_bytes(pid: int) -> int:
-    """The resident memory of a process in bytes; 0 for one that has ended."""
+    """The resident memory of a process and of those that it started, in bytes; 0 for one that has ended."""
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        process = psutil.Process(pid)
+        return sum(map(_resident_bytes, [process, *process.children(recursive=True)]))
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
     except psutil.NoSuchProcess:
         return 0

@@ -1,7 +1,8 @@
 """Runs vLLM for one base model until our parent ends: `python -m luthier.engines.vllm.vllm_server CONFIG.json`.
 
-vLLM does not notice that the service was killed. This process does, by its stdin, and takes vLLM's whole process group
-with it. It writes one JSON line once vLLM answers: its port.
+vLLM does not notice that the service was killed. This process does, by its stdin, and leaves. Whatever ends it or vLLM,
+kill -9 of either included, a guard beside it takes vLLM's whole process group along: the processes that compute outlive
+the one that answers. It writes one JSON line once vLLM answers: its port.
 """
 
 import ctypes
@@ -12,12 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 
 from luthier.engines import child_process
 from luthier.engines.remote.completions_server import CompletionsServer
@@ -27,6 +26,8 @@ logger = logging.getLogger("luthier.engines.vllm.vllm_server")
 
 _LOOK_S = 0.5
 _END_S = 4.0
+_GUARD = 'read _; kill -s KILL -- "-$0" 2>/dev/null'
+"""A shell's whole work: its stdin ends with us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,18 @@ def main(config_path: Path) -> None:
     except OSError as error:
         reply(code="engine_failed", message=f"vLLM cannot be started ({type(error).__name__}). Is LUTHIER_VLLM right?")
         return
-    threading.Thread(target=_end_with_parent, args=(process,), daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda number, frame: _end(process, number, frame))
-    server = CompletionsServer(f"http://127.0.0.1:{port}/v1", config.key)
-    while process.poll() is None and not server.is_healthy():
-        time.sleep(_LOOK_S)
-    if process.poll() is None:
-        reply(port=port)
-    sys.exit(process.wait())
+    with _guard(process.pid):
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+        child_process.end_with_parent()
+        try:
+            server = CompletionsServer(f"http://127.0.0.1:{port}/v1", config.key)
+            while process.poll() is None and not server.is_healthy():
+                time.sleep(_LOOK_S)
+            if process.poll() is None:
+                reply(port=port)
+            sys.exit(process.wait())
+        finally:
+            _end(process)
 
 
 def _environment(key: str) -> dict[str, str]:
@@ -85,6 +90,12 @@ def _die_with_us() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
+def _guard(group: int) -> "subprocess.Popen[bytes]":
+    """Starts the process that kills vLLM's process group once we are gone; as a context, once that is left."""
+    command = ["/bin/sh", "-c", _GUARD, str(group)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
+
+
 def _free_port() -> int:
     """A port of the loopback that nobody has now."""
     with socket.socket() as listening:
@@ -92,27 +103,11 @@ def _free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def _end_with_parent(process: "subprocess.Popen[bytes]") -> None:
-    """The thread: reads stdin to its end, which the system closes with our parent, then kills vLLM and us."""
-    while os.read(0, 4096):
-        pass
-    _kill(process)
-    os._exit(0)
-
-
-def _end(process: "subprocess.Popen[bytes]", number: int, frame: FrameType | None) -> None:
-    """On SIGTERM: asks vLLM to end, kills it when it takes too long, and leaves."""
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Asks vLLM to end, and waits for it, but not for long."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_END_S)
-    _kill(process)
-    os._exit(0)
-
-
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Ends vLLM's process group: its workers do not always end with it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
