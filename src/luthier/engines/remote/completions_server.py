@@ -51,7 +51,11 @@ class CompletionsServer:
 
         The name is made of the weights, so it always means the same: servers cache prompts by it. Raises Unavailable.
         """
-        name = adapter_name(folder)
+        try:
+            name = adapter_name(folder)
+        except OSError as error:
+            logger.error("adapter not read error=%s", type(error).__name__)
+            raise Unavailable("adapter_not_loaded", "The files of this model's adapter cannot be read.") from error
         body = {"lora_name": name, "lora_path": str(folder.absolute())}
         try:
             reply = self._call("POST", f"{self.url}/load_lora_adapter", body, LOAD_TIMEOUT_S)
