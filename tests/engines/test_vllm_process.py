@@ -21,6 +21,7 @@ from luthier.engines import rest_policy
 from luthier.engines.remote.completions_server import CompletionsServer
 from luthier.engines.vllm.vllm_engine import VllmEngine
 from native_calls import processes
+from vllm_running import until_ended
 from waiting import until
 
 Make = Callable[..., VllmEngine]
@@ -142,7 +143,7 @@ def test_whichever_process_is_killed_all_go_and_others_come(
     members = family(folder)
     victim = members[0] if place == 0 else next(each for each in members if "serve" in each.cmdline())
     victim.kill()
-    assert psutil.wait_procs(members, timeout=10)[1] == []
+    until_ended(members)
     until(lambda: engine.loaded(tuned[0]) not in (None, before))
     assert engine.loaded(base) is not None
     assert not {each.pid for each in family(folder)} & {each.pid for each in members}
@@ -165,7 +166,7 @@ threading.Event().wait()
         members = psutil.Process(service.pid).children(recursive=True)
         assert len(members) == 4
         os.kill(service.pid, signal.SIGKILL)
-        assert psutil.wait_procs(members, timeout=10)[1] == []
+        until_ended(members)
 
 
 @pytest.mark.parametrize(("own", "within_s"), [("", 3.0), ("--slow-to-end", 15.0)])
@@ -176,7 +177,7 @@ def test_close_ends_all_of_them(own: str, within_s: float, make: Make, base: Ser
     began = time.monotonic()
     engine.close()
     assert time.monotonic() - began < within_s
-    assert psutil.wait_procs(members, timeout=5)[1] == []
+    until_ended(members)
     assert list(folder.iterdir()) == []
     with pytest.raises(Unavailable):
         engine.ensure(base)
