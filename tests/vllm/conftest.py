@@ -44,8 +44,8 @@ def models(program: str, base_folder: Path, tmp_path_factory: pytest.TempPathFac
 
 def trained(folder: Path, base_folder: Path) -> Path:
     """The last checkpoint of a run of two epochs over ten rows."""
-    command = [sys.executable, "-m", "luthier", "train", "--model", BASE, "--data", str(ROWS), "--epochs", "2"]
-    command += ["--out", str(folder / "run"), "--json"]
+    command = [sys.executable, "-m", "luthier", "train", "--model", BASE, "--data", str(ROWS)]
+    command += ["--epochs", "2", "--seed", "1", "--out", str(folder / "run"), "--json"]
     places = {"LUTHIER_MODELS_DIR": str(base_folder.parent), "LUTHIER_DATA_DIR": str(folder / "data")}
     done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
