@@ -21,6 +21,8 @@ SAMPLES = 3
 HEAD_START_S = 0.5
 """So long after a long prompt was sent it is certainly being read."""
 LOOK_S = 0.02
+DEPLOY_LOOK_S = 0.1
+"""Between two looks at a deployment: each takes milliseconds of the cores that prove it."""
 DEPLOY_S = 300.0
 UNLOAD_S = 12.0
 """A model without a deployment is in the engine for ten seconds more."""
@@ -146,7 +148,7 @@ async def deployment(target: Target, trial: Trial) -> Found:
             while (state := await _state(target, path, params)) != "Succeeded":
                 if state != "Creating":
                     raise Failed(f"the deployment is {state}")
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(DEPLOY_LOOK_S)
         succeeded_s = time.perf_counter() - began
         answer = await target.ask(trial.short(5, 0), SHORT_TOKENS, "spare")
         return {"put succeeded": succeeded_s * 1000, "put first": (succeeded_s + answer.first_s) * 1000}

@@ -9,14 +9,14 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 import numpy as np
 
 from luthier.core.errors import LuthierError
 from luthier.engines.native.decoder.library import PAGE, Decoder, Draw, Segment
 from luthier.engines.native.steps import page_cache
-from luthier.engines.native.steps.pace import LONE_PIECE_S, PIECE_S, Pace
+from luthier.engines.native.steps.pace import LONE_PIECE_S, PIECE_S, PROBES_PIECE_S, Pace
 from luthier.engines.native.steps.page_cache import PageCache
 from luthier.engines.native.steps.prompt_scoring import score_rows
 from luthier.engines.native.steps.sequences import Sequence, Vocabulary
@@ -201,9 +201,7 @@ class Scheduler:
         decoding = [(sequence, 1) for sequence in self._running if not sequence.n_to_prefill]
         prefilling = [sequence for sequence in self._running if sequence.n_to_prefill]
         prefilling.sort(key=lambda sequence: (sequence.waited_steps < PATIENCE_STEPS, sequence.n_to_prefill))
-        are_scored = all(sequence.parameters is None for sequence in prefilling)
-        is_alone = not decoding and (len(prefilling) == 1 or are_scored) and not self._waiting
-        room = self._pace.rows_in(LONE_PIECE_S if is_alone else PIECE_S)
+        room = self._pace.rows_in(self._piece_s(decoding, prefilling))
         pieces: list[tuple[Sequence, int]] = []
         for sequence in prefilling:
             self._adopt(sequence)
@@ -216,6 +214,14 @@ class Scheduler:
             if n:
                 pieces.append((sequence, n))
         return decoding + pieces
+
+    def _piece_s(self, decoding: Sized, prefilling: Sized) -> float:
+        """How long the pieces of prompts in the next step may take: longer where fewer wait for its end."""
+        if decoding or self._waiting:
+            return PIECE_S
+        if all(sequence.parameters is None for sequence in self._running):
+            return PROBES_PIECE_S
+        return LONE_PIECE_S if len(prefilling) == 1 else PIECE_S
 
     def _adopt(self, sequence: Sequence) -> None:
         """Replaces pages of its prompt by those that others computed since it was admitted; skips their tokens."""
