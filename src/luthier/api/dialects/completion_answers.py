@@ -68,9 +68,9 @@ def _log_probs(delta: ChoiceDelta, top: int, offset: int) -> Shape | None:
     next_token = delta.echo.next_token
     if not delta.log_probs and delta.finish_reason is FinishReason.STOP and next_token is not None:
         likeliest = next_token.top[0]
-        _append(shape, likeliest.token, likeliest.log_prob, next_token.top[:top], offset)
+        _append(shape, spelling(likeliest), likeliest.log_prob, next_token.top[:top], offset)
     for token in delta.log_probs or ():
-        _append(shape, token.token, token.log_prob, token.top[:top], offset)
+        _append(shape, spelling(token), token.log_prob, token.top[:top], offset)
         offset += len(token.token)
     return shape
 
@@ -86,7 +86,7 @@ def _append_prompt(shape: Shape, echo: PromptEcho, top: int, offset: int) -> int
     n_unseen = len("".join(texts)) - len(echo.text)
     token_offset = offset
     for position, (token, text) in enumerate(zip(echo.log_probs, texts, strict=True)):
-        _append(shape, token.token, token.log_prob, token.top[:top], token_offset)
+        _append(shape, spelling(token), token.log_prob, token.top[:top], token_offset)
         if position == 0:
             shape["token_logprobs"][0] = shape["top_logprobs"][0] = None
             token_offset -= max(0, min(n_unseen, len(text)))
@@ -98,5 +98,17 @@ def _append(shape: Shape, text: str, log_prob: float, top: Sequence[TokenLogProb
     """Appends one token to each list of `shape`; `top` are its alternatives, `offset` where it begins in the text."""
     shape["tokens"].append(text)
     shape["token_logprobs"].append(log_prob)
-    shape["top_logprobs"].append({other.token: other.log_prob for other in top})
+    shape["top_logprobs"].append({spelling(other): other.log_prob for other in top})
     shape["text_offset"].append(offset)
+
+
+def spelling(token: TokenLogProb) -> str:
+    """A token as legacy completions spell it: its text, or `bytes:\\xe6\\x9d` where it ends within a character.
+
+    As OpenAI does: several such tokens would otherwise be one key of `top_logprobs`.
+    """
+    try:
+        bytes(token.bytes).decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
+    return token.token
