@@ -4,6 +4,8 @@ PIECE_S = 0.025
 """What the pieces of prompts in one step may take: so much longer do answers in progress wait for their next token."""
 LONE_PIECE_S = 0.05
 """The same for one prompt alone, where nothing is being answered: a new request waits for so long."""
+LONE_AFTER_S = 2.0
+"""Who has been alone for so long counts as alone: where others asked just now, they will ask again."""
 PROBES_PIECE_S = 0.1
 """The same where only probes are computed: a model that is being deployed, and nobody who waits for an answer."""
 MIN_PIECE, MAX_PIECE = 16, 128

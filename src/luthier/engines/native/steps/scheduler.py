@@ -16,7 +16,7 @@ import numpy as np
 from luthier.core.errors import LuthierError
 from luthier.engines.native.decoder.library import PAGE, Decoder, Draw, Segment
 from luthier.engines.native.steps import page_cache
-from luthier.engines.native.steps.pace import LONE_PIECE_S, PIECE_S, PROBES_PIECE_S, Pace
+from luthier.engines.native.steps.pace import LONE_AFTER_S, LONE_PIECE_S, PIECE_S, PROBES_PIECE_S, Pace
 from luthier.engines.native.steps.page_cache import PageCache
 from luthier.engines.native.steps.prompt_scoring import score_rows
 from luthier.engines.native.steps.sequences import Sequence, Vocabulary
@@ -68,6 +68,7 @@ class Scheduler:
         self._running: list[Sequence] = []
         self._logits = np.empty((max_sequences, decoder.row), np.float32)
         self._is_closing = False
+        self._shared_at = -LONE_AFTER_S
         self.on_step: Callable[[], None] = lambda: None
         """Called behind each step, when all that it gives out has been emitted."""
         self.n_steps = 0
@@ -217,11 +218,11 @@ class Scheduler:
 
     def _piece_s(self, decoding: Sized, prefilling: Sized) -> float:
         """How long the pieces of prompts in the next step may take: longer where fewer wait for its end."""
-        if decoding or self._waiting:
-            return PIECE_S
-        if all(sequence.parameters is None for sequence in self._running):
+        if all(sequence.parameters is None for sequence in (*self._running, *self._waiting)):
             return PROBES_PIECE_S
-        return LONE_PIECE_S if len(prefilling) == 1 else PIECE_S
+        if decoding or self._waiting or len(prefilling) > 1:
+            self._shared_at = time.monotonic()
+        return LONE_PIECE_S if time.monotonic() - self._shared_at > LONE_AFTER_S else PIECE_S
 
     def _adopt(self, sequence: Sequence) -> None:
         """Replaces pages of its prompt by those that others computed since it was admitted; skips their tokens."""
