@@ -93,7 +93,9 @@ def _die_with_us() -> None:
 def _guard(group: int) -> "subprocess.Popen[bytes]":
     """Starts the process that kills vLLM's process group once we are gone; as a context, once that is left."""
     command = ["/bin/sh", "-c", _GUARD, str(group)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=2, start_new_session=True, env=child_environment.to_compute(os.environ)
+    )
 
 
 def _free_port() -> int:
