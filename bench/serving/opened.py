@@ -16,7 +16,7 @@ import psutil
 from bench.process import ROOT
 from bench.serving.prompts import Prompts
 from bench.serving.targets import BASE, LlamaCppTarget, NativeTarget, ServiceTarget, Target
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.engines import child_process
 from luthier.engines.native.native_engine import NativeEngine
 from luthier.model_folder import BASE_GGUF

@@ -11,8 +11,8 @@ import httpx2
 import psutil
 
 from bench.serving.prompts import Prompts
+from luthier.core.engine_ports import Address
 from luthier.core.generation import EngineDelta, Usage
-from luthier.core.ports import Address
 from luthier.engines.native.client import NativeClient
 
 BASE = "smollm2-135m-instruct"

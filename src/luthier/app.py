@@ -21,8 +21,8 @@ from luthier.api.intake import body_limits
 from luthier.api.intake.body_limits import Intake
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
+from luthier.core.engine_ports import Engine
 from luthier.core.models import Resource
-from luthier.core.ports import Engine
 from luthier.core.states import EngineName
 from luthier.engines.choice import ChosenEngine, ChosenEngineClient
 from luthier.engines.engine_client import HttpEngineClient

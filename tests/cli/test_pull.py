@@ -13,7 +13,7 @@ import tiny
 from luthier import catalog
 from luthier.catalog import BaseModelEntry, FolderSource, WheelSource
 from luthier.cli.base_models.pull import PullError, pull
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.engines.gguf import export
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity

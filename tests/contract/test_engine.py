@@ -1,4 +1,4 @@
-"""The contract of core.ports.Engine, over every implementation."""
+"""The contract of core.engine_ports.Engine, over every implementation."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +10,8 @@ import pytest
 
 import engine_asks
 import small_models
+from luthier.core.engine_ports import Address, Engine, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, Engine, ServedModel
 from luthier.engines.gguf import export
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.native.native_engine import NativeEngine

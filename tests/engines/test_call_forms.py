@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import small_models
-from luthier.core.ports import Address, ServedModel
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.data.tools.stream_parser import ArgumentsPiece, CallStart, ToolCallParser
 from luthier.engines.native.native_engine import NativeEngine
 from luthier.service.inference import served_prompts

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fakes import EchoEngine
+from luthier.core.engine_ports import ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import ServedModel
 from luthier.engines.engine_client import HttpEngineClient
 
 BODY = {"messages": [{"role": "user", "content": "hello"}]}

@@ -7,7 +7,7 @@ import pytest
 
 import engine_asks
 import small_models
-from luthier.core.ports import Address, ServedModel
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.states import LoadState
 from luthier.engines.native.native_engine import NativeEngine
 from luthier.engines.rest_policy import RestPolicy

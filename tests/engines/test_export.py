@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 import small_models
+from luthier.core.engine_ports import ServedModel
 from luthier.core.errors import Unsupported
-from luthier.core.ports import ServedModel
 from luthier.engines.gguf import export
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity

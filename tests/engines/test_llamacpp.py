@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 import small_models
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
 from luthier.engines.gguf import export
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from waiting import until
@@ -140,7 +140,7 @@ def test_the_process_ends_when_its_service_is_killed(base: ServedModel, tmp_path
     program = f"""
 import sys, threading
 from pathlib import Path
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 engine = LlamaCppEngine(Path({str(tmp_path)!r}), context_tokens=1024, slots=1, threads=1)
 thread = threading.Thread(target=engine.ensure, args=[ServedModel("b", "b", Path({str(base.base_folder)!r}), None)])

@@ -18,7 +18,7 @@ from engine_kinds import KINDS, AnyEngine, open_engine
 from fakes import BASE, KEY, agreeing_parity, engine_calls
 from luthier.api import server
 from luthier.api.services import Services
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 import small_models
 from engine_kinds import KINDS, AnyEngine, open_engine
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
 from luthier.engines.gguf import export
 from luthier.engines.parity import check_parity
 

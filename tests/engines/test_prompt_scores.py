@@ -11,8 +11,8 @@ import transformers
 
 import small_models
 from fakes import BASE
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.llamacpp.prompt_scores import BATCH_TOKENS, PromptScores
 

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 import small_models
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.data.rendering.renderer import Renderer
 from luthier.data.rendering.template_messages import template_message
 from luthier.data.rows.supervised import Message, Role

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 import fake_vllm
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
 from luthier.core.states import LoadState
 from luthier.engines import rest_policy
 from luthier.engines.remote.completions_server import CompletionsServer
@@ -153,7 +153,7 @@ def test_processes_end_when_their_service_is_killed(base: ServedModel, folder: P
     program = f"""
 import threading
 from pathlib import Path
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.engines.vllm.vllm_engine import VllmEngine
 engine = VllmEngine(Path({str(folder)!r}), program={write_program(tmp_path)!r})
 engine.ensure(ServedModel("small", "small", Path({str(base.base_folder)!r}), None))

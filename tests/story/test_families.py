@@ -18,7 +18,7 @@ from families import ALL, make_source
 from luthier import catalog
 from luthier.api import server
 from luthier.api.services import Services
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.core.states import Ability
 from luthier.data.jsonl.line_reader import JsonRow
 from luthier.data.rendering import tool_samples

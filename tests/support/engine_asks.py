@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 
-from luthier.core.ports import Address
+from luthier.core.engine_ports import Address
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.native.protocol import BlockingConnection
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer

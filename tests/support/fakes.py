@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from luthier.core.ports import Address, Capacity, Ending, EngineState, ParityReport, ServedModel
+from luthier.core.engine_ports import Address, Capacity, EngineState, ParityReport, ServedModel
+from luthier.core.ports import Ending
 from luthier.core.states import EngineName, LoadState, RunState
 from luthier.engines.choice import ChosenEngineClient
 from luthier.engines.engine_client import HttpEngineClient

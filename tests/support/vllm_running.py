@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.engines.vllm.vllm_engine import VllmEngine
 from waiting import until
 

@@ -10,8 +10,8 @@ from torch import Tensor
 import tiny
 from equality import assert_same, randomise, with_sft_gradients
 from flash import row
+from luthier.core.engine_ports import ServedModel
 from luthier.core.errors import InvalidRequest
-from luthier.core.ports import ServedModel
 from luthier.engines.gguf import export
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.parity import check_parity

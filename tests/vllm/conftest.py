@@ -12,7 +12,7 @@ import pytest
 
 import small_models
 from fakes import BASE
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.engines.vllm.vllm_engine import VllmEngine
 from repository import ROOT
 from vllm_running import Models, VllmRunning

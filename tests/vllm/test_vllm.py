@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 import small_models
+from luthier.core.engine_ports import Address, ParityReport
 from luthier.core.errors import LuthierError, Unavailable
 from luthier.core.generation import MIN_LOG_PROB, FinishReason
-from luthier.core.ports import Address, ParityReport
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.parity import check_parity
 from luthier.engines.remote.completions_server import CompletionsServer

@@ -19,7 +19,7 @@ from loop_steps import Steps
 from luthier.api import server
 from luthier.api.http.disconnects import EventStream
 from luthier.api.services import Services
-from luthier.core.ports import Capacity
+from luthier.core.engine_ports import Capacity
 from luthier.service.context import Context
 from luthier.service.models import models
 from luthier.service.models.serving import Serving

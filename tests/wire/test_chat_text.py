@@ -114,7 +114,7 @@ def test_arguments_of_a_history_are_taken_as_some_model_wrote_them(
 def test_prompt_that_is_too_long_is_told_of_the_messages(
     openai_client: OpenAI, engine: EchoEngine, tokenizer: TorchFreeTokenizer
 ) -> None:
-    from luthier.core.ports import Capacity
+    from luthier.core.engine_ports import Capacity
 
     engine.capacity = Capacity("e", 1, 64, 64)
     with pytest.raises(openai.BadRequestError) as caught:

@@ -8,7 +8,7 @@ from openai import OpenAI
 import rows
 from control_plane import PATH, call, put
 from fakes import BASE, agreeing_parity
-from luthier.core.ports import Address, ParityReport
+from luthier.core.engine_ports import Address, ParityReport
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.models.serving import Serving
 

@@ -10,7 +10,7 @@ from openai import OpenAI
 import rows
 from control_plane import call, put
 from fakes import BASE, EchoEngine, agreeing_parity, failing_parity
-from luthier.core.ports import ParityCheck
+from luthier.core.engine_ports import ParityCheck
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.models.serving import Serving
 

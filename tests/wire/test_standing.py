@@ -19,9 +19,10 @@ from luthier.api.arm import arm_names
 from luthier.api.auth.revocation import Rights
 from luthier.api.http.thread_pools import Workers
 from luthier.api.services import Services
+from luthier.core.engine_ports import Capacity
 from luthier.core.errors import Unauthenticated
 from luthier.core.models import Principal, ResourceName
-from luthier.core.ports import Blob, BlobStore, Capacity, Claims
+from luthier.core.ports import Blob, BlobStore, Claims
 from luthier.core.roles import Role
 from luthier.core.states import FilePurpose
 from luthier.oidc import OidcVerifier

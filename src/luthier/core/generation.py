@@ -1,6 +1,6 @@
 """What a model generates, as values: text, tool calls, log-probabilities of tokens, the reason of its end, usage.
 
-Engines yield them through `core.ports.EngineClient`; `api/dialects` shapes them for the wire.
+Engines yield them through `core.engine_ports.EngineClient`; `api/dialects` shapes them for the wire.
 """
 
 from collections.abc import Sequence

@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 
+from luthier.core.engine_ports import ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import ServedModel
 from luthier.process import child_environment
 
 logger = logging.getLogger(__name__)

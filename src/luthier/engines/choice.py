@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier.core.engine_ports import Address, Engine, EngineClient, EngineRequest, EngineState, ServedModel
 from luthier.core.generation import EngineDelta, TokenLogProb, Usage
-from luthier.core.ports import Address, Engine, EngineClient, EngineRequest, EngineState, ServedModel
 from luthier.core.states import EngineName, LoadState
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.native.decoder import library, model_config, weights
@@ -85,7 +85,7 @@ def _obstacle_of_files(hf: HuggingFaceFolder) -> str | None:
 
 
 class ChosenEngine:
-    """Implements core.ports.Engine by others: each model has the one that `choose` says."""
+    """Implements core.engine_ports.Engine by others: each model has the one that `choose` says."""
 
     def __init__(self, engines: Mapping[EngineName, Engine], setting: EngineName) -> None:
         """`engines` are all that `choose` may name under this setting."""
@@ -130,7 +130,7 @@ class ChosenEngine:
 
 
 class ChosenEngineClient:
-    """Implements core.ports.EngineClient by others, each for the addresses of one scheme."""
+    """Implements core.engine_ports.EngineClient by others, each for the addresses of one scheme."""
 
     def __init__(self, clients: Mapping[str, EngineClient]) -> None:
         """`clients` by the scheme of their addresses' URLs."""

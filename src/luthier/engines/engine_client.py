@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx2
 
+from luthier.core.engine_ports import Address, EngineRequest
 from luthier.core.errors import InvalidRequest, LuthierError, Unavailable, UpstreamFailed
 from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, ToolCallDelta, Usage
-from luthier.core.ports import Address, EngineRequest
 
 CONNECT_S = 10.0
 STALLED_S = 120.0
@@ -29,7 +29,7 @@ Json = Mapping[str, Any]
 
 
 class HttpEngineClient:
-    """Implements core.ports.EngineClient. Connections are not kept alive: an engine closes idle ones at any moment.
+    """Implements core.engine_ports.EngineClient. Connections are not kept alive: an engine may close idle ones.
 
     Engines are on this machine or a private network: no TLS context is built, and no proxy is used. The number of
     connections is limited by the queue (`service.scheduling.admission`), not by the client.

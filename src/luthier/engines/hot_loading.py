@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
 from luthier.engines import process_folders, process_per_base
 from luthier.engines.process_per_base import Base, Process, ProcessPerBaseEngine
 
@@ -35,7 +35,7 @@ P = TypeVar("P", bound=HotLoadingProcess)
 
 
 class HotLoadingEngine(ProcessPerBaseEngine[P]):
-    """The part of core.ports.Engine that does not depend on what the processes speak.
+    """The part of core.engine_ports.Engine that does not depend on what the processes speak.
 
     A model that is released is unloaded once no call can hold its address any more (`retire_grace_s`) and its answers
     ended.
@@ -45,33 +45,23 @@ class HotLoadingEngine(ProcessPerBaseEngine[P]):
     def _launch_process(self, folder: Path, model: ServedModel) -> P:
         """A new process for the model's base, loaded, without the model's adapter. Raises Unavailable."""
 
-    def ensure(self, model: ServedModel) -> Address:
-        """Loads the model: a process for its base if there is none, and its adapter into that.
-
-        Returns where it answers. Takes seconds unless the model is loaded. Raises Unavailable when it cannot be served.
-        """
+    def _load(self, base: Base[P], model: ServedModel) -> Address:
+        """Has the base's process load the adapter; starts a process if there is none."""
         with self._lock:
-            base = self._base(model)
-            if (address := self._loaded(base, model)) is not None:
-                return address
-        with base.changing:
+            process, others = base.current, list(base.wanted.values())
+        if process is None or process.exit_status() is not None:
+            process = self._start(base, model, others)
+        try:
+            process.load(model)
+        except Unavailable:
             with self._lock:
-                if (address := self._loaded(base, model)) is not None:
-                    return address
-                process, others = base.current, list(base.wanted.values())
-            if process is None or process.exit_status() is not None:
-                process = self._start(base, model, others)
-            try:
-                process.load(model)
-            except Unavailable:
-                with self._lock:
-                    if not base.wanted and base.current is process:  # started for this model alone
-                        base.current = None
-                        self._retire(process)
-                raise
-            with self._lock:
-                self._want(base, model)
-            return process.address(model)
+                if not base.wanted and base.current is process:  # started for this model alone
+                    base.current = None
+                    self._retire(process)
+            raise
+        with self._lock:
+            self._want(base, model)
+        return process.address(model)
 
     def release(self, model_id: str) -> None:
         """Takes the model off the list; a base of which nothing is wanted loses its process.

@@ -1,7 +1,7 @@
 """Proves served = trained: the engine's log-probabilities against those that the trainer wrote in probes.json.
 
 The engine is asked as users ask it: template, tokenizer, weights and adapter are proven together. `check_parity` is the
-service's core.ports.ParityCheck.
+service's core.engine_ports.ParityCheck.
 """
 
 import json
@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 
 from luthier import model_folder
+from luthier.core.engine_ports import Address, ParityReport
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ParityReport
 from luthier.engines.native import probing as native_probing
 from luthier.engines.remote import remote_probing
 from luthier.model_folder import CheckpointFolder

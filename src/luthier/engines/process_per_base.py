@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from luthier.core.engine_ports import Address, EngineState, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, EngineState, ServedModel
 from luthier.core.states import EngineName, LoadState
 from luthier.engines import process_folders, rest_policy, watchdog
 from luthier.engines.rest_policy import RestPolicy
@@ -72,7 +72,7 @@ class Base(Generic[P]):
 
 
 class ProcessPerBaseEngine(ABC, Generic[P]):
-    """The part of core.ports.Engine that does not depend on how a process loads its models.
+    """The part of core.engine_ports.Engine that does not depend on how a process loads its models.
 
     `look_s` is the pause in seconds between two looks at whether a retired process is idle. `_lock` guards `_bases` and
     `_retiring`.
@@ -99,9 +99,24 @@ class ProcessPerBaseEngine(ABC, Generic[P]):
         if not rest.is_never:
             threading.Thread(target=self._rest_forever, name="engine-rest", daemon=True).start()
 
-    @abstractmethod
     def ensure(self, model: ServedModel) -> Address:
-        """Loads the model if it is not loaded and returns where it answers. Raises Unavailable when it cannot."""
+        """Loads the model if it is not loaded, which takes seconds, and returns where it answers.
+
+        Loads of one base come one after another. Raises Unavailable when the model cannot be served.
+        """
+        with self._lock:
+            base = self._base(model)
+            if (address := self._loaded(base, model)) is not None:
+                return address
+        with base.changing:
+            with self._lock:
+                if (address := self._loaded(base, model)) is not None:
+                    return address
+            return self._load(base, model)
+
+    @abstractmethod
+    def _load(self, base: Base[P], model: ServedModel) -> Address:
+        """Loads a model that is not loaded; to be called with `base.changing`. Raises Unavailable."""
 
     def loaded(self, model: ServedModel) -> Address | None:
         """The address of a model that a live process has, None if none has it; a load elsewhere is not waited for.

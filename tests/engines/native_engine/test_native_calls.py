@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import small_models
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import InvalidRequest, Unavailable, UpstreamFailed
 from luthier.core.generation import EngineDelta, FinishReason, Usage
-from luthier.core.ports import Address, ServedModel
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.native_engine import NativeEngine
 from luthier.engines.native.protocol import BlockingConnection

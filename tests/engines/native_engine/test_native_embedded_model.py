@@ -8,7 +8,7 @@ import pytest
 
 import small_models
 from cores import own_cores
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.native_engine import NativeEngine

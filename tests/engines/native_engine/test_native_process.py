@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import small_models
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.native_engine import NativeEngine
 from native_calls import Answer, ask, begin, generate, processes, with_client
@@ -186,7 +186,7 @@ def test_process_ends_when_its_service_is_killed(base: ServedModel, folder: Path
     program = f"""
 import threading
 from pathlib import Path
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.engines.native.native_engine import NativeEngine
 engine = NativeEngine(Path({str(folder)!r}), context_tokens=1024, sequences=1, threads=1)
 engine.ensure(ServedModel("b", "b", Path({str(base.base_folder)!r}), None))

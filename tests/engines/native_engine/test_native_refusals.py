@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import small_models
 import tiny_decoders
+from luthier.core.engine_ports import ServedModel
 from luthier.core.errors import InvalidRequest, Unavailable, UpstreamFailed
-from luthier.core.ports import ServedModel
 from luthier.core.states import EngineName
 from luthier.engines import choice
 from luthier.engines.native.decoder import adapters, model_config

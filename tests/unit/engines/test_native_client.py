@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from luthier.core.engine_ports import Address
 from luthier.core.errors import InvalidRequest, Unavailable, UpstreamFailed
 from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, Usage
-from luthier.core.ports import Address
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.protocol import Message, MessageReader, encode
 

@@ -8,8 +8,8 @@ import pytest
 
 import fake_completions
 from fake_completions import FakeServer
+from luthier.core.engine_ports import ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import ServedModel
 from luthier.core.states import LoadState
 from luthier.engines.remote.remote_engine import LOOK_AGAIN_S, RemoteEngine
 from waiting import until

@@ -10,8 +10,8 @@ import pytest
 import fake_completions
 import small_models
 from fake_completions import Json, Reply, next_token
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.parity import check_parity
 from luthier.engines.remote import completions

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from luthier.core.engine_ports import ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import ServedModel
 from luthier.engines.llamacpp import engine_process
 from luthier.engines.llamacpp.engine_process import Launch
 from luthier.executors.local import LocalExecutor

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from luthier.core.engine_ports import Capacity
 from luthier.core.errors import RateLimited
-from luthier.core.ports import Capacity
 from luthier.service.scheduling.admission import (
     MAX_BYPASS_S,
     AdmissionQueue,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from luthier.core.engine_ports import Address, Capacity
 from luthier.core.errors import InvalidRequest
-from luthier.core.ports import Address, Capacity
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.service.scheduling.admission import QueueKey
 from luthier.service.scheduling.context_budget import DEFAULT_MAX_TOKENS, answer_tokens

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from luthier.core.engine_ports import Address
 from luthier.core.errors import RateLimited
 from luthier.core.generation import TokenLogProb
-from luthier.core.ports import Address
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.service.scheduling.prompt_scoring import PromptScoring
 

@@ -21,10 +21,10 @@ from luthier.api.dialects.dialects import Dialect
 from luthier.api.http.disconnects import CLIENT_CLOSED_REQUEST, CallerLeft, EventStream, unless_left
 from luthier.api.routing.json_response import event_line
 from luthier.api.services import Services
+from luthier.core.engine_ports import Address
 from luthier.core.errors import LuthierError
 from luthier.core.generation import Usage
 from luthier.core.models import Principal
-from luthier.core.ports import Address
 from luthier.service.inference import model_routing
 from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart, ChoiceDelta
 from luthier.service.inference.generation_requests import ChatRequest, CompletionRequest

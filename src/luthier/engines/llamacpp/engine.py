@@ -6,13 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, ServedModel
 from luthier.core.states import EngineName
 from luthier.engines import process_folders, process_per_base
 from luthier.engines.llamacpp import engine_process
 from luthier.engines.llamacpp.engine_process import EngineProcess, Launch
-from luthier.engines.process_per_base import ProcessPerBaseEngine
+from luthier.engines.process_per_base import Base, ProcessPerBaseEngine
 from luthier.engines.rest_policy import NEVER, RestPolicy
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _LOOK_S = 1.5
 
 
 class LlamaCppEngine(ProcessPerBaseEngine[EngineProcess]):
-    """Implements core.ports.Engine.
+    """Implements core.engine_ports.Engine.
 
     `folder` holds a folder per process with its log; `context_tokens` is what the slots of one process share. An
     address is good until `retire_grace_s` after a newer one was given out; an answer under way then gets
@@ -51,31 +51,23 @@ class LlamaCppEngine(ProcessPerBaseEngine[EngineProcess]):
         self._launch = Launch(python, context_tokens, slots, threads or os.cpu_count() or 1, start_timeout_s)
         super().__init__(folder, retire_grace_s, retire_max_s, _LOOK_S, rest)
 
-    def ensure(self, model: ServedModel) -> Address:
-        """Starts or replaces the base's process if the model is not in it, which takes seconds.
+    def _load(self, base: Base[EngineProcess], model: ServedModel) -> Address:
+        """Starts or replaces the base's process: llama.cpp loads adapters at its start only.
 
-        Returns where it answers. While a new process starts, the old one goes on answering. Raises Unavailable when the
-        model cannot be served.
+        While a new process starts, the old one goes on answering.
         """
         with self._lock:
-            base = self._base(model)
-            if (address := self._loaded(base, model)) is not None:
-                return address
-        with base.changing:
-            with self._lock:
-                if (address := self._loaded(base, model)) is not None:
-                    return address
-                others = [other for other in base.wanted.values() if other.id != model.id]
-            process = self._start(model, process_per_base.present(others))
-            with self._lock:
-                if self._closing.is_set():
-                    process.end()
-                    raise process_per_base.closed()
-                old, base.current = base.current, process
-                self._want(base, model)
-                if old is not None:
-                    self._retire(old)
-                return process.address(model)
+            others = [other for other in base.wanted.values() if other.id != model.id]
+        process = self._start(model, process_per_base.present(others))
+        with self._lock:
+            if self._closing.is_set():
+                process.end()
+                raise process_per_base.closed()
+            old, base.current = base.current, process
+            self._want(base, model)
+            if old is not None:
+                self._retire(old)
+            return process.address(model)
 
     def release(self, model_id: str) -> None:
         """Takes the model off the list for the next process; a base of which nothing is wanted loses its process."""

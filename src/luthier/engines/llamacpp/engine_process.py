@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx2
 
+from luthier.core.engine_ports import Address, Capacity, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, Capacity, ServedModel
 from luthier.engines import child_process
 from luthier.engines.child_process import ChildProcess
 from luthier.engines.llamacpp.server import Config

@@ -8,9 +8,9 @@ import itertools
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, cast
 
+from luthier.core.engine_ports import Address, EngineRequest
 from luthier.core.errors import InvalidRequest, LuthierError, Unavailable, UpstreamFailed
 from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
-from luthier.core.ports import Address, EngineRequest
 from luthier.engines.native.protocol import INVALID, Message, MessageReader, encode
 
 SCHEME = "native"
@@ -23,7 +23,7 @@ _OF_ADDRESS = ("model", "adapter", "tokenizer")
 
 
 class NativeClient:
-    """Implements core.ports.EngineClient. Lives on one event loop; a connection lasts as long as it has calls."""
+    """Implements core.engine_ports.EngineClient. Lives on one event loop; a connection lasts for its calls."""
 
     def __init__(self, stalled_s: float = STALLED_S) -> None:
         """`stalled_s`: so many seconds without a byte from a process end the calls in progress to it."""

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.core.states import EngineName
 from luthier.engines.hot_loading import LOOK_S, HotLoadingEngine
 from luthier.engines.native import native_process
@@ -13,7 +13,7 @@ from luthier.engines.rest_policy import NEVER, RestPolicy
 
 
 class NativeEngine(HotLoadingEngine[EngineProcess]):
-    """Implements core.ports.Engine.
+    """Implements core.engine_ports.Engine.
 
     `folder` holds a folder per process with its log; `context_tokens` is what the answers of one process share,
     `sequences` how many it computes at a time.

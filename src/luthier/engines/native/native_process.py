@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luthier.core.engine_ports import Address, Capacity, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, Capacity, ServedModel
 from luthier.engines import child_process
 from luthier.engines.child_process import ChildProcess
 from luthier.engines.native.client import SCHEME

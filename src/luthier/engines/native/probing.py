@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from luthier.core.engine_ports import Address
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.native.protocol import BlockingConnection, Message
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx2
 
+from luthier.core.engine_ports import Address, Capacity, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, Capacity, ServedModel
 from luthier.engines.native.decoder.model_config import hf_folder
 from luthier.engines.remote.completions import SCHEME
 from luthier.model_folder import CheckpointFolder

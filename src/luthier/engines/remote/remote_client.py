@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx2
 
+from luthier.core.engine_ports import Address, EngineRequest
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.generation import MIN_LOG_PROB, EngineDelta, TokenLogProb, Usage
-from luthier.core.ports import Address, EngineRequest
 from luthier.engines.remote import completions
 from luthier.engines.remote.completions import Vocabulary
 
@@ -24,7 +24,7 @@ _RETRY_S = 5.0
 
 
 class RemoteClient:
-    """Implements core.ports.EngineClient. Connections are kept alive; tokens are made by the base model's own files."""
+    """Implements core.engine_ports.EngineClient. Connections are kept; tokens are those of the base's own files."""
 
     def __init__(self, stalled_s: float = STALLED_S) -> None:
         """Builds one HTTP client for all servers; connects to none."""

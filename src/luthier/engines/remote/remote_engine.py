@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from luthier.core.engine_ports import Address, Capacity, EngineState, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, Capacity, EngineState, ServedModel
 from luthier.core.states import EngineName, LoadState
 from luthier.engines.remote import completions_server
 from luthier.engines.remote.completions_server import CompletionsServer
@@ -21,7 +21,7 @@ LOOK_AGAIN_S = 60.0
 
 
 class RemoteEngine:
-    """Implements core.ports.Engine over one OpenAI-compatible server.
+    """Implements core.engine_ports.Engine over one OpenAI-compatible server.
 
     A base model is the one that the server lists under its name, or the only one that it lists. An adapter is one that
     it lists under the model's name, or is loaded from its folder, which the server must see under the same path.

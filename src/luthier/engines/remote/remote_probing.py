@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from luthier.core.engine_ports import Address
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.remote import completions
 from luthier.engines.remote.completions import SCHEME as SCHEME

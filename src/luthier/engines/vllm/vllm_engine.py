@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from luthier.core.ports import ServedModel
+from luthier.core.engine_ports import ServedModel
 from luthier.core.states import EngineName
 from luthier.engines.hot_loading import LOOK_S, HotLoadingEngine
 from luthier.engines.rest_policy import NEVER, RestPolicy
@@ -18,7 +18,7 @@ OPTIONS = (
 
 
 class VllmEngine(HotLoadingEngine[VllmProcess]):
-    """Implements core.ports.Engine. `program` is vLLM's command, in whatever environment it is installed."""
+    """Implements core.engine_ports.Engine. `program` is vLLM's command, in whatever environment it is installed."""
 
     name = EngineName.VLLM
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from luthier.core.engine_ports import Address, Capacity, ServedModel
 from luthier.core.errors import Unavailable
-from luthier.core.ports import Address, Capacity, ServedModel
 from luthier.engines import child_process
 from luthier.engines.child_process import ChildProcess
 from luthier.engines.native.decoder.model_config import hf_folder

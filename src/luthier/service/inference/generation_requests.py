@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol, cast
 
+from luthier.core.engine_ports import EngineRequest
 from luthier.core.errors import Unsupported
-from luthier.core.ports import EngineRequest
 from luthier.data.rendering import template_messages
 from luthier.data.tools import answer_grammar, prompt_format
 from luthier.data.tools.call_form import OURS, CallForm

@@ -8,9 +8,9 @@ from datetime import timedelta
 from functools import partial
 
 from luthier import __version__
+from luthier.core.engine_ports import Address
 from luthier.core.errors import NoSpace
 from luthier.core.models import Deployment
-from luthier.core.ports import Address
 from luthier.service.context import Context
 from luthier.service.models import deployments, models
 from luthier.service.models.models import Model

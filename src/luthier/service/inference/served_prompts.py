@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from luthier.core.engine_ports import Address
 from luthier.core.errors import InvalidRequest
-from luthier.core.ports import Address
 from luthier.data.rendering.renderer import Renderer, Unrenderable
 from luthier.data.tools.call_form import OURS
 from luthier.model_folder import BaseModelFolder

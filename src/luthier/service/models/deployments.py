@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from luthier.core import ids
+from luthier.core.engine_ports import ParityReport
 from luthier.core.errors import Conflict, InvalidRequest, LuthierError, NotFound
 from luthier.core.models import Deployment, JobError
-from luthier.core.ports import ParityReport
 from luthier.core.states import DeploymentState
 from luthier.service import shutdown
 from luthier.service.context import Context

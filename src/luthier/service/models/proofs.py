@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from luthier.core.ports import Address, Engine, ParityCheck, ParityReport, ServedModel
+from luthier.core.engine_ports import Address, Engine, ParityCheck, ParityReport, ServedModel
 
 logger = logging.getLogger(__name__)
 

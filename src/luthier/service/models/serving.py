@@ -12,9 +12,9 @@ from pathlib import Path
 
 from luthier import model_folder
 from luthier.atomic_io import fsync_path
+from luthier.core.engine_ports import Address, Engine, EngineState, ParityCheck, ServedModel
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
-from luthier.core.ports import Address, Engine, EngineState, ParityCheck, ServedModel
 from luthier.service.context import Context
 from luthier.service.models import models
 from luthier.service.models.models import Model

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 
+from luthier.core.engine_ports import Capacity
 from luthier.core.errors import RateLimited
-from luthier.core.ports import Capacity
 from luthier.service.scheduling.prefill_queue import PrefillQueue
 
 MAX_QUEUED_FACTOR = 8

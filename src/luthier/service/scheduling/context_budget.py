@@ -1,7 +1,7 @@
 """The context that an answer may need: computed before the engine is called, refused if it can never fit."""
 
+from luthier.core.engine_ports import Capacity
 from luthier.core.errors import InvalidRequest
-from luthier.core.ports import Capacity
 
 DEFAULT_MAX_TOKENS = 4096
 """Azure's documented default of max_tokens (wire-contract.md 13); less if a slot's share of the context is less."""

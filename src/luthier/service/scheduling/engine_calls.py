@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from luthier.core.engine_ports import Address, Capacity, EngineClient, EngineRequest
 from luthier.core.errors import LuthierError
 from luthier.core.generation import EngineDelta, TokenLogProb, Usage
-from luthier.core.ports import Address, Capacity, EngineClient, EngineRequest
 from luthier.service.scheduling import context_budget, prompt_tokens, slot_draining
 from luthier.service.scheduling.admission import (
     AdmissionQueue,

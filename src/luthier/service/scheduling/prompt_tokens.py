@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
-from luthier.core.ports import Address, Capacity, EngineClient, EngineRequest
+from luthier.core.engine_ports import Address, Capacity, EngineClient, EngineRequest
 from luthier.service.scheduling import context_budget
 
 

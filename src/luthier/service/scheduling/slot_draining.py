@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luthier.core.ports import Address, EngineClient
+from luthier.core.engine_ports import Address, EngineClient
 from luthier.service.scheduling.admission import AdmissionQueue, Reservation
 
 DRAIN_POLL_S = 0.15

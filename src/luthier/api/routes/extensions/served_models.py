@@ -12,8 +12,8 @@ from luthier.api.routing.json_response import JsonResponse
 from luthier.api.routing.operation import json_reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
+from luthier.core.engine_ports import ParityReport
 from luthier.core.models import Principal
-from luthier.core.ports import ParityReport
 from luthier.core.roles import Action
 from luthier.core.states import EngineName, LoadState
 from luthier.service.inference import model_routing
