@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier.api.dialects.completion_answers import spelling
+from luthier.api.dialects.inference.completion_answers import spelling
 from luthier.core.generation import TokenLogProb
 
 

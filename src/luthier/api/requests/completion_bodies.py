@@ -1,6 +1,6 @@
 """A legacy completion's body, in each of the four shapes of its prompt; what cannot be honoured is refused by name.
 
-`routes/completions.py` calls `CompletionBody.completion_request`, which makes the service's value of it.
+`routes/inference/completions.py` calls `CompletionBody.completion_request`, which makes the service's value of it.
 """
 
 from typing import Annotated, Any

@@ -9,8 +9,6 @@ from fastapi import Depends
 from luthier.api.auth import authentication
 from luthier.api.dialects.dialects import Dialect
 from luthier.api.routes import (
-    chat,
-    completions,
     copies,
     data_plane_deployments,
     files,
@@ -19,6 +17,7 @@ from luthier.api.routes import (
     permissions,
     uploads,
 )
+from luthier.api.routes.inference import chat, completions
 from luthier.api.routing.data_plane_route import DataPlaneRoute
 from luthier.api.routing.router import Router
 from luthier.api.services import Services

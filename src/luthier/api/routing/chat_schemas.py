@@ -1,6 +1,6 @@
 """JSON Schemas of the answers to chats and legacy completions, whole and in chunks, for the OpenAPI document.
 
-These answers are built as plain JSON (`dialects/chat_answers.py`), so no answer type describes them.
+These answers are built as plain JSON (`dialects/inference/chat_answers.py`), so no answer type describes them.
 """
 
 from luthier.api.routing import json_schema as js

@@ -16,8 +16,8 @@ from starlette.concurrency import run_in_threadpool
 from luthier.api.auth import authentication
 from luthier.api.auth.authentication import Credentials
 from luthier.api.auth.revocation import WatchedRequest
-from luthier.api.dialects import chat_answers
 from luthier.api.dialects.dialects import Dialect
+from luthier.api.dialects.inference import chat_answers
 from luthier.api.http.disconnects import CLIENT_CLOSED_REQUEST, CallerLeft, EventStream, unless_left
 from luthier.api.routing.json_response import event_line
 from luthier.api.services import Services

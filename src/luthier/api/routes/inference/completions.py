@@ -6,10 +6,10 @@ from fastapi import Depends, Request
 from fastapi.responses import Response
 
 from luthier.api.auth import authentication
-from luthier.api.dialects.completion_answers import CompletionAnswers
 from luthier.api.dialects.dialects import Dialect
+from luthier.api.dialects.inference.completion_answers import CompletionAnswers
 from luthier.api.requests.completion_bodies import CompletionBody
-from luthier.api.routes.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint
+from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint
 from luthier.api.routing import chat_schemas
 from luthier.api.routing.operation import JSON, SSE, EventStreamOf, Reply
 from luthier.api.routing.router import Router

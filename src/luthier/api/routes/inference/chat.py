@@ -6,10 +6,10 @@ from fastapi import Depends, Request
 from fastapi.responses import Response
 
 from luthier.api.auth import authentication
-from luthier.api.dialects.chat_answers import ChatAnswers
 from luthier.api.dialects.dialects import Dialect
+from luthier.api.dialects.inference.chat_answers import ChatAnswers
 from luthier.api.requests.chat_bodies import ChatBody
-from luthier.api.routes.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint
+from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint
 from luthier.api.routing import chat_schemas
 from luthier.api.routing.operation import JSON, SSE, Details, EventStreamOf, Reply
 from luthier.api.routing.router import Router

@@ -1,0 +1,1 @@
+"""Wire shapes of what models answer: the same in every dialect."""

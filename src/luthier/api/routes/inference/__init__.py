@@ -1,0 +1,1 @@
+"""Endpoints that call a model, and how its answers are sent."""
