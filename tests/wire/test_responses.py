@@ -21,7 +21,7 @@ SCHEMA = {
     "required": ["city"],
     "additionalProperties": False,
 }
-WEATHER: dict[str, Any] = {
+WEATHER: Any = {
     "type": "function",
     "name": "weather",
     "description": "Weather of a city",

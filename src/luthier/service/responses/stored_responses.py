@@ -40,6 +40,12 @@ def end(context: Context, response_id: str, status: ResponseStatus, body: Json) 
         return responses.end(tx, response_id, status, body)
 
 
+def list_open(context: Context) -> list[StoredResponse]:
+    """The responses in the background that have no answer yet, of all resources, oldest first."""
+    with context.database.reading() as tx:
+        return responses.list_open(tx)
+
+
 def get(context: Context, resource_id: str, response_id: str) -> StoredResponse:
     """The resource's response. Raises NotFound, for another resource's as well."""
     with context.database.reading() as tx:
