@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import OpenAI
@@ -27,10 +28,15 @@ def client(service: Running) -> OpenAI:
 
 
 def test_conversation_and_background_survive_kills(service: Running) -> None:
-    asked = {"model": BASE, "input": "Tell me a long story about a violin.", "temperature": 0, "max_output_tokens": 120}
+    asked: Any = {
+        "model": BASE,
+        "input": "Tell me a long story about a violin.",
+        "temperature": 0,
+        "max_output_tokens": 120,
+    }
     first = client(service).responses.create(model=BASE, input="My name is Ada.", temperature=0, max_output_tokens=20)
-    expected = client(service).responses.create(**asked, store=False)  # type: ignore[call-overload]
-    begun = client(service).responses.create(**asked, background=True)  # type: ignore[call-overload]
+    expected = client(service).responses.create(**asked, store=False)
+    begun = client(service).responses.create(**asked, background=True)
     for _ in range(3):
         time.sleep(0.4)
         service.kill()
@@ -47,7 +53,8 @@ def test_conversation_and_background_survive_kills(service: Running) -> None:
     second = api.responses.create(
         model=BASE, input="What is my name?", previous_response_id=first.id, temperature=0, max_output_tokens=20
     )
-    items = [item.content[0].text for item in api.responses.input_items.list(second.id, order="asc")]  # type: ignore[union-attr]
+    given: list[Any] = list(api.responses.input_items.list(second.id, order="asc"))
+    items = [item.content[0].text for item in given]
     assert items == ["My name is Ada.", first.output_text, "What is my name?"]
     assert second.usage is not None
     assert first.usage is not None
