@@ -13,9 +13,13 @@ from openai import OpenAI
 from openai.types.responses import Response
 from sqlalchemy import bindparam, update
 
-from fakes import BASE, KEY, EchoEngine
+from asgi_switch import Switch
+from fakes import BASE, KEY, EchoEngine, engine_calls
+from luthier.api import server
+from luthier.api.services import Services
 from luthier.service.background import expiry
 from luthier.service.context import Context
+from luthier.service.models.serving import Serving
 from luthier.service.tenants import resources
 from luthier.store import inference_schema
 
@@ -86,6 +90,29 @@ def test_input_items_hold_the_whole_conversation_by_pages(openai_client: OpenAI,
     with pytest.raises(openai.BadRequestError) as caught:
         openai_client.responses.input_items.list(second.id, after="msg_nothing")
     assert caught.value.param == "after"
+
+
+def test_items_with_the_same_id_are_listed_to_their_end(openai_client: OpenAI, engine: EchoEngine) -> None:
+    twice: Any = [{"role": "user", "content": text, "id": "msg_same", "type": "message"} for text in ("a", "b", "c")]
+    answer = openai_client.responses.create(model=BASE, input=twice)
+    again = openai_client.responses.create(model=BASE, input=twice[:1], previous_response_id=answer.id)
+    pages: Any = openai_client.responses.input_items.list(again.id, limit=1, order="asc")
+    texts = [item.content[0].text for item, _ in zip(pages, range(9), strict=False) if item.role == "user"]
+    assert texts == ["a", "b", "c", "a"]
+
+
+def test_service_that_keeps_nothing_says_so(
+    url: str, switch: tuple[Switch, str], context: Context, serving: Serving, openai_client: OpenAI
+) -> None:
+    forgetful = replace(context, responses_kept_for=timedelta(0))
+    switch[0].app = server.build(Services(forgetful, serving, lambda: None, calls=engine_calls()), None)
+    answer = ask(openai_client, "a", store=True)
+    assert answer.to_dict()["store"] is False
+    with pytest.raises(openai.NotFoundError):
+        openai_client.responses.retrieve(answer.id)
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(openai_client, "a", background=True)
+    assert caught.value.param == "background"
 
 
 def test_deleted_response_is_gone_and_so_is_what_it_would_continue(openai_client: OpenAI, engine: EchoEngine) -> None:

@@ -75,10 +75,11 @@ def response_call(context: Context, resource_id: str, body: ResponseBody) -> Inf
     body.check()
     hex32 = context.new_hex()
     earlier = [dict(item) for item in stored_responses.earlier_items(context, resource_id, body.previous_response_id)]
-    items = stored_items(context, resource_id, body, hex32)
+    items = stored_items(context, resource_id, body, hex32, earlier)
     request = body.chat_request(earlier, items)
     writer = ResponseWriter(hex32, body.settings(), body.log_probs, context.now)
-    store = partial(_store, context, resource_id, body, items) if body.is_stored else None
+    writer.body["store"] = is_stored = body.is_stored and bool(context.responses_kept_for)
+    store = partial(_store, context, resource_id, body, items) if is_stored else None
     return InferenceCall(
         request,
         ResponseShapes(writer, store),
@@ -88,18 +89,27 @@ def response_call(context: Context, resource_id: str, body: ResponseBody) -> Inf
     )
 
 
-def stored_items(context: Context, resource_id: str, body: PromptBody, hex32: str) -> list[Item]:
-    """The request's own items in their stored form, each with an id; references are the items that they name.
+def stored_items(
+    context: Context, resource_id: str, body: PromptBody, hex32: str, earlier: Sequence[Item]
+) -> list[Item]:
+    """The request's own items in their stored form, each with an id that no other of the conversation has.
+
+    References are the items that they name; `earlier` are the items of the conversation before.
 
     Raises InvalidRequest if there are none, and NotFound for an unknown reference.
     """
     items: list[Item] = []
+    taken = {item["id"] for item in earlier}
     for index, item in enumerate(body.items()):
+        place = input_place(hex32, index)
         if isinstance(item, ReferenceBody):
-            param = f"input[{index}].id"
-            items.append(dict(stored_responses.find_item(context, resource_id, item.id, param)))
+            found = dict(stored_responses.find_item(context, resource_id, item.id, f"input[{index}].id"))
         else:
-            items.append(item.stored(input_place(hex32, index)))
+            found = item.stored(place)
+        if found["id"] in taken:  # it would end, or repeat for ever, a list that goes on after it
+            found["id"] = f"{found['id'].partition('_')[0]}_{place}"
+        taken.add(found["id"])
+        items.append(found)
     return items
 
 
@@ -136,9 +146,8 @@ def event_text(value: Shape) -> str:
 
 def chat_to_count(context: Context, resource_id: str, body: PromptBody) -> ChatRequest:
     """The chat whose tokens are to be counted. Raises as `response_call`."""
-    earlier = stored_responses.earlier_items(context, resource_id, body.previous_response_id)
-    items = stored_items(context, resource_id, body, context.new_hex())
-    return body.chat_request([dict(item) for item in earlier], items)
+    earlier = [dict(item) for item in stored_responses.earlier_items(context, resource_id, body.previous_response_id)]
+    return body.chat_request(earlier, stored_items(context, resource_id, body, context.new_hex(), earlier))
 
 
 def chat_of_stored(context: Context, response: StoredResponse, body: ResponseBody) -> ChatRequest:

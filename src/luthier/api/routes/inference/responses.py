@@ -97,10 +97,12 @@ def _queued(
     """Checks a response in the background as far as it can be without its model, and stores it. Raises as `_begin`."""
     context, resource_id = services.context, caller.resource.id
     body.check()
+    if not context.responses_kept_for:
+        raise InvalidRequest("invalid_value", "this service stores no responses; leave it out.", "background")
     hex32 = context.new_hex()
-    items = response_calls.stored_items(context, resource_id, body, hex32)
-    earlier = stored_responses.earlier_items(context, resource_id, body.previous_response_id)
-    chat = body.chat_request([dict(item) for item in earlier], items)
+    earlier = [dict(item) for item in stored_responses.earlier_items(context, resource_id, body.previous_response_id)]
+    items = response_calls.stored_items(context, resource_id, body, hex32, earlier)
+    chat = body.chat_request(earlier, items)
     target = model_routing.find(context, resource_id, str(body.model), dialect.calls_models)
     CallRate(services, request, caller, target).admit(
         estimate(response_calls.characters(chat), 0, body.max_output_tokens, 1)
