@@ -99,6 +99,7 @@ class Desk:
         adapter: int = NO_ADAPTER,
         scope: str = "",
         on_message: Callable[[Message], None] = lambda message: None,
+        is_background: bool = False,
         **parameters: Any,
     ) -> Call:
         """Submits a prompt; greedy and to the token limit unless told otherwise."""
@@ -107,7 +108,7 @@ class Desk:
         )
         call = Call(next(self._numbers), self.scheduler.n_steps, on_message=on_message)
         sequence = self._sequence(call, prompt, adapter, scope, asked.max_tokens)
-        sequence.parameters = asked
+        sequence.parameters, sequence.is_background = asked, is_background
         sequence.sampler = Sampler(asked, _NO_GRAMMAR, tiny_decoders.VOCABULARY, VOCABULARY.end_ids)
         sequence.text = AnswerText(asked.stops)
         self.scheduler.submit(sequence)

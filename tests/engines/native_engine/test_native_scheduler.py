@@ -67,6 +67,26 @@ def test_short_prompt_gets_its_first_token_while_a_long_one_is_read(open_desk: O
     assert short[0].tokens == desk.run(prompt(20, 1)).tokens
 
 
+def test_background_rests_while_a_callers_prompt_is_read_and_goes_on_beside_its_answer(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    live: list[Call] = []
+
+    def arrive(message: Message) -> None:
+        if "text" in message and not live:
+            live.append(desk.ask(prompt(150, 3), max_tokens=20))
+
+    batch = desk.ask(prompt(20, 1), max_tokens=60, on_message=arrive, is_background=True)
+    reading = desk.ask(prompt(100, 2), max_tokens=60, is_background=True)
+    desk.start()
+    batch.wait()
+    reading.wait()
+    begins, first = live[0].at_step + 1, live[0].wait().at_step + live[0].n_steps_to_first_token
+    for call in (batch, reading):
+        steps = [step for step, _ in call.received]
+        assert not [step for step in steps if begins <= step <= first]
+        assert len([step for step in steps if first < step <= live[0].received[-1][0]]) >= 15
+
+
 def test_answer_in_progress_gets_a_token_with_every_step(open_desk: OpenDesk) -> None:
     desk = open_desk()
     first = desk.ask(prompt(5), max_tokens=30)

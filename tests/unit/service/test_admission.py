@@ -167,3 +167,81 @@ def test_answers_of_one_request_wait_for_their_turn_without_a_limit() -> None:
             assert (await later).tokens == 100
 
     asyncio.run(main())
+
+
+BATCH_A, BATCH_B = (QueueKey(name, f"{name}'s model", is_background=True) for name in "ab")
+EIGHT = Capacity("engine", slots=8, context_tokens=1600, window_tokens=800)
+
+
+def test_background_gets_half_of_an_idle_engine_and_a_quarter_beside_a_live_answer() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT)
+        batch = [await desk.ask(BATCH_A) for _ in range(6)]
+        assert [task.done() for task in batch] == [True, True, True, True, False, False]
+        live = await desk.ask(B)
+        assert live.done()
+        desk.queue.release(batch[0].result())
+        desk.queue.release(batch[1].result())
+        await settled()
+        assert [task.done() for task in batch[4:]] == [False, False]  # two are in progress still, a quarter
+        desk.queue.release(live.result())
+        await settled()
+        assert [task.done() for task in batch[4:]] == [True, True]
+
+    asyncio.run(main())
+
+
+def test_nothing_in_the_background_begins_while_a_live_answer_waits() -> None:
+    async def main() -> None:
+        desk = Desk(Capacity("engine", 8, 1000, 1000))
+        running = await desk.ask(A, 700)
+        waiting = await desk.ask(B, 500)
+        batch = await desk.ask(BATCH_A, 10)
+        assert (waiting.done(), batch.done()) == (False, False)
+        desk.queue.release(running.result())
+        await settled()
+        assert (waiting.done(), batch.done()) == (True, True)
+
+    asyncio.run(main())
+
+
+def test_background_is_neither_refused_nor_counted_and_waits_as_long_as_it_takes() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT, limits=QueueLimits(requests=1, wait_s=0.01))
+        batch = [await desk.ask(BATCH_A) for _ in range(30)]
+        assert desk.queue.n_waiting == 0
+        await asyncio.sleep(0.03)
+        assert sum(task.done() for task in batch) == 4
+        assert (await desk.ask(A)).done()
+        for task in batch[4:]:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+def test_background_of_several_resources_takes_turns() -> None:
+    async def main() -> None:
+        desk = Desk(Capacity("engine", 2, 1000, 800))
+        many = [await desk.ask(BATCH_A) for _ in range(3)]
+        one = await desk.ask(BATCH_B)
+        desk.queue.release(many[0].result())
+        desk.queue.release(await many[1])
+        assert (await one).resource_id == "b"
+        assert not many[2].done()
+        many[2].cancel()
+
+    asyncio.run(main())
+
+
+def test_background_answer_that_is_too_long_for_its_share_begins_on_an_idle_engine_alone() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT)
+        live = await desk.ask(A)
+        long = await desk.ask(BATCH_A, 1200)
+        assert not long.done()
+        desk.queue.release(live.result())
+        await settled()
+        assert long.done()
+        assert not (await desk.ask(BATCH_A, 100)).done()
+
+    asyncio.run(main())

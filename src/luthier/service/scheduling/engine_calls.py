@@ -88,6 +88,7 @@ class EngineCalls:
         self._queues: dict[str, AdmissionQueue] = {}
         self._scoring = PromptScoring(client, self._limits.requests)
         self._tokenizing = asyncio.Semaphore(MAX_CONCURRENT_TOKENIZATIONS)
+        self._tokenizing_in_background = asyncio.Semaphore(1)
         self._draining = SlotDraining(client)
 
     async def generate(self, call: EngineCall, requests: Sequence[EngineRequest]) -> AsyncGenerator[tuple[int, Output]]:
@@ -204,7 +205,8 @@ class EngineCalls:
         for request in requests:
             key = "messages" if "messages" in request else "prompt"
             if previous is None or request[key] != previous[key]:
-                async with self._tokenizing:
+                is_background = call.queue_key.is_background
+                async with self._tokenizing_in_background if is_background else self._tokenizing:
                     prompt = await prompt_tokens.of_request(
                         self._client, call.address, request, capacity, call.prompt_field
                     )
@@ -240,7 +242,10 @@ class EngineCalls:
             is_own = reservation.slot.cache_owner == cache_owner
             cached_tokens = reservation.slot.common_prefix(sized.prompt) if is_own else 0
             if queue.capacity.takes_turns:
-                slot = _ReservedSlot(address, {"cache_scope": call.queue_key.resource_id})
+                key = call.queue_key
+                slot = _ReservedSlot(
+                    address, {"cache_scope": key.resource_id} | ({"is_background": True} if key.is_background else {})
+                )
             else:
                 fields = {"id_slot": reservation.slot.id, "cache_prompt": is_own}
                 slot = _ReservedSlot(address, fields, len(sized.prompt) - cached_tokens, queue.prefill_queue)

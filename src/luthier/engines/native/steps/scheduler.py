@@ -199,8 +199,9 @@ class Scheduler:
 
     def _choose(self) -> list[tuple[Sequence, int]]:
         """The sequences of the next step, each with its number of tokens; adopts pages, and counts `waited_steps`."""
-        decoding = [(sequence, 1) for sequence in self._running if not sequence.n_to_prefill]
-        prefilling = [sequence for sequence in self._running if sequence.n_to_prefill]
+        running = self._in_turn()
+        decoding = [(sequence, 1) for sequence in running if not sequence.n_to_prefill]
+        prefilling = [sequence for sequence in running if sequence.n_to_prefill]
         prefilling.sort(key=lambda sequence: (sequence.waited_steps < PATIENCE_STEPS, sequence.n_to_prefill))
         room = self._pace.rows_in(self._piece_s(decoding, prefilling))
         pieces: list[tuple[Sequence, int]] = []
@@ -215,6 +216,13 @@ class Scheduler:
             if n:
                 pieces.append((sequence, n))
         return decoding + pieces
+
+    def _in_turn(self) -> list[Sequence]:
+        """The running sequences that may be in the next step: those in the background rest while a caller waits for
+        the first token of an answer.
+        """
+        foreground = [sequence for sequence in self._running if not sequence.is_background]
+        return foreground if any(sequence.n_to_prefill for sequence in foreground) else self._running
 
     def _piece_s(self, decoding: Sized, prefilling: Sized) -> float:
         """How long the pieces of prompts in the next step may take: longer where fewer wait for its end."""
@@ -292,4 +300,4 @@ class Scheduler:
     def _end(self, sequence: Sequence) -> None:
         """Takes a sequence out of the running ones and releases its pages; emits nothing."""
         self._running.remove(sequence)
-        self._cache.release(sequence.pages.tolist())
+        self._cache.release(sequence.pages.tolist(), is_next_evicted=sequence.is_background)
