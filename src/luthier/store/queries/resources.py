@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from luthier.core.models import ApiKey, Principal, Resource
 from luthier.core.roles import Role
-from luthier.store import row_mapping, schema
+from luthier.store import inference_schema, row_mapping, schema
 from luthier.store.queries import copies, permissions
 
 _resources = schema.resources
@@ -96,11 +96,11 @@ def set_deleted(tx: Connection, resource_id: str, now: datetime) -> None:
 
 def count_contents(tx: Connection, resource_id: str) -> dict[str, int]:
     """How many rows of each table belong to the resource, by table; tables without any are left out, so empty means
-    that it can go. Keys and quotas are not counted.
+    that it can go. Keys, quotas and batches are not counted: nobody can delete a batch, and its files are counted.
     """
     counts = {}
-    for table in schema.metadata.sorted_tables:
-        if table not in (_resources, _keys, schema.quotas) and "resource_id" in table.c:
+    for table in inference_schema.metadata.sorted_tables:
+        if table not in (_resources, _keys, schema.quotas, inference_schema.batches) and "resource_id" in table.c:
             statement = select(func.count()).select_from(table).where(table.c.resource_id == resource_id)
             counts[table.name] = tx.execute(statement).scalar_one()
     held_copies = select(func.count()).select_from(schema.checkpoint_copies).where(copies.held_by(resource_id))
@@ -116,7 +116,7 @@ def remove(tx: Connection, resource_id: str) -> None:
     """
     _delete_permissions(tx, resource_id)
     copies.delete_of_resource(tx, resource_id)
-    for table in reversed(schema.metadata.sorted_tables):
+    for table in reversed(inference_schema.metadata.sorted_tables):
         tx.execute(delete(table).where(_belongs(table, resource_id)))
 
 

@@ -1,0 +1,1 @@
+"""Queries on what is asked of models and kept."""
