@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,10 @@ def answered(service: Running, batch_id: str) -> int:
         return 0
 
 
+def has_answered(service: Running, batch_id: str, wanted: int) -> bool:
+    return answered(service, batch_id) >= wanted
+
+
 def assert_every_line_is_answered_once(service: Running, batch_id: str, n_lines: int) -> None:
     with client_of(service) as client:
         batch = client.batches.retrieve(batch_id)
@@ -81,7 +86,7 @@ def shot(service: Running, n_lines: int, kills: int, seed: int) -> None:
     batch_id = batch_of(service, n_lines)
     for kill in range(kills):
         wanted = n_lines * kill // kills
-        until(lambda wanted=wanted: answered(service, batch_id) >= wanted, 120)
+        until(partial(has_answered, service, batch_id, wanted), 120)
         time.sleep(chance.uniform(0, 0.3))  # the fault itself: somewhere within a line, or between two
         service.kill()
         service.start()
