@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from openai import AzureOpenAI, OpenAI
@@ -13,7 +12,9 @@ import batch_runs
 import control_plane
 import rows
 from batch_runs import CHAT, chat, content, upload
-from fakes import BASE, KEY, EchoEngine
+from fakes import BASE, KEY, EchoEngine, engine_calls
+from luthier.api.routes.inference.batch_lines import BatchLines
+from luthier.api.services import Services
 from luthier.core.models import Resource
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.background.supervisor import Supervisor
@@ -21,6 +22,7 @@ from luthier.service.batches.input_lines import MAX_FAULTS
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import audit, keys
+from luthier.service.tenants.rate_limits import RateLimits
 from luthier.store.queries import resources
 
 Serve = Callable[[], None]
@@ -305,8 +307,19 @@ def test_creating_and_cancelling_leave_audit_lines(openai_client: OpenAI, contex
     assert lines[-2:] == [("batches/write", batch.id, 200)] * 2
 
 
-def test_batch_is_not_counted_in_a_deployments_rate_limit(url: str, openai_client: OpenAI, serve: Serve) -> None:
-    create(openai_client, upload(openai_client, [chat(f"q{number}") for number in range(3)]))
-    serve()
-    answer = httpx2.post(f"{url}/v1/chat/completions", headers={"api-key": KEY}, json=chat("a")["body"])
-    assert answer.status_code == 200
+def test_batch_is_not_counted_in_a_rate_limit(
+    openai_client: OpenAI, context: Context, serving: Serving, grammars: GrammarChecker
+) -> None:
+    """With a limit that one line exceeds, all are answered, and the whole limit is left for live callers."""
+    limits = RateLimits(model_tokens=1)
+    batch = create(openai_client, upload(openai_client, [chat(f"q{number}") for number in range(5)]))
+
+    def calls() -> BatchLines:
+        limited = Services(context, serving, lambda: None, rate_limits=limits, grammars=grammars, calls=engine_calls())
+        return BatchLines(limited)
+
+    batch_runs.work(context, calls)
+    assert len(content(openai_client, openai_client.batches.retrieve(batch.id).output_file_id)) == 5
+    limit = limits.limit_of(None)
+    assert limit is not None
+    assert limits.remaining(f"default/{BASE}", limit, context.now()).tokens == 1
