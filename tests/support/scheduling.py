@@ -78,8 +78,8 @@ class EvenPace(Pace):
 class Desk:
     """A scheduler that may be started after calls have come."""
 
-    def __init__(self, decoder: Decoder, max_sequences: int = 8) -> None:
-        self.scheduler = Scheduler(decoder, VOCABULARY, max_sequences, pace=EvenPace())
+    def __init__(self, decoder: Decoder, max_sequences: int = 8, pace: Pace | None = None) -> None:
+        self.scheduler = Scheduler(decoder, VOCABULARY, max_sequences, pace=pace or EvenPace())
         self._numbers = itertools.count(1)
         self._is_started = False
 
