@@ -1,7 +1,7 @@
 """`make bench-batches`: a batch beside live streamed chat: time to first token without and with it, and its throughput.
 
-A real service with the embedded model. Live callers ask one after another, with a pause between; then the same beside a
-batch, until that has ended, and once more without. At the end every line must be answered once.
+A real service with the embedded model. Live callers ask one question after another, with a pause between: without a
+batch, beside one until that has ended, and once more without. At the end every line must be answered once.
 """
 
 import argparse
@@ -35,6 +35,10 @@ class Seen:
 
     first_s: list[float] = field(default_factory=list)
     between_s: list[float] = field(default_factory=list)
+
+    def add(self, other: "Seen") -> None:
+        self.first_s += other.first_s
+        self.between_s += other.between_s
 
     def row(self, name: str) -> str:
         figures = [1000 * value for value in (*_middle_and_p95(self.first_s), *_middle_and_p95(self.between_s))]
@@ -115,23 +119,25 @@ def main() -> None:
 
 
 def _measure(url: str, count: int, options: argparse.Namespace) -> None:
-    """So many live callers: before a batch, beside it, and after it."""
+    """So many live callers, without and beside a batch in turn, and without one at last."""
     callers = Callers(url, count, options.live_tokens)
     callers.begin()
     time.sleep(3.0)
     callers.phase()  # what came while the callers began
-    time.sleep(options.seconds)
-    before = callers.phase()
-    seconds, lines = _batch(url, options.lines, options.tokens)
-    beside = callers.phase()
-    time.sleep(options.seconds)
-    after = callers.phase()
+    without, beside, seconds, lines = Seen(), Seen(), 0.0, 0
+    for _ in range(options.rounds):
+        time.sleep(options.seconds / options.rounds)
+        without.add(callers.phase())
+        taken, answered = _batch(url, options.lines // options.rounds, options.tokens)
+        seconds, lines = seconds + taken, lines + answered
+        beside.add(callers.phase())
+    time.sleep(options.seconds / options.rounds)
+    without.add(callers.phase())
     callers.end()
-    without = Seen(before.first_s + after.first_s, before.between_s + after.between_s)
     print(f"\n{count} live callers, {lines} lines in {seconds:.1f} s, {lines / seconds:.1f} a second\n")
     print("| live chats | n | first token ms, median | p95 | between tokens ms, median | p95 |")
     print("|---|---|---|---|---|---|")
-    for name, seen in (("before", before), ("after", after), ("without", without), ("beside the batch", beside)):
+    for name, seen in (("without a batch", without), ("beside it", beside)):
         print(seen.row(name))
     ratios = [
         with_it / without_it
@@ -174,7 +180,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=8, help="the longest answer to a line")
     parser.add_argument("--callers", type=int, nargs="*", default=[2], help="numbers of live callers; none: no chat")
     parser.add_argument("--live-tokens", type=int, default=24, help="the longest answer to a live chat")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of live chat before the batch, and after it")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="of live chat without a batch, and as much after it"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="batches of fewer lines in turn with none: on a busy machine"
+    )
     parser.add_argument("--models", default=MODELS, help="where the base models are")
     return parser.parse_args()
 
