@@ -1,5 +1,6 @@
 """Batches by the official SDK, in every dialect: requests become a file of answers, or the batch says what is wrong."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,13 +14,16 @@ import control_plane
 import rows
 from batch_runs import CHAT, chat, content, upload
 from fakes import BASE, KEY, EchoEngine, engine_calls
+from luthier.api.requests.chat_bodies import ChatBody
 from luthier.api.routes.inference.batch_lines import BatchLines
 from luthier.api.services import Services
+from luthier.core.engine_ports import Capacity
 from luthier.core.models import Resource
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.batches.input_lines import MAX_FAULTS
 from luthier.service.context import Context
+from luthier.service.inference import model_routing
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import audit, keys
 from luthier.service.tenants.rate_limits import RateLimits
@@ -323,3 +327,39 @@ def test_batch_is_not_counted_in_a_rate_limit(
     limit = limits.limit_of(None)
     assert limit is not None
     assert limits.remaining(f"default/{BASE}", limit, context.now()).tokens == 1
+
+
+def test_live_call_that_finds_no_room_ends_a_line_which_is_answered_later(
+    openai_client: OpenAI, context: Context, serving: Serving, grammars: GrammarChecker, engine: EchoEngine
+) -> None:
+    """The line has the whole engine; the live call gets it, and the line once that is answered."""
+    engine.capacity = Capacity("echo", slots=2, context_tokens=200, window_tokens=200)
+    engine.holds.set()
+    batch = create(openai_client, upload(openai_client, [chat("long", "hi", max_tokens=190)]))
+    shared = engine_calls()
+    live: list[int] = []
+
+    def calls() -> BatchLines:
+        services = Services(context, serving, lambda: None, grammars=grammars, calls=shared)
+        asyncio.get_running_loop().create_task(ask(services))
+        return BatchLines(services)
+
+    async def ask(services: Services) -> None:
+        while not engine.asked:
+            await asyncio.sleep(0.01)
+        target = await asyncio.to_thread(model_routing.find, context, "default", BASE, True)
+        route = await model_routing.route(serving, "default", target)
+        request = ChatBody.model_validate(chat("live", "live", max_tokens=150)["body"]).chat_request()
+        engine.says = ["for the live call"]
+        answering = asyncio.ensure_future(services.generation.complete(route, request))
+        while len(engine.asked) < 2:
+            await asyncio.sleep(0.01)
+        engine.holds.clear()
+        live.append((await answering).usage.total_tokens)
+
+    batch_runs.work(context, calls)
+    assert live == [5]
+    ended = openai_client.batches.retrieve(batch.id)
+    assert ended.status == "completed"
+    assert [answer["custom_id"] for answer in content(openai_client, ended.output_file_id)] == ["long"]
+    assert [asked["max_tokens"] for asked in engine.asked] == [190, 150, 190]

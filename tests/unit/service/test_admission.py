@@ -2,11 +2,13 @@
 
 import asyncio
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
 from luthier.core.engine_ports import Capacity
-from luthier.core.errors import RateLimited
+from luthier.core.errors import RateLimited, Unavailable
+from luthier.service.scheduling import background_share
 from luthier.service.scheduling.admission import (
     MAX_BYPASS_S,
     AdmissionQueue,
@@ -15,6 +17,7 @@ from luthier.service.scheduling.admission import (
     QueueLimits,
     Reservation,
 )
+from luthier.service.scheduling.background_share import BackgroundAnswer
 
 FOUR = Capacity("engine", slots=4, context_tokens=1000, window_tokens=800)
 A, B, C, D = (QueueKey(name, f"{name}'s deployment") for name in "abcd")
@@ -245,3 +248,62 @@ def test_background_answer_that_is_too_long_for_its_share_begins_on_an_idle_engi
         assert not (await desk.ask(BATCH_A, 100)).done()
 
     asyncio.run(main())
+
+
+def test_newest_background_answers_are_ended_for_a_live_one_that_finds_no_room() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT)
+        batch = [await desk.ask(BATCH_A, 150) for _ in range(4)]
+        ended: list[int] = []
+        for number, task in enumerate(batch):
+            background = task.result().background
+            assert background is not None
+            background.preempt = partial(ended.append, number)
+        assert (await desk.ask(A, 900)).done()
+        assert ended == []
+        live = await desk.ask(B, 350)
+        assert (live.done(), ended) == (False, [3, 2])  # 100 tokens are free
+        await desk.ask(C, 50)
+        assert ended == [3, 2]
+        desk.queue.release(batch[3].result())
+        desk.queue.release(batch[2].result())
+        await settled()
+        assert live.done()
+
+    asyncio.run(main())
+
+
+def test_nothing_in_the_background_is_ended_where_that_would_not_do() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT)
+        batch = await desk.ask(BATCH_A, 100)
+        assert (await desk.ask(A, 1000)).done()
+        waiting = await desk.ask(B, 700)
+        background = batch.result().background
+        assert background is not None
+        assert (waiting.done(), background.is_preempted) == (False, False)
+        waiting.cancel()
+
+    asyncio.run(main())
+
+
+def test_answer_that_is_preempted_raises_and_one_that_is_cancelled_too_is_cancelled() -> None:
+    async def main() -> None:
+        async def generate(answer: BackgroundAnswer) -> None:
+            with background_share.preemptible(answer):
+                await asyncio.sleep(60)
+
+        early, preempted, both, cancelled = (BackgroundAnswer(100) for _ in range(4))
+        early.is_preempted = True  # before it has begun
+        tasks = [asyncio.ensure_future(generate(answer)) for answer in (early, preempted, both, cancelled)]
+        await settled()
+        for answer in (preempted, both):
+            answer.is_preempted = True
+            answer.preempt()
+        for task in tasks[2:]:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        kinds = [Unavailable, Unavailable, asyncio.CancelledError, asyncio.CancelledError]
+        assert [type(outcome) for outcome in outcomes] == kinds
+
+    asyncio.run(asyncio.wait_for(main(), 10))

@@ -1,7 +1,4 @@
-"""Whose answer an engine computes next: slots and context are reserved before the call, fairly between resources.
-
-Answers in the background come after all others (`background_share`).
-"""
+"""Whose answer an engine computes next: slots and context are reserved before the call, fairly between resources."""
 
 import asyncio
 import math
@@ -14,7 +11,7 @@ from itertools import takewhile
 
 from luthier.core.engine_ports import Capacity
 from luthier.core.errors import RateLimited
-from luthier.service.scheduling.background_share import BackgroundShare
+from luthier.service.scheduling.background_share import BackgroundAnswer, BackgroundShare
 from luthier.service.scheduling.prefill_queue import PrefillQueue
 
 MAX_QUEUED_FACTOR = 8
@@ -75,13 +72,16 @@ class Slot:
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """A slot and so many tokens of the context, held for one answer from `since` on (monotonic seconds)."""
+    """A slot and so many tokens of the context, held for one answer from `since` on (monotonic seconds).
+
+    `background` counts it apart, if it is in the background.
+    """
 
     slot: Slot
     tokens: int
     resource_id: str
     since: float
-    is_background: bool = False
+    background: BackgroundAnswer | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -140,8 +140,7 @@ class AdmissionQueue:
     def queued(self, key: QueueKey) -> Iterator[QueuedRequest]:
         """Counts a request as waiting, from before its prompt is tokenized to the exit from the context at the latest.
 
-        Raises RateLimited if the queue is full, for this resource and target or for all. One in the background is not
-        counted, and never refused.
+        Raises RateLimited if the queue is full, for this resource and target or for all; never in the background.
         """
         if key.is_background:
             yield QueuedRequest(key, is_waiting=False)
@@ -193,8 +192,8 @@ class AdmissionQueue:
         reservation.slot.cache_owner, reservation.slot.cached_prompt = cache_owner, prompt
         self._idle.append(reservation.slot)
         self._free_tokens += reservation.tokens
-        if reservation.is_background:
-            self._share.remove(reservation.tokens)
+        if reservation.background is not None:
+            self._share.remove(reservation.background)
         else:
             self._running -= Counter({reservation.resource_id: 1})
             answer_s = self._clock() - reservation.since
@@ -214,8 +213,7 @@ class AdmissionQueue:
             self.release(unused, unused.slot.cache_owner, unused.slot.cached_prompt)
             return
         answer.reservation.cancel()
-        queue = self._queue_of(answer)
-        pending = queue.get(answer.resource_id, deque())
+        pending = (queue := self._queue_of(answer)).get(answer.resource_id, deque())
         if answer in pending:
             pending.remove(answer)
         if not pending:
@@ -229,8 +227,7 @@ class AdmissionQueue:
     def _admit(self) -> None:
         """Sets the reservations of pending answers for as long as one fits; called after whatever may make room."""
         while (answer := self._next()) is not None:
-            queue = self._queue_of(answer)
-            pending = queue.pop(answer.resource_id)
+            pending = (queue := self._queue_of(answer)).pop(answer.resource_id)
             pending.popleft()
             if pending:
                 queue[answer.resource_id] = pending  # behind the other resources
@@ -239,27 +236,29 @@ class AdmissionQueue:
             slot = self._best_slot(answer)
             self._idle.remove(slot)
             self._free_tokens -= answer.tokens
+            reserved = Reservation(slot, answer.tokens, answer.resource_id, self._clock())
             if answer.is_background:
-                self._share.add(answer.tokens)
+                reserved.background = self._share.add(answer.tokens)
             else:
                 self._running[answer.resource_id] += 1
-            reserved = Reservation(slot, answer.tokens, answer.resource_id, self._clock(), answer.is_background)
             answer.reservation.set_result(reserved)
+        self._preempt()
+
+    def _preempt(self) -> None:
+        """Ends answers in the background for the live answer that has waited longest, if that gives it room."""
+        heads = (pending[0] for pending in self._pending.values())
+        oldest = min(heads, key=lambda answer: answer.since, default=None)
+        if oldest is not None:
+            slots, tokens = self._kept(oldest)
+            self._share.make_room(slots + 1 - len(self._idle), tokens + oldest.tokens - self._free_tokens)
 
     def _next(self) -> _PendingAnswer | None:
         """The pending answer to reserve for now: one in the background only if no other waits. None if none fits."""
-        return self._next_live() if self._pending else self._next_in_background()
-
-    def _next_in_background(self) -> _PendingAnswer | None:
-        """The first in the background that fits beside the live ones, resources in round-robin order."""
-        has_live = self._running.total() > 0
+        if self._pending:
+            return self._next_live()
+        has_live, idle, free = self._running.total() > 0, len(self._idle), self._free_tokens
         heads = (pending[0] for pending in self._pending_background.values())
-        return next((answer for answer in heads if self._fits_beside(answer, has_live)), None)
-
-    def _fits_beside(self, answer: _PendingAnswer, has_live: bool) -> bool:
-        """Whether an answer in the background has room, and a slot is left if a live one is in progress."""
-        has_room = len(self._idle) > int(has_live) and self._free_tokens >= answer.tokens
-        return has_room and self._share.admits(answer.tokens, has_live)
+        return next((answer for answer in heads if self._share.admits(answer.tokens, has_live, idle, free)), None)
 
     def _next_live(self) -> _PendingAnswer | None:
         """The live answer to reserve for now, resources in round-robin order; None if none fits.
@@ -274,10 +273,13 @@ class AdmissionQueue:
         return next((answer for answer in heads if self._fits(answer)), None)
 
     def _fits(self, answer: _PendingAnswer) -> bool:
-        """Whether slot and context are free for the answer; some are kept from a resource with one in progress."""
-        has_running = self._running[answer.resource_id] > 0
-        slots, tokens = (self._kept_slots, self._kept_tokens) if has_running else (0, 0)
+        """Whether slot and context are free for the answer, beside what is kept from it."""
+        slots, tokens = self._kept(answer)
         return len(self._idle) > slots and self._free_tokens - tokens >= answer.tokens
+
+    def _kept(self, answer: _PendingAnswer) -> tuple[int, int]:
+        """The slots and tokens that a live answer leaves free: some, if its resource has one in progress."""
+        return (self._kept_slots, self._kept_tokens) if self._running[answer.resource_id] > 0 else (0, 0)
 
     def _best_slot(self, answer: _PendingAnswer) -> Slot:
         """The idle slot of the same resource and model with the longest common prefix; else the least recently used."""
