@@ -25,6 +25,8 @@ from luthier.core.engine_ports import Engine
 from luthier.core.models import Resource
 from luthier.core.states import EngineName
 from luthier.engines.choice import ChosenEngine, ChosenEngineClient
+from luthier.engines.embeddings.embedding_client import HttpEmbeddingClient
+from luthier.engines.embeddings.embedding_engine import EmbeddingEngine
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.native.client import NativeClient
@@ -133,7 +135,8 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     client = ChosenEngineClient(
         {"native": NativeClient(), "http": HttpEngineClient(), completions.SCHEME: RemoteClient()}
     )
-    calls = EngineCalls(client, QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
+    limits = QueueLimits(settings.serve_queue, settings.serve_queue_wait_s)
+    calls = EngineCalls(client, limits, embedder=HttpEmbeddingClient())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -212,7 +215,9 @@ def _build_engine(settings: Settings) -> ChosenEngine:
         case EngineName.REMOTE:
             key = settings.engine_key.get_secret_value() if settings.engine_key else ""
             engines[EngineName.REMOTE] = RemoteEngine(str(settings.engine_url), key, tokens, slots)
-    return ChosenEngine(engines, settings.serve_engine)
+    return ChosenEngine(
+        engines, settings.serve_engine, EmbeddingEngine(folder / "embeddings", threads=threads, rest=rest)
+    )
 
 
 def _prepare_key(context: Context, settings: Settings) -> str | None:

@@ -1,4 +1,4 @@
-"""Embedding models in llama.cpp: vectors as transformers computes them, the check of them, death, rest, other sources."""
+"""Embedding models in llama.cpp: vectors as transformers computes them, their check, death, rest, other sources."""
 
 import array
 import asyncio
@@ -29,6 +29,7 @@ from luthier.engines.rest_policy import RestPolicy
 from luthier.model_folder import EmbeddingFolder
 from luthier.tokenization.embedding_tokenizer import EmbeddingTokenizer
 from waiting import until
+from wordpiece import HARD_TEXTS
 
 NEAR = 0.01
 
@@ -76,11 +77,11 @@ def embed(address: Address, inputs: Sequence[Sequence[int]]) -> list[bytes]:
 def test_vectors_and_tokens_are_those_of_transformers_and_the_models_own_tokenizer(
     engine: EmbeddingEngine, prepared: Path
 ) -> None:
-    own = EmbeddingTokenizer(prepared).token_ids(small_encoders.HARD_TEXTS)
+    own = EmbeddingTokenizer(prepared).token_ids(HARD_TEXTS)
     reference = Tokenizer.from_file(str(prepared / "hf" / "tokenizer.json"))
     reference.no_truncation()
     reference.no_padding()
-    assert own == [found.ids for found in reference.encode_batch(list(small_encoders.HARD_TEXTS))]
+    assert own == [found.ids for found in reference.encode_batch(list(HARD_TEXTS))]
     found = embed(engine.ensure(served(prepared)), own)
     expected = small_encoders.vectors(prepared / "hf", own, EmbeddingFolder(prepared).read().pooling)
     assert [math.dist(array.array("f", one), two) < NEAR for one, two in zip(found, expected, strict=True)] == [
@@ -194,8 +195,8 @@ def test_gguf_file_as_a_source_gives_the_same_model(engine: EmbeddingEngine, bas
     done = small_encoders.prepare(tmp_path / "source", tmp_path / "again", "--max-tokens", "96")
     assert done.returncode == 0, done.stderr
     assert EmbeddingFolder(tmp_path / "again").read() == EmbeddingFolder(base).read()
-    ids = EmbeddingTokenizer(base).token_ids(small_encoders.HARD_TEXTS)
-    assert EmbeddingTokenizer(tmp_path / "again").token_ids(small_encoders.HARD_TEXTS) == ids
+    ids = EmbeddingTokenizer(base).token_ids(HARD_TEXTS)
+    assert EmbeddingTokenizer(tmp_path / "again").token_ids(HARD_TEXTS) == ids
     first = embed(engine.ensure(served(base)), ids)
     embedding_export.export_encoder(tmp_path / "again")
     second = embed(engine.ensure(replace(served(tmp_path / "again"), id="again")), ids)

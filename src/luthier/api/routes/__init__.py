@@ -17,7 +17,7 @@ from luthier.api.routes import (
     permissions,
     uploads,
 )
-from luthier.api.routes.inference import chat, completions
+from luthier.api.routes.inference import chat, completions, embeddings
 from luthier.api.routing.data_plane_route import DataPlaneRoute
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
@@ -31,4 +31,5 @@ def build_router(dialect: Dialect, services: Services) -> Router:
         noun.add_routes(router, dialect, services)
     chat.add_routes(router, dialect, services)
     completions.add_routes(router, dialect, services)
+    embeddings.add_routes(router, dialect, services)
     return router

@@ -102,8 +102,8 @@ class InferenceEndpoint:
                 model_routing.find, services.context, resource_id, name, self._dialect.calls_models
             )
             route = await watched.unless_lost(model_routing.route(services.serving, resource_id, target))
-            route = _while_authorized(route, watched)
-            rate = _Rate(services, request, caller, route)
+            route = while_authorized(route, watched)
+            rate = Rate(services, request, caller, route)
             rate.admit(call.tokens)
             try:
                 if not call.is_streamed:
@@ -128,7 +128,7 @@ class InferenceEndpoint:
         header: Shape,
         first: AnswerPart,
         rest: AsyncGenerator[AnswerPart],
-        rate: "_Rate",
+        rate: "Rate",
         credentials: Credentials,
     ) -> AsyncGenerator[str]:
         """Server-sent events; with `wants_usage` each has a usage, which is null in all but the last.
@@ -157,7 +157,7 @@ class InferenceEndpoint:
         yield "data: [DONE]\n\n"
 
 
-def _while_authorized(route: Route, watched: WatchedRequest) -> Route:
+def while_authorized(route: Route, watched: WatchedRequest) -> Route:
     """A copy of the route; nothing is sent to its engine any more once the caller has lost the right to it."""
 
     async def current_address() -> Address:
@@ -168,7 +168,7 @@ def _while_authorized(route: Route, watched: WatchedRequest) -> Route:
     return replace(route, current_address=current_address)
 
 
-class _Rate:
+class Rate:
     """The rate limit of a call's target, as one request uses it: one caller's deployment or model.
 
     Without effect if there is no limit.
