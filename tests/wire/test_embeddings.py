@@ -46,6 +46,7 @@ def deployed(model: str, url: str, supervisor: Supervisor) -> str:
     supervisor.tick_deployments()
     found = control_plane.call("GET", f"{url}{control_plane.PATH}/vectors").json()
     assert found["properties"]["provisioningState"] == "Succeeded"
+    assert found["properties"]["capabilities"] == {"embeddings": "true"}
     return "vectors"
 
 
@@ -75,8 +76,9 @@ def test_every_dialect_embeds_by_its_own_path(
 
 
 def test_path_of_older_sdks_names_the_deployment(url: str, deployed: str) -> None:
-    answer = post(url, f"/v1/engines/{deployed}/embeddings", input="sea", model="not looked at")
-    assert answer.json()["data"][0]["embedding"] == [3.0, SEA, 0.0, 0.0]
+    for path in (f"/v1/engines/{deployed}/embeddings", f"/openai/engines/{deployed}/embeddings?api-version=2024-10-21"):
+        answer = post(url, path, input="sea", model="not looked at")
+        assert answer.json()["data"][0]["embedding"] == [3.0, SEA, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

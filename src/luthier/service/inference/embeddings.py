@@ -12,6 +12,8 @@ from luthier.service.scheduling.embedding_calls import EmbeddingCall, EmbeddingC
 from luthier.tokenization.embedding_tokenizer import EmbeddingTokenizer, load_tokenizer
 
 Input = str | Sequence[int]
+MAX_INLINE_CHARACTERS = 2048
+"""So short inputs are tokenized on the event loop, in a millisecond: a thread would cost more."""
 _NAMED = 5
 """So many inputs a message names that are too long."""
 
@@ -26,6 +28,11 @@ class EmbeddingRequest:
     inputs: tuple[Input, ...]
     dimensions: int | None = None
     is_list: bool = True
+
+    @property
+    def characters(self) -> int:
+        """Of all texts and, as one each, token ids."""
+        return sum(map(len, self.inputs))
 
     def path(self, index: int) -> str:
         """How a message names the input of that index."""
@@ -46,15 +53,18 @@ async def embed(context: Context, calls: EmbeddingCalls, route: Route, request: 
     Raises InvalidRequest for inputs that are too long, token ids that no text has and other `dimensions`; RateLimited,
     Unavailable and UpstreamFailed.
     """
-    async with calls.tokenizing:
-        inputs = await asyncio.to_thread(tokenize, context, route, request)
+    if request.characters <= MAX_INLINE_CHARACTERS:
+        inputs = tokenize(context, route, request)
+    else:
+        async with calls.tokenizing:
+            inputs = await asyncio.to_thread(tokenize, context, route, request)
     call = route.engine_call("input")
     vectors = await calls.embed(EmbeddingCall(call.address, call.current_address, call.queue_key, call.model), inputs)
     return Embeddings(vectors, sum(map(len, inputs)))
 
 
 def tokenize(context: Context, route: Route, request: EmbeddingRequest) -> list[list[int]]:
-    """The token ids of all inputs, special tokens included; computes, so it runs in a thread.
+    """The token ids of all inputs, special tokens included; computes, so it runs in a thread for longer ones.
 
     Raises InvalidRequest, and Unavailable for a model whose tokenizer is no longer on this machine.
     """

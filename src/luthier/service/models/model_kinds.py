@@ -9,11 +9,17 @@ FIRST_EMBEDDING_MODEL = "all-minilm-l6-v2"
 """What `luthier models pull` brings without a hub."""
 
 
-def check(context: Context, model: Model, embeds: bool) -> None:
-    """Raises InvalidRequest for a model that makes no answers, or with `embeds` no vectors of texts."""
-    if model.base.embeds == embeds:
+def embeds(context: Context, name: str) -> bool:
+    """Whether the name is that of an embedding model, or an alias of one."""
+    entry = context.catalog.find(name)
+    return entry is not None and entry.embeds
+
+
+def check(context: Context, model: Model, wants_embeddings: bool) -> None:
+    """Raises InvalidRequest for a model that makes no answers, or where one `wants_embeddings` no vectors."""
+    if model.base.embeds == wants_embeddings:
         return
-    if not embeds:
+    if not wants_embeddings:
         raise InvalidRequest(
             "model_makes_embeddings",
             f"{model.name} is an embedding model and generates no text; send texts for it to POST .../embeddings, and "

@@ -27,6 +27,8 @@ from luthier.service.inference.embeddings import EmbeddingRequest
 from luthier.service.inference.model_routing import Route
 from luthier.service.tenants.rate_limits import estimate
 
+MAX_INLINE_VECTORS = 16
+"""So many are written on the event loop, in a millisecond: two thousand in numbers are a second of work."""
 _SUMMARY = "Create embeddings: a vector of length 1 for each input"
 _REPLY = Reply(content={JSON: embedding_schemas.embeddings()}, headers=chat_schemas.RATE_LIMIT_HEADERS)
 
@@ -95,7 +97,8 @@ class EmbeddingEndpoint:
                 rate.settle(0)
                 raise
             rate.settle(answer["usage"]["total_tokens"])
-            # Two thousand vectors in numbers are a second of work: not on the event loop.
+            if len(answer["data"]) <= MAX_INLINE_VECTORS:
+                return JsonResponse(answer, headers=rate.headers())
             return await run_in_threadpool(partial(JsonResponse, answer, headers=rate.headers()))
 
 
@@ -105,7 +108,7 @@ async def embed_as(services: Services, route: Route, body: EmbeddingBody) -> Sha
     found = await embeddings.embed(services.context, services.calls.embeddings, route, asked)
     as_base64 = body.encoding_format == "base64"
     shaped = partial(embedding_answers.shape, found, route.model.canonical_name, as_base64)
-    return await run_in_threadpool(shaped)
+    return shaped() if len(found.vectors) <= MAX_INLINE_VECTORS else await run_in_threadpool(shaped)
 
 
 def tokens_of(asked: EmbeddingRequest) -> int:
