@@ -65,12 +65,12 @@ class Route:
         return f"fp_{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
 
-def find(context: Context, resource_id: str, name: str, allows_models: bool, embeds: bool = False) -> Target:
+def find(context: Context, resource_id: str, name: str, allows_models: bool, embeds: bool | None = False) -> Target:
     """The deployment of that name, or with `allows_models` the model. Records the use of the deployment.
 
     Where a newer model is not proven yet, the one before it answers. Raises NotFound for an unknown name or a
     deployment without a model that answers, InvalidRequest for an embedding model unless the caller wants one that
-    `embeds`, and for any other then.
+    `embeds`, and for any other then; None takes both.
     """
     with context.database.reading() as tx:
         named_deployment = deployment_rows.get(tx, resource_id, name)
@@ -90,7 +90,8 @@ def find(context: Context, resource_id: str, name: str, allows_models: bool, emb
             raise deployments.not_deployed(name)
         raise models.not_found(name, "model") if allows_models else deployments.not_found(name)
     target = Target(model, deployment)
-    model_kinds.check(context, model, embeds)
+    if embeds is not None:
+        model_kinds.check(context, model, embeds)
     if deployment is not None:
         _record_use(context, deployment)
     return target
