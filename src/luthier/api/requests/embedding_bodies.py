@@ -71,7 +71,7 @@ def _at(place: str, message: str) -> str:
 
 
 class EmbeddingBody(BaseModel):
-    """POST /embeddings: one input or several. None means that the field was not sent.
+    """POST /embeddings: one input or several.
 
     `model` names a deployment or a model; paths of deployments need none.
     """

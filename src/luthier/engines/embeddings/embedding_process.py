@@ -66,7 +66,8 @@ class EmbeddingProcess(ChildProcess):
     def address(self, model: ServedModel) -> Address:
         """Where the model answers, with the server's key and what callers may send at once."""
         engine = str(self._base.base_folder.absolute())
-        capacity = Capacity(engine, BATCHES, BATCHES * BATCH_TOKENS, self._description.max_tokens)
+        most = self._description.max_tokens
+        capacity = Capacity(engine, BATCHES, BATCHES * max(BATCH_TOKENS, most), most)
         return Address(f"{self._url}/v1", {}, self._headers, takes_tokens=True, capacity=capacity, embeds=True)
 
     def await_ready(self, timeout_s: float) -> None:

@@ -97,7 +97,8 @@ def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> m
     """
     model = models.resolve(context, tx, resource_id, name)
     if model is None:
-        ready = ", ".join(entry.name for entry in context.catalog.everything() if context.is_ready(entry.name))
+        tunable = [entry.name for entry in context.catalog.everything() if not entry.embeds]
+        ready = ", ".join(filter(context.is_ready, tunable))
         raise InvalidRequest(
             "model_not_found",
             f"There is no model {name!r} to fine-tune. Base models ready on this machine: {ready or 'none yet'}; "
