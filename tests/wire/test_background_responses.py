@@ -55,8 +55,7 @@ def test_stream_says_its_id_while_the_response_waits_for_a_place(openai_client: 
     assert [rest[0].type, rest[-1].type] == ["response.in_progress", "response.completed"]
     again: Any = openai_client.responses.retrieve(first.response.id, stream=True)
     assert [event.to_dict() for event in again] == [event.to_dict() for event in (first, second, *rest)]
-    for one in held:
-        until(lambda one=one: status(openai_client, one) == "completed", 10)
+    until(lambda: {status(openai_client, one) for one in held} == {"completed"}, 10)
 
 
 @pytest.mark.parametrize("follows", [False, True], ids=("created", "followed"))

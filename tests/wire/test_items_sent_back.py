@@ -21,6 +21,7 @@ TOOL: Any = {
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     "strict": None,
 }
+STRICT: Any = {**TOOL, "strict": True, "parameters": {**TOOL["parameters"], "additionalProperties": False}}
 FORMS = (
     lambda item: item,
     lambda item: item.to_dict(),
@@ -35,11 +36,7 @@ def test_parsed_text_and_calls_are_taken_back_in_every_form(
 ) -> None:
     engine.says = ['{"city": "Rome"}', call_text("weather", '{"city": "Rome"}')]
     text = openai_client.responses.parse(model=BASE, input="a", text_format=City)
-    calls = openai_client.responses.parse(
-        model=BASE,
-        input="a",
-        tools=[{**TOOL, "strict": True, "parameters": {**TOOL["parameters"], "additionalProperties": False}}],
-    )
+    calls = openai_client.responses.parse(model=BASE, input="a", tools=[STRICT])
     assert text.output_parsed == City(city="Rome")
     assert calls.output[0].type == "function_call"
     output = {"type": "function_call_output", "call_id": calls.output[0].call_id, "output": "20"}
