@@ -26,6 +26,7 @@ from luthier.core.models import Resource
 from luthier.core.states import EngineName
 from luthier.engines.choice import ChosenEngine, ChosenEngineClient
 from luthier.engines.engine_client import HttpEngineClient
+from luthier.engines.exports.export_process import ExportProcess
 from luthier.engines.llamacpp.engine import LlamaCppEngine
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.native_engine import NativeEngine
@@ -40,6 +41,7 @@ from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
+from luthier.service.background.export_worker import ExportWorker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
 from luthier.service.models.deployment_expiry import Lifetimes
@@ -130,6 +132,9 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         timedelta(days=settings.lost_and_found_days),
     )
 
+    exporter = ExportWorker(
+        context, ExportProcess(threads=settings.serve_threads), timedelta(hours=settings.export_hours), settings.tick_s
+    )
     client = ChosenEngineClient(
         {"native": NativeClient(), "http": HttpEngineClient(), completions.SCHEME: RemoteClient()}
     )
@@ -143,11 +148,13 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         """
         try:
             supervisor.start()
+            exporter.start()
             grammars.start()
             yield
             await calls.close()
+            exporter.begin_stop()
             await run_in_threadpool(supervisor.stop)
-            for close in (engine.close, grammars.close, context.database.close, lock.release):
+            for close in (exporter.stop, engine.close, grammars.close, context.database.close, lock.release):
                 close()
         except Exception:
             # The server would log the traceback as text, which the log redacts; here it is an exception.

@@ -24,7 +24,7 @@ from luthier.api.intake import content_types
 from luthier.api.openapi import openapi_document
 from luthier.api.requests import validation_errors
 from luthier.api.routes import build_router, health
-from luthier.api.routes.extensions import served_models, service_status
+from luthier.api.routes.extensions import model_exports, served_models, service_status
 from luthier.api.routing import guarded_route
 from luthier.api.routing.json_response import JsonResponse
 from luthier.api.services import Services
@@ -73,7 +73,8 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.intake = services.intake
     routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
-    others = (arm_deployments, arm_accounts, arm_models, service_status, served_models, health, managed_identity)
+    extensions = (service_status, served_models, model_exports)
+    others = (arm_deployments, arm_accounts, arm_models, *extensions, health, managed_identity)
     for router in (*routers, *(part.build_router(services) for part in others)):
         # Not include_router: it would look for the route twice in each request, through two further layers.
         app.router.routes.extend(router.routes)
