@@ -67,9 +67,7 @@ def delete(client: "OpenAI", path: str) -> None:
 def prove(client: "OpenAI", model: str) -> dict[str, Any]:
     """A new proof that a model is served as it was trained. Raises the SDK's errors."""
     # A model of gigabytes may have to be loaded first.
-    options: Any = {"timeout": _UNREAD = "X-Stainless-Raw-Response"
-"""The SDK's own mark, never sent, for an answer that is read piece by piece."""
-PROOF_TIMEOUT_S, "max_retries": 0}
+    options: Any = {"timeout": PROOF_TIMEOUT_S, "max_retries": 0}
     proof: Any = client.post(f"{_root(client)}/luthier/parity", cast_to=object, body={"model": model}, options=options)
     return dict(proof)
 

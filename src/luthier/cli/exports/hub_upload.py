@@ -28,7 +28,6 @@ def upload(repository: str, folder: Path, names: Sequence[str], private: bool) -
     """
     import huggingface_hub
     from httpx2 import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     hub = huggingface_hub.HfApi(library_name="luthier")
     try:
@@ -40,7 +39,7 @@ def upload(repository: str, folder: Path, names: Sequence[str], private: bool) -
                 allow_patterns=list(names),
                 commit_message="Upload the model with its card",
             )
-    except (HfHubHTTPError, HFValidationError, HTTPError) as error:
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:  # refusals, bad names, and files half uploaded
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         fail(f"{hub.endpoint} does not take {repository}: {first} The files are in {folder}.")
     return str(created)

@@ -144,7 +144,7 @@ def build_router(services: Services) -> Router:
         return Deleted(id=export_id, object="luthier.export")
 
     @router.get(
-        f"{PATH}/{{export_id}}/files/{{name}}",
+        f"{PATH}/{{export_id}}/files/{{file_name}}",
         Action.MODELS_WRITE,
         "Get a file of an export, or a range of it",
         Reply(content=_BYTES, headers=_RANGE_HEADERS),
@@ -155,10 +155,10 @@ def build_router(services: Services) -> Router:
             js.header("If-Range", "The part only if the ETag is still this one."),
         ),
     )
-    def get_export_file(export_id: str, name: str, request: Request, caller: Caller) -> Response:
+    def get_export_file(export_id: str, file_name: str, request: Request, caller: Caller) -> Response:
         """409 for an export that is not finished; 416 for a range beyond the file's end."""
         export = exports.get_succeeded(context, caller.resource.id, export_id)
-        return _file(request, services, export, exports.file_of(export, name))
+        return _file(request, services, export, exports.file_of(export, file_name))
 
     @router.get(
         f"{PATH}/{{export_id}}/content",
