@@ -132,9 +132,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         timedelta(days=settings.lost_and_found_days),
     )
 
-    exporter = ExportWorker(
-        context, ExportProcess(threads=settings.serve_threads), timedelta(hours=settings.export_hours), settings.tick_s
-    )
+    exporter = _build_exporter(context, settings)
     client = ChosenEngineClient(
         {"native": NativeClient(), "http": HttpEngineClient(), completions.SCHEME: RemoteClient()}
     )
@@ -220,6 +218,12 @@ def _build_engine(settings: Settings) -> ChosenEngine:
             key = settings.engine_key.get_secret_value() if settings.engine_key else ""
             engines[EngineName.REMOTE] = RemoteEngine(str(settings.engine_url), key, tokens, slots)
     return ChosenEngine(engines, settings.serve_engine)
+
+
+def _build_exporter(context: Context, settings: Settings) -> ExportWorker:
+    """The worker that has exports made, each in a process of its own; nothing starts."""
+    keep = timedelta(hours=settings.export_hours)
+    return ExportWorker(context, ExportProcess(threads=settings.serve_threads), keep, settings.tick_s)
 
 
 def _prepare_key(context: Context, settings: Settings) -> str | None:

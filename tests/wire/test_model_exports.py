@@ -299,6 +299,7 @@ def test_resource_keeps_so_many_exports_and_no_more(
     url: str, model: str, monkeypatch: pytest.MonkeyPatch, worker: ExportWorker
 ) -> None:
     monkeypatch.setattr("luthier.service.exports.exports.MAX_EXPORTS", 1)
+    monkeypatch.setattr("luthier.core.ids.DEFAULT_RESOURCE", "another")
     made = finished(url, model, worker)
     refused = create(url, model, "merged")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "exports_quota_exceeded")

@@ -34,7 +34,7 @@ def main(config_path: Path) -> int:
 
         with disk_full_as_no_space(config.target):
             files, parity = export_files.make(
-                config.spec, config.target, scratch, lambda stage: _note(scratch / STAGE, stage)
+                config.spec, config.target, scratch, lambda stage: _note(scratch / STAGE, stage), _discard_output
             )
         result = {"files": [asdict(file) for file in files], "parity": asdict(parity)}
         write_durably(scratch / RESULT, json.dumps(result | {"seconds": time.monotonic() - began}).encode())
@@ -52,6 +52,15 @@ def main(config_path: Path) -> int:
 def _note(path: Path, stage: str) -> None:
     """Writes what is being done, for whoever asks."""
     write_durably(path, stage.encode())
+
+
+def _discard_output() -> None:
+    """What C libraries print goes nowhere from now on; Python's own stderr stays."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ def render(spec: ExportSpec, parity: ExportParity) -> str:
     path = CheckpointFolder(spec.checkpoint_folder).model_card
     own = path.read_text("utf-8") if path.exists() else f"# {spec.model}\n"
     card = huggingface_hub.ModelCard(own, ignore_metadata_errors=True)
-    if not card.data.get("base_model"):
-        card.data["base_model"] = spec.base_repository
+    card.data["base_model"] = spec.base_repository
     if not card.data.get("license"):
         card.data["license"] = "other"
         card.data["license_name"] = re.sub(r"[^a-z0-9.]+", "-", spec.licence.lower())

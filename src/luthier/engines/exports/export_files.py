@@ -29,8 +29,12 @@ _GGUF_TYPES = {
 Note = Callable[[str], None]
 
 
-def make(spec: ExportSpec, target: Path, scratch: Path, note: Note) -> tuple[list[ExportFile], ExportParity]:
+def make(
+    spec: ExportSpec, target: Path, scratch: Path, note: Note, hush: Callable[[], None]
+) -> tuple[list[ExportFile], ExportParity]:
     """Makes the export in `scratch`, proves it, and renames it to `target`; `note` hears what is being done.
+
+    From `hush` on nothing that a library prints may be kept: it may quote a prompt.
 
     Raises Unsupported for a model that the format cannot hold, UpstreamFailed without parity, and OSError.
     """
@@ -40,7 +44,7 @@ def make(spec: ExportSpec, target: Path, scratch: Path, note: Note) -> tuple[lis
     _write(spec, folder)
     note("checking parity")
     dtype = export_parity.probes_dtype(spec.checkpoint_folder)
-    with _tool(spec, folder, scratch, dtype) as tool:
+    with _tool(spec, folder, scratch, dtype, hush) as tool:
         bound = export_parity.bound_of(spec.format, spec.dtype, dtype)
         parity = export_parity.prove(spec.checkpoint_folder, tool, bound)
     (folder / MODEL_CARD).write_text(export_card.render(spec, parity), "utf-8")
@@ -98,7 +102,7 @@ def _modelfile(spec: ExportSpec) -> str:
 
 
 @contextmanager
-def _tool(spec: ExportSpec, folder: Path, scratch: Path, dtype: str) -> Iterator[Tool]:
+def _tool(spec: ExportSpec, folder: Path, scratch: Path, dtype: str, hush: Callable[[], None]) -> Iterator[Tool]:
     """The format's own tool with the exported files loaded, while the block lasts."""
     # Here: a process that only needs one of them does not load the other's library.
     from luthier.engines.exports import llama_tool, torch_tool
@@ -110,7 +114,7 @@ def _tool(spec: ExportSpec, folder: Path, scratch: Path, dtype: str) -> Iterator
         case ExportFormat.MERGED:
             yield torch_tool.load_merged(folder, dtype)
         case ExportFormat.GGUF | ExportFormat.OLLAMA:
-            with llama_tool.loaded(folder / GGUF_FILE, None, scratch, threads) as tool:
+            with llama_tool.loaded(folder / GGUF_FILE, None, scratch, threads, hush) as tool:
                 yield tool
         case ExportFormat.GGUF_ADAPTER:
             base = BaseModelFolder(spec.base_folder)
@@ -118,5 +122,5 @@ def _tool(spec: ExportSpec, folder: Path, scratch: Path, dtype: str) -> Iterator
             model = base.gguf
             if not model.exists():
                 model = export.write_model(scratch / "base.gguf", base.hf.path, weights)
-            with llama_tool.loaded(model, folder / ADAPTER_GGUF_FILE, scratch, threads) as tool:
+            with llama_tool.loaded(model, folder / ADAPTER_GGUF_FILE, scratch, threads, hush) as tool:
                 yield tool

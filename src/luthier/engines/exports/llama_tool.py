@@ -1,9 +1,7 @@
 """An exported GGUF in llama.cpp's own server, in this process: its tokenizer, its template, its arithmetic."""
 
-import os
 import secrets
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,10 +21,10 @@ _TIMEOUT_S = 600.0
 
 
 @contextmanager
-def loaded(model: Path, adapter: Path | None, scratch: Path, threads: int) -> Iterator[Tool]:
+def loaded(model: Path, adapter: Path | None, scratch: Path, threads: int, hush: Callable[[], None]) -> Iterator[Tool]:
     """llama.cpp with the model, and with the adapter at scale 1; it answers while the block lasts.
 
-    `scratch` is a folder for a name of a moment.
+    `scratch` is a folder for a name of a moment. From `hush` on llama.cpp's messages may quote a prompt.
     Raises Unsupported if llama.cpp is not installed, UpstreamFailed for files that it does not load.
     """
     try:
@@ -40,7 +38,7 @@ def loaded(model: Path, adapter: Path | None, scratch: Path, threads: int) -> It
         running = xllamacpp.Server(server.parameters_of(config, [] if adapter is None else [adapter]))
     except RuntimeError as error:
         raise UpstreamFailed("export_not_loadable", "llama.cpp does not load the exported file.") from error
-    _discard_output()
+    hush()
     adapters = [] if adapter is None else [partial(_link, adapter, scratch)]
     scores = PromptScores(Path(xllamacpp.xllamacpp.__file__), model, adapters, threads)
     headers = {"Authorization": f"Bearer {key}"}
@@ -55,15 +53,6 @@ def _link(adapter: Path, scratch: Path) -> Path:
     link = scratch / "adapter-link.gguf"
     link.symlink_to(adapter)
     return link
-
-
-def _discard_output() -> None:
-    """From here on llama.cpp's messages may quote a prompt: they go nowhere. Python's own stderr stays."""
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
 
 
 def _tool(http: httpx2.Client, scores: PromptScores, scales: Mapping[int, float]) -> Tool:

@@ -5,6 +5,7 @@ import logging
 from dataclasses import replace
 
 from luthier import model_folder
+from luthier.core import ids
 from luthier.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded
 from luthier.core.exports import (
     DTYPES,
@@ -24,7 +25,8 @@ from luthier.store.queries import deployments
 logger = logging.getLogger(__name__)
 
 MAX_EXPORTS = 16
-"""Of one resource: they have the size of their models, and no quota counts their bytes."""
+"""Of one resource, failed ones left out: they have the size of their models, and no quota counts their bytes. The
+resource that every installation has is limited by the disk alone."""
 
 
 def create(
@@ -43,9 +45,7 @@ def create(
         known = export_records.read(context, export_id)
         if known is not None and known.status is not ExportStatus.FAILED:
             return known
-        if known is None and len(list_all(context, resource_id)) >= MAX_EXPORTS:
-            text = f"This resource has {MAX_EXPORTS} exports, as many as it may. DELETE /luthier/exports/ID ends one."
-            raise QuotaExceeded("exports_quota_exceeded", text)
+        _admit(context, resource_id)
         export = Export(
             export_id,
             resource_id,
@@ -112,6 +112,14 @@ def move(context: Context, export: Export, **changes: object) -> Export | None:
         moved: Export = replace(known, **changes)  # type: ignore[arg-type]
         export_records.write(context, moved)
         return moved
+
+
+def _admit(context: Context, resource_id: str) -> None:
+    """Raises QuotaExceeded if one more export is too many for the resource."""
+    held = [one for one in list_all(context, resource_id) if one.status is not ExportStatus.FAILED]
+    if resource_id != ids.DEFAULT_RESOURCE and len(held) >= MAX_EXPORTS:
+        text = f"This resource has {len(held)} exports, as many as it may. DELETE /luthier/exports/ID ends one."
+        raise QuotaExceeded("exports_quota_exceeded", text)
 
 
 def _own_checkpoint(context: Context, resource_id: str, name: str) -> Checkpoint:

@@ -29,7 +29,7 @@ _RANGE_HEADERS = ("Accept-Ranges", "ETag")
 
 
 class ExportBody(BaseModel):
-    """The model or deployment to export, and in which form; `dtype` None is the format's own default."""
+    """The model or deployment to export, and in which form; without a dtype it is the format's own default."""
 
     model_config = ConfigDict(extra="forbid")
 

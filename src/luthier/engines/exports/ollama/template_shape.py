@@ -64,10 +64,12 @@ def find_shape(render: Render) -> Shape:
     head, tail = _around(render(question, True), _USER)
     _, between = _between(chat, _USER, _ASSISTANT)
     _, behind_answer = _around(render(answered, True), _ASSISTANT)
-    user_after, generation = _split(tail, between, behind_answer, _around(render(question, False), _USER)[1])
+    _, next_question = _between(chat, _ASSISTANT, _LAST)
+    _, ended = _around(render(question, False), _USER)
+    generation = _generation(tail, ended, behind_answer, next_question)
+    user_after = _without_suffix(tail, generation)
     assistant_before = _without_prefix(between, user_after)
     assistant_after = _without_suffix(behind_answer, generation)
-    _, next_question = _between(chat, _ASSISTANT, _LAST)
     user_before = _without_prefix(next_question, assistant_after)
     user = Turn(user_before, user_after, _trims(render, "user"))
     assistant = Turn(assistant_before, assistant_after, _trims(render, "assistant"))
@@ -76,16 +78,16 @@ def find_shape(render: Render) -> Shape:
     return Shape(start, without_system, system, place, user, assistant, generation)
 
 
-def _split(tail: str, between: str, behind_answer: str, ended: str) -> tuple[str, str]:
-    """What ends a question and what begins an answer, out of the text between them, `tail`.
+def _generation(tail: str, ended: str, behind_answer: str, next_question: str) -> str:
+    """What begins an answer: the end of `tail`, which follows a question, and of `behind_answer`.
 
-    `ended` is what follows a question without a generation prompt: its end, unless the template ends whole chats in
-    another way.
+    As a rule it is what a generation prompt adds to `ended`, the same without one. Some templates end a whole chat in
+    another way: there it is what a next answer has in place of `next_question`.
     """
-    if tail.startswith(ended) and between.startswith(ended) and behind_answer.endswith(tail.removeprefix(ended)):
-        return ended, tail.removeprefix(ended)
-    after = _common_beginning(tail, between)
-    return after, tail.removeprefix(after)
+    added = tail.removeprefix(ended)
+    if tail.startswith(ended) and behind_answer.endswith(added):
+        return added
+    return behind_answer.removeprefix(_common_beginning(behind_answer, next_question))
 
 
 def _system(render: Render, opening: str, user: Turn) -> tuple[str, str, Turn, SystemPlace]:
@@ -101,15 +103,16 @@ def _system(render: Render, opening: str, user: Turn) -> tuple[str, str, Turn, S
         raise other_shape() from None
     trims = _trims(render, "system")
     head, between = _between(short, _SYSTEM, _USER)
-    if between.endswith(user.before) and not (head.endswith(user.before) and head == opening + user.before):
+    is_folded = head.startswith(opening + user.before)
+    if between.endswith(user.before) and not is_folded:
         start = _common_beginning(opening, head)
         turn = Turn(_without_prefix(head, start), between.removesuffix(user.before), trims)
         return start, _without_prefix(opening, start), turn, SystemPlace.OWN_TURN
-    if head != opening + user.before:
+    if not is_folded:
         raise other_shape()
     is_first = long.index(_SYSTEM) < long.index(_ASSISTANT)
     place = SystemPlace.FIRST_USER_TURN if is_first else SystemPlace.LAST_USER_TURN
-    return opening, "", Turn("", between, trims), place
+    return opening, "", Turn(head.removeprefix(opening + user.before), between, trims), place
 
 
 def _trims(render: Render, role: str) -> bool:
