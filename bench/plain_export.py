@@ -2,9 +2,9 @@
 
     python bench/plain_export.py FOLDER PROBES.json [--base HF_FOLDER | --base BASE.gguf]
 
-FOLDER is what `luthier export --out` wrote, PROBES.json the probes beside the checkpoint. Plain peft needs the base as a
-Hugging Face folder, llama.cpp with an adapter needs it as GGUF. Prints one line of JSON: differences in nats over the
-positions of the probes, as they are from the trainer's log-probabilities, each position behind the trainer's own tokens.
+FOLDER is what `luthier export --out` wrote, PROBES.json the probes beside the checkpoint. Plain peft needs the base as
+a Hugging Face folder, llama.cpp with an adapter needs it as GGUF. Prints one line of JSON: differences in nats from the
+trainer's log-probabilities over the positions of the probes, each behind the trainer's own tokens.
 """
 
 import argparse

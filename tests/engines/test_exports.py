@@ -230,7 +230,7 @@ def test_card_keeps_what_the_trainer_wrote(tmp_path: Path) -> None:
     assert "Tuned on chats." in text
     assert "import peft" not in text
     assert "llama-server -m model.gguf" in text
-    assert huggingface_hub.ModelCard(text).data.tags == ["lora", "luthier", "gguf"]
+    assert huggingface_hub.ModelCard(text).data["tags"] == ["lora", "luthier", "gguf"]
 
 
 def test_process_of_an_export_leaves_the_folder_whole_and_nothing_else(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from luthier.engines import child_process
 
 logger = logging.getLogger(__name__)
 
-SCRATCH = "work"
+SCRATCH = "making"
 """The folder of the process, a sibling of the folder that the export becomes."""
 RESULT, ERROR, STAGE = "result.json", "error.json", "stage"
 _MODULE = "luthier.engines.exports"
