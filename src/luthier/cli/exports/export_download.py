@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx2
-
 from luthier.atomic_io import fsync_path, read_chunks
 from luthier.cli import client
 from luthier.cli import screen as terminal
@@ -19,7 +17,6 @@ _MARK = ".luthier-export.json"
 """In a folder whose download is not complete: the id of the export."""
 _TRIES = 5
 """So many connections in a row may break off without a new byte."""
-_READ_TIMEOUT_S = 120.0
 
 
 def require_usable(out: Path, force: bool) -> None:
@@ -51,6 +48,7 @@ def download(api: "OpenAI", made: dict[str, Any], out: Path) -> None:
 
 def _download_file(api: "OpenAI", export_id: str, file: dict[str, Any], out: Path, advance: Any) -> None:
     """One file: its .part beside it gets what is missing, and its name once the sha256 is right."""
+    from httpx2 import HTTPError
     from openai import APIConnectionError
 
     target, part = out / Path(file["name"]).name, out / f".{Path(file['name']).name}.part"
@@ -64,7 +62,7 @@ def _download_file(api: "OpenAI", export_id: str, file: dict[str, Any], out: Pat
         before = have
         try:
             _append(api, export_id, file, part, advance)
-        except (APIConnectionError, httpx2.HTTPError) as error:
+        except (APIConnectionError, HTTPError) as error:
             have = part.stat().st_size if part.exists() else 0
             tries = 0 if have > before else tries + 1
             if tries == _TRIES:
