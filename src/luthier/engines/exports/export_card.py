@@ -68,8 +68,8 @@ def _section(spec: ExportSpec, parity: ExportParity) -> str:
         f"It holds {_WORDS[spec.format]}; matrices are stored in {spec.dtype}.",
         f"Before it was handed over, {parity.tool} loaded these files and was asked the probes that the trainer had",
         f"stored: over {parity.positions} positions its log-probabilities differ from the trainer's by at most",
-        f"{parity.max_difference:.4f} nats ({parity.mean_difference:.4f} in the mean), and {parity.top_agreement:.1%}",
-        "of the likeliest tokens are the same.",
+        f"{parity.max_difference:.4f} nats ({parity.mean_difference:.4f} in the mean); of the likeliest tokens",
+        f"{parity.top_agreement:.1%} are the same.",
     ]
     if spec.quantization is not None and spec.tuning is Tuning.LORA:
         lines += ["", _few_bits(spec)]
@@ -108,7 +108,7 @@ def _how_to_load(spec: ExportSpec) -> str:
 
 def _python(first: str, *lines: str) -> str:
     """A block of Python with the tokenizer at its end."""
-    head = [line for line in (first, "import transformers", "", 'folder = "path/to/this/folder"') if line or not first]
+    head = [*([first] if first else []), "import transformers", "", 'folder = "path/to/this/folder"']
     tail = "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)"
     return "\n".join(["```python", *head, *lines, tail, "```"])
 

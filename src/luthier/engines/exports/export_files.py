@@ -1,6 +1,7 @@
 """An export from top to bottom: its files, their proof in their own tool, the card, the name that makes it complete."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,9 @@ def make(
         bound = export_parity.bound_of(spec.format, spec.dtype, dtype)
         parity = export_parity.prove(spec.checkpoint_folder, tool, bound)
     (folder / MODEL_CARD).write_text(export_card.render(spec, parity), "utf-8")
+    own_manifest = CheckpointFolder(spec.checkpoint_folder).manifest
+    if own_manifest.exists():  # the card refers to it
+        shutil.copyfile(own_manifest, CheckpointFolder(folder).manifest)
     note("computing checksums")
     files = [ExportFile(path.name, path.stat().st_size, manifest.sha256_of(path)) for path in sorted(folder.iterdir())]
     fsync_tree(folder)

@@ -14,6 +14,7 @@ from luthier.core.states import Tuning
 from luthier.service.context import Context
 from luthier.service.exports import export_records, exports
 from luthier.service.models import models, serving
+from luthier.store.db import Connection
 from luthier.store.queries import checkpoints
 
 logger = logging.getLogger(__name__)
@@ -157,9 +158,12 @@ class ExportWorker:
 def remove_over(context: Context) -> None:
     """Removes exports whose time is surely over, whose model is gone, and what a crash left of others."""
     before = context.deletion_time()
-    for export in export_records.read_all(context):
+    kept = list(export_records.read_all(context))
+    with context.database.reading() as tx:
+        gone = {export.id for export in kept if not _has_model(tx, export)}
+    for export in kept:
         is_expired = export.expires_at is not None and export.expires_at < before
-        if is_expired or not _has_model(context, export):
+        if is_expired or export.id in gone:
             with context.exports_lock:
                 export_records.remove(context, export.id)
             logger.info("export removed id=%s reason=%s", export.id, "expired" if is_expired else "model gone")
@@ -167,8 +171,7 @@ def remove_over(context: Context) -> None:
         export_records.remove_leftovers(context)
 
 
-def _has_model(context: Context, export: Export) -> bool:
+def _has_model(tx: Connection, export: Export) -> bool:
     """Whether the exported model is still the resource's own."""
-    with context.database.reading() as tx:
-        checkpoint = checkpoints.find(tx, export.resource_id, export.checkpoint_id)
+    checkpoint = checkpoints.find(tx, export.resource_id, export.checkpoint_id)
     return checkpoint is not None and checkpoint.resource_id == export.resource_id
