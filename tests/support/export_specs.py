@@ -65,4 +65,4 @@ def make(spec: ExportSpec, folder: Path, damage: Any = None) -> Any:
         if stage == "checking parity" and damage is not None:
             damage(folder / "files")
 
-    return export_files.make(spec, folder / "done", folder, note, lambda: None)
+    return export_files.make(spec, folder / "done", folder, 1, note, lambda: None)

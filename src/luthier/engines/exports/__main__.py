@@ -34,7 +34,12 @@ def main(config_path: Path) -> int:
 
         with disk_full_as_no_space(config.target):
             files, parity = export_files.make(
-                config.spec, config.target, scratch, lambda stage: _note(scratch / STAGE, stage), _discard_output
+                config.spec,
+                config.target,
+                scratch,
+                config.threads,
+                lambda stage: _note(scratch / STAGE, stage),
+                _discard_output,
             )
         result = {"files": [asdict(file) for file in files], "parity": asdict(parity)}
         write_durably(scratch / RESULT, json.dumps(result | {"seconds": time.monotonic() - began}).encode())

@@ -4,7 +4,7 @@ import re
 
 import huggingface_hub
 
-from luthier.core.exports import ExportDtype, ExportFormat, ExportParity, ExportSpec
+from luthier.core.exports import OF_ADAPTERS, ExportDtype, ExportFormat, ExportParity, ExportSpec
 from luthier.core.states import Tuning
 from luthier.engines.exports.ollama.modelfile import MODELFILE
 from luthier.model_folder import CheckpointFolder
@@ -19,6 +19,11 @@ _LIBRARIES = {
     ExportFormat.GGUF_ADAPTER: "llama.cpp",
     ExportFormat.OLLAMA: "ollama",
 }
+_WHOSE_BASE = """
+
+The base weights must be those whose sha256 stands above. Bases that came from a quantized file, or were rounded to
+8 or 4 bits, are not what the hub publishes under the name: the formats merged and gguf need no base.
+"""
 _WORDS = {
     ExportFormat.ADAPTER: "the LoRA adapter, for peft",
     ExportFormat.MERGED: "all weights in one model, for transformers",
@@ -43,12 +48,12 @@ def render(spec: ExportSpec, parity: ExportParity) -> str:
     card.data["tags"] = _tags(spec, card.data.get("tags"))
     text = card.text.partition(_LOADING)[0].strip()
     parts = [f"---\n{card.data.to_yaml()}\n---", text, _section(spec, parity), _LOADING, _how_to_load(spec)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts).rstrip() + "\n"
 
 
 def _relation(spec: ExportSpec) -> str:
     """What the model is to its base, in the hub's words."""
-    if spec.format in (ExportFormat.ADAPTER, ExportFormat.GGUF_ADAPTER):
+    if spec.format in OF_ADAPTERS:
         return "adapter"
     return "quantized" if spec.dtype is ExportDtype.Q8_0 else "finetune"
 
@@ -79,10 +84,10 @@ def _section(spec: ExportSpec, parity: ExportParity) -> str:
 def _few_bits(spec: ExportSpec) -> str:
     """What someone must know of a model that was tuned on a base in few bits."""
     rounded = f"The adapter was trained on the base's weights rounded to {spec.quantization}"
-    if spec.format in (ExportFormat.ADAPTER, ExportFormat.GGUF_ADAPTER):
+    if spec.format in OF_ADAPTERS:
         return (
-            f"{rounded}, and the figures above are with those.\nOn {spec.base_repository} as it is published it "
-            "answers a little differently;\nthe formats merged and gguf hold the rounded weights themselves."
+            f"{rounded}, and the figures above are with those.\nOn {spec.base_repository} as it is published it is "
+            "another model, with clearly other answers:\nthe formats merged and gguf hold the rounded weights."
         )
     return f"{rounded}; those are the weights that it is merged into here."
 
@@ -91,17 +96,15 @@ def _how_to_load(spec: ExportSpec) -> str:
     """Code or commands that load the files."""
     match spec.format:
         case ExportFormat.ADAPTER:
-            return _python(
-                "import peft",
-                f'base = transformers.AutoModelForCausalLM.from_pretrained("{spec.base_repository}", dtype="bfloat16")',
-                "model = peft.PeftModel.from_pretrained(base, folder)",
-            )
+            base = f'AutoModelForCausalLM.from_pretrained("{spec.base_repository}", dtype="bfloat16")'
+            loading = "model = peft.PeftModel.from_pretrained(base, folder)"
+            return _python("import peft", f"base = transformers.{base}", loading) + _WHOSE_BASE
         case ExportFormat.MERGED:
             return _python("", 'model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="auto")')
         case ExportFormat.GGUF:
             return _shell(f"llama-server -m {GGUF_FILE} --jinja")
         case ExportFormat.GGUF_ADAPTER:
-            return _shell(f"llama-server -m BASE.gguf --lora {ADAPTER_GGUF_FILE} --jinja")
+            return _shell(f"llama-server -m BASE.gguf --lora {ADAPTER_GGUF_FILE} --jinja") + _WHOSE_BASE
         case ExportFormat.OLLAMA:
             return _shell(f"ollama create my-model -f {MODELFILE}", "ollama run my-model")
 

@@ -1,6 +1,5 @@
 """An export from top to bottom: its files, their proof in their own tool, the card, the name that makes it complete."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ Note = Callable[[str], None]
 
 
 def make(
-    spec: ExportSpec, target: Path, scratch: Path, note: Note, hush: Callable[[], None]
+    spec: ExportSpec, target: Path, scratch: Path, threads: int, note: Note, hush: Callable[[], None]
 ) -> tuple[list[ExportFile], ExportParity]:
     """Makes the export in `scratch`, proves it, and renames it to `target`; `note` hears what is being done.
 
@@ -45,7 +44,7 @@ def make(
     _write(spec, folder)
     note("checking parity")
     dtype = export_parity.probes_dtype(spec.checkpoint_folder)
-    with _tool(spec, folder, scratch, dtype, hush) as tool:
+    with _tool(spec, folder, scratch, threads, dtype, hush) as tool:
         bound = export_parity.bound_of(spec.format, spec.dtype, dtype)
         parity = export_parity.prove(spec.checkpoint_folder, tool, bound)
     (folder / MODEL_CARD).write_text(export_card.render(spec, parity), "utf-8")
@@ -106,12 +105,13 @@ def _modelfile(spec: ExportSpec) -> str:
 
 
 @contextmanager
-def _tool(spec: ExportSpec, folder: Path, scratch: Path, dtype: str, hush: Callable[[], None]) -> Iterator[Tool]:
+def _tool(
+    spec: ExportSpec, folder: Path, scratch: Path, threads: int, dtype: str, hush: Callable[[], None]
+) -> Iterator[Tool]:
     """The format's own tool with the exported files loaded, while the block lasts."""
     # Here: a process that only needs one of them does not load the other's library.
     from luthier.engines.exports import llama_tool, torch_tool
 
-    threads = os.cpu_count() or 1
     match spec.format:
         case ExportFormat.ADAPTER:
             yield torch_tool.load_adapter(folder, BaseModelFolder(spec.base_folder).hf.path, dtype)

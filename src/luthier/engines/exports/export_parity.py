@@ -54,7 +54,7 @@ LLAMA_BOUNDS = {
     ExportDtype.F32: Bound(0.15, 0.015, 0.95),
     ExportDtype.F16: Bound(0.15, 0.015, 0.95),
     ExportDtype.BF16: Bound(0.75, 0.10, 0.90),
-    ExportDtype.Q8_0: Bound(1.50, 0.20, 0.85),
+    ExportDtype.Q8_0: Bound(2.00, 0.30, 0.80),
 }
 """For llama.cpp, which rounds activations as well: to the type of the weights that it multiplies them with."""
 

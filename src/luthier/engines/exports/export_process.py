@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -34,13 +35,14 @@ _LOOK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an export process is told: the spec, and the folder that the export becomes."""
+    """What an export process is told: the spec, the folder that the export becomes, and the threads of llama.cpp."""
 
     spec: ExportSpec
     target: Path
+    threads: int
 
     def to_json(self) -> str:
-        return json.dumps({"spec": asdict(self.spec), "target": self.target}, default=str)
+        return json.dumps({"spec": asdict(self.spec), "target": self.target, "threads": self.threads}, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -50,7 +52,7 @@ class Config:
         kinds = {"format": ExportFormat, "dtype": ExportDtype, "tuning": Tuning}
         folders = {name: Path(spec[name]) for name in ("base_folder", "checkpoint_folder")}
         typed = {name: kind(spec[name]) for name, kind in kinds.items()}
-        return cls(ExportSpec(**spec | typed | folders), Path(content["target"]))
+        return cls(ExportSpec(**spec | typed | folders), Path(content["target"]), content["threads"])
 
 
 class ExportProcess:
@@ -59,13 +61,15 @@ class ExportProcess:
     def __init__(self, python: str = sys.executable, threads: int | None = None) -> None:
         """`threads` is for what computes in it; None is one per core."""
         self._python = python
-        self._more = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        self._threads = threads or os.cpu_count() or 1
+        # Threads that spin while they wait for one another collapse beside a training run or an engine.
+        self._more = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(self._threads)}
 
     def run(self, spec: ExportSpec, folder: Path, is_wanted: Callable[[], bool]) -> ExportResult | None:
         """As the port says."""
         scratch = folder.with_name(SCRATCH)
         shutil.rmtree(scratch, ignore_errors=True)
-        config = Config(spec, folder).to_json()
+        config = Config(spec, folder, self._threads).to_json()
         began = time.monotonic()
         process = child_process.spawn(self._python, _MODULE, scratch, config, self._more)
         try:
