@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import scripted_model
 from drive import HELD_EPOCHS
+from recorder import Recorder
 
-from fakes import ScriptedExecutor, train_well
+from asgi_switch import Switch
+from fakes import EchoEngine, ScriptedExecutor, train_well
 from luthier.core.states import RunState
 from luthier.run_directory.run_directory import RESULT_COLUMNS, RunDirectory
 from luthier.run_directory.run_events import Started, Succeeded
@@ -66,7 +69,21 @@ def context(context: Context) -> Context:
 
 
 @pytest.fixture
-def running_url(url: str, context: Context, serving: Serving) -> Iterator[str]:
+def engine(engine: EchoEngine) -> EchoEngine:
+    engine.script = scripted_model.answer
+    return engine
+
+
+@pytest.fixture
+def recorder(url: str, switch: tuple[Switch, str]) -> Recorder:
+    """In front of the service at `url`."""
+    made = Recorder(switch[0].app)
+    switch[0].app = made
+    return made
+
+
+@pytest.fixture
+def running_url(url: str, recorder: Recorder, context: Context, serving: Serving) -> Iterator[str]:
     resources.create(context, OTHER, None, None)
     supervisor = Supervisor(context, HoldingExecutor(), serving, tick_s=0.05)
     supervisor.start()

@@ -22,8 +22,13 @@ class Known:
     why: str
 
 
-MISSING: list[Known] = []
-"""Routes that are still to come: none."""
+MISSING: list[Known] = [
+    Known("*", "*", "responses*", "not served here", "the Responses API"),
+    Known("*", "*", "conversation*", "not served here", "the Responses API"),
+    Known("*", "*", "embeddings*", "not served here", "embeddings"),
+    Known("*", "*", "batches*", "not served here", "batches"),
+]
+"""Routes that are still to come."""
 
 QUIRKS = [
     Known(
@@ -98,8 +103,13 @@ PROGRAMS = {
     "openai-1.109.1": "drive_openai.py",
     "openai-1.109.1 command line": "drive_command_line.py",
     "openai-2.54.0": "drive_openai.py",
-    "openai-3.54.0": "drive_openai.py",
+    "openai-3.57.0": "drive_openai.py",
+    "openai-3.57.0 answers": "drive_openai_answers.py",
     "openai-node": "drive_openai.mjs",
+    "openai-agents": "drive_openai_agents.py",
+    "openai-agents-js": "drive_openai_agents.mjs",
+    "vercel-ai": "drive_vercel_ai.mjs",
+    "pydantic-ai": "drive_pydantic_ai.py",
     "azure-mgmt": "drive_azure_mgmt.py",
     "langchain": "drive_langchain.py",
     "llama-index": "drive_llama_index.py",

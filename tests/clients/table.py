@@ -25,7 +25,7 @@ GROUPS = {
         "openai-1.109.1",
         "openai-1.109.1 command line",
         "openai-2.54.0",
-        "openai-3.54.0",
+        "openai-3.57.0",
         "openai-node",
     ],
     "Others": ["azure-mgmt", "langchain", "llama-index", "litellm", "dspy", "instructor", "wandb"],
