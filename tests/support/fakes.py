@@ -43,6 +43,8 @@ class EchoEngine:
         self.script: Callable[[dict[str, Any]], str | None] = lambda body: None
         self.piece = 5
         self.ends_at_once = False
+        self.ends = "stop"
+        self.says_nothing = False
         self.scores = True
         self.asked: list[dict[str, Any]] = []
         self._server = _EchoServer(("127.0.0.1", 0), _EchoHandler)
@@ -174,10 +176,10 @@ class _EchoHandler(BaseHTTPRequestHandler):
             return
         pieces: list[dict[str, Any]] = [
             {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
-            for piece in cut(text, echo.piece) or [json.dumps(body)]
+            for piece in ([] if echo.says_nothing else cut(text, echo.piece) or [json.dumps(body)])
         ]
         pieces += [
-            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": echo.ends}]},
             {"choices": [], "usage": answer["usage"]},
         ]
         shared = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "engine's own"}

@@ -23,10 +23,10 @@ _ANOTHER_SERVICE = "Luthier fine-tunes and serves language models and does not d
 
 _ALTERNATIVES: tuple[tuple[str, str], ...] = (
     (
-        r"responses(/.*)?|conversations(/.*)?",
-        "The Responses API is not served here; use chat completions, POST {chat}: client.chat.completions.create(...), "
-        "in the Agents SDK set_default_openai_api('chat_completions'), in the AI SDK provider.chat(model).",
+        r"conversations(/.*)?",
+        "Conversations are not kept as objects here; continue a response by its previous_response_id.",
     ),
+    (r"responses/compact", "Conversations are not compacted here; leave older items out of input yourself."),
     (r"fine-tunes(/.*)?", "fine-tunes is OpenAI's older API; create jobs by POST {prefix}/fine_tuning/jobs."),
     (
         r"fine_tuning/alpha(/.*)?|graders(/.*)?",

@@ -101,12 +101,17 @@ class ResponseFormatBody(_Body):
         body = self.json_schema
         if body is None:
             raise InvalidRequest("missing_field", "this field is required.", "response_format.json_schema")
-        if body.schema_ is None:
-            return {"type": "object"}
-        path = "response_format.json_schema.schema"
-        return closed_schemas.close_schema(
-            _grammar_schema(body.schema_, bool(body.strict), path, "invalid_json_schema")
-        )
+        return schema_of(body, "response_format.json_schema.schema")
+
+
+def schema_of(body: SchemaBody, path: str) -> Mapping[str, Any]:
+    """The schema that an answer is held to, in a grammar's form: any object if the body leaves it out.
+
+    `path` is its place in the body, for errors. Raises InvalidRequest for an unusable one.
+    """
+    if body.schema_ is None:
+        return {"type": "object"}
+    return closed_schemas.close_schema(_grammar_schema(body.schema_, bool(body.strict), path, "invalid_json_schema"))
 
 
 def tool_use(tools: Sequence[ToolBody], choice: ToolChoiceBody | None, parallel: bool) -> ToolUse:
@@ -118,13 +123,13 @@ def tool_use(tools: Sequence[ToolBody], choice: ToolChoiceBody | None, parallel:
         if choice not in (None, "none"):
             raise InvalidRequest("invalid_value", "tool_choice goes with tools alone.", "tool_choice")
         return ToolUse()
-    known = _tools_of([tool.function for tool in tools], "tools", ".function")
+    known = tools_of([tool.function for tool in tools], "tools", ".function")
     match choice:
         case NamedTool(function=FunctionName(name=name)):
-            return ToolUse(known, _chosen(known, [name], "tool_choice.function.name"), ToolChoice.REQUIRED, False)
+            return ToolUse(known, chosen(known, [name], "tool_choice.function.name"), ToolChoice.REQUIRED, False)
         case AllowedToolsChoice(allowed_tools=allowed):
             names = [tool.function.name for tool in allowed.tools]
-            narrowed = _chosen(known, names, "tool_choice.allowed_tools.tools")
+            narrowed = chosen(known, names, "tool_choice.allowed_tools.tools")
             return ToolUse(known, narrowed, ToolChoice(allowed.mode), parallel)
         case word:
             return ToolUse(known, known, ToolChoice(word or "auto"), parallel)
@@ -135,14 +140,14 @@ def function_use(functions: Sequence[FunctionBody], choice: str | None) -> ToolU
 
     Raises InvalidRequest.
     """
-    known = _tools_of(functions, "functions", "")
+    known = tools_of(functions, "functions", "")
     if choice in (None, "none", "auto"):
         return ToolUse(known, known, ToolChoice(choice or "auto"), parallel=False)
-    chosen = _chosen(known, [choice], "function_call.name")
-    return ToolUse(known, chosen, ToolChoice.REQUIRED, parallel=False)
+    only = chosen(known, [choice], "function_call.name")
+    return ToolUse(known, only, ToolChoice.REQUIRED, parallel=False)
 
 
-def _tools_of(functions: Sequence[FunctionBody], field: str, inner: str) -> tuple[Tool, ...]:
+def tools_of(functions: Sequence[FunctionBody], field: str, inner: str) -> tuple[Tool, ...]:
     """Either spelling's functions as the service's tools. `field` and `inner` are parts of their path, for errors.
 
     Raises InvalidRequest for a repeated name and for an unusable schema, or too much in all of them together.
@@ -179,7 +184,7 @@ def _arguments(function: FunctionBody, path: str, sizes: SchemaSizes) -> Mapping
     return closed_schemas.close_parameters(usable)
 
 
-def _chosen(known: Sequence[Tool], names: Sequence[str | None], path: str) -> tuple[Tool, ...]:
+def chosen(known: Sequence[Tool], names: Sequence[str | None], path: str) -> tuple[Tool, ...]:
     """The tools of these names, each once. Raises InvalidRequest for an unknown name."""
     by_name = {tool.name: tool for tool in known}
     for name in names:

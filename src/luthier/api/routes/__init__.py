@@ -17,7 +17,7 @@ from luthier.api.routes import (
     permissions,
     uploads,
 )
-from luthier.api.routes.inference import chat, completions
+from luthier.api.routes.inference import chat, completions, responses, stored_responses
 from luthier.api.routing.data_plane_route import DataPlaneRoute
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
@@ -29,6 +29,6 @@ def build_router(dialect: Dialect, services: Services) -> Router:
     router = Router(prefix=dialect.prefix, dependencies=[version], tag=dialect.name, route_class=DataPlaneRoute)
     for noun in (files, uploads, jobs, copies, permissions, models, data_plane_deployments):
         noun.add_routes(router, dialect, services)
-    chat.add_routes(router, dialect, services)
-    completions.add_routes(router, dialect, services)
+    for noun in (chat, completions, responses, stored_responses):
+        noun.add_routes(router, dialect, services)
     return router

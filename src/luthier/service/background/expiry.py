@@ -1,4 +1,4 @@
-"""What expires: files and unfinished uploads; and blobs without a row, moved to lost-and-found.
+"""What expires: files, unfinished uploads and stored responses; and blobs without a row, moved to lost-and-found.
 
 The supervisor's storage loop runs it.
 """
@@ -13,6 +13,7 @@ from luthier.service.background import installation, orphaned_blobs
 from luthier.service.context import Context
 from luthier.service.files import files as file_service
 from luthier.service.files import uploads as upload_service
+from luthier.service.responses import stored_responses
 from luthier.store import installation as installation_row
 from luthier.store.queries import files, imports, uploads
 
@@ -99,7 +100,7 @@ class Housekeeper:
 
 
 def remove_expired(context: Context) -> None:
-    """Removes every file and upload that has surely expired, row first, then blobs.
+    """Removes every file, upload and stored response that has surely expired, row first, then blobs.
 
     A waiting job finds such a file deleted.
     """
@@ -114,3 +115,4 @@ def remove_expired(context: Context) -> None:
         logger.info("file expired id=%s resource=%s", file.id, file.resource_id)
     for upload in overdue:
         upload_service.end(context, upload.id, UploadStatus.EXPIRED)
+    stored_responses.remove_expired(context)

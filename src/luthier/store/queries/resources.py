@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from luthier.core.models import ApiKey, Principal, Resource
 from luthier.core.roles import Role
-from luthier.store import row_mapping, schema
+from luthier.store import inference_schema, row_mapping, schema
 from luthier.store.queries import copies, permissions
 
 _resources = schema.resources
@@ -116,7 +116,7 @@ def remove(tx: Connection, resource_id: str) -> None:
     """
     _delete_permissions(tx, resource_id)
     copies.delete_of_resource(tx, resource_id)
-    for table in reversed(schema.metadata.sorted_tables):
+    for table in reversed(inference_schema.metadata.sorted_tables):
         tx.execute(delete(table).where(_belongs(table, resource_id)))
 
 

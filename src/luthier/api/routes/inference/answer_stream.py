@@ -1,6 +1,6 @@
 """How a model's answer is sent: within its rate limit, complete or as server-sent events, with the limit's headers.
 
-`chat.py` and `completions.py` make the InferenceCall; what differs between them is in its shapes.
+`chat.py`, `completions.py` and `responses.py` make the InferenceCall; what differs between them is in its shapes.
 """
 
 import json
@@ -17,8 +17,11 @@ from luthier.api.auth import authentication
 from luthier.api.auth.authentication import Credentials
 from luthier.api.auth.revocation import WatchedRequest
 from luthier.api.dialects.dialects import Dialect
+from luthier.api.dialects.error_answers import ErrorAnswer
 from luthier.api.dialects.inference import chat_answers
+from luthier.api.http import thread_pools
 from luthier.api.http.disconnects import CLIENT_CLOSED_REQUEST, CallerLeft, EventStream, unless_left
+from luthier.api.http.thread_pools import Workers
 from luthier.api.routing.json_response import event_line
 from luthier.api.services import Services
 from luthier.core.engine_ports import Address
@@ -36,33 +39,110 @@ WITHOUT_EFFECT = "x-luthier-without-effect"
 
 
 class AnswerShapes(Protocol):
-    """The wire shapes of one request's answer: ChatAnswers or CompletionAnswers. It may count what it has shaped."""
+    """The wire shapes of one request's answer, which it may remember. `begin` is called first, `end` or `fail` once.
+
+    ChunkShapes for chats and legacy completions, ResponseShapes for responses.
+    """
 
     def complete(self, header: AnswerHeader, answer: Answer) -> Shape:
-        """The body of a complete answer."""
+        """The body of a complete answer; nothing else is called then but `keep`."""
         ...
 
-    def stream_header(self, header: AnswerHeader) -> Shape:
-        """The fields that every chunk begins with."""
+    def begin(self, header: AnswerHeader) -> Iterable[str]:
+        """The server-sent events that a streamed answer begins with."""
         ...
 
-    def chunks(self, header: Shape, deltas: Sequence[ChoiceDelta]) -> Iterable[Shape]:
-        """The chunks of a streamed answer for these deltas, each with the fields of `header`."""
+    def add(self, deltas: Sequence[ChoiceDelta]) -> Iterable[str]:
+        """The events for these deltas."""
         ...
+
+    def end(self, usage: Usage) -> Iterable[str]:
+        """The events before the last, once the answer is complete."""
+        ...
+
+    def fail(self, error: LuthierError) -> Iterable[str]:
+        """The events before the last, of an answer that breaks off."""
+        ...
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether `keep` has anything to do."""
+        ...
+
+    def keep(self) -> None:
+        """Stores what is to be stored of the answer, after `complete`, `end` or `fail`; runs in a thread."""
+        ...
+
+    def last(self) -> str:
+        """The event that ends the stream."""
+        ...
+
+
+class Chunks(Protocol):
+    """The shapes of ChatAnswers and CompletionAnswers: an answer, or chunks that all begin with the same header."""
+
+    def complete(self, header: AnswerHeader, answer: Answer) -> Shape: ...
+
+    def stream_header(self, header: AnswerHeader) -> Shape: ...
+
+    def chunks(self, header: Shape, deltas: Sequence[ChoiceDelta]) -> Iterable[Shape]: ...
+
+
+class ChunkShapes:
+    """The events of an answer in chunks: with `wants_usage` each has a usage, which is null in all but the last.
+
+    An error is the last event before [DONE].
+    """
+
+    def __init__(self, chunks: Chunks, error: type[ErrorAnswer], wants_usage: bool) -> None:
+        self._chunks = chunks
+        self._error = error
+        self._wants_usage = wants_usage
+        self._no_usage: Shape = {"usage": None} if wants_usage else {}
+        self._header: Shape = {}
+
+    def complete(self, header: AnswerHeader, answer: Answer) -> Shape:
+        return self._chunks.complete(header, answer)
+
+    def begin(self, header: AnswerHeader) -> Iterable[str]:
+        """No event: the first chunk comes with the first delta."""
+        self._header = self._chunks.stream_header(header)
+        return ()
+
+    def add(self, deltas: Sequence[ChoiceDelta]) -> Iterable[str]:
+        """An event for each chunk."""
+        return [event(chunk | self._no_usage) for chunk in self._chunks.chunks(self._header, deltas)]
+
+    def end(self, usage: Usage) -> Iterable[str]:
+        """The usage, if it is asked for."""
+        if not self._wants_usage:
+            return ()
+        return (event({**self._header, "choices": [], "usage": chat_answers.usage(usage)}),)
+
+    def fail(self, error: LuthierError) -> Iterable[str]:
+        """The error in the dialect's envelope."""
+        return (event_line(self._error.from_error(error)),)
+
+    @property
+    def is_kept(self) -> bool:
+        """False: these answers are not stored."""
+        return False
+
+    def keep(self) -> None:
+        """Nothing."""
+
+    def last(self) -> str:
+        return "data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceCall:
-    """One call: the request, the shapes of its answer, and an upper estimate of its tokens for the rate limit.
-
-    `wants_usage` is whether a streamed answer ends with its usage.
-    """
+    """One call: the request, the shapes of its answer, and an upper estimate of its tokens for the rate limit."""
 
     request: ChatRequest | CompletionRequest
     shapes: AnswerShapes
     tokens: int
     is_streamed: bool
-    wants_usage: bool
     without_effect: tuple[str, ...] = ()
     """Fields that ask for something and change nothing here; a response header lists them."""
 
@@ -111,8 +191,9 @@ class InferenceEndpoint:
                     await watched.check()
                     rate.settle(answer.usage.total_tokens)
                     shape = call.shapes.complete(self._generation.header(route), answer)
+                    await _keep(call.shapes)
                     return JSONResponse(shape, headers=rate.headers() | call.headers())
-                header = call.shapes.stream_header(self._generation.header(route))
+                header = self._generation.header(route)
                 parts = self._generation.stream(route, call.request)
                 # An error before the first part is still an answer with a status of its own.
                 first = await watched.unless_lost(anext(parts))
@@ -125,36 +206,47 @@ class InferenceEndpoint:
     async def _events(
         self,
         call: InferenceCall,
-        header: Shape,
+        header: AnswerHeader,
         first: AnswerPart,
         rest: AsyncGenerator[AnswerPart],
         rate: "_Rate",
         credentials: Credentials,
     ) -> AsyncGenerator[str]:
-        """Server-sent events; with `wants_usage` each has a usage, which is null in all but the last.
+        """Server-sent events. Closes `rest`, which ends the generation.
 
-        An error after the first part, a lost right included, is the last event before [DONE]. Closes `rest`, which ends
-        the generation. The estimate stays counted for an answer that is not read to its end.
+        An error after the first part, a lost right included, is among the last events. The estimate stays counted for
+        an answer that is not read to its end.
         """
-        no_usage = {"usage": None} if call.wants_usage else {}
+        shapes = call.shapes
         watching = self._services.rights.watching(self._services.context, credentials)
+        closing: Iterable[str] = ()
         try:
             async with aclosing(rest):
+                for text in shapes.begin(header):
+                    yield text
                 with watching as watched:
                     await watched.check()
                     part: AnswerPart | None = first
                     while part is not None:
                         if isinstance(part, Usage):
                             rate.settle(part.total_tokens)
-                            if call.wants_usage:
-                                yield _event({**header, "choices": [], "usage": chat_answers.usage(part)})
+                            closing = shapes.end(part)
                         else:
-                            for chunk in call.shapes.chunks(header, part):
-                                yield _event(chunk | no_usage)
+                            for text in shapes.add(part):
+                                yield text
                         part = await watched.unless_lost(anext(rest, None))
         except LuthierError as error:
-            yield event_line(self._dialect.error.from_error(error))
-        yield "data: [DONE]\n\n"
+            closing = shapes.fail(error)
+        for text in closing:
+            yield text
+        await _keep(shapes)
+        yield shapes.last()
+
+
+async def _keep(shapes: AnswerShapes) -> None:
+    """Stores what is to be stored of an answer, in a thread."""
+    if shapes.is_kept:
+        await thread_pools.run(Workers.WRITES, shapes.keep)
 
 
 def _while_authorized(route: Route, watched: WatchedRequest) -> Route:
@@ -220,6 +312,6 @@ class _Rate:
         }
 
 
-def _event(value: Shape) -> str:
+def event(value: Shape) -> str:
     """One server-sent event that holds the value as JSON."""
     return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

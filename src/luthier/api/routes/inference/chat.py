@@ -9,7 +9,7 @@ from luthier.api.auth import authentication
 from luthier.api.dialects.dialects import Dialect
 from luthier.api.dialects.inference.chat_answers import ChatAnswers
 from luthier.api.requests.chat_bodies import ChatBody
-from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint
+from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, ChunkShapes, InferenceCall, InferenceEndpoint
 from luthier.api.routing import chat_schemas
 from luthier.api.routing.operation import JSON, SSE, Details, EventStreamOf, Reply
 from luthier.api.routing.router import Router
@@ -36,31 +36,31 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
         @router.post("/deployments/{deployment}/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
         async def complete_by_path(request: Request, deployment: str, body: ChatBody, caller: Caller) -> Response:
-            return await endpoint.respond(request, caller, deployment, _call(body))
+            return await endpoint.respond(request, caller, deployment, _call(body, dialect))
 
         return
 
     @router.post("/engines/{deployment}/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
     async def complete_by_engine(request: Request, deployment: str, body: ChatBody, caller: Caller) -> Response:
         """The path of older SDKs; `model` in the body is not looked at."""
-        return await endpoint.respond(request, caller, deployment, _call(body))
+        return await endpoint.respond(request, caller, deployment, _call(body, dialect))
 
     @router.post("/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
     async def complete(request: Request, body: ChatBody, caller: Caller) -> Response:
         """`model` names a deployment, or in OpenAI's dialect a model."""
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
-        return await endpoint.respond(request, caller, body.model, _call(body))
+        return await endpoint.respond(request, caller, body.model, _call(body, dialect))
 
 
-def _call(body: ChatBody) -> InferenceCall:
+def _call(body: ChatBody, dialect: Dialect) -> InferenceCall:
     """The call of a chat's body, with its estimate of tokens. Raises InvalidRequest for contradictory fields."""
     request = body.chat_request()
+    answers = ChatAnswers(as_functions=body.functions is not None, top=body.top_logprobs or 0)
     return InferenceCall(
         request,
-        ChatAnswers(as_functions=body.functions is not None, top=body.top_logprobs or 0),
+        ChunkShapes(answers, dialect.error, body.wants_usage),
         tokens=estimate(body.characters(), 0, body.asked_max_tokens, request.sampling.n),
         is_streamed=bool(body.stream),
-        wants_usage=body.wants_usage,
         without_effect=body.without_effect(),
     )

@@ -9,7 +9,7 @@ from luthier.api.auth import authentication
 from luthier.api.dialects.dialects import Dialect
 from luthier.api.dialects.inference.completion_answers import CompletionAnswers
 from luthier.api.requests.completion_bodies import CompletionBody
-from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint
+from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, ChunkShapes, InferenceCall, InferenceEndpoint
 from luthier.api.routing import chat_schemas
 from luthier.api.routing.operation import JSON, SSE, EventStreamOf, Reply
 from luthier.api.routing.router import Router
@@ -35,7 +35,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
         @router.post("/deployments/{deployment}/completions", Action.INFER, _SUMMARY, _REPLY, **chat_schemas.INFERENCE)
         async def complete_by_path(request: Request, deployment: str, body: CompletionBody, caller: Caller) -> Response:
-            return await endpoint.respond(request, caller, deployment, _call(body))
+            return await endpoint.respond(request, caller, deployment, _call(body, dialect))
 
         return
 
@@ -44,18 +44,17 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         """`model` names a deployment, or in OpenAI's dialect a model."""
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
-        return await endpoint.respond(request, caller, body.model, _call(body))
+        return await endpoint.respond(request, caller, body.model, _call(body, dialect))
 
 
-def _call(body: CompletionBody) -> InferenceCall:
+def _call(body: CompletionBody, dialect: Dialect) -> InferenceCall:
     """The call of a completion's body, with its estimate of tokens. Raises InvalidRequest for contradictory fields."""
     request = body.completion_request()
     characters = sum(len(prompt) for prompt in request.prompts if isinstance(prompt, str))
     token_ids = sum(len(prompt) for prompt in request.prompts if not isinstance(prompt, str))
     return InferenceCall(
         request,
-        CompletionAnswers(request.log_probs),
+        ChunkShapes(CompletionAnswers(request.log_probs), dialect.error, body.wants_usage),
         tokens=estimate(characters, token_ids, request.max_tokens, request.best_of * len(request.prompts)),
         is_streamed=bool(body.stream),
-        wants_usage=body.wants_usage,
     )

@@ -1,0 +1,1 @@
+"""Bodies of the Responses API: what clients send, and the same as the service's values."""

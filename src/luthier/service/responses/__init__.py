@@ -1,0 +1,1 @@
+"""Responses that are kept: conversations that continue, and answers in the background."""

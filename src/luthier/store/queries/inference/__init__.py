@@ -1,0 +1,1 @@
+"""Queries on what models have answered."""

@@ -1,0 +1,113 @@
+"""Queries on stored responses. A conversation is a chain of them, each with the id of the one before."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, insert, select, update
+
+from luthier.core.stored_responses import OPEN_STATUSES, ResponseStatus, StoredResponse
+from luthier.store import inference_schema
+
+_responses = inference_schema.responses
+
+
+def insert_response(tx: Connection, response: StoredResponse) -> None:
+    """Inserts the row."""
+    tx.execute(
+        insert(_responses).values(
+            id=response.id,
+            resource_id=response.resource_id,
+            created_at=response.created_at,
+            status=response.status,
+            previous_id=response.previous_id,
+            input_items=list(response.input_items),
+            body=dict(response.body),
+            request=None if response.request is None else dict(response.request),
+        )
+    )
+
+
+def get(tx: Connection, resource_id: str, response_id: str) -> StoredResponse | None:
+    """The resource's response; None if it has none of that id."""
+    condition = _responses.c.id == response_id, _responses.c.resource_id == resource_id
+    row = tx.execute(select(_responses).where(*condition)).mappings().first()
+    return None if row is None else _response(row)
+
+
+def conversation(tx: Connection, resource_id: str, last_id: str) -> list[StoredResponse]:
+    """The responses of the conversation that ends with `last_id`, oldest first.
+
+    The first of them has no `previous_id`, unless a response before it is gone. Empty if there is no such response.
+    """
+    chain = select(_responses.c.id, _responses.c.previous_id).where(
+        _responses.c.id == last_id, _responses.c.resource_id == resource_id
+    )
+    links = chain.cte("links", recursive=True)
+    earlier = _responses.alias()
+    links = links.union(
+        select(earlier.c.id, earlier.c.previous_id).where(
+            earlier.c.id == links.c.previous_id, earlier.c.resource_id == resource_id
+        )
+    )
+    rows = tx.execute(select(_responses).where(_responses.c.id.in_(select(links.c.id))).order_by(_responses.c.seq))
+    return [_response(row) for row in rows.mappings()]
+
+
+def end(tx: Connection, response_id: str, status: ResponseStatus, body: Mapping[str, Any]) -> bool:
+    """Sets status and body of a response that had no answer yet; False, and no change, for every other one."""
+    condition = _responses.c.id == response_id, _responses.c.status.in_(OPEN_STATUSES)
+    request = _responses.c.request if status in OPEN_STATUSES else None
+    return (
+        tx.execute(
+            update(_responses).where(*condition).values(status=status, body=dict(body), request=request)
+        ).rowcount
+        == 1
+    )
+
+
+def list_open(tx: Connection) -> list[StoredResponse]:
+    """The responses that have no answer yet, of all resources, oldest first."""
+    statement = select(_responses).where(_responses.c.status.in_(OPEN_STATUSES)).order_by(_responses.c.seq)
+    return [_response(row) for row in tx.execute(statement).mappings()]
+
+
+def delete(tx: Connection, resource_id: str, response_id: str) -> bool:
+    """Deletes the resource's response with all its text; False if it has none of that id."""
+    condition = _responses.c.id == response_id, _responses.c.resource_id == resource_id
+    return tx.execute(_responses.delete().where(*condition)).rowcount == 1
+
+
+def has_ended_before(tx: Connection, before: datetime) -> bool:
+    """Whether `delete_ended_before` would find any."""
+    return tx.execute(_ended_before(before).limit(1)).first() is not None
+
+
+def delete_ended_before(tx: Connection, before: datetime, limit: int) -> int:
+    """Deletes at most `limit` responses that were created before that time and that no kept response continues.
+
+    Returns how many. A conversation is deleted from its end, so a later call may find more.
+    """
+    return tx.execute(_responses.delete().where(_responses.c.seq.in_(_ended_before(before).limit(limit)))).rowcount
+
+
+def _ended_before(before: datetime) -> Select[tuple[int]]:
+    """The responses that have ended, are older than that time, and that no kept response continues."""
+    later = _responses.alias()
+    is_continued = select(later.c.id).where(later.c.previous_id == _responses.c.id).exists()
+    return select(_responses.c.seq).where(
+        _responses.c.created_at < before, _responses.c.status.not_in(OPEN_STATUSES), ~is_continued
+    )
+
+
+def _response(row: RowMapping) -> StoredResponse:
+    return StoredResponse(
+        id=row["id"],
+        resource_id=row["resource_id"],
+        created_at=row["created_at"],
+        status=ResponseStatus(row["status"]),
+        previous_id=row["previous_id"],
+        input_items=row["input_items"],
+        body=row["body"],
+        request=row["request"],
+    )
