@@ -136,7 +136,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     calls = EngineCalls(client, QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Starts supervisor and grammar checker before the first request; after the last one ends all parts.
 
         The database and the lock are closed last. What fails is logged, and raised to the HTTP server.
@@ -144,7 +144,9 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         try:
             supervisor.start()
             grammars.start()
+            await server.resume(app)
             yield
+            await server.end(app)
             await calls.close()
             await run_in_threadpool(supervisor.stop)
             for close in (engine.close, grammars.close, context.database.close, lock.release):

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from luthier import blobs, catalog
@@ -164,6 +164,7 @@ def make_context(
         new_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         fetcher=GuardedFetcher(_allowed(settings.import_allow), allow_http=settings.import_http),
         upload_expiry_s=settings.upload_expiry_s,
+        responses_kept_for=timedelta(days=settings.response_days),
         price=settings.price,
         tokens=_tokens(settings, now),
         blobs_are_own=settings.blobs_url is None or bool(own.blob_prefix),

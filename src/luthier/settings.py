@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     serve_queue_wait_s: float = Field(default=60.0, gt=0)
     developer_deployment_hours: float = Field(default=24.0, ge=0, le=1e6)
     idle_deployment_days: float = Field(default=15.0, ge=0, le=1e6)
+    response_days: float = Field(default=30.0, ge=0, le=1e6)
     capacity_tokens: int = Field(default=1_000_000, ge=0)
     model_tokens: int | None = Field(default=None, ge=1)
     openai_results: ResultsAs = ResultsAs.AUTO

@@ -25,6 +25,7 @@ NEVER: dict[str, str] = {
     "checkpoint": f"{BASE}.ft-" + "0" * 32 + ":ckpt-step-2",
     "permission_id": "cp_" + "0" * 32,
     "model_name": f"{BASE}.ft-" + "0" * 32,
+    "response_id": "resp_" + "0" * 32,
     "deployment": "nobody",
     "name": "nobody",
     "subscription": "11111111-1111-1111-1111-111111111111",

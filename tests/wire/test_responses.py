@@ -1,19 +1,23 @@
 """Responses: whole and streamed, with tools and schemas; strictly the newest SDK's types."""
 
 import json
+import re
 from typing import Any
 
 import httpx2
 import openai
 import pytest
 from openai import AzureOpenAI, OpenAI
-from openai.types.responses import Response
-from pydantic import BaseModel
+from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses.response_create_params import ResponseCreateParamsBase, ResponseCreateParamsStreaming
+from pydantic import BaseModel, TypeAdapter
 
 from control_plane import put
 from fakes import BASE, KEY, EchoEngine
+from luthier.api.requests.responses.response_bodies import ResponseBody
 from luthier.data.tools.prompt_format import call_text
 from luthier.service.background.supervisor import Supervisor
+from repository import ROOT
 
 SCHEMA = {
     "type": "object",
@@ -21,7 +25,7 @@ SCHEMA = {
     "required": ["city"],
     "additionalProperties": False,
 }
-WEATHER: dict[str, Any] = {
+WEATHER: Any = {
     "type": "function",
     "name": "weather",
     "description": "Weather of a city",
@@ -38,9 +42,14 @@ def deployed(url: str, supervisor: Supervisor) -> str:
     return "clippy"
 
 
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+
+
 def stream(client: OpenAI, **asked: Any) -> list[Any]:
     """The events of a response, checked for what holds of every stream."""
     events = list(client.responses.create(model=BASE, stream=True, **asked))
+    for event in events:
+        EVENT.validate_python(event.to_dict())
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert [event.type for event in events[:2]] == ["response.created", "response.in_progress"]
     assert len({event.response.id for event in events if hasattr(event, "response")}) == 1
@@ -213,3 +222,13 @@ def test_log_probabilities_come_with_text_and_events(openai_client: OpenAI, engi
     assert (engine.asked[-1]["logprobs"], engine.asked[-1]["top_logprobs"]) == (True, 3)
     openai_client.responses.create(model=BASE, input="?", include=["reasoning.encrypted_content"])
     assert "logprobs" not in engine.asked[-1]
+
+
+def test_page_says_of_every_field_what_becomes_of_it() -> None:
+    rows = (ROOT / "docs" / "responses.md").read_text().partition("## Every field")[2].partition("## Events")[0]
+    named = set(
+        re.findall(r"`(\w+)[`.:]", "\n".join(line.split("|")[1] for line in rows.splitlines() if line[:1] == "|"))
+    )
+    fields = {*ResponseCreateParamsBase.__annotations__, *ResponseCreateParamsStreaming.__annotations__}
+    assert fields - named == set()
+    assert fields == set(ResponseBody.model_fields), "what the newest SDK sends is known here, and nothing else"

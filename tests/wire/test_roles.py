@@ -52,6 +52,12 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "POST /chat/completions",
         "POST /completions",
         "POST /luthier/parity",
+        "POST /responses",
+        "POST /responses/input_tokens",
+        "GET /responses/{}",
+        "DELETE /responses/{}",
+        "POST /responses/{}/cancel",
+        "GET /responses/{}/input_items",
     ),
     Action.FILES_READ: (
         "GET /files",

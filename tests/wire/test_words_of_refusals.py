@@ -236,11 +236,7 @@ def test_body_that_is_not_there_or_of_no_kind_is_told_so(url: str) -> None:
 
 
 UNSERVED = [
-    ("POST", "/v1/responses", "use chat completions, POST /v1/chat/completions"),
-    ("POST", "/openai/v1/responses", "POST /openai/v1/chat/completions"),
-    ("POST", f"/openai/responses{VERSION}", "POST /openai/deployments/NAME/chat/completions"),
-    ("POST", "/v1/responses/input_tokens", "Responses API is not served here"),
-    ("POST", "/v1/conversations", "Responses API is not served here"),
+    ("POST", "/v1/conversations", "continue a response by its previous_response_id"),
     ("POST", "/v1/fine-tunes", "create jobs by POST /v1/fine_tuning/jobs"),
     ("GET", f"/openai/fine-tunes{VERSION}", "create jobs by POST /openai/fine_tuning/jobs"),
     ("POST", "/v1/fine_tuning/alpha/graders/run", "Graders belong to reinforcement fine-tuning"),
@@ -335,6 +331,9 @@ def test_method_of_a_vendor_that_is_not_served_is_told_why(url: str) -> None:
     assert "Completions are not stored here, so there is no list of them." in answer.json()["error"]["message"]
     answer = httpx2.post(f"{url}/v1/files/file-1", headers=JSON)
     assert "A file cannot be changed" in answer.json()["error"]["message"]
+    answer = httpx2.post(f"{url}/v1/responses/compact", headers=JSON, json={})
+    assert answer.status_code == 405
+    assert "Conversations are not compacted here" in answer.json()["error"]["message"]
 
 
 def test_long_or_odd_path_is_told_in_short(url: str) -> None:

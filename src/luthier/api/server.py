@@ -25,6 +25,7 @@ from luthier.api.openapi import openapi_document
 from luthier.api.requests import validation_errors
 from luthier.api.routes import build_router, health
 from luthier.api.routes.extensions import served_models, service_status
+from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routing import guarded_route
 from luthier.api.routing.json_response import JsonResponse
 from luthier.api.services import Services
@@ -72,6 +73,7 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     """
     app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.intake = services.intake
+    app.state.background_responses = BackgroundResponses(services)
     routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
     others = (arm_deployments, arm_accounts, arm_models, service_status, served_models, health, managed_identity)
     for router in (*routers, *(part.build_router(services) for part in others)):
@@ -88,6 +90,18 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app.add_middleware(path_aliases.PathAliases)
     guarded_route.check_routes(app.routes)
     return app
+
+
+async def resume(app: FastAPI) -> None:
+    """Continues what the process before this one had not ended: responses in the background."""
+    background: BackgroundResponses = app.state.background_responses
+    await background.resume()
+
+
+async def end(app: FastAPI) -> None:
+    """Ends what is generated without a caller; the next process continues it."""
+    background: BackgroundResponses = app.state.background_responses
+    await background.close()
 
 
 def answer(scope: Scope, error: LuthierError, status: int | None = None) -> Response:

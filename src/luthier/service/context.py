@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from luthier.catalog import Catalog
@@ -36,6 +36,8 @@ class Context:
     fetcher: Fetcher
     upload_expiry_s: int = 3600
     """How long an upload in parts may take from its creation to its completion."""
+    responses_kept_for: timedelta = timedelta(days=30)
+    """How long a response is kept after the last one that continues it; zero: none is stored."""
     price: Price | None = None
     """What the operator charges for trained tokens."""
     tokens: TokenVerifier | None = None

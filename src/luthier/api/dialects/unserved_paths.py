@@ -26,7 +26,6 @@ _ALTERNATIVES: tuple[tuple[str, str], ...] = (
         r"conversations(/.*)?",
         "Conversations are not kept as objects here; continue a response by its previous_response_id.",
     ),
-    (r"responses/compact", "Conversations are not compacted here; leave older items out of input yourself."),
     (r"fine-tunes(/.*)?", "fine-tunes is OpenAI's older API; create jobs by POST {prefix}/fine_tuning/jobs."),
     (
         r"fine_tuning/alpha(/.*)?|graders(/.*)?",
@@ -91,6 +90,8 @@ _METHOD_HINTS = (
     ("GET", r"(chat/)?completions", "Completions are not stored here, so there is no list of them."),
     ("POST", r"models(/.*)?", "Create a model by POST {prefix}/fine_tuning/jobs."),
     ("POST", r"files/[^/]+", "A file cannot be changed: upload another by POST {prefix}/files."),
+    ("POST", r"responses/compact", "Conversations are not compacted here; leave older items out of input yourself."),
+    ("GET", r"responses", "Responses are not listed, as by the vendors; get one by its id."),
     ("PATCH", r"fine_tuning/jobs/[^/]+", "A job cannot be changed; cancel it and create another."),
 )
 

@@ -37,6 +37,15 @@ async def stream(
     yield total_usage(usages)
 
 
+async def count_tokens(
+    context: Context, calls: EngineCalls, grammars: GrammarChecker, route: Route, request: ChatRequest
+) -> int:
+    """The tokens of the prompt, as its engine would read it. Raises as `stream`, before anything is generated."""
+    request = await _prepared(context, grammars, route, request)
+    engine_request = request.engine_request(0, route.address.renders_tools)
+    return len(await calls.prompt_tokens(route.engine_call("messages"), engine_request))
+
+
 async def _prepared(context: Context, grammars: GrammarChecker, route: Route, request: ChatRequest) -> ChatRequest:
     """The request with its constraint, and with its prompt in tokens if an engine would misread the text.
 

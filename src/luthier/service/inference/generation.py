@@ -45,3 +45,7 @@ class Generation:
                 return chat.stream(self.context, self.calls, self.grammars, route, request)
             case CompletionRequest():
                 return completions.stream(self.context, self.calls, route, request)
+
+    async def count_tokens(self, route: Route, request: ChatRequest) -> int:
+        """The tokens of a chat's prompt. Raises InvalidRequest for one that does not fit, and as `complete`."""
+        return await chat.count_tokens(self.context, self.calls, self.grammars, route, request)

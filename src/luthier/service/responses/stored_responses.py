@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from luthier.core.errors import Conflict, InvalidRequest, NotFound
@@ -19,8 +18,6 @@ from luthier.store.queries.inference import responses
 
 logger = logging.getLogger(__name__)
 
-KEPT_FOR = timedelta(days=30)
-"""How long a response is kept after the last one that continues it (OpenAI API reference, `store`)."""
 MAX_ITEMS_PER_PAGE = 100
 _EXPIRED_AT_ONCE = 200
 
@@ -38,6 +35,12 @@ def end(context: Context, response_id: str, status: ResponseStatus, body: Json) 
     """
     with context.database.writing() as tx:
         return responses.end(tx, response_id, status, body)
+
+
+def list_open(context: Context) -> list[StoredResponse]:
+    """The responses in the background that have no answer yet, of all resources, oldest first."""
+    with context.database.reading() as tx:
+        return responses.list_open(tx)
 
 
 def get(context: Context, resource_id: str, response_id: str) -> StoredResponse:
@@ -137,7 +140,7 @@ def input_items(
 
 def remove_expired(context: Context) -> None:
     """Deletes the responses that were kept long enough; a conversation stays whole until its last one has expired."""
-    before = context.deletion_time() - KEPT_FOR
+    before = context.deletion_time() - context.responses_kept_for
     removed = None
     while removed is None or removed == _EXPIRED_AT_ONCE:
         with context.database.reading() as tx:

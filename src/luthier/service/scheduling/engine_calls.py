@@ -139,10 +139,16 @@ class EngineCalls:
 
     async def tokenize(self, call: EngineCall, prompt: str | Sequence[int]) -> Sequence[int]:
         """A prompt's token ids, by the engine's own tokenizer. Raises InvalidRequest for more than the context."""
-        capacity = call.address.capacity
-        if not isinstance(prompt, str) and capacity is None:
+        if not isinstance(prompt, str) and call.address.capacity is None:
             return prompt
-        request = {"prompt": prompt}
+        return await self.prompt_tokens(call, {"prompt": prompt})
+
+    async def prompt_tokens(self, call: EngineCall, request: EngineRequest) -> Sequence[int]:
+        """The token ids of a request's prompt, by the engine's own template and tokenizer.
+
+        Raises InvalidRequest for more than the context.
+        """
+        capacity = call.address.capacity
         async with self._tokenizing:
             token_ids = await prompt_tokens.of_request(
                 self._client, call.address, request, capacity or UNBOUNDED, call.prompt_field

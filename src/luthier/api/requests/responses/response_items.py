@@ -33,7 +33,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class TextPart(_Body):
+class ItemTextPart(_Body):
     """A part of a turn's content: text that somebody wrote to the model, or that a model wrote."""
 
     type: Literal["input_text", "output_text"]
@@ -43,19 +43,20 @@ class TextPart(_Body):
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
-class RefusalPart(_Body):
+class AnswerRefusalPart(_Body):
     """A part of an assistant's content: the text of a refusal, which is read like any other."""
 
     type: Literal["refusal"]
     refusal: str
 
 
-def _refuse_part(kind: str) -> str:
+def _refuse_part(kind: object) -> str:
     """Raises ValueError, which pydantic reports at the field, with what to send instead of such a part."""
-    raise ValueError(_NO_SUCH_PARTS.get(kind[:64], "parts are of type 'input_text', 'output_text' or 'refusal'"))
+    known = _NO_SUCH_PARTS.get(kind) if isinstance(kind, str) else None
+    raise ValueError(known or "parts are of type 'input_text', 'output_text' or 'refusal'")
 
 
-class OtherPart(BaseModel):
+class UnknownPart(BaseModel):
     """A part that no model here can take in."""
 
     type: Annotated[str, BeforeValidator(_refuse_part)]
@@ -64,14 +65,14 @@ class OtherPart(BaseModel):
 def _kind_of_part(part: object) -> str:
     kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
     if kind in ("input_text", "output_text") or kind is None:
-        return "TextPart"
-    return "RefusalPart" if kind == "refusal" else "OtherPart"
+        return "ItemTextPart"
+    return "AnswerRefusalPart" if kind == "refusal" else "UnknownPart"
 
 
 _Part: TypeAlias = Annotated[
-    Annotated[TextPart, Tag("TextPart")]
-    | Annotated[RefusalPart, Tag("RefusalPart")]
-    | Annotated[OtherPart, Tag("OtherPart")],
+    Annotated[ItemTextPart, Tag("ItemTextPart")]
+    | Annotated[AnswerRefusalPart, Tag("AnswerRefusalPart")]
+    | Annotated[UnknownPart, Tag("UnknownPart")],
     Discriminator(_kind_of_part),
 ]
 _Content: TypeAlias = str | list[_Part]
@@ -81,7 +82,9 @@ def _text(content: _Content) -> str:
     """The content as one text."""
     if isinstance(content, str):
         return content
-    return "".join(part.refusal if isinstance(part, RefusalPart) else getattr(part, "text", "") for part in content)
+    return "".join(
+        part.refusal if isinstance(part, AnswerRefusalPart) else getattr(part, "text", "") for part in content
+    )
 
 
 class ItemMessage(_Body):
@@ -100,7 +103,7 @@ class ItemMessage(_Body):
         kind = "output_text" if is_answer else "input_text"
         parts: list[Item] = [{"type": kind, "text": self.content}] if isinstance(self.content, str) else []
         for part in self.content if not isinstance(self.content, str) else ():
-            is_refusal = isinstance(part, RefusalPart)
+            is_refusal = isinstance(part, AnswerRefusalPart)
             parts.append(
                 {"type": "refusal", "refusal": _text([part])} if is_refusal else {"type": kind, "text": _text([part])}
             )

@@ -22,6 +22,7 @@ from luthier.api.dialects.inference import chat_answers
 from luthier.api.http import thread_pools
 from luthier.api.http.disconnects import CLIENT_CLOSED_REQUEST, CallerLeft, EventStream, unless_left
 from luthier.api.http.thread_pools import Workers
+from luthier.api.routes.inference.call_rate import CallRate
 from luthier.api.routing.json_response import event_line
 from luthier.api.services import Services
 from luthier.core.engine_ports import Address
@@ -32,7 +33,6 @@ from luthier.service.inference import model_routing
 from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart, ChoiceDelta
 from luthier.service.inference.generation_requests import ChatRequest, CompletionRequest
 from luthier.service.inference.model_routing import Route
-from luthier.service.tenants.rate_limits import Admission, Limit
 
 Shape = dict[str, Any]
 WITHOUT_EFFECT = "x-luthier-without-effect"
@@ -183,7 +183,7 @@ class InferenceEndpoint:
             )
             route = await watched.unless_lost(model_routing.route(services.serving, resource_id, target))
             route = _while_authorized(route, watched)
-            rate = _Rate(services, request, caller, route)
+            rate = CallRate(services, request, caller, route.target)
             rate.admit(call.tokens)
             try:
                 if not call.is_streamed:
@@ -209,7 +209,7 @@ class InferenceEndpoint:
         header: AnswerHeader,
         first: AnswerPart,
         rest: AsyncGenerator[AnswerPart],
-        rate: "_Rate",
+        rate: CallRate,
         credentials: Credentials,
     ) -> AsyncGenerator[str]:
         """Server-sent events. Closes `rest`, which ends the generation.
@@ -258,58 +258,6 @@ def _while_authorized(route: Route, watched: WatchedRequest) -> Route:
         return await route.current_address()
 
     return replace(route, current_address=current_address)
-
-
-class _Rate:
-    """The rate limit of a call's target, as one request uses it: one caller's deployment or model.
-
-    Without effect if there is no limit.
-    """
-
-    def __init__(self, services: Services, request: Request, caller: Principal, route: Route) -> None:
-        """Looks up the limit, None if there is none. Tokens are counted by resource and deployment or model."""
-        self._limits = services.rate_limits
-        self._now = services.context.now
-        self._request = request
-        self._limit: Limit | None = self._limits.limit_of(route.target.deployment)
-        target = route.target
-        name = target.name if target.deployment is None else f"deployments/{target.name}"
-        self._name = f"{caller.resource.id}/{name}"
-        self._admission: Admission | None = None
-
-    def admit(self, tokens: int) -> None:
-        """Counts the estimate.
-
-        Raises RateLimited, and then counts nothing; the headers of that answer are in the request's state.
-        """
-        if self._limit is None:
-            return
-        now = self._now()
-        self._request.state.rate_headers = self.headers()
-        self._admission = self._limits.admit(self._name, self._limit, tokens, now)
-
-    def settle(self, tokens: int) -> None:
-        """Replaces the counted estimate by the tokens used; 0 for a call that failed."""
-        if self._admission is not None:
-            self._limits.correct(self._admission, tokens)
-
-    def headers(self) -> dict[str, str]:
-        """The limit and what remains of it, by header; none if there is no limit.
-
-        OpenAI API reference, "Rate limits in headers"; Azure sends the same names.
-        """
-        if self._limit is None:
-            return {}
-        watched = self._limits.remaining(self._name, self._limit, self._now())
-        reset = f"{watched.reset_s:.0f}s"
-        return {
-            "x-ratelimit-limit-requests": str(self._limit.requests),
-            "x-ratelimit-limit-tokens": str(self._limit.tokens),
-            "x-ratelimit-remaining-requests": str(watched.requests),
-            "x-ratelimit-remaining-tokens": str(watched.tokens),
-            "x-ratelimit-reset-requests": reset,
-            "x-ratelimit-reset-tokens": reset,
-        }
 
 
 def event(value: Shape) -> str:

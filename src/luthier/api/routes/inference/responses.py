@@ -1,30 +1,29 @@
-"""/responses: an answer of a model with its items, complete and streamed, stored so that a conversation continues."""
+"""/responses: an answer of a model with its items, complete, streamed or in the background; stored, to be continued."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from luthier.api.auth import authentication
 from luthier.api.dialects.dialects import Dialect
-from luthier.api.dialects.inference.response_answers import ResponseWriter, Shape
-from luthier.api.requests.responses.response_bodies import ResponseBody
-from luthier.api.requests.responses.response_items import Item, ReferenceBody
-from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, InferenceCall, InferenceEndpoint, event
+from luthier.api.dialects.inference.response_answers import ResponseWriter
+from luthier.api.http.disconnects import EventStream
+from luthier.api.requests.responses.response_bodies import ResponseBody, TokenCountBody
+from luthier.api.routes.inference import response_calls
+from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, InferenceEndpoint
+from luthier.api.routes.inference.background_responses import BackgroundResponses
+from luthier.api.routes.inference.call_rate import CallRate
 from luthier.api.routing import chat_schemas, response_schemas
-from luthier.api.routing.operation import JSON, SSE, Details, EventStreamOf, Reply
+from luthier.api.routing.operation import JSON, SSE, Details, EventStreamOf, Reply, json_reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
-from luthier.core.errors import InvalidRequest, LuthierError, NoSpace
-from luthier.core.generation import Usage
+from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
 from luthier.core.roles import Action
-from luthier.core.stored_responses import ResponseStatus, StoredResponse, input_place
-from luthier.service.context import Context
-from luthier.service.inference.answers import Answer, AnswerHeader, ChoiceDelta
+from luthier.core.stored_responses import ResponseStatus, StoredResponse
+from luthier.service.inference import model_routing
 from luthier.service.responses import stored_responses
 from luthier.service.tenants.rate_limits import estimate
 
@@ -34,12 +33,10 @@ _REPLY = Reply(
     headers=(*chat_schemas.RATE_LIMIT_HEADERS, WITHOUT_EFFECT),
 )
 _DETAILS: Details = {**chat_schemas.INFERENCE, "example": response_schemas.EXAMPLE}
-_PARAMS = {"messages": "input", "response_format": "text.format"}
-"""Fields as chats name them, which the service's errors do, and as responses do."""
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
-    """Adds the dialect's route of new responses."""
+    """Adds the dialect's routes of new responses."""
     Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
     endpoint = InferenceEndpoint(dialect, services)
 
@@ -48,114 +45,74 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         """`model` names a deployment, or in OpenAI's dialect a model.
 
         A response is stored for 30 days unless `store` is false; a later one continues it by `previous_response_id`.
+        With `background` it is answered at once, and generated while nobody waits: get it by its id.
         """
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
-        try:
-            call = await run_in_threadpool(_call, services.context, caller.resource.id, body)
+        with response_calls.errors_renamed():
+            if body.background:
+                return await _begin(services, dialect, request, caller, body)
+            call = await run_in_threadpool(response_calls.response_call, services.context, caller.resource.id, body)
             return await endpoint.respond(request, caller, body.model, call)
-        except LuthierError as error:
-            error.param = _PARAMS.get(error.param or "", error.param)
-            raise
+
+    @router.post(
+        "/responses/input_tokens",
+        Action.INFER,
+        "Count the tokens that a response would read",
+        json_reply(response_schemas.token_count()),
+        **chat_schemas.INFERENCE,
+    )
+    async def count_input_tokens(body: TokenCountBody, caller: Caller) -> Response:
+        """Of the whole conversation, as the model's own chat template renders it."""
+        if body.model is None:
+            raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
+        with response_calls.errors_renamed():
+            request = await run_in_threadpool(response_calls.chat_to_count, services.context, caller.resource.id, body)
+            target = await run_in_threadpool(
+                model_routing.find, services.context, caller.resource.id, body.model, dialect.calls_models
+            )
+            route = await model_routing.route(services.serving, caller.resource.id, target)
+            n_tokens = await services.generation.count_tokens(route, request)
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
-class ResponseShapes:
-    """The events of one response, and its storage once it has ended."""
+async def _begin(
+    services: Services, dialect: Dialect, request: Request, caller: Principal, body: ResponseBody
+) -> Response:
+    """Stores a response in the background and lets it be generated; its body, or its events with `stream`.
 
-    def __init__(self, writer: ResponseWriter, store: Callable[[Shape], None] | None) -> None:
-        """`store` takes the body of the response that has ended; None keeps nothing."""
-        self._writer = writer
-        self._store = store
-
-    def complete(self, header: AnswerHeader, answer: Answer) -> Shape:
-        """The response with its output."""
-        self._writer.complete(header, answer)
-        return self._writer.body
-
-    def begin(self, header: AnswerHeader) -> Iterable[str]:
-        return map(_event, self._writer.begin(header))
-
-    def add(self, deltas: Sequence[ChoiceDelta]) -> Iterable[str]:
-        return map(_event, self._writer.add(deltas))
-
-    def end(self, usage: Usage) -> Iterable[str]:
-        return list(map(_event, self._writer.end(usage)))
-
-    def fail(self, error: LuthierError) -> Iterable[str]:
-        """As an event of its own; the response is then a failed one."""
-        error.param = _PARAMS.get(error.param or "", error.param)
-        return list(map(_event, self._writer.fail(error)))
-
-    @property
-    def is_kept(self) -> bool:
-        return self._store is not None
-
-    def keep(self) -> None:
-        """Stores the response. On a full disk it is given all the same, and says that it is not stored."""
-        if self._store is None:
-            return
-        try:
-            self._store(self._writer.body)
-        except NoSpace:
-            self._writer.body["store"] = False
-
-    def last(self) -> str:
-        return _event(self._writer.last())
-
-
-def _call(context: Context, resource_id: str, body: ResponseBody) -> InferenceCall:
-    """The call of a response's body, with its estimate of tokens; reads the conversation that it continues.
-
-    Raises InvalidRequest for contradictory fields and for what cannot be continued, NotFound for an unknown item.
+    Raises what a response that is waited for would: for the body, the model's name, and the rate limit.
     """
+    background: BackgroundResponses = request.app.state.background_responses
+    response = await run_in_threadpool(_queued, services, dialect, request, caller, body)
+    background.start(response)
+    headers = {WITHOUT_EFFECT: ", ".join(body.without_effect())} if body.without_effect() else {}
+    events = background.follow(response.id, -1) if body.stream else None
+    return JSONResponse(response.body, headers=headers) if events is None else EventStream(events, headers)
+
+
+def _queued(
+    services: Services, dialect: Dialect, request: Request, caller: Principal, body: ResponseBody
+) -> StoredResponse:
+    """Checks a response in the background as far as it can be without its model, and stores it. Raises as `_begin`."""
+    context, resource_id = services.context, caller.resource.id
     body.check()
+    if not context.responses_kept_for:
+        raise InvalidRequest("invalid_value", "this service stores no responses; leave it out.", "background")
     hex32 = context.new_hex()
     earlier = [dict(item) for item in stored_responses.earlier_items(context, resource_id, body.previous_response_id)]
-    items = _items(context, resource_id, body, hex32)
-    request = body.chat_request(earlier, items)
-    characters = sum(len(str(turn["content"])) for turn in request.messages)
+    items = response_calls.stored_items(context, resource_id, body, hex32, earlier)
+    chat = body.chat_request(earlier, items)
+    target = model_routing.find(context, resource_id, str(body.model), dialect.calls_models)
+    CallRate(services, request, caller, target).admit(
+        estimate(response_calls.characters(chat), 0, body.max_output_tokens, 1)
+    )
     writer = ResponseWriter(hex32, body.settings(), body.log_probs, context.now)
-    store = partial(_store, context, resource_id, body, items) if body.is_stored else None
-    return InferenceCall(
-        request,
-        ResponseShapes(writer, store),
-        tokens=estimate(characters, 0, body.max_output_tokens, 1),
-        is_streamed=bool(body.stream),
-        without_effect=body.without_effect(),
-    )
-
-
-def _items(context: Context, resource_id: str, body: ResponseBody, hex32: str) -> list[Item]:
-    """The request's own items in their stored form, each with an id; references are the items that they name.
-
-    Raises InvalidRequest if there are none, and NotFound for an unknown reference.
-    """
-    items: list[Item] = []
-    for index, item in enumerate(body.items()):
-        if isinstance(item, ReferenceBody):
-            param = f"input[{index}].id"
-            items.append(dict(stored_responses.find_item(context, resource_id, item.id, param)))
-        else:
-            items.append(item.stored(input_place(hex32, index)))
-    return items
-
-
-def _store(context: Context, resource_id: str, body: ResponseBody, items: Sequence[Item], answered: Shape) -> None:
-    """Stores a response that has ended. Raises NoSpace."""
-    stored_responses.keep(
-        context,
-        StoredResponse(
-            id=answered["id"],
-            resource_id=resource_id,
-            created_at=context.now(),
-            status=ResponseStatus(answered["status"]),
-            previous_id=body.previous_response_id,
-            input_items=items,
-            body=answered,
-        ),
-    )
-
-
-def _event(value: Shape) -> str:
-    """One server-sent event, which says its kind in a line of its own as well."""
-    return f"event: {value['type']}\n{event(value)}"
+    writer.body |= {"status": str(ResponseStatus.QUEUED), "model": target.model.canonical_name}
+    sent = {
+        "body": body.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "calls_models": dialect.calls_models,
+    }
+    response = response_calls.stored(context, resource_id, body, items, writer.body, sent)
+    stored_responses.keep(context, response)
+    return response

@@ -1,20 +1,32 @@
-"""/responses/{id}: a stored response, its input, its end; and a count of the tokens that a response would read."""
+"""/responses/{id}: a stored response, the events of one in the background, its input, and its end."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
 
 from luthier.api.auth import authentication
 from luthier.api.dialects.dialects import Dialect
+from luthier.api.http import thread_pools
+from luthier.api.http.disconnects import EventStream
+from luthier.api.http.thread_pools import Workers
+from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routing import json_schema as js
 from luthier.api.routing import response_schemas
-from luthier.api.routing.operation import json_reply
+from luthier.api.routing.json_response import JsonResponse
+from luthier.api.routing.operation import JSON, SSE, EventStreamOf, Reply, json_reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
+from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.models import Principal
 from luthier.core.roles import Action
 from luthier.service.responses import stored_responses
 
+_RESPONSE = Reply(content={JSON: response_schemas.response(), SSE: EventStreamOf(response_schemas.event())})
 _DELETED = js.object_schema({"id": js.TEXT, "object": js.const("response"), "deleted": js.const(True)})
 
 
@@ -24,15 +36,23 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
     Caller = Annotated[Principal, Depends(authentication.require_key(context))]
     Limit = Annotated[int, Query(ge=1, le=stored_responses.MAX_ITEMS_PER_PAGE)]
 
-    @router.get("/responses/{response_id}", Action.INFER, "Get a response", json_reply(response_schemas.response()))
-    def get_response(response_id: str, caller: Caller) -> object:
-        return stored_responses.get(context, caller.resource.id, response_id).body
+    @router.get("/responses/{response_id}", Action.INFER, "Get a response", _RESPONSE)
+    async def get_response(
+        request: Request, response_id: str, caller: Caller, stream: bool = False, starting_after: int | None = None
+    ) -> Response:
+        """With `stream` the events of one in the background, behind the sequence number `starting_after`."""
+        response = await run_in_threadpool(stored_responses.get, context, caller.resource.id, response_id)
+        if not stream:
+            if starting_after is not None:
+                raise InvalidRequest("invalid_value", "starting_after goes with stream=true alone.", "starting_after")
+            return JsonResponse(response.body)
+        events = _background(request).follow(response.id, -1 if starting_after is None else starting_after)
+        if events is None:
+            text = "The events of this response are not kept; get it without stream."
+            raise InvalidRequest("events_not_kept", text, "stream")
+        return EventStream(_while_authorized(services, request, events))
 
-    @router.delete("/responses/{response_id}", Action.INFER, "Delete a response", json_reply(_DELETED))
-    def delete_response(response_id: str, caller: Caller) -> object:
-        """Deletes its text; a conversation cannot be continued through it."""
-        stored_responses.delete(context, caller.resource.id, response_id)
-        return {"id": response_id, "object": "response", "deleted": True}
+    _add_endings(router, services)
 
     @router.get(
         "/responses/{response_id}/input_items",
@@ -53,3 +73,46 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         )
         first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
         return {"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": has_more}
+
+
+def _add_endings(router: Router, services: Services) -> None:
+    """Adds the routes that end or delete a response."""
+    context = services.context
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+
+    @router.delete("/responses/{response_id}", Action.INFER, "Delete a response", json_reply(_DELETED))
+    async def delete_response(request: Request, response_id: str, caller: Caller) -> Response:
+        """Deletes its text; a conversation cannot be continued through it."""
+        delete = partial(stored_responses.delete, context, caller.resource.id, response_id)
+        await thread_pools.run(Workers.WRITES, delete)
+        _background(request).stop(response_id)
+        return JsonResponse({"id": response_id, "object": "response", "deleted": True})
+
+    @router.post(
+        "/responses/{response_id}/cancel",
+        Action.INFER,
+        "Cancel a response in the background",
+        json_reply(response_schemas.response()),
+    )
+    async def cancel_response(request: Request, response_id: str, caller: Caller) -> Response:
+        """409 once it has ended; one that was cancelled before is answered as it is."""
+        cancel = partial(stored_responses.cancel, context, caller.resource.id, response_id)
+        cancelled = await thread_pools.run(Workers.WRITES, cancel)
+        _background(request).stop(response_id)
+        return JsonResponse(cancelled.body)
+
+
+def _background(request: Request) -> BackgroundResponses:
+    """The responses that this process generates."""
+    background: BackgroundResponses = request.app.state.background_responses
+    return background
+
+
+async def _while_authorized(services: Services, request: Request, events: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """The events while their caller is authorized; a lost right ends them."""
+    credentials = authentication.credentials_of(request)
+    with services.rights.watching(services.context, credentials) as watched, suppress(LuthierError):
+        async with aclosing(events):
+            while (event := await watched.unless_lost(anext(events, None))) is not None:
+                await watched.check()
+                yield event

@@ -1,0 +1,59 @@
+"""The rate limit of one call, and the headers that say what remains of it."""
+
+from fastapi import Request
+
+from luthier.api.services import Services
+from luthier.core.models import Principal
+from luthier.service.inference.model_routing import Target
+from luthier.service.tenants.rate_limits import Admission, Limit
+
+
+class CallRate:
+    """The rate limit of a call's target, as one request uses it: one caller's deployment or model.
+
+    Without effect if there is no limit.
+    """
+
+    def __init__(self, services: Services, request: Request, caller: Principal, target: Target) -> None:
+        """Looks up the limit, None if there is none. Tokens are counted by resource and deployment or model."""
+        self._limits = services.rate_limits
+        self._now = services.context.now
+        self._request = request
+        self._limit: Limit | None = self._limits.limit_of(target.deployment)
+        name = target.name if target.deployment is None else f"deployments/{target.name}"
+        self._name = f"{caller.resource.id}/{name}"
+        self._admission: Admission | None = None
+
+    def admit(self, tokens: int) -> None:
+        """Counts the estimate.
+
+        Raises RateLimited, and then counts nothing; the headers of that answer are in the request's state.
+        """
+        if self._limit is None:
+            return
+        now = self._now()
+        self._request.state.rate_headers = self.headers()
+        self._admission = self._limits.admit(self._name, self._limit, tokens, now)
+
+    def settle(self, tokens: int) -> None:
+        """Replaces the counted estimate by the tokens used; 0 for a call that failed."""
+        if self._admission is not None:
+            self._limits.correct(self._admission, tokens)
+
+    def headers(self) -> dict[str, str]:
+        """The limit and what remains of it, by header; none if there is no limit.
+
+        OpenAI API reference, "Rate limits in headers"; Azure sends the same names.
+        """
+        if self._limit is None:
+            return {}
+        watched = self._limits.remaining(self._name, self._limit, self._now())
+        reset = f"{watched.reset_s:.0f}s"
+        return {
+            "x-ratelimit-limit-requests": str(self._limit.requests),
+            "x-ratelimit-limit-tokens": str(self._limit.tokens),
+            "x-ratelimit-remaining-requests": str(watched.requests),
+            "x-ratelimit-remaining-tokens": str(watched.tokens),
+            "x-ratelimit-reset-requests": reset,
+            "x-ratelimit-reset-tokens": reset,
+        }
