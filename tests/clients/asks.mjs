@@ -113,7 +113,7 @@ export function drive(scopes, scope) {
       outcomes[name] = "ok";
     } catch (error) {
       const text = `${error.name}: ${error.message}${error.responseBody ?? ""}`;
-      outcomes[name] = text.slice(0, 300);
+      outcomes[name] = text.slice(0, 400);
     }
   };
 }

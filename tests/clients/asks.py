@@ -9,22 +9,6 @@ from typing import Any
 
 from drive import wanted
 
-COLUMNS = (
-    "chat",
-    "stream",
-    "tools",
-    "structured",
-    "turns",
-    "responses",
-    "responses stream",
-    "responses tools",
-    "responses structured",
-    "conversation",
-    "embeddings",
-    "batches",
-)
-"""The steps that every client has or has not, and so the columns of docs/clients.md."""
-
 GREETING = "hi"
 WEATHER = 'What is the weather? {"city": "Paris"}'
 PERSON = 'Who is it? {"name": "Ada", "age": 36, "languages": ["English", "French"]}'

@@ -77,7 +77,9 @@ def engine(engine: EchoEngine) -> EchoEngine:
 @pytest.fixture
 def recorder(url: str, switch: tuple[Switch, str]) -> Recorder:
     """In front of the service at `url`."""
-    made = Recorder(switch[0].app)
+    app = switch[0].app
+    assert app is not None
+    made = Recorder(app)
     switch[0].app = made
     return made
 

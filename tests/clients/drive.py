@@ -26,7 +26,7 @@ HELD_EPOCHS = 9
 
 OK = "ok"
 ABSENT = "not in this client"
-MAX_WORDS = 300
+MAX_WORDS = 250
 
 
 class Absent(Exception):
@@ -50,7 +50,10 @@ class Drive:
         except Absent:
             self.outcomes[name] = ABSENT
         except Exception as error:
-            self.outcomes[name] = f"{type(error).__name__}: {error}"[:MAX_WORDS]
+            words = f"{type(error).__name__}: {error}"
+            self.outcomes[name] = (
+                words if len(words) <= 2 * MAX_WORDS else f"{words[:MAX_WORDS]} ... {words[-MAX_WORDS:]}"
+            )
         else:
             self.outcomes[name] = OK
 

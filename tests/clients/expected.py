@@ -1,4 +1,4 @@
-"""What is known not to hold, by name: routes that Luthier has not yet, and faults of clients that no server can mend.
+"""What is known not to hold, by name: routes that Luthier has not, and faults of clients that no server can mend.
 
 Each entry is held both ways: an operation that fails without standing here is a surprise, and so is one that stands
 here and works. To lift a mark, take its entry out.
@@ -23,12 +23,21 @@ class Known:
 
 
 MISSING: list[Known] = [
-    Known("*", "*", "responses*", "not served here", "the Responses API"),
-    Known("*", "*", "conversation*", "not served here", "the Responses API"),
     Known("*", "*", "embeddings*", "not served here", "embeddings"),
     Known("*", "*", "batches*", "not served here", "batches"),
 ]
 """Routes that are still to come."""
+
+NOT_SERVED = [
+    Known(
+        "*",
+        "*",
+        "conversations",
+        "Conversations are not kept as objects here",
+        "conversations as objects (`/conversations`): continue a response by its previous_response_id",
+    ),
+]
+"""Routes that Luthier has not, and says so."""
 
 QUIRKS = [
     Known(
@@ -72,7 +81,7 @@ QUIRKS = [
 
 
 def known(client: str, scope: str, operation: str) -> Known | None:
-    for entry in [*MISSING, *QUIRKS]:
+    for entry in [*MISSING, *NOT_SERVED, *QUIRKS]:
         if fnmatch(client, entry.client) and fnmatch(scope, entry.scope) and fnmatch(operation, entry.operation):
             return entry
     return None
@@ -106,9 +115,15 @@ PROGRAMS = {
     "openai-3.57.0": "drive_openai.py",
     "openai-3.57.0 answers": "drive_openai_answers.py",
     "openai-node": "drive_openai.mjs",
+    "openai-node answers": "drive_openai_answers.mjs",
     "openai-agents": "drive_openai_agents.py",
     "openai-agents-js": "drive_openai_agents.mjs",
     "vercel-ai": "drive_vercel_ai.mjs",
+    "agent-framework": "drive_agent_framework.py",
+    "semantic-kernel": "drive_semantic_kernel.py",
+    "smolagents": "drive_smolagents.py",
+    "lm-eval": "drive_lm_eval.py",
+    "inspect-ai": "drive_inspect_ai.py",
     "pydantic-ai": "drive_pydantic_ai.py",
     "azure-mgmt": "drive_azure_mgmt.py",
     "langchain": "drive_langchain.py",
@@ -116,6 +131,7 @@ PROGRAMS = {
     "litellm": "drive_litellm.py",
     "dspy": "drive_dspy.py",
     "instructor": "drive_instructor.py",
+    "instructor answers": "drive_instructor_answers.py",
     "wandb": "drive_wandb.py",
 }
 """The program that drives each client."""

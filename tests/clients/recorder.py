@@ -5,12 +5,32 @@ A drive program says at `MARK` which step it begins; what comes until the next o
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+Sent = dict[str, dict[str, dict[str, list[str]]]]
+"""Body fields by scope, step and route (method and path)."""
+
 MARK = "/tests/step"
+COLUMNS = {
+    "chat": "/chat/completions",
+    "stream": "/chat/completions",
+    "tools": "/chat/completions",
+    "structured": "/chat/completions",
+    "turns": "/chat/completions",
+    "responses": "/responses",
+    "responses stream": "/responses",
+    "responses tools": "/responses",
+    "responses structured": "/responses",
+    "responses turns": "/responses",
+    "conversation": "/responses",
+    "embeddings": "/embeddings",
+    "batches": "/batches",
+}
+"""The steps that every client has or has not, the columns of docs/clients.md, and where each must have asked."""
 _NAMES = re.compile(r"(/deployments/|/models/|/responses/|/conversations/|/files/|/batches/)[^/]+")
 
 
@@ -19,7 +39,7 @@ class Recorder:
     """Routes and body fields by scope and step, in the order in which they came."""
 
     app: ASGIApp
-    sent: dict[str, dict[str, dict[str, list[str]]]] = field(default_factory=dict)
+    sent: Sent = field(default_factory=dict)
     _here: dict[str, list[str]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,3 +76,13 @@ def _fields(body: bytes) -> list[str]:
     except ValueError:
         return []
     return sorted(value) if isinstance(value, dict) else []
+
+
+def astray(sent: Sent) -> Iterator[str]:
+    """The steps that did not ask where their column says: a client may choose a route by itself."""
+    for scope, steps in sent.items():
+        for name, routes in steps.items():
+            paths = {route.partition(" ")[2].partition("?")[0] for route in routes if route.startswith("POST ")}
+            asked = {end for end in COLUMNS.values() for path in paths if path.endswith(end)}
+            if name in COLUMNS and asked and asked != {COLUMNS[name]}:
+                yield f"{scope}: {name}: asked {sorted(paths)}"

@@ -15,7 +15,9 @@ from luthier.data.tools.prompt_format import HEAD, call_text
 
 Json = Mapping[str, Any]
 
-RESULT = re.compile(r"<tool_response>\n(.*?)\n</tool_response>", re.DOTALL)
+_RESULT = re.compile(r"<tool_response>\n(.*?)\n</tool_response>|^Observation:\n(.*)", re.DOTALL)
+"""The second form is smolagents': it writes calls and results into the turns itself."""
+LATEST = "{}"
 _DECODER = json.JSONDecoder()
 
 
@@ -35,11 +37,14 @@ def answer(body: Json) -> str | None:
     in a sentence, unless the answer must be a call. With a schema: its JSON.
     """
     if "messages" not in body:
-        return None
+        return _repeated(body)
     texts = [str(message["content"]) for message in body["messages"]]
-    results = RESULT.findall(texts[-1])
+    said = "\n".join(
+        text for text, message in zip(texts, body["messages"], strict=True) if message["role"] == "assistant"
+    )
+    results = _results(texts[-1])
     grammar = read_grammar(body.get("grammar", ""))
-    called = {name for name in grammar.functions if any(f"{HEAD}{json.dumps(name)}" in text for text in texts)}
+    called = {name for name in grammar.functions if re.search(rf"""['"]name['"]: ['"]{re.escape(name)}['"]""", said)}
     waiting = [name for name in grammar.functions if name not in called]
     values = known_values(
         [text for text, message in zip(texts, body["messages"], strict=True) if message["role"] != "assistant"]
@@ -52,6 +57,12 @@ def answer(body: Json) -> str | None:
     if grammar.schema is not None:
         return json.dumps(filled(grammar.schema, values), ensure_ascii=False)
     return f"The result is: {' '.join(results)}" if results else None
+
+
+def _repeated(body: Json) -> str | None:
+    """The request for a completion with its prompt as text, where that is in tokens: each is a character here."""
+    prompt = body["prompt"]
+    return None if isinstance(prompt, str) else json.dumps({**body, "prompt": "".join(map(chr, prompt))})
 
 
 def read_grammar(text: str) -> Grammar:
@@ -70,14 +81,22 @@ def read_grammar(text: str) -> Grammar:
 
 
 def known_values(texts: list[str]) -> dict[str, Any]:
-    """The values by name of all JSON objects in the turns, of later turns before earlier ones; a tool's is `result`."""
+    """The values by name of all JSON objects in the turns, of later turns before earlier ones; a tool's is `result`.
+
+    The latest object as a whole is LATEST.
+    """
     values: dict[str, Any] = {}
     for text in texts:
-        for found in RESULT.findall(text):
+        for found in _results(text):
             values["result"] = found
         for value in _objects(text):
-            values |= value
+            values |= {**value, LATEST: value}
     return values
+
+
+def _results(text: str) -> list[str]:
+    """What functions have returned, as a turn tells it."""
+    return [one or other for one, other in _RESULT.findall(text)]
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
@@ -121,9 +140,11 @@ def _default(schema: Json, values: Json, root: Json) -> Any:
     kind = schema.get("type", "object")
     match kind[0] if isinstance(kind, list) else kind:
         case "object":
-            required = schema.get("required", ())
-            properties = schema.get("properties", {}).items()
-            return {key: filled(one, values, root, key) for key, one in properties if key in required or key in values}
+            if "properties" not in schema:
+                return values.get(LATEST, {}) if schema.get("additionalProperties", True) else {}
+            properties = schema["properties"]
+            written = {*(schema.get("required") or properties), *values}
+            return {key: filled(one, values, root, key) for key, one in properties.items() if key in written}
         case "array":
             n = max(1, schema.get("minItems", 1))
             return [filled(schema.get("items", {"type": "string"}), values, root) for _ in range(n)]
@@ -140,7 +161,7 @@ _KINDS = {"string": str, "integer": int, "number": int | float, "boolean": bool,
 
 
 def _fits(value: object, schema: Json) -> bool:
-    """Whether a known value may be written as it is: its type is the schema's. Objects are filled property by property."""
+    """Whether a known value may be written as it is. Objects are not: they are filled property by property."""
     kind = schema.get("type")
     kinds = kind if isinstance(kind, list) else [kind]
     return any(one in _KINDS and isinstance(value, _KINDS[one]) for one in kinds)

@@ -7,7 +7,9 @@ from pathlib import Path
 import environments
 import expected
 import pytest
+import table
 from expected import PROGRAMS
+from recorder import Sent, astray
 
 GIGABYTES = {"torch", "transformers", "sentence-transformers", "scipy"}
 ALLOWED = {"lm-eval": {"transformers"}}
@@ -37,6 +39,19 @@ def test_every_client_has_a_list_and_a_program() -> None:
     assert {environments.of_client(client) for client in PROGRAMS} == set(environments.names())
     for program in PROGRAMS.values():
         assert (Path(__file__).parent / program).exists()
+
+
+def test_every_client_has_a_place_in_the_tables() -> None:
+    assert sorted([*table.ANSWERS, *table.WORKFLOW, *table.OTHERS]) == sorted(PROGRAMS)
+
+
+def test_step_that_asked_another_route_than_its_column_says_is_found() -> None:
+    sent: Sent = {
+        "kept": {"chat": {"POST /v1/chat/completions": []}, "batches": {"POST /v1/files": [], "POST /v1/batches": []}},
+        "astray": {"tools": {"POST /openai/responses?api-version=x": []}},
+        "sent nothing": {"responses": {}},
+    }
+    assert list(astray(sent)) == ["astray: tools: asked ['/openai/responses']"]
 
 
 @pytest.mark.parametrize(
