@@ -1,4 +1,4 @@
-"""inspect-ai: evaluations by both routes of its provider for OpenAI, by the one for Azure and by that for any server."""
+"""inspect-ai: evaluations by both routes of its provider for OpenAI, of that for Azure and of that for any server."""
 
 import asyncio
 import json

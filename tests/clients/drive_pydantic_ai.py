@@ -1,6 +1,7 @@
 """pydantic-ai: agents by its two models for OpenAI and the two for Azure, embeddings and batches."""
 
 import asyncio
+import os
 from datetime import timedelta
 from importlib import metadata
 from typing import Any
@@ -118,7 +119,18 @@ async def main() -> None:
                 await others(drive, provider, EMBEDDER)
             if by and where.startswith("OpenAIProvider"):  # the one pair that has them
                 await batch(drive, made)
+    await by_name(scopes, model)
     report(metadata.version("pydantic-ai-slim"), scopes)
+
+
+async def by_name(scopes: dict[str, Drive], model: str) -> None:
+    """As its pages show it: a model's name, and the rest from the environment."""
+    os.environ |= {"OPENAI_BASE_URL": f"{URL}/v1", "OPENAI_API_KEY": KEY, "OPENAI_API_VERSION": API_VERSION}
+    os.environ |= {"AZURE_OPENAI_ENDPOINT": URL, "AZURE_OPENAI_API_KEY": KEY}
+    for name, by in ((f"openai:{model}", "responses"), ("azure:pydantic", "")):
+        scope = f"{name.partition(':')[0]}:NAME"
+        drive = scopes[scope] = Drive(scope)
+        await walk(drive, name, by)
 
 
 if __name__ == "__main__":
