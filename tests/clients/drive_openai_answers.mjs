@@ -80,6 +80,11 @@ async function respond(step, { responses }, model) {
     const text = { format: { type: "json_schema", name: "person", schema, strict: true } };
     asks.checkPerson((await responses.parse({ model, input: asks.PERSON, text })).output_parsed);
   });
+  await step("responses turns", async () => {
+    const items = [user(asks.REMEMBER)];
+    items.push(...(await ask(items, { store: false })).output, user(asks.RECALL));
+    asks.checkRecall((await ask(items, { store: false })).output_text);
+  });
   await step("conversation", async () => {
     const first = await ask(asks.REMEMBER);
     asks.checkRecall((await ask(asks.RECALL, { previous_response_id: first.id })).output_text);

@@ -114,6 +114,12 @@ class Walk:
             answer = await got(responses.parse(model=self.model, input=asks.PERSON, text_format=Person))
             asks.check_person(answer.output_parsed)
 
+        with step("responses turns"):
+            items = [{"role": "user", "content": asks.REMEMBER}]
+            items += (await self.respond(items, store=False)).output
+            items.append({"role": "user", "content": asks.RECALL})
+            asks.check_recall((await self.respond(items, store=False)).output_text)
+
     async def stored(self) -> None:
         step, responses = self.drive.step, self.client.responses
         with step("conversation"):

@@ -24,6 +24,7 @@ from semantic_kernel.agents import (  # noqa: E402
     ChatCompletionAgent,
     ChatHistoryAgentThread,
     OpenAIResponsesAgent,
+    ResponsesAgentThread,
 )
 from semantic_kernel.connectors.ai.open_ai import (  # noqa: E402
     AzureChatCompletion,
@@ -69,17 +70,17 @@ async def walk(drive: Drive, make: Any, by: str, typed: dict[str, Any]) -> None:
     with drive.step(names["structured"]):
         answer = await make(**typed).get_response(asks.PERSON)
         asks.check_person(Person.model_validate_json(str(answer.message)))
+    with drive.step(names["turns"]):
+        thread = ResponsesAgentThread(agent.client, enable_store=False) if by else ChatHistoryAgentThread()
+        more = {"store_enabled": False} if by else {}
+        await make(**more).get_response(asks.REMEMBER, thread=thread)
+        asks.check_recall(str((await make(**more).get_response(asks.RECALL, thread=thread)).message))
     if by:
         with drive.step("conversation"):
             first = await agent.get_response(asks.REMEMBER)
             want(first.thread.response_id.startswith("resp_"), first.thread.response_id)
             second = await agent.get_response(asks.RECALL, thread=first.thread)
             asks.check_recall(str(second.message))
-        return
-    with drive.step(names["turns"]):
-        thread = ChatHistoryAgentThread()
-        await agent.get_response(asks.REMEMBER, thread=thread)
-        asks.check_recall(str((await agent.get_response(asks.RECALL, thread=thread)).message))
 
 
 async def embed(drive: Drive, service: Any) -> None:

@@ -76,8 +76,15 @@ QUIRKS = [
         "Cannot use artifact when in offline mode",
         "WandbLogger.sync links data sets to its run, which wandb cannot offline; pass `log_datasets=False` there",
     ),
+    Known(
+        "semantic-kernel",
+        "*ResponsesAgent*",
+        "responses turns",
+        "{'role': 'user', 'content': 'Which word was it?'}, {'role': 'user', 'content': 'Which word was it?'}",
+        "with `store_enabled=False` its agents for Responses send each new turn twice; leave it on",
+    ),
 ]
-"""Faults of the clients themselves; the request never leaves them."""
+"""Faults of the clients themselves: what they send, or that they send nothing."""
 
 
 def known(client: str, scope: str, operation: str) -> Known | None:

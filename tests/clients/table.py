@@ -47,7 +47,7 @@ WORKFLOW = [
 OTHERS = ["azure-mgmt", "llama-index", "litellm", "dspy", "instructor", "wandb"]
 
 SIGNS = (
-    "✓ holds · – this client has no such call · ○ a route still to come · ◇ not served here · "
+    "✓ holds · – not in this client, or not its ordinary use · ○ a route still to come · ◇ not served here · "
     "△ a fault of the client, below"
 )
 ROUTES = ("/chat/completions", "/completions", "/responses", "/embeddings", "/batches")
