@@ -14,7 +14,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-vllm coverage check fix bench bench-load bench-serve bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-vllm coverage check fix bench bench-load bench-serve bench-batches bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ bench-load: model ## a real service under too much of everything (BENCH='--befor
 
 bench-serve: model ## both engines through the service and without it, side by side (BENCH='--rounds 5 --lines 1,3,5 --without-llamacpp --divide 8' for more or less)
 	@PYTHONPATH=tests/support $(BIN)/python -m bench.serving $(BENCH)
+
+bench-batches: model ## a batch of 1,000 lines beside live streamed chat: first-token times, throughput (BENCH='--lines 100 --callers 1 4' for less or more)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.batches $(BENCH)
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)

@@ -19,6 +19,7 @@ from luthier import data_folder
 from luthier.api import server
 from luthier.api.intake import body_limits
 from luthier.api.intake.body_limits import Intake
+from luthier.api.routes.inference.batch_lines import BatchLines
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.engine_ports import Engine
@@ -41,6 +42,7 @@ from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
 from luthier.service.background.supervisor import Supervisor
+from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.serving import Serving
@@ -130,23 +132,25 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         timedelta(days=settings.lost_and_found_days),
     )
 
-    client = ChosenEngineClient(
-        {"native": NativeClient(), "http": HttpEngineClient(), completions.SCHEME: RemoteClient()}
-    )
-    calls = EngineCalls(client, QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
+    calls = _engine_calls(settings)
+
+    batch_runner = BatchRunner(context, settings.serve_slots)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        """Starts supervisor and grammar checker before the first request; after the last one ends all parts.
+        """Starts supervisor, grammar checker and runner of batches before the first request.
 
-        The database and the lock are closed last. What fails is logged, and raised to the HTTP server.
+        After the last one it ends all parts, the database and the lock last. What fails is logged, and raised to the
+        HTTP server.
         """
         try:
             supervisor.start()
             grammars.start()
+            batch_runner.start(BatchLines(services))
             await server.resume(app)
             yield
             await server.end(app)
+            await batch_runner.stop()
             await calls.close()
             await run_in_threadpool(supervisor.stop)
             for close in (engine.close, grammars.close, context.database.close, lock.release):
@@ -166,11 +170,20 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         results_as=settings.openai_results,
         calls=calls,
         train_device=settings.train_device,
+        wake_batches=batch_runner.wake,
     )
     api = server.build(services, lifespan)
     return Service(
         api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))
     )
+
+
+def _engine_calls(settings: Settings) -> EngineCalls:
+    """The calls to engines of every kind, with the queue that the settings say; connects to nothing."""
+    client = ChosenEngineClient(
+        {"native": NativeClient(), "http": HttpEngineClient(), completions.SCHEME: RemoteClient()}
+    )
+    return EngineCalls(client, QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
 
 
 def _server_context(settings: Settings, database: Database, clocks: Clocks) -> Context:

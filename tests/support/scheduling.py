@@ -78,8 +78,8 @@ class EvenPace(Pace):
 class Desk:
     """A scheduler that may be started after calls have come."""
 
-    def __init__(self, decoder: Decoder, max_sequences: int = 8) -> None:
-        self.scheduler = Scheduler(decoder, VOCABULARY, max_sequences, pace=EvenPace())
+    def __init__(self, decoder: Decoder, max_sequences: int = 8, pace: Pace | None = None) -> None:
+        self.scheduler = Scheduler(decoder, VOCABULARY, max_sequences, pace=pace or EvenPace())
         self._numbers = itertools.count(1)
         self._is_started = False
 
@@ -99,6 +99,7 @@ class Desk:
         adapter: int = NO_ADAPTER,
         scope: str = "",
         on_message: Callable[[Message], None] = lambda message: None,
+        is_background: bool = False,
         **parameters: Any,
     ) -> Call:
         """Submits a prompt; greedy and to the token limit unless told otherwise."""
@@ -107,7 +108,7 @@ class Desk:
         )
         call = Call(next(self._numbers), self.scheduler.n_steps, on_message=on_message)
         sequence = self._sequence(call, prompt, adapter, scope, asked.max_tokens)
-        sequence.parameters = asked
+        sequence.parameters, sequence.is_background = asked, is_background
         sequence.sampler = Sampler(asked, _NO_GRAMMAR, tiny_decoders.VOCABULARY, VOCABULARY.end_ids)
         sequence.text = AnswerText(asked.stops)
         self.scheduler.submit(sequence)

@@ -20,6 +20,7 @@ ANY = "any"
 NEVER: dict[str, str] = {
     "file_id": "file-" + "0" * 32,
     "upload_id": "upload_" + "0" * 32,
+    "batch_id": "batch_" + "0" * 32,
     "job_id": "ftjob-" + "0" * 32,
     "checkpoint_id": "ftchkpt-" + "0" * 32,
     "checkpoint": f"{BASE}.ft-" + "0" * 32 + ":ckpt-step-2",

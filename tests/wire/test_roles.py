@@ -93,6 +93,14 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "POST /fine_tuning/jobs/{}/pause",
         "POST /fine_tuning/jobs/{}/resume",
     ),
+    Action.BATCHES_READ: (
+        "GET /batches",
+        "GET /batches/{}",
+    ),
+    Action.BATCHES_WRITE: (
+        "POST /batches",
+        "POST /batches/{}/cancel",
+    ),
     Action.MODELS_READ: (
         "GET /accounts/{}/models",
         "GET /locations/{}/models",

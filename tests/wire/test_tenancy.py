@@ -48,8 +48,14 @@ def mine(url: str, context: Context, my_key: str, supervisor: Supervisor) -> dic
     resources.create(context, "tenant-two", None, None)
     name = checkpoint.fine_tuned_model_checkpoint
     [permission] = client.fine_tuning.checkpoints.permissions.create(name, project_ids=["tenant-two"])
+    requests = client.files.create(file=b"{}", purpose="batch").id
+    batch = client.batches.create(
+        input_file_id=requests, endpoint="/v1/chat/completions", completion_window="24h", metadata={"whose": "mine"}
+    )
     return {
         "file_id": file.id,
+        "batch_id": batch.id,
+        "response_id": client.responses.create(model="clippy", input="a").id,
         "upload_id": upload.id,
         "part_id": client.uploads.parts.create(upload.id, data=b"abc").id,
         "job_id": job.id,
@@ -100,9 +106,13 @@ def test_lists_and_cursors_of_another_resource_are_empty(
     for call in lists:
         seen = _request(url, call, mine, others_key)
         assert seen.status_code == 200, call
-        for name in ("file_id", "job_id", "model_name", "checkpoint"):
+        for name in ("file_id", "job_id", "batch_id", "model_name", "checkpoint"):
             assert mine[name] not in seen.text, call
-    for path, cursor in (("files", mine["file_id"]), ("fine_tuning/jobs", mine["job_id"])):
+    for path, cursor in (
+        ("files", mine["file_id"]),
+        ("fine_tuning/jobs", mine["job_id"]),
+        ("batches", mine["batch_id"]),
+    ):
         texts = [
             httpx2.get(f"{url}/v1/{path}?after={after}", headers={"api-key": others_key}).text.replace(after, "ID")
             for after in (cursor, "nothing")

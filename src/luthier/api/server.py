@@ -18,7 +18,7 @@ from luthier import __version__
 from luthier.api.arm import arm_accounts, arm_deployments, arm_models, arm_names, managed_identity
 from luthier.api.arm.arm_answers import ArmError
 from luthier.api.auth.audit_trail import AuditTrail
-from luthier.api.dialects import dialects, unserved_paths
+from luthier.api.dialects import dialects, error_answers, unserved_paths
 from luthier.api.http import path_aliases, request_log
 from luthier.api.intake import content_types
 from luthier.api.openapi import openapi_document
@@ -36,23 +36,7 @@ logger = logging.getLogger(__name__)
 refusals = logging.getLogger(f"{__name__}.refusals")
 """Peers can cause these lines: `listening.limit_logs` limits them to a few a minute of each kind."""
 
-STATUS: dict[type[LuthierError], int] = {
-    errors.InvalidRequest: 400,
-    errors.Unsupported: 400,
-    errors.Unauthenticated: 401,
-    errors.Forbidden: 403,
-    errors.NotFound: 404,
-    errors.TooSlow: 408,
-    errors.Conflict: 409,
-    errors.TooLarge: 413,
-    errors.UnsupportedMediaType: 415,
-    errors.QuotaExceeded: 429,
-    errors.RateLimited: 429,
-    errors.HeadersTooLarge: 431,
-    errors.UpstreamFailed: 500,
-    errors.Unavailable: 503,
-    errors.NoSpace: 507,
-}
+STATUS = error_answers.STATUS
 
 _LOGGED = (
     errors.Unauthenticated,
@@ -146,11 +130,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     Its code and param are the first error's; the message has up to ten, the details all.
     """
     assert isinstance(error, RequestValidationError)
-    details = validation_errors.details(error.errors(), _body_model(request))
-    messages = (f"{detail.param or 'body'}: {detail.message}" for detail in details[:10])
-    text = " ".join(sentence if sentence.endswith(("?", ".")) else f"{sentence}." for sentence in messages)
-    first = details[0]
-    return answer(request.scope, InvalidRequest(first.code, text, first.param, details))
+    return answer(request.scope, validation_errors.invalid_request(error.errors(), _body_model(request)))
 
 
 def _body_model(request: Request) -> type[BaseModel] | None:

@@ -34,6 +34,8 @@ class Services:
     results_as: ResultsAs = ResultsAs.AUTO
     train_device: str = "auto"
     """Where trainers compute, as the setting says."""
+    wake_batches: Callable[[], None] = lambda: None
+    """Wakes the runner of batches."""
     calls: EngineCalls = field(kw_only=True)
 
     @property

@@ -26,6 +26,14 @@ def part_id(hex32: str) -> str:
     return f"part_{hex32}"
 
 
+def batch_id(hex32: str) -> str:
+    return f"batch_{hex32}"
+
+
+def batch_request_id(hex32: str) -> str:
+    return f"batch_req_{hex32}"
+
+
 def job_id(hex32: str) -> str:
     return f"ftjob-{hex32}"
 

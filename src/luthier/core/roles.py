@@ -21,6 +21,8 @@ class Action(StrEnum):
     FILES_WRITE = "files/write"
     JOBS_READ = "jobs/read"
     JOBS_WRITE = "jobs/write"
+    BATCHES_READ = "batches/read"
+    BATCHES_WRITE = "batches/write"
     MODELS_READ = "models/read"
     MODELS_WRITE = "models/write"
     DEPLOYMENTS_READ = "deployments/read"
@@ -50,11 +52,13 @@ _TUNING = {
 ACTIONS: dict[Role, frozenset[Action]] = {
     Role.OWNER: frozenset(Action),
     Role.OPENAI_USER: frozenset({Action.INFER, Action.MODELS_READ, Action.DEPLOYMENTS_READ}),
-    Role.OPENAI_CONTRIBUTOR: frozenset({Action.INFER, *_TUNING}),
+    # A batch reads a file, calls models and writes files: it takes the rights to all three.
+    Role.OPENAI_CONTRIBUTOR: frozenset({Action.INFER, Action.BATCHES_READ, Action.BATCHES_WRITE, *_TUNING}),
     # As in Azure it may not call models itself; it may regenerate key1 and call with that.
     Role.CONTRIBUTOR: frozenset(
         {
             *_TUNING,
+            Action.BATCHES_READ,
             Action.RESOURCES_READ,
             Action.RESOURCES_WRITE,
             Action.KEYS_READ,

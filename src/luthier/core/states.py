@@ -24,8 +24,29 @@ class FilePurpose(StrEnum):
     """OpenAI's word for a file of any kind: kept and given back, never trained on. So are those that follow."""
     ASSISTANTS = "assistants"
     BATCH = "batch"
+    BATCH_OUTPUT = "batch_output"
+    """What a batch has written: its answers, or its errors."""
     EVALS = "evals"
     VISION = "vision"
+
+
+class BatchStatus(StrEnum):
+    """States of a batch; both vendors have the same."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """Its input file has faults; no line was answered."""
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+TERMINAL_BATCH_STATUSES = frozenset(
+    {BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED}
+)
 
 
 class ResultsAs(StrEnum):

@@ -10,7 +10,8 @@ import torch
 
 import tiny_decoders
 from luthier.engines.native.decoder.library import PAGE, Decoder
-from scheduling import Call, Desk, Message
+from luthier.engines.native.steps.pace import BACKGROUND_PIECE_S, Pace
+from scheduling import Call, Desk, EvenPace, Message
 from tiny_decoders import CONTEXT, prompt
 
 OpenDesk = Callable[..., Desk]
@@ -26,9 +27,9 @@ def open_desk(folder: Path) -> Iterator[OpenDesk]:
     """Makes desks of decoders with some pages, not started yet."""
     made: list[tuple[Desk, Decoder]] = []
 
-    def make(n_pages: int = 64, max_sequences: int = 8) -> Desk:
+    def make(n_pages: int = 64, max_sequences: int = 8, pace: Pace | None = None) -> Desk:
         decoder = tiny_decoders.load(folder, n_pages)
-        desk = Desk(decoder, max_sequences)
+        desk = Desk(decoder, max_sequences, pace)
         made.append((desk, decoder))
         return desk
 
@@ -65,6 +66,42 @@ def test_short_prompt_gets_its_first_token_while_a_long_one_is_read(open_desk: O
     assert short[0].wait().n_steps_to_first_token <= 2
     assert long.n_steps_to_first_token > 10
     assert short[0].tokens == desk.run(prompt(20, 1)).tokens
+
+
+def test_background_rests_while_a_callers_prompt_is_read_and_goes_on_beside_its_answer(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    live: list[Call] = []
+
+    def arrive(message: Message) -> None:
+        if "text" in message and not live:
+            live.append(desk.ask(prompt(150, 3), max_tokens=20))
+
+    batch = desk.ask(prompt(20, 1), max_tokens=60, on_message=arrive, is_background=True)
+    reading = desk.ask(prompt(100, 2), max_tokens=60, is_background=True)
+    desk.start()
+    batch.wait()
+    reading.wait()
+    begins, first = live[0].at_step + 1, live[0].wait().at_step + live[0].n_steps_to_first_token
+    for call in (batch, reading):
+        steps = [step for step, _ in call.received]
+        assert not [step for step in steps if begins <= step <= first]
+        assert len([step for step in steps if first < step <= live[0].received[-1][0]]) >= 15
+
+
+def test_pieces_of_the_background_are_short_beside_callers_and_after_them(open_desk: OpenDesk) -> None:
+    class Recorded(EvenPace):
+        def rows_in(self, seconds: float) -> int:
+            asked.append(seconds)
+            return super().rows_in(seconds)
+
+    asked: list[float] = []
+    desk = open_desk(pace=Recorded()).start()
+    desk.ask(prompt(100, 1), is_background=True).wait()
+    desk.run(prompt(100, 2))
+    assert BACKGROUND_PIECE_S not in asked
+    asked.clear()
+    desk.ask(prompt(100, 3), is_background=True).wait()
+    assert set(asked[:3]) == {BACKGROUND_PIECE_S}
 
 
 def test_answer_in_progress_gets_a_token_with_every_step(open_desk: OpenDesk) -> None:

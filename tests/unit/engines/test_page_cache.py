@@ -187,3 +187,16 @@ def test_the_beginning_of_a_page_outlives_its_user_until_the_room_is_needed() ->
 )
 def test_common_length_counts_up_to_the_first_difference(some: Any, others: Any, n: int) -> None:
     assert page_cache.common_length(tokens(*some), tokens(*others)) == n
+
+
+def test_pages_of_the_background_are_forgotten_before_any_other() -> None:
+    cache = PageCache(4)
+    live, batch = keys(2 * PAGE, "live"), keys(2 * PAGE, "batch")
+    filled(cache, live)
+    own = cache.allocate(2)
+    for page, key in zip(own, batch, strict=True):
+        cache.publish(page, key)
+    cache.release(own, is_next_evicted=True)
+    cache.allocate(2)
+    assert len(cache.share(live)) == 2
+    assert cache.share(batch) == []

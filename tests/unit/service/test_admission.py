@@ -2,11 +2,13 @@
 
 import asyncio
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
 from luthier.core.engine_ports import Capacity
-from luthier.core.errors import RateLimited
+from luthier.core.errors import RateLimited, Unavailable
+from luthier.service.scheduling import background_share
 from luthier.service.scheduling.admission import (
     MAX_BYPASS_S,
     AdmissionQueue,
@@ -15,6 +17,7 @@ from luthier.service.scheduling.admission import (
     QueueLimits,
     Reservation,
 )
+from luthier.service.scheduling.background_share import BackgroundAnswer
 
 FOUR = Capacity("engine", slots=4, context_tokens=1000, window_tokens=800)
 A, B, C, D = (QueueKey(name, f"{name}'s deployment") for name in "abcd")
@@ -167,3 +170,140 @@ def test_answers_of_one_request_wait_for_their_turn_without_a_limit() -> None:
             assert (await later).tokens == 100
 
     asyncio.run(main())
+
+
+BATCH_A, BATCH_B = (QueueKey(name, f"{name}'s model", is_background=True) for name in "ab")
+EIGHT = Capacity("engine", slots=8, context_tokens=1600, window_tokens=800)
+
+
+def test_background_gets_half_of_an_idle_engine_and_a_quarter_beside_a_live_answer() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT)
+        batch = [await desk.ask(BATCH_A) for _ in range(6)]
+        assert [task.done() for task in batch] == [True, True, True, True, False, False]
+        live = await desk.ask(B)
+        assert live.done()
+        desk.queue.release(batch[0].result())
+        desk.queue.release(batch[1].result())
+        await settled()
+        assert [task.done() for task in batch[4:]] == [False, False]  # two are in progress still, a quarter
+        desk.queue.release(live.result())
+        await settled()
+        assert [task.done() for task in batch[4:]] == [True, True]
+
+    asyncio.run(main())
+
+
+def test_nothing_in_the_background_begins_while_a_live_answer_waits() -> None:
+    async def main() -> None:
+        desk = Desk(Capacity("engine", 8, 1000, 1000))
+        running = await desk.ask(A, 700)
+        waiting = await desk.ask(B, 500)
+        batch = await desk.ask(BATCH_A, 10)
+        assert (waiting.done(), batch.done()) == (False, False)
+        desk.queue.release(running.result())
+        await settled()
+        assert (waiting.done(), batch.done()) == (True, True)
+
+    asyncio.run(main())
+
+
+def test_background_is_neither_refused_nor_counted_and_waits_as_long_as_it_takes() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT, limits=QueueLimits(requests=1, wait_s=0.01))
+        batch = [await desk.ask(BATCH_A) for _ in range(30)]
+        assert desk.queue.n_waiting == 0
+        await asyncio.sleep(0.03)
+        assert sum(task.done() for task in batch) == 4
+        assert (await desk.ask(A)).done()
+        for task in batch[4:]:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+def test_background_of_several_resources_takes_turns() -> None:
+    async def main() -> None:
+        desk = Desk(Capacity("engine", 2, 1000, 800))
+        many = [await desk.ask(BATCH_A) for _ in range(3)]
+        one = await desk.ask(BATCH_B)
+        desk.queue.release(many[0].result())
+        desk.queue.release(await many[1])
+        assert (await one).resource_id == "b"
+        assert not many[2].done()
+        many[2].cancel()
+
+    asyncio.run(main())
+
+
+def test_background_answer_that_is_too_long_for_its_share_begins_on_an_idle_engine_alone() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT)
+        live = await desk.ask(A)
+        long = await desk.ask(BATCH_A, 1200)
+        assert not long.done()
+        desk.queue.release(live.result())
+        await settled()
+        assert long.done()
+        assert not (await desk.ask(BATCH_A, 100)).done()
+
+    asyncio.run(main())
+
+
+def test_newest_background_answers_are_ended_for_a_live_one_that_finds_no_room() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT)
+        batch = [await desk.ask(BATCH_A, 150) for _ in range(4)]
+        ended: list[int] = []
+        for number, task in enumerate(batch):
+            background = task.result().background
+            assert background is not None
+            background.preempt = partial(ended.append, number)
+        assert (await desk.ask(A, 900)).done()
+        assert ended == []
+        live = await desk.ask(B, 350)
+        assert (live.done(), ended) == (False, [3, 2])  # 100 tokens are free
+        await desk.ask(C, 50)
+        assert ended == [3, 2]
+        desk.queue.release(batch[3].result())
+        desk.queue.release(batch[2].result())
+        await settled()
+        assert live.done()
+
+    asyncio.run(main())
+
+
+def test_nothing_in_the_background_is_ended_where_that_would_not_do() -> None:
+    async def main() -> None:
+        desk = Desk(EIGHT)
+        batch = await desk.ask(BATCH_A, 100)
+        assert (await desk.ask(A, 1000)).done()
+        waiting = await desk.ask(B, 700)
+        background = batch.result().background
+        assert background is not None
+        assert (waiting.done(), background.is_preempted) == (False, False)
+        waiting.cancel()
+
+    asyncio.run(main())
+
+
+def test_answer_that_is_preempted_raises_and_one_that_is_cancelled_too_is_cancelled() -> None:
+    async def main() -> None:
+        async def generate(answer: BackgroundAnswer) -> None:
+            with background_share.preemptible(answer):
+                await asyncio.sleep(60)
+
+        early, preempted, both, cancelled = (BackgroundAnswer(100) for _ in range(4))
+        early.is_preempted = True  # before it has begun
+        tasks = [asyncio.ensure_future(generate(answer)) for answer in (early, preempted, both, cancelled)]
+        await settled()
+        for answer in (preempted, both):
+            answer.is_preempted = True
+            answer.preempt()
+        for task in tasks[2:]:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        kinds = [Unavailable, Unavailable, asyncio.CancelledError, asyncio.CancelledError]
+        assert [type(outcome) for outcome in outcomes] == kinds
+
+    asyncio.run(asyncio.wait_for(main(), 10))

@@ -11,6 +11,25 @@ from luthier.api.dialects.answer import unset_if_none
 from luthier.core import errors
 from luthier.core.errors import LuthierError
 
+STATUS: dict[type[LuthierError], int] = {
+    errors.InvalidRequest: 400,
+    errors.Unsupported: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.TooSlow: 408,
+    errors.Conflict: 409,
+    errors.TooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.QuotaExceeded: 429,
+    errors.RateLimited: 429,
+    errors.HeadersTooLarge: 431,
+    errors.UpstreamFailed: 500,
+    errors.Unavailable: 503,
+    errors.NoSpace: 507,
+}
+"""HTTP status by class of error."""
+
 # Azure's own words for our codes: A1021 `ErrorCode`, and those that its gateway sends (wire-contract.md section 15).
 _AZURE_CODES = {
     "invalid_api_key": "401",

@@ -34,7 +34,8 @@ _ALTERNATIVES: tuple[tuple[str, str], ...] = (
     (r"embeddings", "Embeddings are not served here: models only generate text. Use another service for them."),
     (
         r"batches(/.*)?",
-        "The Batch API is not served here. Send each row to POST {chat}, as many in parallel as you like.",
+        "No deployment stands in the path of a batch. Create it by POST {prefix}/batches: each of its lines names a "
+        "deployment as body.model.",
     ),
     (
         r"evals(/.*)?",

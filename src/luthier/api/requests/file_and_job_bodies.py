@@ -158,11 +158,11 @@ class ExpiryBody(_Body):
     anchor: Literal["created_at"]
     seconds: int
 
-    def within(self, min_s: int) -> int:
+    def within(self, min_s: int, field: str = "expires_after") -> int:
         """The seconds. Raises InvalidRequest outside of the dialect's range, which begins with `min_s`."""
         if not min_s <= self.seconds <= MAX_EXPIRY_S:
-            text = f"expires_after.seconds is {self.seconds}; it must be from {min_s} to {MAX_EXPIRY_S} here."
-            raise InvalidRequest("invalid_expires_after", text, "expires_after.seconds")
+            text = f"{field}.seconds is {self.seconds}; it must be from {min_s} to {MAX_EXPIRY_S} here."
+            raise InvalidRequest(f"invalid_{field}", text, f"{field}.seconds")
         return self.seconds
 
 

@@ -1,6 +1,6 @@
 """Validation errors of a body or query in our own messages: no sentence of pydantic reaches a caller.
 
-`server._on_invalid` makes the 400 of them. `loc` in pydantic's errors begins with `body` or `query`.
+`invalid_request` makes the 400 of them. `loc` in pydantic's errors begins with `body` or `query`.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from luthier.api.requests import field_hints
-from luthier.core.errors import ErrorDetail
+from luthier.core.errors import ErrorDetail, InvalidRequest
 
 PydanticError = Mapping[str, Any]
 Location = tuple[int | str, ...]
@@ -75,6 +75,14 @@ def details(errors: Sequence[PydanticError], body: type[BaseModel] | None) -> li
         for path, errors_at_path in by_path.items()
         if path not in deeper or not all(error["type"] in _EXPECTED for error in errors_at_path)
     ]
+
+
+def invalid_request(errors: Sequence[PydanticError], body: type[BaseModel] | None) -> InvalidRequest:
+    """The 400 for these errors: code and param are the first one's; the message has up to ten, the details all."""
+    found = details(errors, body)
+    messages = (f"{detail.param or 'body'}: {detail.message}" for detail in found[:10])
+    text = " ".join(sentence if sentence.endswith(("?", ".")) else f"{sentence}." for sentence in messages)
+    return InvalidRequest(found[0].code, text, found[0].param, found)
 
 
 def _without_other_branches(errors: Sequence[PydanticError]) -> list[PydanticError]:

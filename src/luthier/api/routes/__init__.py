@@ -9,6 +9,7 @@ from fastapi import Depends
 from luthier.api.auth import authentication
 from luthier.api.dialects.dialects import Dialect
 from luthier.api.routes import (
+    batches,
     copies,
     data_plane_deployments,
     files,
@@ -27,7 +28,7 @@ def build_router(dialect: Dialect, services: Services) -> Router:
     """All data-plane routes of one dialect under its prefix."""
     version = Depends(authentication.require_version(dialect))
     router = Router(prefix=dialect.prefix, dependencies=[version], tag=dialect.name, route_class=DataPlaneRoute)
-    for noun in (files, uploads, jobs, copies, permissions, models, data_plane_deployments):
+    for noun in (files, uploads, batches, jobs, copies, permissions, models, data_plane_deployments):
         noun.add_routes(router, dialect, services)
     for noun in (chat, completions, responses, stored_responses):
         noun.add_routes(router, dialect, services)

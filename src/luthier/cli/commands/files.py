@@ -55,14 +55,22 @@ def download(
 
     An existing file is replaced once the download is complete.
     """
+    check_output(output)
+    with client.connected() as api:
+        save(api, file_id, output)
+
+
+def check_output(output: Path) -> None:
+    """Ends the command with exit code 1 if no file can be written there."""
     if not output.parent.is_dir():
         fail(f"There is no folder {output.parent} to write {output.name} to.")
     if output.is_dir():
         fail(f"{output} is a folder. Name a file in it.")
-    with (
-        client.connected() as api,
-        api.files.with_streaming_response.content(file_id, extra_headers=client.AS_CSV) as response,
-    ):
+
+
+def save(api: Any, file_id: str, output: Path) -> None:
+    """Writes a file of the service to `output`, which `check_output` has passed, and prints its path; - is stdout."""
+    with api.files.with_streaming_response.content(file_id, extra_headers=client.AS_CSV) as response:
         if str(output) == "-":
             for chunk in response.iter_bytes():
                 sys.stdout.buffer.write(chunk)
@@ -105,9 +113,9 @@ def delete(file_ids: list[str]) -> None:
             screen.print(f"deleted {file_id}", highlight=False)
 
 
-def upload_file(api: Any, path: Path) -> Any:
-    """Uploads a local file with purpose fine-tune, with a progress bar; returns the SDK's file object. Ends the command
-    if there is no such file; errors of the service pass to `client.connected`.
+def upload_file(api: Any, path: Path, purpose: str = "fine-tune") -> Any:
+    """Uploads a local file, with a progress bar; returns the SDK's file object. Ends the command if there is no such
+    file; errors of the service pass to `client.connected`.
     """
     from rich.progress import Progress, TextColumn, TransferSpeedColumn
 
@@ -120,7 +128,7 @@ def upload_file(api: Any, path: Path) -> Any:
     with terminal.progress(*columns) as progress:
         task = progress.add_task(f"upload {printable.escape_line(path.name)}", total=path.stat().st_size)
         with path.open("rb") as file, progress.wrap_file(file, task_id=task) as stream:
-            return api.files.create(file=(path.name, stream), purpose="fine-tune")
+            return api.files.create(file=(path.name, stream), purpose=purpose)
 
 
 def require_exists(path: Path) -> None:

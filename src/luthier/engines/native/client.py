@@ -39,6 +39,7 @@ class NativeClient:
         body = {name: value for name, value in request.items() if name not in _OF_ADDRESS}
         prompt = body.pop("prompt")
         message = {"op": "generate", "prompt": prompt, "scope": body.pop("cache_scope", ""), "request": body}
+        message |= {"is_background": True} if body.pop("is_background", False) else {}
         async with await self._call(address, message) as call:
             while True:
                 received = await call.receive()

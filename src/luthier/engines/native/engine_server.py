@@ -179,6 +179,7 @@ class EngineServer:
         sequence = self._sequence(message, unique, emit, parameters.max_tokens)
         model = self._model
         sequence.parameters = parameters
+        sequence.is_background = bool(message.get("is_background"))
         model.check_biases(parameters.logit_bias)
         try:
             n_vocabulary, end_ids = model.decoder.shape.vocabulary, model.vocabulary.end_ids

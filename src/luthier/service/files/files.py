@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 MAX_FILENAME_CHARACTERS = 255
 MAX_EXPIRY_S = 2_592_000
 """30 days, in every dialect (wire-contract.md section 4)."""
-UPLOADED_PURPOSES = frozenset(FilePurpose) - {FilePurpose.FINE_TUNE_RESULTS}
+UPLOADED_PURPOSES = frozenset(FilePurpose) - {FilePurpose.FINE_TUNE_RESULTS, FilePurpose.BATCH_OUTPUT}
 """What clients of either vendor send (wire-contract.md section 4). All but fine-tune are only stored and returned."""
 
 

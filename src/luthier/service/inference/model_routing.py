@@ -42,13 +42,15 @@ class Target:
 class Route:
     """A call's target, the address at which its model answers, and the resource that calls it.
 
-    `current_address` gives the address of now; it loads the model again if it must.
+    `current_address` gives the address of now; it loads the model again if it must. What `is_background` waits for
+    everyone else (`scheduling.background_share`).
     """
 
     target: Target
     address: Address
     current_address: Callable[[], Awaitable[Address]]
     resource_id: str
+    is_background: bool = False
 
     @property
     def model(self) -> Model:
@@ -56,7 +58,7 @@ class Route:
 
     def engine_call(self, prompt_field: str) -> EngineCall:
         """The call of the engine; `prompt_field` is the caller's field for the prompt."""
-        queue_key = QueueKey(self.resource_id, self.target.name)
+        queue_key = QueueKey(self.resource_id, self.target.name, self.is_background)
         return EngineCall(self.address, self.current_address, queue_key, self.model.canonical_name, prompt_field)
 
     def fingerprint(self) -> str:

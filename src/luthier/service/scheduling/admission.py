@@ -11,6 +11,7 @@ from itertools import takewhile
 
 from luthier.core.engine_ports import Capacity
 from luthier.core.errors import RateLimited
+from luthier.service.scheduling.background_share import BackgroundAnswer, BackgroundShare
 from luthier.service.scheduling.prefill_queue import PrefillQueue
 
 MAX_QUEUED_FACTOR = 8
@@ -33,10 +34,14 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True)
 class QueueKey:
-    """Whose requests for what are counted together: a resource, and the deployment or model that it calls."""
+    """Whose requests for what are counted together: a resource, and the deployment or model that it calls.
+
+    Those that are `is_background` begin only if no other waits; they wait as long as it takes, and are not counted.
+    """
 
     resource_id: str
     target: str
+    is_background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,16 @@ class Slot:
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """A slot and so many tokens of the context, held for one answer from `since` on (monotonic seconds)."""
+    """A slot and so many tokens of the context, held for one answer from `since` on (monotonic seconds).
+
+    `background` counts it apart, if it is in the background.
+    """
 
     slot: Slot
     tokens: int
     resource_id: str
     since: float
+    background: BackgroundAnswer | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +94,11 @@ class _PendingAnswer:
     prompt: Sequence[int] | str
     since: float
     reservation: "asyncio.Future[Reservation]"
+    is_background: bool
+
+
+_Pending = dict[str, deque[_PendingAnswer]]
+"""By resource, in round-robin order."""
 
 
 @dataclass(slots=True, eq=False)
@@ -109,7 +123,9 @@ class AdmissionQueue:
         self._idle = [Slot(id) for id in range(capacity.slots)]  # least recently used first
         self._free_tokens = capacity.context_tokens
         self._running: Counter[str] = Counter()
-        self._pending: dict[str, deque[_PendingAnswer]] = {}  # by resource, in round-robin order
+        self._pending: _Pending = {}
+        self._pending_background: _Pending = {}
+        self._share = BackgroundShare(capacity)
         self._waiting: Counter[QueueKey] = Counter()
         self._mean_answer_s = _INITIAL_ANSWER_S
         keeps_one = capacity.slots >= MIN_SLOTS_TO_KEEP_ONE
@@ -124,8 +140,11 @@ class AdmissionQueue:
     def queued(self, key: QueueKey) -> Iterator[QueuedRequest]:
         """Counts a request as waiting, from before its prompt is tokenized to the exit from the context at the latest.
 
-        Raises RateLimited if the queue is full, for this resource and target or for all.
+        Raises RateLimited if the queue is full, for this resource and target or for all; never in the background.
         """
+        if key.is_background:
+            yield QueuedRequest(key, is_waiting=False)
+            return
         if self._waiting[key] >= self._limits.requests:
             raise self._refusal(f"{self._waiting[key]} requests wait for {key.target} already, the most that may")
         if self._waiting.total() >= self._limits.requests * MAX_QUEUED_FACTOR:
@@ -147,8 +166,8 @@ class AdmissionQueue:
         """
         resource_id = request.key.resource_id
         future: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
-        answer = _PendingAnswer(resource_id, model, tokens, prompt, self._clock(), future)
-        self._pending.setdefault(resource_id, deque()).append(answer)
+        answer = _PendingAnswer(resource_id, model, tokens, prompt, self._clock(), future, request.key.is_background)
+        self._queue_of(answer).setdefault(resource_id, deque()).append(answer)
         self._admit()
         reservation = None
         try:
@@ -173,9 +192,12 @@ class AdmissionQueue:
         reservation.slot.cache_owner, reservation.slot.cached_prompt = cache_owner, prompt
         self._idle.append(reservation.slot)
         self._free_tokens += reservation.tokens
-        self._running -= Counter({reservation.resource_id: 1})
-        answer_s = self._clock() - reservation.since
-        self._mean_answer_s += (answer_s - self._mean_answer_s) * _LAST_ANSWER_WEIGHT
+        if reservation.background is not None:
+            self._share.remove(reservation.background)
+        else:
+            self._running -= Counter({reservation.resource_id: 1})
+            answer_s = self._clock() - reservation.since
+            self._mean_answer_s += (answer_s - self._mean_answer_s) * _LAST_ANSWER_WEIGHT
         self._admit()
 
     def _end_waiting(self, request: QueuedRequest) -> None:
@@ -191,30 +213,55 @@ class AdmissionQueue:
             self.release(unused, unused.slot.cache_owner, unused.slot.cached_prompt)
             return
         answer.reservation.cancel()
-        pending = self._pending.get(answer.resource_id, deque())
+        pending = (queue := self._queue_of(answer)).get(answer.resource_id, deque())
         if answer in pending:
             pending.remove(answer)
         if not pending:
-            self._pending.pop(answer.resource_id, None)
+            queue.pop(answer.resource_id, None)
         self._admit()
+
+    def _queue_of(self, answer: _PendingAnswer) -> _Pending:
+        """The answers among which it waits: live ones, or those in the background."""
+        return self._pending_background if answer.is_background else self._pending
 
     def _admit(self) -> None:
         """Sets the reservations of pending answers for as long as one fits; called after whatever may make room."""
         while (answer := self._next()) is not None:
-            pending = self._pending.pop(answer.resource_id)
+            pending = (queue := self._queue_of(answer)).pop(answer.resource_id)
             pending.popleft()
             if pending:
-                self._pending[answer.resource_id] = pending  # behind the other resources
+                queue[answer.resource_id] = pending  # behind the other resources
             if answer.reservation.cancelled():
                 continue
             slot = self._best_slot(answer)
             self._idle.remove(slot)
             self._free_tokens -= answer.tokens
-            self._running[answer.resource_id] += 1
-            answer.reservation.set_result(Reservation(slot, answer.tokens, answer.resource_id, self._clock()))
+            reserved = Reservation(slot, answer.tokens, answer.resource_id, self._clock())
+            if answer.is_background:
+                reserved.background = self._share.add(answer.tokens)
+            else:
+                self._running[answer.resource_id] += 1
+            answer.reservation.set_result(reserved)
+        self._preempt()
+
+    def _preempt(self) -> None:
+        """Ends answers in the background for the live answer that has waited longest, if that gives it room."""
+        heads = (pending[0] for pending in self._pending.values())
+        oldest = min(heads, key=lambda answer: answer.since, default=None)
+        if oldest is not None:
+            slots, tokens = self._kept(oldest)
+            self._share.make_room(slots + 1 - len(self._idle), tokens + oldest.tokens - self._free_tokens)
 
     def _next(self) -> _PendingAnswer | None:
-        """The pending answer to reserve for now, resources in round-robin order; None if none fits.
+        """The pending answer to reserve for now: one in the background only if no other waits. None if none fits."""
+        if self._pending:
+            return self._next_live()
+        has_live, idle, free = self._running.total() > 0, len(self._idle), self._free_tokens
+        heads = (pending[0] for pending in self._pending_background.values())
+        return next((answer for answer in heads if self._share.admits(answer.tokens, has_live, idle, free)), None)
+
+    def _next_live(self) -> _PendingAnswer | None:
+        """The live answer to reserve for now, resources in round-robin order; None if none fits.
 
         None too while room is kept: a resource without any answer in progress has waited for MAX_BYPASS_S.
         """
@@ -226,10 +273,13 @@ class AdmissionQueue:
         return next((answer for answer in heads if self._fits(answer)), None)
 
     def _fits(self, answer: _PendingAnswer) -> bool:
-        """Whether slot and context are free for the answer; some are kept from a resource with one in progress."""
-        has_running = self._running[answer.resource_id] > 0
-        slots, tokens = (self._kept_slots, self._kept_tokens) if has_running else (0, 0)
+        """Whether slot and context are free for the answer, beside what is kept from it."""
+        slots, tokens = self._kept(answer)
         return len(self._idle) > slots and self._free_tokens - tokens >= answer.tokens
+
+    def _kept(self, answer: _PendingAnswer) -> tuple[int, int]:
+        """The slots and tokens that a live answer leaves free: some, if its resource has one in progress."""
+        return (self._kept_slots, self._kept_tokens) if self._running[answer.resource_id] > 0 else (0, 0)
 
     def _best_slot(self, answer: _PendingAnswer) -> Slot:
         """The idle slot of the same resource and model with the longest common prefix; else the least recently used."""

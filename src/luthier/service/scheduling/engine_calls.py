@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from luthier.core.engine_ports import Address, Capacity, EngineClient, EngineRequest
 from luthier.core.errors import LuthierError
 from luthier.core.generation import EngineDelta, TokenLogProb, Usage
-from luthier.service.scheduling import context_budget, prompt_tokens, slot_draining
+from luthier.service.scheduling import background_share, context_budget, prompt_tokens, slot_draining
 from luthier.service.scheduling.admission import (
     AdmissionQueue,
     CacheOwner,
@@ -17,6 +17,7 @@ from luthier.service.scheduling.admission import (
     QueueKey,
     QueueLimits,
 )
+from luthier.service.scheduling.background_share import BackgroundAnswer
 from luthier.service.scheduling.prefill_queue import LONG_TOKENS, PrefillQueue
 from luthier.service.scheduling.prompt_scoring import PromptScoring
 from luthier.service.scheduling.slot_draining import AbandonedReservation, SlotDraining
@@ -63,6 +64,7 @@ class _ReservedSlot:
     fields: EngineRequest = field(default_factory=dict)
     uncached_tokens: int = 0
     prefill_queue: PrefillQueue = field(default_factory=PrefillQueue)
+    background: BackgroundAnswer | None = None
 
     @property
     def is_in_long_prefill(self) -> bool:
@@ -88,6 +90,7 @@ class EngineCalls:
         self._queues: dict[str, AdmissionQueue] = {}
         self._scoring = PromptScoring(client, self._limits.requests)
         self._tokenizing = asyncio.Semaphore(MAX_CONCURRENT_TOKENIZATIONS)
+        self._tokenizing_in_background = asyncio.Semaphore(1)
         self._draining = SlotDraining(client)
 
     async def generate(self, call: EngineCall, requests: Sequence[EngineRequest]) -> AsyncGenerator[tuple[int, Output]]:
@@ -108,8 +111,9 @@ class EngineCalls:
                         self._reserved(call, sized, admission) as slot,
                         aclosing(self._outputs(call, sized, slot)) as outputs,
                     ):
-                        async for output in outputs:
-                            await buffer.put((index, output))
+                        with background_share.preemptible(slot.background):
+                            async for output in outputs:
+                                await buffer.put((index, output))
                     await buffer.put(None)
                 except LuthierError as error:
                     await buffer.put(error)
@@ -210,7 +214,8 @@ class EngineCalls:
         for request in requests:
             key = "messages" if "messages" in request else "prompt"
             if previous is None or request[key] != previous[key]:
-                async with self._tokenizing:
+                is_background = call.queue_key.is_background
+                async with self._tokenizing_in_background if is_background else self._tokenizing:
                     prompt = await prompt_tokens.of_request(
                         self._client, call.address, request, capacity, call.prompt_field
                     )
@@ -246,10 +251,14 @@ class EngineCalls:
             is_own = reservation.slot.cache_owner == cache_owner
             cached_tokens = reservation.slot.common_prefix(sized.prompt) if is_own else 0
             if queue.capacity.takes_turns:
-                slot = _ReservedSlot(address, {"cache_scope": call.queue_key.resource_id})
+                key = call.queue_key
+                slot = _ReservedSlot(
+                    address, {"cache_scope": key.resource_id} | ({"is_background": True} if key.is_background else {})
+                )
             else:
                 fields = {"id_slot": reservation.slot.id, "cache_prompt": is_own}
                 slot = _ReservedSlot(address, fields, len(sized.prompt) - cached_tokens, queue.prefill_queue)
+            slot.background = reservation.background
             yield slot
             is_complete = True
         finally:

@@ -96,11 +96,13 @@ def set_deleted(tx: Connection, resource_id: str, now: datetime) -> None:
 
 def count_contents(tx: Connection, resource_id: str) -> dict[str, int]:
     """How many rows of each table belong to the resource, by table; tables without any are left out, so empty means
-    that it can go. Keys and quotas are not counted.
+    that it can go. Keys and quotas are not counted, nor are batches and responses: nobody can delete a batch, or list
+    responses, and the files of a batch are counted.
     """
     counts = {}
-    for table in schema.metadata.sorted_tables:
-        if table not in (_resources, _keys, schema.quotas) and "resource_id" in table.c:
+    uncounted = (_resources, _keys, schema.quotas, inference_schema.batches, inference_schema.responses)
+    for table in inference_schema.metadata.sorted_tables:
+        if table not in uncounted and "resource_id" in table.c:
             statement = select(func.count()).select_from(table).where(table.c.resource_id == resource_id)
             counts[table.name] = tx.execute(statement).scalar_one()
     held_copies = select(func.count()).select_from(schema.checkpoint_copies).where(copies.held_by(resource_id))

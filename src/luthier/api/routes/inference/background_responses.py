@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from luthier.service.responses import stored_responses
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 4
-"""Responses that are generated at a time; further ones are queued, and callers who wait find room in the engine."""
+"""Responses that are generated at a time, after all that somebody waits for; further ones are queued."""
 RETRY_S = 2.0
 """After so long a full or starting engine is asked again, if it does not say when."""
 FOLLOWED = 64
@@ -138,7 +138,7 @@ class BackgroundResponses:
         while True:
             try:
                 route = await model_routing.route(self._services.serving, response.resource_id, target)
-                parts = self._services.generation.stream(route, chat)
+                parts = self._services.generation.stream(replace(route, is_background=True), chat)
                 part: AnswerPart | None = await anext(parts)
                 break
             except (RateLimited, Unavailable) as error:

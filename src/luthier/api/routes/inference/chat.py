@@ -36,24 +36,24 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
         @router.post("/deployments/{deployment}/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
         async def complete_by_path(request: Request, deployment: str, body: ChatBody, caller: Caller) -> Response:
-            return await endpoint.respond(request, caller, deployment, _call(body, dialect))
+            return await endpoint.respond(request, caller, deployment, call_of(body, dialect))
 
         return
 
     @router.post("/engines/{deployment}/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
     async def complete_by_engine(request: Request, deployment: str, body: ChatBody, caller: Caller) -> Response:
         """The path of older SDKs; `model` in the body is not looked at."""
-        return await endpoint.respond(request, caller, deployment, _call(body, dialect))
+        return await endpoint.respond(request, caller, deployment, call_of(body, dialect))
 
     @router.post("/chat/completions", Action.INFER, _SUMMARY, _REPLY, **_DETAILS)
     async def complete(request: Request, body: ChatBody, caller: Caller) -> Response:
         """`model` names a deployment, or in OpenAI's dialect a model."""
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
-        return await endpoint.respond(request, caller, body.model, _call(body, dialect))
+        return await endpoint.respond(request, caller, body.model, call_of(body, dialect))
 
 
-def _call(body: ChatBody, dialect: Dialect) -> InferenceCall:
+def call_of(body: ChatBody, dialect: Dialect) -> InferenceCall:
     """The call of a chat's body, with its estimate of tokens. Raises InvalidRequest for contradictory fields."""
     request = body.chat_request()
     answers = ChatAnswers(as_functions=body.functions is not None, top=body.top_logprobs or 0)

@@ -35,7 +35,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
         @router.post("/deployments/{deployment}/completions", Action.INFER, _SUMMARY, _REPLY, **chat_schemas.INFERENCE)
         async def complete_by_path(request: Request, deployment: str, body: CompletionBody, caller: Caller) -> Response:
-            return await endpoint.respond(request, caller, deployment, _call(body, dialect))
+            return await endpoint.respond(request, caller, deployment, call_of(body, dialect))
 
         return
 
@@ -44,10 +44,10 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         """`model` names a deployment, or in OpenAI's dialect a model."""
         if body.model is None:
             raise InvalidRequest("missing_model", "model is missing; name a deployment or a model in it.", "model")
-        return await endpoint.respond(request, caller, body.model, _call(body, dialect))
+        return await endpoint.respond(request, caller, body.model, call_of(body, dialect))
 
 
-def _call(body: CompletionBody, dialect: Dialect) -> InferenceCall:
+def call_of(body: CompletionBody, dialect: Dialect) -> InferenceCall:
     """The call of a completion's body, with its estimate of tokens. Raises InvalidRequest for contradictory fields."""
     request = body.completion_request()
     characters = sum(len(prompt) for prompt in request.prompts if isinstance(prompt, str))

@@ -97,14 +97,19 @@ class PageCache:
         if key not in self._by_key and page not in self._key_of:
             self._by_key[key], self._key_of[page] = page, key
 
-    def release(self, pages: Sequence[int]) -> None:
-        """Ends one use of each page; without any use it is kept if its content was published, else free."""
+    def release(self, pages: Sequence[int], is_next_evicted: bool = False) -> None:
+        """Ends one use of each page; without any use it is kept if its content was published, else free.
+
+        One that `is_next_evicted` is kept only as long as nobody needs the room: what others have used stays.
+        """
         for page in reversed(pages):  # a prefix is kept longer than what follows it
             self._users[page] -= 1
             if self._users[page]:
                 continue
             if page in self._key_of or page in self._content:
                 self._unused[page] = None
+                if is_next_evicted:
+                    self._unused.move_to_end(page, last=False)
             else:
                 self._free.append(page)
 

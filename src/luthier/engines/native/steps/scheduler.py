@@ -9,14 +9,14 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 
 import numpy as np
 
 from luthier.core.errors import LuthierError
 from luthier.engines.native.decoder.library import PAGE, Decoder, Draw, Segment
 from luthier.engines.native.steps import page_cache
-from luthier.engines.native.steps.pace import LONE_AFTER_S, LONE_PIECE_S, PIECE_S, PROBES_PIECE_S, Pace
+from luthier.engines.native.steps.pace import Pace, PieceTime
 from luthier.engines.native.steps.page_cache import PageCache
 from luthier.engines.native.steps.prompt_scoring import score_rows
 from luthier.engines.native.steps.sequences import Sequence, Vocabulary
@@ -68,7 +68,7 @@ class Scheduler:
         self._running: list[Sequence] = []
         self._logits = np.empty((max_sequences, decoder.row), np.float32)
         self._is_closing = False
-        self._shared_at = -LONE_AFTER_S
+        self._piece_time = PieceTime()
         self.on_step: Callable[[], None] = lambda: None
         """Called behind each step, when all that it gives out has been emitted."""
         self.n_steps = 0
@@ -199,10 +199,12 @@ class Scheduler:
 
     def _choose(self) -> list[tuple[Sequence, int]]:
         """The sequences of the next step, each with its number of tokens; adopts pages, and counts `waited_steps`."""
-        decoding = [(sequence, 1) for sequence in self._running if not sequence.n_to_prefill]
-        prefilling = [sequence for sequence in self._running if sequence.n_to_prefill]
+        running = self._in_turn()
+        decoding = [(sequence, 1) for sequence in running if not sequence.n_to_prefill]
+        prefilling = [sequence for sequence in running if sequence.n_to_prefill]
         prefilling.sort(key=lambda sequence: (sequence.waited_steps < PATIENCE_STEPS, sequence.n_to_prefill))
-        room = self._pace.rows_in(self._piece_s(decoding, prefilling))
+        waiting = [*self._waiting]
+        room = self._pace.rows_in(self._piece_time.seconds(len(decoding), prefilling, self._running, waiting))
         pieces: list[tuple[Sequence, int]] = []
         for sequence in prefilling:
             self._adopt(sequence)
@@ -216,13 +218,12 @@ class Scheduler:
                 pieces.append((sequence, n))
         return decoding + pieces
 
-    def _piece_s(self, decoding: Sized, prefilling: Sized) -> float:
-        """How long the pieces of prompts in the next step may take: longer where fewer wait for its end."""
-        if all(sequence.parameters is None for sequence in (*self._running, *self._waiting)):
-            return PROBES_PIECE_S
-        if decoding or self._waiting or len(prefilling) > 1:
-            self._shared_at = time.monotonic()
-        return LONE_PIECE_S if time.monotonic() - self._shared_at > LONE_AFTER_S else PIECE_S
+    def _in_turn(self) -> list[Sequence]:
+        """The running sequences that may be in the next step: those in the background rest while a caller waits for
+        the first token of an answer.
+        """
+        foreground = [sequence for sequence in self._running if not sequence.is_background]
+        return foreground if any(sequence.n_to_prefill for sequence in foreground) else self._running
 
     def _adopt(self, sequence: Sequence) -> None:
         """Replaces pages of its prompt by those that others computed since it was admitted; skips their tokens."""
@@ -292,4 +293,4 @@ class Scheduler:
     def _end(self, sequence: Sequence) -> None:
         """Takes a sequence out of the running ones and releases its pages; emits nothing."""
         self._running.remove(sequence)
-        self._cache.release(sequence.pages.tolist())
+        self._cache.release(sequence.pages.tolist(), is_next_evicted=sequence.is_background)

@@ -66,6 +66,8 @@ class Sequence:
     waited_steps: int = 0
     text: AnswerText | None = None
     is_cancelled: bool = False
+    is_background: bool = False
+    """Whether nobody waits for it: it rests while the prompt of any other is read."""
 
     @property
     def n_to_prefill(self) -> int:

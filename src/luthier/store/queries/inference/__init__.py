@@ -1,1 +1,1 @@
-"""Queries on what models have answered."""
+"""Queries on what is asked of models and kept."""

@@ -1,0 +1,1 @@
+"""Batches: requests in a file, answered into a file when no live caller needs the engine."""
