@@ -62,10 +62,9 @@ def check_recall(text: str) -> None:
 
 
 def check_vectors(vectors: Any) -> None:
-    """One for each of TEXTS: equal for equal texts, different for different ones, of length 1."""
+    """One for each of TEXTS: equal for equal texts, different for different ones."""
     first, second, third = (list(vector) for vector in vectors)
-    wanted(first == third != second and len(first) == len(second) > 1, [vector[:4] for vector in vectors])
-    wanted(all(abs(sum(value * value for value in vector) - 1) < 1e-2 for vector in vectors), "not of length 1")
+    wanted(first == third != second and len(first) == len(second) > 1, [first[:4], second[:4], third[:4]])
 
 
 def batch_lines(model: str, route: str = "/v1/chat/completions") -> bytes:

@@ -1,6 +1,8 @@
 """A whole service for each client: real HTTP, a running supervisor, the tests' engine and trainer."""
 
+import asyncio
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,11 +14,15 @@ from drive import HELD_EPOCHS
 from recorder import Recorder
 
 from asgi_switch import Switch
-from fakes import EchoEngine, ScriptedExecutor, train_well
+from fakes import EchoEngine, ScriptedExecutor, engine_calls, train_well
+from luthier.api.routes.inference.batch_lines import BatchLines
+from luthier.api.services import Services
 from luthier.core.states import RunState
+from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.run_directory.run_directory import RESULT_COLUMNS, RunDirectory
 from luthier.run_directory.run_events import Started, Succeeded
 from luthier.service.background.supervisor import Supervisor
+from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import resources
@@ -85,7 +91,30 @@ def recorder(url: str, switch: tuple[Switch, str]) -> Recorder:
 
 
 @pytest.fixture
-def running_url(url: str, recorder: Recorder, context: Context, serving: Serving) -> Iterator[str]:
+def batch_runner(context: Context, serving: Serving, grammars: GrammarChecker) -> Iterator[BatchRunner]:
+    """Works on batches as the service does, on an event loop of its own."""
+    runner = BatchRunner(context, lines_at_once=4, tick_s=0.05, idle_tick_s=0.05)
+
+    async def run() -> None:
+        calls = engine_calls()
+        services = Services(context, serving, lambda: None, grammars=grammars, calls=calls)
+        runner.start(BatchLines(services))
+        await asyncio.to_thread(over.wait)
+        await runner.stop()
+        await calls.close()
+
+    over = threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    yield runner
+    over.set()
+    thread.join()
+
+
+@pytest.fixture
+def running_url(
+    url: str, recorder: Recorder, context: Context, serving: Serving, batch_runner: BatchRunner
+) -> Iterator[str]:
     resources.create(context, OTHER, None, None)
     supervisor = Supervisor(context, HoldingExecutor(), serving, tick_s=0.05)
     supervisor.start()

@@ -24,7 +24,6 @@ class Known:
 
 MISSING: list[Known] = [
     Known("*", "*", "embeddings*", "not served here", "embeddings"),
-    Known("*", "*", "batches*", "not served here", "batches"),
 ]
 """Routes that are still to come."""
 
