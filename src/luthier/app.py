@@ -1,6 +1,7 @@
-"""The composition root: Settings to a running service. With `data_folder.py` it knows which implementations exist.
+"""The composition root: Settings to a running service.
 
-`luthier serve` calls `build` and serves the FastAPI application of the result.
+With `data_folder.py` and `serving_engines.py` it knows which implementations exist. `luthier serve` calls `build` and
+serves the FastAPI application of the result.
 """
 
 import logging
@@ -15,27 +16,16 @@ from datetime import datetime, timedelta
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from luthier import data_folder
+from luthier import data_folder, serving_engines
 from luthier.api import server
 from luthier.api.intake import body_limits
 from luthier.api.intake.body_limits import Intake
 from luthier.api.routes.inference.batch_lines import BatchLines
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
-from luthier.core.engine_ports import Engine
 from luthier.core.models import Resource
-from luthier.core.states import EngineName
-from luthier.engines.choice import ChosenEngine, ChosenEngineClient
-from luthier.engines.engine_client import HttpEngineClient
-from luthier.engines.llamacpp.engine import LlamaCppEngine
-from luthier.engines.native.client import NativeClient
-from luthier.engines.native.native_engine import NativeEngine
+from luthier.engines.choice import ChosenEngine
 from luthier.engines.parity import check_parity
-from luthier.engines.remote import completions
-from luthier.engines.remote.remote_client import RemoteClient
-from luthier.engines.remote.remote_engine import RemoteEngine
-from luthier.engines.rest_policy import RestPolicy
-from luthier.engines.vllm.vllm_engine import VllmEngine
 from luthier.executors.local import LocalExecutor
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.process import private_folder
@@ -46,8 +36,6 @@ from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.serving import Serving
-from luthier.service.scheduling.admission import QueueLimits
-from luthier.service.scheduling.engine_calls import EngineCalls
 from luthier.service.steady_clock import SettledClock
 from luthier.service.tenants import keys
 from luthier.service.tenants.rate_limits import RateLimits
@@ -86,6 +74,43 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class _Parts:
+    """What runs beside the requests, from before the first to after the last."""
+
+    services: Services
+    supervisor: Supervisor
+    batch_runner: BatchRunner
+    engine: ChosenEngine
+    lock: FolderLock
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Starts supervisor, grammar checker, the runner of batches and open responses before the first request.
+
+        After the last one it ends all parts, the database and the lock last. What fails is logged, and raised to the
+        HTTP server.
+        """
+        services = self.services
+        try:
+            self.supervisor.start()
+            services.grammars.start()
+            self.batch_runner.start(BatchLines(services))
+            await server.resume(app)
+            yield
+            await server.end(app)
+            await self.batch_runner.stop()
+            await services.calls.close()
+            await run_in_threadpool(self.supervisor.stop)
+            closing = (self.engine.close, services.grammars.close, services.context.database.close, self.lock.release)
+            for close in closing:
+                close()
+        except Exception:
+            # The server would log the traceback as text, which the log redacts; here it is an exception.
+            logger.exception("start or stop failed")
+            raise
+
+
+@dataclass(frozen=True, slots=True)
 class Clocks:
     """The wall clock, and a monotonic one: seconds since boot."""
 
@@ -118,7 +143,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     """Connects the parts; touches key1 and the blob store. The caller closes lock and database if it raises."""
     context = _server_context(settings, database, clocks)
     new_key = _prepare_key(context, settings)
-    engine = _build_engine(settings)
+    engine = serving_engines.build_engine(settings)
     serving = Serving(context, engine, check_parity)
     grammars = GrammarChecker()
     supervisor = Supervisor(
@@ -131,34 +156,8 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         _lifetimes(settings),
         timedelta(days=settings.lost_and_found_days),
     )
-
-    calls = _engine_calls(settings)
-
+    calls = serving_engines.engine_calls(settings)
     batch_runner = BatchRunner(context, settings.serve_slots)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        """Starts supervisor, grammar checker and runner of batches before the first request.
-
-        After the last one it ends all parts, the database and the lock last. What fails is logged, and raised to the
-        HTTP server.
-        """
-        try:
-            supervisor.start()
-            grammars.start()
-            batch_runner.start(BatchLines(services))
-            await server.resume(app)
-            yield
-            await server.end(app)
-            await batch_runner.stop()
-            await calls.close()
-            await run_in_threadpool(supervisor.stop)
-            for close in (engine.close, grammars.close, context.database.close, lock.release):
-                close()
-        except Exception:
-            # The server would log the traceback as text, which the log redacts; here it is an exception.
-            logger.exception("start or stop failed")
-            raise
 
     services = Services(
         context,
@@ -172,18 +171,11 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
     )
-    api = server.build(services, lifespan)
+    parts = _Parts(services, supervisor, batch_runner, engine, lock)
+    api = server.build(services, parts.lifespan)
     return Service(
         api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))
     )
-
-
-def _engine_calls(settings: Settings) -> EngineCalls:
-    """The calls to engines of every kind, with the queue that the settings say; connects to nothing."""
-    client = ChosenEngineClient(
-        {"native": NativeClient(), "http": HttpEngineClient(), completions.SCHEME: RemoteClient()}
-    )
-    return EngineCalls(client, QueueLimits(settings.serve_queue, settings.serve_queue_wait_s))
 
 
 def _server_context(settings: Settings, database: Database, clocks: Clocks) -> Context:
@@ -199,35 +191,6 @@ def _server_context(settings: Settings, database: Database, clocks: Clocks) -> C
         store.within(own.blob_prefix or "").delete_partial_puts(installation.FOLDERS)
     settled = SettledClock(clocks.now, clocks.steady_s, own.settled_at, own.unsettled_s)
     return replace(context, settled=settled, steady_s=clocks.steady_s)
-
-
-def _build_engine(settings: Settings) -> ChosenEngine:
-    """The engines that the setting may choose, behind the rule; no process starts. An idle limit of 0 s is none.
-
-    Raises ValueError for vLLM options that cannot be split into words.
-    """
-    folder = settings.data_dir.absolute() / "engines"
-    tokens, slots, threads = settings.serve_context_tokens, settings.serve_slots, settings.serve_threads
-    memory = settings.serve_memory_mib
-    rest = RestPolicy(settings.serve_idle_s or None, None if memory is None else memory << 20)
-    engines: dict[EngineName, Engine] = {
-        EngineName.NATIVE: NativeEngine(
-            folder / "native", context_tokens=tokens, sequences=slots, threads=threads, rest=rest
-        ),
-        EngineName.LLAMACPP: LlamaCppEngine(
-            folder / "llamacpp", context_tokens=tokens, slots=slots, threads=threads, rest=rest
-        ),
-    }
-    match settings.serve_engine:
-        case EngineName.VLLM:
-            program, options = settings.vllm, settings.vllm_options
-            engines[EngineName.VLLM] = VllmEngine(
-                folder / "vllm", program=program, options=options, context_tokens=tokens, slots=slots, rest=rest
-            )
-        case EngineName.REMOTE:
-            key = settings.engine_key.get_secret_value() if settings.engine_key else ""
-            engines[EngineName.REMOTE] = RemoteEngine(str(settings.engine_url), key, tokens, slots)
-    return ChosenEngine(engines, settings.serve_engine)
 
 
 def _prepare_key(context: Context, settings: Settings) -> str | None:

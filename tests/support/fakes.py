@@ -1,9 +1,11 @@
 """Fakes for tests alone: an engine that is a tiny HTTP server, and an executor whose trainer is a function."""
 
+import base64
 import json
 import math
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from luthier.core.engine_ports import Address, Capacity, EngineState, ParityRepo
 from luthier.core.ports import Ending
 from luthier.core.states import EngineName, LoadState, RunState
 from luthier.engines.choice import ChosenEngineClient
+from luthier.engines.embeddings.embedding_client import HttpEmbeddingClient
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.engines.native.client import NativeClient
 from luthier.run_directory.run_directory import RunDirectory
@@ -79,6 +82,8 @@ class EchoEngine:
     def _address(self, model: ServedModel) -> Address:
         fields = {"adapter": model.id}
         at = f"http://127.0.0.1:{self._server.server_port}"
+        if model.embeds:
+            return Address(f"{at}/v1", {}, takes_tokens=True, capacity=self.capacity, embeds=True)
         return Address(f"{at}/v1", fields, capacity=self.capacity, scores_url=at if self.scores else None)
 
     def release(self, model_id: str) -> None:
@@ -142,6 +147,9 @@ class _EchoHandler(BaseHTTPRequestHandler):
         if self.path == "/detokenize":
             self._send(200, "application/json", json.dumps({"content": "".join(map(chr, body["tokens"]))}))
             return
+        if self.path == "/v1/embeddings":
+            self._embed(body["input"])
+            return
         if self.path == "/prompt_logprobs":
             self._score(body["tokens"], body["top"])
             return
@@ -198,6 +206,14 @@ class _EchoHandler(BaseHTTPRequestHandler):
         content.append({"id": None, "logprob": None, "top_logprobs": ranked})
         self._send(200, "application/json", json.dumps({"content": content}))
 
+    def _embed(self, inputs: list[list[int]]) -> None:
+        """The vector of an input: how many ids it has, its second one, and zeros."""
+        data = [
+            {"index": index, "embedding": base64.b64encode(struct.pack("<4f", len(ids), ids[1], 0, 0)).decode()}
+            for index, ids in enumerate(inputs)
+        ]
+        self._send(200, "application/json", json.dumps({"data": data[::-1]}))
+
     def _complete(self, body: dict[str, Any]) -> None:
         text = self.server.echo.next_text(body) or json.dumps(body)
         entry: dict[str, Any] = {"id": 1, "token": text, "bytes": [1], "logprob": -0.5}
@@ -250,7 +266,8 @@ def cut(text: str | None, size: int) -> list[str]:
 
 def engine_calls(limits: QueueLimits | None = None) -> EngineCalls:
     """Calls as the service makes them, to either kind of engine."""
-    return EngineCalls(ChosenEngineClient({"native": NativeClient(), "http": HttpEngineClient()}), limits)
+    client = ChosenEngineClient({"native": NativeClient(), "http": HttpEngineClient()})
+    return EngineCalls(client, limits, embedder=HttpEmbeddingClient())
 
 
 def agreeing_parity(address: Address, folder: Path, n_probes: int | None = None) -> ParityReport:

@@ -60,3 +60,45 @@ def test_wrong_file_is_refused_with_its_name_and_the_fault(tmp_path: Path, text:
     with pytest.raises(ValueError, match=words) as caught:
         catalog.load(own)
     assert str(own) in str(caught.value)
+
+
+EMBEDDING = """
+[[model]]
+name = "my-encoder"
+title = "My Encoder"
+parameters = "33M"
+licence = "MIT"
+released = 1760000000
+context_tokens = 512
+abilities = ["embeddings"]
+source = { kind = "folder", path = "/models/my-encoder" }
+"""
+
+
+def test_embedding_model_needs_no_recipe_and_has_no_variant_in_few_bits(tmp_path: Path) -> None:
+    own = tmp_path / "catalog.toml"
+    own.write_text(EMBEDDING)
+    known = catalog.load(own)
+    entry = known.find("my-encoder")
+    assert entry is not None
+    assert entry.embeds
+    assert known.find("my-encoder-4bit") is None
+    for name in ("text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002"):
+        embedded = known.find(name)
+        assert embedded is not None
+        assert (embedded.name, embedded.embeds) == ("all-minilm-l6-v2", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (EMBEDDING.replace('["embeddings"]', '["embeddings", "tools"]'), "an embedding model is not trained"),
+        (EMBEDDING + 'lora = { rank = 8, alpha = 16, targets = ["q_proj"] }\n', "an embedding model is not trained"),
+        (OWN.replace("learning_rate = 4e-4\n", ""), "learning_rate is missing"),
+    ],
+)
+def test_entry_that_is_neither_trained_nor_an_embedding_model_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    own = tmp_path / "catalog.toml"
+    own.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        catalog.load(own)

@@ -229,7 +229,7 @@ def test_faults_beyond_those_listed_are_counted(openai_client: OpenAI, serve: Se
 def test_request_that_cannot_be_a_batch_is_refused_by_name(strict: OpenAI, url: str, deployed: str) -> None:
     good = upload(strict, [chat("a", model=deployed)])
     rowed = strict.files.create(file=("rows.jsonl", rows.good()), purpose="fine-tune").id
-    for endpoint in ("/v1/embeddings", "/v1/images/generations", "nonsense"):
+    for endpoint in ("/v1/moderations", "/v1/images/generations", "nonsense"):
         with pytest.raises(openai.BadRequestError, match="batches are served for /v1/chat/completions"):
             create(strict, good, endpoint)
     with pytest.raises(openai.BadRequestError, match="purpose 'fine-tune'"):

@@ -80,6 +80,8 @@ def test_keys_roles_and_caps_hold_as_on_the_route_that_is_meant(clippy: str, con
         ("/api/projects/a/b/openai/v1/files", "/api/projects/a/b/openai/v1/files"),
         ("/api/projects/a/openai/../v1/files", "/openai/../v1/files"),
         ("/v1/models", "/v1/models"),
+        ("/openai/engines/a/embeddings", "/openai/deployments/a/embeddings"),
+        ("/api/projects/a/models/embeddings", "/openai/v1/embeddings"),
         ("/models/chat/completionsx", "/models/chat/completionsx"),
     ],
 )

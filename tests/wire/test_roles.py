@@ -51,6 +51,7 @@ ROUTES: dict[Action, tuple[str, ...]] = {
     Action.INFER: (
         "POST /chat/completions",
         "POST /completions",
+        "POST /embeddings",
         "POST /luthier/parity",
         "POST /responses",
         "POST /responses/input_tokens",

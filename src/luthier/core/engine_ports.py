@@ -17,13 +17,14 @@ class ServedModel:
     """A model that an engine can answer with: a base, and at most one adapter on it.
 
     `id` is the model's public name; `base_folder` and `adapter_folder` are local folders. A model of which all weights
-    were tuned is a base of its own: its folder, and no adapter.
+    were tuned is a base of its own: its folder, and no adapter. One that `embeds` makes vectors and no answers.
     """
 
     id: str
     base_model: str
     base_folder: Path
     adapter_folder: Path | None
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Address:
     `data.tools.prompt_format` renders them. Where it `takes_tokens`, a request's
     `prompt` is token ids and nothing else. `scores_url` is the base URL of the server of prompt log-probabilities,
     None if there is none. `capacity` is None for an engine that needs no queue. Ask `ensure` for each request anew: an
-    address is not kept.
+    address is not kept. Where it `embeds`, only an `EmbeddingClient` calls it.
     """
 
     url: str
@@ -62,6 +63,7 @@ class Address:
     takes_tokens: bool = False
     capacity: Capacity | None = None
     scores_url: str | None = None
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +148,27 @@ class EngineClient(Protocol):
         ...
 
 
+class EmbeddingClient(Protocol):
+    """Calls an embedding model at its address. Lives on one event loop."""
+
+    async def embed(self, address: Address, inputs: Sequence[Sequence[int]]) -> list[bytes]:
+        """The vector of each input, given in token ids, in their order: float32, little-endian, of length 1.
+
+        Raises Unavailable for an engine that has ended or is stalled, and UpstreamFailed for an error of its own.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Closes the connections to all engines; no call may follow."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ParityReport:
     """How far the served model's log-probabilities are from those that the trainer wrote.
 
     Differences are absolute, in nats, over `positions` of the probes; `agrees` is the verdict by `tolerance`, `reason`
-    the sentence on it.
+    the sentence on it. Of an embedding model they are distances between vectors of length 1, over its probes.
     """
 
     positions: int

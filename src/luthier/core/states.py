@@ -177,10 +177,12 @@ class RunState(StrEnum):
 
 
 class Ability(StrEnum):
-    """What rows and requests a base model can take beyond plain text turns."""
+    """What rows and requests a base model can take beyond plain text turns, or in place of them."""
 
     VISION = "vision"
     TOOLS = "tools"
+    EMBEDDINGS = "embeddings"
+    """It makes vectors of texts, and nothing else: it is neither trained nor asked for answers."""
 
 
 class Tuning(StrEnum):

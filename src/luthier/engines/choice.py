@@ -13,7 +13,7 @@ from luthier.core.states import EngineName, LoadState
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.native.decoder import library, model_config, weights
 from luthier.engines.native.decoder.model_config import Unsupported
-from luthier.model_folder import HuggingFaceFolder
+from luthier.model_folder import EmbeddingFolder, HuggingFaceFolder
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
 
@@ -31,6 +31,8 @@ def choose(base_folder: Path, setting: EngineName = EngineName.AUTO) -> Choice:
     `setting` names one engine for all; NATIVE means the same as AUTO. The first call for a folder reads the model's
     files and may compile the decoder, which takes many seconds. Files that cannot be read mean llama.cpp, no error.
     """
+    if EmbeddingFolder(base_folder).exists:
+        return Choice(EngineName.LLAMACPP, "It makes embeddings, in a process of its own.")
     if setting in _FIXED:
         return Choice(setting, "LUTHIER_SERVE_ENGINE asks for it.")
     obstacle = _obstacle(base_folder.absolute())
@@ -87,10 +89,11 @@ def _obstacle_of_files(hf: HuggingFaceFolder) -> str | None:
 class ChosenEngine:
     """Implements core.engine_ports.Engine by others: each model has the one that `choose` says."""
 
-    def __init__(self, engines: Mapping[EngineName, Engine], setting: EngineName) -> None:
-        """`engines` are all that `choose` may name under this setting."""
+    def __init__(self, engines: Mapping[EngineName, Engine], setting: EngineName, embeddings: Engine) -> None:
+        """`engines` are all that `choose` may name under this setting; models that embed have `embeddings`."""
         self._engines = engines
         self._setting = setting
+        self._embeddings = embeddings
 
     def loaded(self, model: ServedModel) -> Address | None:
         """As the port says; None before the first load of its base, since asking the rule may take seconds."""
@@ -99,7 +102,7 @@ class ChosenEngine:
 
     def faults(self) -> Sequence[str]:
         """Those of all engines, a sentence each; empty if all is well."""
-        return [fault for engine in self._engines.values() for fault in engine.faults()]
+        return [fault for engine in self._all() for fault in engine.faults()]
 
     def state(self, model: ServedModel) -> EngineState:
         """That of the engine that serves the model; before the first load of its base the setting's, not loaded."""
@@ -110,20 +113,27 @@ class ChosenEngine:
 
     def ensure(self, model: ServedModel) -> Address:
         """Loads the model into its engine. Raises Unavailable when it cannot be served."""
+        if model.embeds:
+            return self._embeddings.ensure(model)
         return self._engines[choose(model.base_folder, self._setting).engine].ensure(model)
 
     def release(self, model_id: str) -> None:
         """Has all engines forget the model; one that does not know it does nothing."""
-        for engine in self._engines.values():
+        for engine in self._all():
             engine.release(model_id)
 
     def close(self) -> None:
         """Ends every process of every engine."""
-        for engine in self._engines.values():
+        for engine in self._all():
             engine.close()
+
+    def _all(self) -> tuple[Engine, ...]:
+        return (*self._engines.values(), self._embeddings)
 
     def _known(self, model: ServedModel) -> Engine | None:
         """The engine of a model, if that can be said at once."""
+        if model.embeds:
+            return self._embeddings
         if not is_chosen(model.base_folder, self._setting):
             return None
         return self._engines[choose(model.base_folder, self._setting).engine]

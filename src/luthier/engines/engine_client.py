@@ -74,8 +74,8 @@ class HttpEngineClient:
         except TimeoutError as error:
             raise _stalled() from error
         except httpx2.TransportError as error:
-            raise _disconnected(error) from error
-        raise _disconnected(None)
+            raise disconnected(error) from error
+        raise disconnected(None)
 
     async def render(self, address: Address, request: EngineRequest) -> str:
         """The prompt by the model's own chat template, from the request's `messages` and `tools`.
@@ -108,7 +108,7 @@ class HttpEngineClient:
         try:
             response = await self._http.post(url, json=body, headers=address.headers, timeout=_NO_READ_TIMEOUT)
         except httpx2.TransportError as error:
-            raise _disconnected(error) from error
+            raise disconnected(error) from error
         if response.status_code != 200:
             raise _error_of(response.status_code, response.content)
         return [_log_prob(entry) for entry in response.json()["content"]]
@@ -136,7 +136,7 @@ class HttpEngineClient:
         try:
             response = await self._http.post(url, json=body, headers=address.headers, timeout=_TIMEOUT)
         except httpx2.TransportError as error:
-            raise _disconnected(error) from error
+            raise disconnected(error) from error
         if response.status_code != 200:
             raise _error_of(response.status_code, response.content)
         answer = response.json()
@@ -247,7 +247,7 @@ def _finish_reason(reason: str) -> FinishReason:
         raise UpstreamFailed("engine_failed", "The engine ended its answer for an unknown reason.") from None
 
 
-def _disconnected(error: httpx2.TransportError | None) -> Unavailable:
+def disconnected(error: httpx2.TransportError | None) -> Unavailable:
     """The error for a broken connection: engine_stalled for a read timeout, else engine_gone.
 
     `error` is None where an answer's stream ended without its last line.

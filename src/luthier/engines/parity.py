@@ -17,6 +17,7 @@ import httpx2
 from luthier import model_folder
 from luthier.core.engine_ports import Address, ParityReport
 from luthier.core.errors import Unavailable
+from luthier.engines.embeddings import embedding_parity
 from luthier.engines.native import probing as native_probing
 from luthier.engines.remote import remote_probing
 from luthier.model_folder import CheckpointFolder
@@ -67,8 +68,10 @@ def check_parity(address: Address, folder: Path, n_probes: int | None = None) ->
 
     Where both like two tokens almost equally they may continue differently: that ends the probe and is no failure while
     the log-probabilities at the fork agree. A folder without probes.json does not agree. Raises Unavailable if the
-    engine does not answer.
+    engine does not answer. Of an embedding model vectors are compared.
     """
+    if address.embeds:
+        return embedding_parity.check_embeddings(address, folder, n_probes)
     path = CheckpointFolder(folder).probes
     if not path.exists():
         logger.error("no probes at %s", path)

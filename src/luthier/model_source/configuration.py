@@ -45,16 +45,16 @@ _DROPPED_KEYS = frozenset(_DROPPED_KEY_NAMES.split())
 """Words that lead a library to another file, another repository, or another way of computing."""
 
 
-def clean_config(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """A copy of config.json without words that lead elsewhere.
+def clean_config(config: Mapping[str, Any], path: Path, kinds: frozenset[str] = MODEL_TYPES) -> dict[str, Any]:
+    """A copy of config.json without words that lead elsewhere; its model_type must be one of `kinds`.
 
     Raises InvalidRequest for values that are missing, out of bounds or lead elsewhere, Unsupported for a model that is
     valid and of a kind that cannot be used.
     """
     _refuse_code(config, path)
     kind = config.get("model_type")
-    if kind not in MODEL_TYPES:
-        supported = ", ".join(sorted(MODEL_TYPES))
+    if kind not in kinds:
+        supported = ", ".join(sorted(kinds))
         raise Unsupported(
             "unsupported_model", f"{path} names model_type {kind!r:.60}; those that can be used: {supported}."
         )

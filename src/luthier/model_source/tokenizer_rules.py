@@ -17,22 +17,51 @@ def read(path: Path) -> bytes:
     Raises InvalidRequest for a file that is missing, too long or no tokenizer, Unsupported for another type than BPE or
     an unknown regular expression.
     """
+    data, content = _bounded(path)
+    match content:
+        case {"model": {"type": "BPE", "vocab": dict(vocabulary), "merges": list()}} if _has_ids(vocabulary):
+            _refuse_other_patterns({name: value for name, value in content.items() if name != "model"}, path)
+            return data
+        case {"model": {"type": str(kind)}} if kind != "BPE":
+            raise Unsupported("unsupported_tokenizer", f"{path} is a tokenizer of type {kind!r:.40}; BPE can be used.")
+    raise damaged(path, "has no vocabulary and merges of a BPE tokenizer")
+
+
+def read_wordpiece(path: Path) -> bytes:
+    """The bytes of a tokenizer.json of a BERT: WordPiece, split as BERT splits, [CLS] before a text and [SEP] behind.
+
+    Raises InvalidRequest for a file that is missing, too long or no tokenizer, Unsupported for another type.
+    """
+    data, content = _bounded(path)
+    match content:
+        case {
+            "model": {"type": "WordPiece", "vocab": dict(vocabulary)},
+            "normalizer": {"type": "BertNormalizer"},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "TemplateProcessing" | "BertProcessing"},
+        } if {"[CLS]", "[SEP]", "[UNK]"} <= vocabulary.keys() and _has_ids(vocabulary):
+            return data
+    raise Unsupported(
+        "unsupported_tokenizer", f"{path} is no WordPiece tokenizer of a BERT; embedding models need one."
+    )
+
+
+def _bounded(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The bytes and the content of a tokenizer.json. Raises InvalidRequest for one that is missing or too long."""
     if not path.is_file():
         raise damaged(path, "is missing: a tokenizer is taken in this form only")
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise damaged(path, f"is {size:,} bytes long; at most {MAX_BYTES:,} are read")
     data = path.read_bytes()
-    content = parse_object(data, path)
-    match content:
-        case {"model": {"type": "BPE", "vocab": dict(vocabulary), "merges": list()}} if 0 < len(
-            vocabulary
-        ) <= MAX_VOCABULARY and all(type(id) is int and 0 <= id < MAX_VOCABULARY for id in vocabulary.values()):
-            _refuse_other_patterns({name: value for name, value in content.items() if name != "model"}, path)
-            return data
-        case {"model": {"type": str(kind)}} if kind != "BPE":
-            raise Unsupported("unsupported_tokenizer", f"{path} is a tokenizer of type {kind!r:.40}; BPE can be used.")
-    raise damaged(path, "has no vocabulary and merges of a BPE tokenizer")
+    return data, parse_object(data, path)
+
+
+def _has_ids(vocabulary: dict[str, Any]) -> bool:
+    """Whether there is a vocabulary, and each token has an id that can be one."""
+    return 0 < len(vocabulary) <= MAX_VOCABULARY and all(
+        type(id) is int and 0 <= id < MAX_VOCABULARY for id in vocabulary.values()
+    )
 
 
 def _refuse_other_patterns(content: dict[str, Any], path: Path) -> None:

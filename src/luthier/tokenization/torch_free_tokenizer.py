@@ -35,7 +35,7 @@ class TorchFreeTokenizer:
     def __init__(self, folder: Path) -> None:
         """Reads tokenizer, configuration and template of the folder. Raises OSError, ValueError."""
         hf = HuggingFaceFolder(folder)
-        self._tokenizer = _read_tokenizer(hf.tokenizer)
+        self._tokenizer = read_tokenizer(hf.tokenizer)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         config = json.loads(hf.tokenizer_config.read_bytes())
@@ -132,7 +132,7 @@ class TorchFreeTokenizer:
         return [len(found) for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     """The tokenizer of a tokenizer.json. Raises OSError, and ValueError for the library's bare Exception."""
     text = path.read_text("utf-8")
     try:

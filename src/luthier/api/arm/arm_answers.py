@@ -155,10 +155,10 @@ class ArmDeployment(Struct, kw_only=True):
     etag: str
 
     @classmethod
-    def from_deployment(cls, resource: Resource, deployment: Deployment) -> Self:
+    def from_deployment(cls, resource: Resource, deployment: Deployment, embeds: bool = False) -> Self:
         """The deployment of a resource; what its caller sent (its `extras`) is laid over our own values.
 
-        The etag changes with each change of the deployment.
+        `embeds` is whether its model makes embeddings. The etag changes with each change of the deployment.
         """
         sent: Any = {"model": {}, "properties": {}, "sku": {}} | dict(deployment.extras)
         sku = {"name": deployment.sku_name, "capacity": deployment.sku_capacity} | sent["sku"]
@@ -167,7 +167,7 @@ class ArmDeployment(Struct, kw_only=True):
             name=deployment.name,
             tags=dict(deployment.tags),
             sku=DeploymentSku(**sku),
-            properties=_properties(deployment, sent["model"], sent["properties"]),
+            properties=_properties(deployment, sent["model"], sent["properties"], embeds),
             systemData=SystemData(
                 createdAt=deployment.created_at.isoformat(), lastModifiedAt=deployment.updated_at.isoformat()
             ),
@@ -175,7 +175,9 @@ class ArmDeployment(Struct, kw_only=True):
         )
 
 
-def _properties(deployment: Deployment, sent_model: Mapping[str, Any], sent: Mapping[str, Any]) -> DeploymentProperties:
+def _properties(
+    deployment: Deployment, sent_model: Mapping[str, Any], sent: Mapping[str, Any], embeds: bool
+) -> DeploymentProperties:
     """The properties: ours, and over them those that the caller sent, so that a template compares as equal.
 
     `sent_model` and `sent` are parts of the deployment's extras. A sent scaleSettings shows the present capacity.
@@ -194,7 +196,7 @@ def _properties(deployment: Deployment, sent_model: Mapping[str, Any], sent: Map
         model=DeploymentModel(**(model | dict(sent_model))),
         servedModel=deployment.served_model or deployment.model,
         provisioningState=deployment.state,
-        capabilities={"chatCompletion": "true"},
+        capabilities={"embeddings" if embeds else "chatCompletion": "true"},
         currentCapacity=deployment.sku_capacity,
         parity=UNSET if deployment.parity is None else dict(deployment.parity),
         error=UNSET if error is None else DeploymentFailure(code=error.code, message=error.message),

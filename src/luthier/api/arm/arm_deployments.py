@@ -20,7 +20,8 @@ from luthier.api.services import Services
 from luthier.core.models import Deployment, Principal, Resource
 from luthier.core.roles import Action
 from luthier.core.states import DeploymentState
-from luthier.service.models import deployment_fields, deployments
+from luthier.service.context import Context
+from luthier.service.models import deployment_fields, deployments, model_kinds
 
 _DEPLOYMENTS = arm_names.ACCOUNT + "/deployments"
 _DEPLOYMENT = _DEPLOYMENTS + "/{name}"
@@ -78,7 +79,7 @@ def _add_creation(router: Router, services: Services) -> None:
         )
         deployment, is_new = deployments.put(context, caller.resource.id, request)
         services.wake()
-        return _respond(caller.resource, deployment, 201 if is_new else 200)
+        return _respond(context, caller.resource, deployment, 201 if is_new else 200)
 
 
 def _add_changes(router: Router, services: Services) -> None:
@@ -99,7 +100,7 @@ def _add_changes(router: Router, services: Services) -> None:
             tags=body.tags,
             sku_extras=sku.stored_fields(),
         )
-        return _respond(caller.resource, changed)
+        return _respond(context, caller.resource, changed)
 
     @router.delete(
         _DEPLOYMENT,
@@ -130,7 +131,7 @@ def _add_reads(router: Router, services: Services) -> None:
     )
     def get_deployment(name: str, caller: Caller) -> Response:
         """404 if there is none. `Retry-After` says when to look again while it is being created."""
-        return _respond(caller.resource, deployments.get(context, caller.resource.id, name))
+        return _respond(context, caller.resource, deployments.get(context, caller.resource.id, name))
 
     @router.get(
         _DEPLOYMENTS,
@@ -145,7 +146,10 @@ def _add_reads(router: Router, services: Services) -> None:
         every = deployments.list_all(context, caller.resource.id)
         following = [deployment for deployment in every if deployment.name > after]
         page = following[:_PAGE]
-        collection = Collection(value=[ArmDeployment.from_deployment(caller.resource, one) for one in page])
+        answers = [
+            ArmDeployment.from_deployment(caller.resource, one, model_kinds.embeds(context, one.model)) for one in page
+        ]
+        collection = Collection(value=answers)
         if len(following) > _PAGE:
             collection.nextLink = str(request.url.include_query_params(**{"$skipToken": page[-1].name}))
         return collection
@@ -184,8 +188,8 @@ def _add_skus(router: Router, services: Services) -> None:
         return Collection(value=[ResourceSku(resourceType=arm_names.ACCOUNT_TYPE, sku=sku)])
 
 
-def _respond(resource: Resource, deployment: Deployment, status: int = 200) -> Response:
+def _respond(context: Context, resource: Resource, deployment: Deployment, status: int = 200) -> Response:
     """The deployment as an answer, with `Retry-After` while it is being created."""
     is_settled = deployment.state is not DeploymentState.CREATING
-    answer = ArmDeployment.from_deployment(resource, deployment)
+    answer = ArmDeployment.from_deployment(resource, deployment, model_kinds.embeds(context, deployment.model))
     return JsonResponse(answer, status, {} if is_settled else _RETRY_AFTER)

@@ -54,14 +54,14 @@ class AccountModel(Struct, kw_only=True):
     def from_model(cls, model: Model) -> Self:
         """The model as ARM lists it: it can be tuned and called once the base weights are on this machine."""
         ready = "true" if model.ready else "false"
+        makes = {"embeddings": ready} if model.base.embeds else {"fineTune": ready, "chatCompletion": ready}
         created = model.created_at.isoformat()
         has_base = model.checkpoint is not None or model.is_alias
         return cls(
             name=model.name,
             capabilities={
-                "fineTune": ready,
+                **makes,
                 "inference": ready,
-                "chatCompletion": ready,
                 "maxContextToken": str(model.base.context_tokens),
             },
             skus=[ModelSku(name=name, capacity=CapacityRange()) for name in deployment_fields.SKU_NAMES.values()],

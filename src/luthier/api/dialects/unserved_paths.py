@@ -31,7 +31,6 @@ _ALTERNATIVES: tuple[tuple[str, str], ...] = (
         r"fine_tuning/alpha(/.*)?|graders(/.*)?",
         "Graders belong to reinforcement fine-tuning, which is not supported; method.type is 'supervised' or 'dpo'.",
     ),
-    (r"embeddings", "Embeddings are not served here: models only generate text. Use another service for them."),
     (
         r"batches(/.*)?",
         "No deployment stands in the path of a batch. Create it by POST {prefix}/batches: each of its lines names a "
@@ -176,7 +175,7 @@ def _candidates(path: str) -> Iterator[str]:
     deployment = _DEPLOYMENT.match(rest)
     if deployment is not None and rest != plain and not dialect_of_path.deployment_in_path:
         yield dialect_of_path.prefix + rest[deployment.end() :]
-    if dialect_of_path.deployment_in_path and rest in ("/chat/completions", "/completions"):
+    if dialect_of_path.deployment_in_path and rest in ("/chat/completions", "/completions", "/embeddings"):
         yield f"{dialect_of_path.prefix}/deployments/NAME{rest}"
     if rest.startswith("/fine_tuning/ft") or rest == "/fine_tuning":
         yield f"{dialect_of_path.prefix}/fine_tuning/jobs{rest.partition('/fine_tuning')[2]}"

@@ -16,8 +16,8 @@ _PROJECT = re.compile(r"/api/projects/[^/]+(/(?:openai|models)(?:/.*)?)")
 _TABLE = (
     (re.compile(r"/(?:fine_tuning/jobs|fine-tunes)/([^/]+)/events"), r"/openai/fine_tuning/jobs/\1/events"),
     (re.compile(r"/openai/deployments/[^/]+/((?:files|uploads|fine_tuning|models)(?:/.*)?)"), r"/openai/\1"),
-    (re.compile(r"/openai/engines/([^/]+)/((?:chat/)?completions)"), r"/openai/deployments/\1/\2"),
-    (re.compile(r"/models/chat/completions"), r"/openai/v1/chat/completions"),
+    (re.compile(r"/openai/engines/([^/]+)/((?:chat/)?completions|embeddings)"), r"/openai/deployments/\1/\2"),
+    (re.compile(r"/models/(chat/completions|embeddings)"), r"/openai/v1/\1"),
 )
 _AT_THE_ROOT = re.compile(r"/(?:fine_tuning|fine-tunes)/")
 _DEFAULT_VERSION = b"api-version=2024-10-21"

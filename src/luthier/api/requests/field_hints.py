@@ -97,10 +97,27 @@ _COMPLETION: Mapping[str, str] = {
     "response_format": "it goes to /chat/completions",
     "tools": "tools go to /chat/completions",
 }
+_EMBEDDING: Mapping[str, str] = {
+    "prompt": "did you mean input?",
+    "text": "did you mean input?",
+    "texts": "did you mean input?",
+    "inputs": "did you mean input?",
+    "messages": "messages go to /chat/completions; embeddings take an input",
+    "dimension": "did you mean dimensions?",
+    "truncate": "an input that is too long is refused: shorten it before",
+    "normalize": "vectors have the length 1, always; leave it out",
+    "extra_body": "what it holds belongs in the body itself",
+    "extra_headers": _CLIENT_OPTION,
+    "extra_query": _CLIENT_OPTION,
+    "timeout": _CLIENT_OPTION,
+    "deployment_id": "did you mean model?",
+    "engine": "did you mean model?",
+}
 _TABLES: Mapping[str, Mapping[str, str]] = {
     "JobBody": _JOB,
     "ChatBody": _CHAT,
     "CompletionBody": _COMPLETION,
+    "EmbeddingBody": _EMBEDDING,
     "ImportBody": {"url": "did you mean content_url?", "file": "a file's bytes go to POST .../files"},
     "UploadBody": {"size": "did you mean bytes?", "file": "a file's bytes go to POST .../uploads/{id}/parts"},
 }

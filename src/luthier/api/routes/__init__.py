@@ -18,7 +18,7 @@ from luthier.api.routes import (
     permissions,
     uploads,
 )
-from luthier.api.routes.inference import chat, completions, responses, stored_responses
+from luthier.api.routes.inference import chat, completions, embeddings, responses, stored_responses
 from luthier.api.routing.data_plane_route import DataPlaneRoute
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
@@ -30,6 +30,6 @@ def build_router(dialect: Dialect, services: Services) -> Router:
     router = Router(prefix=dialect.prefix, dependencies=[version], tag=dialect.name, route_class=DataPlaneRoute)
     for noun in (files, uploads, batches, jobs, copies, permissions, models, data_plane_deployments):
         noun.add_routes(router, dialect, services)
-    for noun in (chat, completions, responses, stored_responses):
+    for noun in (chat, completions, responses, stored_responses, embeddings):
         noun.add_routes(router, dialect, services)
     return router

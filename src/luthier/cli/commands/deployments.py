@@ -91,6 +91,12 @@ def parity(properties: dict[str, Any]) -> str:
     figures = properties.get("parity")
     if figures is None:
         return ""
+    if "embeddings" in properties.get("capabilities", {}):
+        return (
+            f"Served = stored: the vectors of {figures['positions']:.0f} texts are at a distance of at most "
+            f"{figures['max_difference']:.4f}, {figures['mean_difference']:.4f} on average "
+            f"(tolerance {figures['tolerance']:g})."
+        )
     return (
         f"Served = trained: over {figures['positions']:.0f} positions the log-probabilities differ by at most "
         f"{figures['max_difference']:.4f} nats, {figures['mean_difference']:.4f} on average "

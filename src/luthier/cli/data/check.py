@@ -113,8 +113,8 @@ def rules_of(model: str | None, method: Method) -> "Rules":
     settings = Settings()
     base_models = catalog.load(settings.catalog, settings.models_folder)
     base = base_models.find(model)
-    if base is None:
-        names = ", ".join(base_models.entries)
+    if base is None or base.embeds:  # an embedding model is not trained
+        names = ", ".join(name for name, entry in base_models.entries.items() if not entry.embeds)
         words = printable.escape_line(f"there is no base model {model!r}. The catalog has: {names}.")
         raise typer.BadParameter(words, param_hint="--model")
     folder = settings.models_folder.absolute() / base.name

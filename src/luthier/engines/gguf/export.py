@@ -65,12 +65,12 @@ def export_base(base_folder: Path) -> Path:
     divisors = architectures.rope_divisors(architecture)
     if divisors is not None:
         writer.add_tensor_info("rope_freqs.weight", divisors.shape, divisors.dtype, divisors.nbytes)
-    with _atomic_file(writer, target):
+    with atomic_file(writer, target):
         writer.write_ti_data_to_file()
         for name, tensor in tensors.items():
             # One tensor at a time: a 7B base would not fit in memory twice.
             values = architectures.served_values(architecture, name.rpartition(".")[0], tensor.read())
-            writer.write_tensor_data(_narrow(name, values, _base_dtype(tensor)))
+            writer.write_tensor_data(narrow(name, values, _base_dtype(tensor)))
         if divisors is not None:
             writer.write_tensor_data(divisors)
     return target
@@ -103,7 +103,7 @@ def export_adapter(adapter_folder: Path, base_folder: Path, target: Path | None 
         if key[2] == "B":
             values = architectures.served_values(architecture, module, values)
         writer.add_tensor(f"{module}.weight.lora_{key[2].lower()}", values)
-    with _atomic_file(writer, target):
+    with atomic_file(writer, target):
         writer.write_tensors_to_file()
     return target
 
@@ -155,7 +155,7 @@ def _base_dtype(tensor: StoredTensor) -> np.dtype[Any]:
     return np.dtype(np.float16 if len(tensor.shape) > 1 else np.float32)
 
 
-def _narrow(name: str, values: FloatArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def narrow(name: str, values: FloatArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """The values as `dtype`. Raises Unsupported if one is NaN, or too large for it."""
     with np.errstate(over="ignore"):
         narrow = values.astype(dtype)
@@ -187,7 +187,7 @@ def _unsupported(what: str) -> Unsupported:
 
 
 @contextmanager
-def _atomic_file(writer: gguf.GGUFWriter, target: Path) -> Iterator[None]:
+def atomic_file(writer: gguf.GGUFWriter, target: Path) -> Iterator[None]:
     """Writes header and metadata, lets the caller write tensors, and gives the file its name once it is on disk.
 
     An error leaves `target` as it was; the writer is closed in any case.

@@ -143,8 +143,8 @@ def _is_for(stored: dict[str, object], base: BaseModelEntry) -> bool:
 def _base(context: Context, model: str) -> BaseModelEntry:
     """The catalog entry of a base model. Raises InvalidRequest for an unknown name."""
     base = context.catalog.find(model)
-    if base is None:
-        names = ", ".join(context.catalog.entries)
+    if base is None or base.embeds:  # an embedding model is not trained
+        names = ", ".join(name for name, entry in context.catalog.entries.items() if not entry.embeds)
         raise InvalidRequest("model_not_found", f"There is no base model {model!r}. The catalog has: {names}.", "model")
     return base
 

@@ -12,7 +12,7 @@ from luthier.core.engine_ports import Address
 from luthier.core.errors import NoSpace
 from luthier.core.models import Deployment
 from luthier.service.context import Context
-from luthier.service.models import deployments, models
+from luthier.service.models import deployments, model_kinds, models
 from luthier.service.models.models import Model
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.admission import QueueKey
@@ -67,11 +67,12 @@ class Route:
         return f"fp_{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
 
-def find(context: Context, resource_id: str, name: str, allows_models: bool) -> Target:
+def find(context: Context, resource_id: str, name: str, allows_models: bool, embeds: bool | None = False) -> Target:
     """The deployment of that name, or with `allows_models` the model. Records the use of the deployment.
 
     Where a newer model is not proven yet, the one before it answers. Raises NotFound for an unknown name or a
-    deployment without a model that answers.
+    deployment without a model that answers, InvalidRequest for an embedding model unless the caller wants one that
+    `embeds`, and for any other then; None takes both.
     """
     with context.database.reading() as tx:
         named_deployment = deployment_rows.get(tx, resource_id, name)
@@ -90,9 +91,12 @@ def find(context: Context, resource_id: str, name: str, allows_models: bool) -> 
         if undeployed is not None:
             raise deployments.not_deployed(name)
         raise models.not_found(name, "model") if allows_models else deployments.not_found(name)
+    target = Target(model, deployment)
+    if embeds is not None:
+        model_kinds.check(context, model, embeds)
     if deployment is not None:
         _record_use(context, deployment)
-    return Target(model, deployment)
+    return target
 
 
 async def route(serving: Serving, resource_id: str, target: Target) -> Route:

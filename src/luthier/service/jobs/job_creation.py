@@ -15,7 +15,7 @@ from luthier.core.training.recipe import EMPTY_RECIPE, Recipe
 from luthier.service.context import Context
 from luthier.service.files import files
 from luthier.service.jobs import job_events, job_recipes, train_specs
-from luthier.service.models import models
+from luthier.service.models import model_kinds, models
 from luthier.service.tenants import quotas
 from luthier.store.db import Connection
 from luthier.store.queries import events, jobs
@@ -97,13 +97,15 @@ def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> m
     """
     model = models.resolve(context, tx, resource_id, name)
     if model is None:
-        ready = ", ".join(entry.name for entry in context.catalog.everything() if context.is_ready(entry.name))
+        tunable = [entry.name for entry in context.catalog.everything() if not entry.embeds]
+        ready = ", ".join(filter(context.is_ready, tunable))
         raise InvalidRequest(
             "model_not_found",
             f"There is no model {name!r} to fine-tune. Base models ready on this machine: {ready or 'none yet'}; "
             "fine-tuned models and checkpoints of this resource can be tuned further. GET .../models lists all.",
             "model",
         )
+    model_kinds.check_tunable(model.base)
     if not model.ready:
         raise InvalidRequest(
             "model_not_ready",

@@ -31,6 +31,7 @@ from luthier.run_directory.train_spec import TrainSpec
 from luthier.service.files import data_check
 from luthier.service.files.data_check import Rules
 from luthier.service.jobs import train_specs
+from luthier.service.models import model_kinds
 
 _NOT_COMPARED = ("job_id", "threads", "base_folder", "tuning")
 """`tuning` follows from `lora`, which is compared; ids of runs are those of versions that did not write it."""
@@ -185,6 +186,7 @@ def _prepared(catalog: Catalog, models_folder: Path, name: str) -> BaseModelEntr
             f"There is no base model {name!r}. On this machine: {here}. The catalog has: {', '.join(catalog.entries)}. "
             "`luthier models pull NAME` fetches one.",
         )
+    model_kinds.check_tunable(entry, None)
     if not _is_pulled(models_folder, entry.name):
         raise InvalidRequest(
             "model_not_ready",

@@ -13,6 +13,7 @@ from luthier.core.states import DeploymentState
 from luthier.service import shutdown
 from luthier.service.context import Context
 from luthier.service.models import deployment_fields, models
+from luthier.service.models import serving as servings
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import quotas
 from luthier.store.db import Connection
@@ -205,10 +206,11 @@ def _create(context: Context, serving: Serving, deployment: Deployment, stopping
     """Loads the model, checks parity and writes the final state; writes nothing if that fails as the service stops."""
     report, error = None, None
     try:
-        report = serving.prove(models.get(context, deployment.resource_id, deployment.model)).report
+        model = models.get(context, deployment.resource_id, deployment.model)
+        report = serving.prove(model).report
         if not report.agrees:
-            text = f"The engine's log-probabilities differ from the trainer's. {report.reason}"
-            error = JobError("parity_failed", text)
+            words = servings.differs(model)
+            error = JobError("parity_failed", f"{words[0].upper()}{words[1:]} {report.reason}")
     except LuthierError as failure:
         if stopping():
             return

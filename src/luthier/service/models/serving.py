@@ -53,8 +53,7 @@ class Serving:
                 if not report.agrees:
                     raise UpstreamFailed(
                         "parity_failed",
-                        f"{model.canonical_name} is not served: the engine's log-probabilities differ from the "
-                        f"trainer's. {report.reason}",
+                        f"{model.canonical_name} is not served: {differs(model)} {report.reason}",
                     )
             return address
 
@@ -137,7 +136,7 @@ class Serving:
         """The model as an engine takes it, whether its files are there or not."""
         base_folder = self._context.base_folder(model.base.name)
         if model.checkpoint is None:
-            return ServedModel(model.canonical_name, model.base.name, base_folder, None)
+            return ServedModel(model.canonical_name, model.base.name, base_folder, None, embeds=model.base.embeds)
         folder = self._folder(model.checkpoint)
         if model_folder.WEIGHTS in model.checkpoint.files:  # all weights were tuned: it is a base of its own
             return ServedModel(model.canonical_name, model.base.name, folder, None)
@@ -152,6 +151,13 @@ class Serving:
     def _folder(self, checkpoint: Checkpoint) -> Path:
         """One folder for a checkpoint and its copies: the same bytes under the same name are one model to an engine."""
         return self._context.served_folder / (checkpoint.copied_from or checkpoint.id)
+
+
+def differs(model: Model) -> str:
+    """The sentence for a model without parity, before the figures of its report."""
+    if model.base.embeds:
+        return "the engine's vectors differ from the stored ones."
+    return "the engine's log-probabilities differ from the trainer's."
 
 
 def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:

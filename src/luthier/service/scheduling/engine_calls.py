@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from luthier.core.engine_ports import Address, Capacity, EngineClient, EngineRequest
+from luthier.core.engine_ports import Address, Capacity, EmbeddingClient, EngineClient, EngineRequest
 from luthier.core.errors import LuthierError
 from luthier.core.generation import EngineDelta, TokenLogProb, Usage
 from luthier.service.scheduling import background_share, context_budget, prompt_tokens, slot_draining
@@ -18,6 +18,7 @@ from luthier.service.scheduling.admission import (
     QueueLimits,
 )
 from luthier.service.scheduling.background_share import BackgroundAnswer
+from luthier.service.scheduling.embedding_calls import EmbeddingCalls
 from luthier.service.scheduling.prefill_queue import LONG_TOKENS, PrefillQueue
 from luthier.service.scheduling.prompt_scoring import PromptScoring
 from luthier.service.scheduling.slot_draining import AbandonedReservation, SlotDraining
@@ -82,10 +83,16 @@ class EngineCalls:
     """
 
     def __init__(
-        self, client: EngineClient, limits: QueueLimits | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        client: EngineClient,
+        limits: QueueLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        embedder: EmbeddingClient | None = None,
     ) -> None:
+        """`embedder` calls embedding models; None: this service has none."""
         self._client = client
         self._limits = limits or QueueLimits()
+        self.embeddings = EmbeddingCalls(embedder, self._limits, clock)
         self._clock = clock
         self._queues: dict[str, AdmissionQueue] = {}
         self._scoring = PromptScoring(client, self._limits.requests)
@@ -170,6 +177,7 @@ class EngineCalls:
         """Releases abandoned slots and closes the connections to engines."""
         await self._draining.close()
         await self._client.close()
+        await self.embeddings.close()
 
     async def _outputs(self, call: EngineCall, sized: _SizedRequest, slot: _ReservedSlot) -> AsyncGenerator[Output]:
         """One answer's outputs; a long prompt waits for its turn to be prefilled."""

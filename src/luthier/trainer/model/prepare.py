@@ -45,8 +45,8 @@ _OWN_PATTERN = ("qwen2", "llama-bpe")
 """GGUF names of pre-tokenizers: the file holds only the name, so each one that we take is written out here."""
 
 
-_LENIENT = {"ignore_mismatched_sizes": True}
-"""What does not fit is told by name here (`_refuse_missing`); the library ends in a traceback."""
+LENIENT = {"ignore_mismatched_sizes": True}
+"""What does not fit is told by name here (`refuse_missing`); the library ends in a traceback."""
 
 
 def main(arguments: list[str]) -> int:
@@ -108,7 +108,7 @@ def prepare(
         shutil.rmtree(leftover, ignore_errors=True)
     admitted = source_checks.admit(source, staging, chat_template)
     causal, tokenizer = _read_gguf(admitted) if admitted.is_file() else _read_folder(admitted)
-    _refuse_without_numbers(causal, source)
+    refuse_without_numbers(causal, source)
     template = HuggingFaceFolder(staging).chat_template
     named = template.read_text("utf-8") if template.exists() else None
     chat_templates.configure_template(causal, tokenizer, named)
@@ -139,17 +139,17 @@ def _read_folder(source: Path) -> tuple[Any, Any]:
     import transformers
 
     options = {"local_files_only": True, "trust_remote_code": False}
-    with _in_words():
+    with in_words():
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
         causal, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.bfloat16, use_safetensors=True, output_loading_info=True, **_LENIENT, **options
+            source, dtype=torch.bfloat16, use_safetensors=True, output_loading_info=True, **LENIENT, **options
         )
-    _refuse_missing(loading)
+    refuse_missing(loading)
     return causal, tokenizer
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
+def in_words() -> Iterator[None]:
     """Turns an error that a library raises at admitted files into InvalidRequest, with the error's first line."""
     try:
         yield
@@ -164,7 +164,7 @@ def _in_words() -> Iterator[None]:
         ) from error
 
 
-def _refuse_missing(loading: Mapping[str, Any]) -> None:
+def refuse_missing(loading: Mapping[str, Any]) -> None:
     """Raises InvalidRequest for weights that are not there or have another shape; `loading` is transformers' account.
 
     transformers itself fills them with random numbers, and says so only in a log.
@@ -184,7 +184,7 @@ def _refuse_missing(loading: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_without_numbers(causal: Any, source: Path) -> None:
+def refuse_without_numbers(causal: Any, source: Path) -> None:
     """Raises InvalidRequest that names the first tensor with NaN or infinite values."""
     for name, parameter in causal.named_parameters():
         if not bool(parameter.isfinite().all()):
@@ -207,7 +207,7 @@ def _read_gguf(source: Path) -> tuple[Any, Any]:
         raise InvalidRequest(
             "unknown_pre_tokenizer", f"{source.name} splits text by {name!r}, which is unknown here; use safetensors."
         )
-    with _in_words():
+    with in_words():
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         _set_pre_tokenizer(tokenizer.backend_tokenizer, name)
         causal, loading = transformers.AutoModelForCausalLM.from_pretrained(
@@ -216,11 +216,11 @@ def _read_gguf(source: Path) -> tuple[Any, Any]:
             dtype=torch.bfloat16,
             quantization_config=transformers.GgufConfig(dequantize=True),
             output_loading_info=True,
-            **_LENIENT,
+            **LENIENT,
             local_files_only=True,
             trust_remote_code=False,
         )
-    _refuse_missing(loading)
+    refuse_missing(loading)
     return causal, tokenizer
 
 

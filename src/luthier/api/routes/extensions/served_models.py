@@ -47,7 +47,10 @@ class ParityBody(BaseModel):
 
 
 class ParityFigures(Struct, kw_only=True):
-    """Absolute differences of log-probabilities in nats over the positions of a model's probes."""
+    """Absolute differences of log-probabilities in nats over the positions of a model's probes.
+
+    Of an embedding model distances of vectors of length 1 over its texts.
+    """
 
     positions: int
     max_difference: float
@@ -135,7 +138,7 @@ def build_router(services: Services) -> Router:
     )
     async def prove(body: ParityBody, caller: Caller) -> Response:
         """Loads the model if need be, and asks its probes and those of all models beside it. May take seconds."""
-        target = model_routing.find(context, caller.resource.id, body.model, allows_models=True)
+        target = model_routing.find(context, caller.resource.id, body.model, allows_models=True, embeds=None)
         proof = await serving.prove_beside_all(target.model)
         engine = serving.state(target.model).engine
         return JsonResponse(Parity.from_proof(target.model.canonical_name, engine, proof))

@@ -182,7 +182,7 @@ class InferenceEndpoint:
                 model_routing.find, services.context, resource_id, name, self._dialect.calls_models
             )
             route = await watched.unless_lost(model_routing.route(services.serving, resource_id, target))
-            route = _while_authorized(route, watched)
+            route = while_authorized(route, watched)
             rate = CallRate(services, request, caller, route.target)
             rate.admit(call.tokens)
             try:
@@ -249,7 +249,7 @@ async def _keep(shapes: AnswerShapes) -> None:
         await thread_pools.run(Workers.WRITES, shapes.keep)
 
 
-def _while_authorized(route: Route, watched: WatchedRequest) -> Route:
+def while_authorized(route: Route, watched: WatchedRequest) -> Route:
     """A copy of the route; nothing is sent to its engine any more once the caller has lost the right to it."""
 
     async def current_address() -> Address:

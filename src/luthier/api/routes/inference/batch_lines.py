@@ -23,8 +23,9 @@ from luthier.api.intake import json_body
 from luthier.api.requests import validation_errors
 from luthier.api.requests.chat_bodies import ChatBody
 from luthier.api.requests.completion_bodies import CompletionBody
+from luthier.api.requests.embedding_bodies import EmbeddingBody
 from luthier.api.requests.responses.response_bodies import ResponseBody
-from luthier.api.routes.inference import chat, completions, response_calls
+from luthier.api.routes.inference import chat, completions, embeddings, response_calls
 from luthier.api.routes.inference.answer_stream import InferenceCall, Shape
 from luthier.api.services import Services
 from luthier.core.batches import Batch
@@ -49,6 +50,8 @@ class LineEndpoint:
     body: type[BaseModel]
     check: Callable[[Any], Any]
     answer: Callable[[Services, Route, Any], Awaitable[tuple[Shape, Usage]]]
+    embeds: bool = False
+    """Whether it is for embedding models."""
 
 
 async def _generated(services: Services, route: Route, call: InferenceCall) -> tuple[Shape, Usage]:
@@ -98,10 +101,22 @@ async def _response(services: Services, route: Route, body: ResponseBody) -> tup
     return shape, usage
 
 
+def _embeddings(body: EmbeddingBody) -> EmbeddingBody:
+    body.embedding_request()  # raises InvalidRequest for inputs that no model takes
+    return body
+
+
+async def _vectors(services: Services, route: Route, body: EmbeddingBody) -> tuple[Shape, Usage]:
+    """The vectors of a body's inputs, and its usage. Raises as the live route."""
+    shape = await embeddings.embed_as(services, route, body)
+    return shape, Usage(shape["usage"]["prompt_tokens"], 0)
+
+
 ENDPOINTS: dict[str, LineEndpoint] = {
     "/v1/chat/completions": LineEndpoint(ChatBody, _unstreamed(_chat), _generated),
     "/v1/completions": LineEndpoint(CompletionBody, _unstreamed(_completion), _generated),
     "/v1/responses": LineEndpoint(ResponseBody, _unstreamed_response, _response),
+    "/v1/embeddings": LineEndpoint(EmbeddingBody, _embeddings, _vectors, embeds=True),
 }
 """By the endpoint as OpenAI writes it."""
 
@@ -145,7 +160,8 @@ class BatchLines:
 
     def _target(self, batch: Batch, name: str) -> model_routing.Target:
         """What the name means in the dialect of the batch. Raises NotFound."""
-        return model_routing.find(self._services.context, batch.resource_id, name, _dialect(batch).calls_models)
+        calls_models, embeds = _dialect(batch).calls_models, ENDPOINTS[input_lines.canonical(batch.endpoint)].embeds
+        return model_routing.find(self._services.context, batch.resource_id, name, calls_models, embeds)
 
 
 def _dialect(batch: Batch) -> Dialect:
