@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 export const { LUTHIER_URL: URL, LUTHIER_KEY: KEY, LUTHIER_MODEL: MODEL, LUTHIER_ARM_PATH: ARM_PATH } = process.env;
-export const EMBEDDER = process.env.LUTHIER_EMBEDDER ?? MODEL;
+export const EMBEDDER = process.env.LUTHIER_EMBEDDER;
 export const API_VERSION = "2024-10-21";
 
 export const GREETING = "hi";

@@ -13,6 +13,8 @@ import scripted_model
 from drive import HELD_EPOCHS
 from recorder import Recorder
 
+import control_plane
+import wordpiece
 from asgi_switch import Switch
 from fakes import EchoEngine, ScriptedExecutor, engine_calls, train_well
 from luthier.api.routes.inference.batch_lines import BatchLines
@@ -112,11 +114,19 @@ def batch_runner(context: Context, serving: Serving, grammars: GrammarChecker) -
 
 
 @pytest.fixture
+def embedder(context: Context) -> str:
+    """A model of embeddings; a deployment has its name too."""
+    wordpiece.make_folder(context.base_folder("all-minilm-l6-v2"), max_tokens=64)
+    return "all-minilm-l6-v2"
+
+
+@pytest.fixture
 def running_url(
-    url: str, recorder: Recorder, context: Context, serving: Serving, batch_runner: BatchRunner
+    url: str, recorder: Recorder, context: Context, serving: Serving, batch_runner: BatchRunner, embedder: str
 ) -> Iterator[str]:
     resources.create(context, OTHER, None, None)
     supervisor = Supervisor(context, HoldingExecutor(), serving, tick_s=0.05)
     supervisor.start()
+    assert control_plane.put(url, embedder, embedder).status_code == 201
     yield url
     supervisor.stop()

@@ -17,7 +17,7 @@ from typing import Any
 URL = os.environ.get("LUTHIER_URL", "")
 KEY = os.environ.get("LUTHIER_KEY", "")
 MODEL = os.environ.get("LUTHIER_MODEL", "")
-EMBEDDER = os.environ.get("LUTHIER_EMBEDDER", MODEL)
+EMBEDDER = os.environ.get("LUTHIER_EMBEDDER", "")
 ARM_PATH = os.environ.get("LUTHIER_ARM_PATH", "")
 API_VERSION = "2024-10-21"
 

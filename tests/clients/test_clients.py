@@ -25,13 +25,16 @@ OUTCOMES = environments.CACHE / "outcomes"
 
 
 @pytest.mark.parametrize("client", PROGRAMS)
-def test_client_does_all_that_it_can(client: str, running_url: str, recorder: Recorder, tmp_path: Path) -> None:
+def test_client_does_all_that_it_can(
+    client: str, running_url: str, recorder: Recorder, embedder: str, tmp_path: Path
+) -> None:
     environment, program = environments.of_client(client), HERE / PROGRAMS[client]
     OUTCOMES.mkdir(parents=True, exist_ok=True)
     told = {
         "LUTHIER_URL": running_url,
         "LUTHIER_KEY": KEY,
         "LUTHIER_MODEL": BASE,
+        "LUTHIER_EMBEDDER": embedder,
         "LUTHIER_ARM_PATH": arm_names.path_of(DEFAULT_RESOURCE),
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
