@@ -1,14 +1,17 @@
-"""A service that is killed in the middle: conversations go on after it, and responses in the background end."""
+"""A service that is killed or whose disk fills up: conversations go on after it, background responses end."""
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from openai import OpenAI
 
 from running import KEY, Running
+from waiting import until
 
 BASE = "smollm2-135m-instruct"
 pytestmark = [pytest.mark.story, pytest.mark.timeout(300)]
@@ -59,3 +62,30 @@ def test_conversation_and_background_survive_kills(service: Running) -> None:
     assert second.usage is not None
     assert first.usage is not None
     assert second.usage.input_tokens > first.usage.total_tokens
+
+
+def test_answer_that_finds_a_full_disk_is_stored_once_there_is_room(
+    disk: Path, tmp_path: Path, base_folder: Path
+) -> None:
+    service = Running(tmp_path / "data", base_folder.parent)
+    service.data.symlink_to(disk)  # the service's log is beside it, where there is room
+    service.start()
+    try:
+        api = client(service)
+        api.responses.create(model=BASE, input="a", max_output_tokens=1)  # the engine has started
+        begun = api.responses.create(model=BASE, input="Tell a story.", background=True, max_output_tokens=200)
+        filler = disk / "filler"
+        with filler.open("wb", buffering=0) as stream, suppress(OSError):
+            while True:
+                stream.write(b"x" * 4096)
+        text: Any = {"format": {"type": "json_schema", "name": "a", "schema": {}, "description": "d" * 2_000_000}}
+        unstored = api.responses.create(model=BASE, input="a", text=text, max_output_tokens=2)
+        assert unstored.to_dict()["store"] is False
+        with pytest.raises(openai.InternalServerError, match="Make room"):
+            api.responses.create(model=BASE, input="a", text=text, background=True)
+        time.sleep(4)  # the answer is complete by then, and cannot be stored
+        assert api.responses.retrieve(begun.id).status in ("queued", "in_progress")
+        filler.unlink()
+        until(lambda: api.responses.retrieve(begun.id).status in ("completed", "incomplete"), 60)
+    finally:
+        service.close()

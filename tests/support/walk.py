@@ -39,6 +39,7 @@ NEVER: dict[str, str] = {
 BODIES: dict[str, dict[str, Any]] = {
     "/chat/completions": {"model": "nobody", "messages": [{"role": "user", "content": "hi"}]},
     "/completions": {"model": "nobody", "prompt": "hi"},
+    "/embeddings": {"model": "nobody", "input": "hi"},
     "/deployments/{}": {"sku": {"name": "Standard"}, "properties": {"model": {"name": BASE}}},
     "/complete": {"part_ids": ["part_" + "0" * 32]},
     "/permissions": {"project_ids": ["luthier"]},

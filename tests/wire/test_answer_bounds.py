@@ -147,7 +147,7 @@ def test_description_that_no_json_holds_is_a_400_and_never_a_500(url: str, engin
         body = f'{{"model": "{BASE}", "messages": {json.dumps(QUESTION)}, {tools}}}'
         answer = httpx2.post(f"{url}/v1/chat/completions", headers=HEADERS, content=body)
         assert answer.status_code == 400, answer.text
-        assert (answer.status_code, answer.json()["error"]["param"][-10:]) == (400, "parameters")
+        assert "parameters" in answer.json()["error"]["param"]
     assert not engine.asked
 
 

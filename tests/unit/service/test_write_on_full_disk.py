@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from fakes import ScriptedExecutor, train_well
+from fakes import BASE, EchoEngine, ScriptedExecutor, agreeing_parity, train_well
 from job_reads import attempts, refreshed
+from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import NoSpace
-from luthier.core.models import Job
+from luthier.core.models import Job, Principal
 from luthier.core.ports import Blob, BlobStore, StoredBlob
 from luthier.core.states import AttemptEnd, JobStatus
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
+from luthier.service.models import models
 from luthier.service.models.serving import Serving
 
 
@@ -80,3 +82,22 @@ def test_trained_job_waits_for_room_and_then_succeeds(
     supervisor.tick()
     assert refreshed(context, job).status is JobStatus.SUCCEEDED
     assert [attempt.end for attempt in attempts(context, job)] == [AttemptEnd.SUCCEEDED]
+
+
+class FullEngine(EchoEngine):
+    """An engine whose files find no room."""
+
+    def ensure(self, model: ServedModel) -> Address:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_engine_that_finds_no_room_is_a_full_disk_and_no_fault_of_ours(context: Context, caller: Principal) -> None:
+    engine = FullEngine()
+    serving = Serving(context, engine, agreeing_parity)
+    with context.database.reading() as tx:
+        model = models.resolve(context, tx, caller.resource.id, BASE)
+    assert model is not None
+    for use in (serving.address, serving.prove):
+        with pytest.raises(NoSpace, match="The disk is full"):
+            use(model)
+    engine.close()

@@ -7,7 +7,7 @@ import anyio.to_thread
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 
-from luthier.api.intake import json_errors
+from luthier.api.intake import json_errors, json_values
 from luthier.api.intake.body_limits import Intake
 from luthier.api.intake.body_stream import BodyReader
 from luthier.core.errors import InvalidRequest, TooLarge
@@ -114,7 +114,7 @@ def parse(body: bytes, field: BodyField) -> object:
     except ValueError as error:  # no JSON, no Unicode, or a number of thousands of digits
         raise json_errors.json_error(body) from error
     value, errors = field.validate(decoded, {}, loc=("body",))
-    if errors:
+    if errors := errors or json_values.errors(body, decoded):
         raise RequestValidationError(errors[:MAX_ERRORS])
     return value
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from luthier import model_folder
-from luthier.atomic_io import fsync_path
+from luthier.atomic_io import disk_full_as_no_space, fsync_path
 from luthier.core.engine_ports import Address, Engine, EngineState, ParityCheck, ServedModel
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
@@ -43,9 +43,10 @@ class Serving:
     def address(self, model: Model, proven: bool = False) -> Address:
         """Where the model answers; loads it if needed, and checks parity unless `proven` by its deployment.
 
-        Blocks meanwhile. Raises Unavailable, NotFound for deleted files, and UpstreamFailed if there is no parity.
+        Blocks meanwhile. Raises Unavailable, NotFound for deleted files, UpstreamFailed if there is no parity, and
+        NoSpace for a disk that has no room for the model's files or its engine's.
         """
-        with self._locks[model.canonical_name]:
+        with self._locks[model.canonical_name], disk_full_as_no_space(self._context.served_folder):
             served = self._served(model)
             address = self._engine.ensure(served)
             if not proven and not self._proofs.holds(model.canonical_name):
@@ -81,7 +82,7 @@ class Serving:
 
         Blocks meanwhile. Raises Unavailable, and NotFound for deleted files; a report that does not agree is a result.
         """
-        with self._locks[model.canonical_name]:
+        with self._locks[model.canonical_name], disk_full_as_no_space(self._context.served_folder):
             served = self._served(model)
             return self._proofs.prove(served, self._engine.ensure(served), model.logged_id, beside_all)
 

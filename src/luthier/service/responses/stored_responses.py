@@ -37,10 +37,28 @@ def end(context: Context, response_id: str, status: ResponseStatus, body: Json) 
         return responses.end(tx, response_id, status, body)
 
 
-def list_open(context: Context) -> list[StoredResponse]:
-    """The responses in the background that have no answer yet, of all resources, oldest first."""
+def fail(context: Context, resource_id: str, response_id: str, error: Json) -> None:
+    """Stores that a response in the background has failed, unless it was cancelled or deleted before.
+
+    Raises NoSpace on a full disk.
+    """
+    response = get_open(context, resource_id, response_id)
+    if response is not None:
+        body = {**response.body, "status": str(ResponseStatus.FAILED), "error": error}
+        end(context, response_id, ResponseStatus.FAILED, body)
+
+
+def list_open(context: Context) -> list[tuple[str, str]]:
+    """The responses in the background that have no answer yet, oldest first: the id of each, and of its resource."""
     with context.database.reading() as tx:
         return responses.list_open(tx)
+
+
+def get_open(context: Context, resource_id: str, response_id: str) -> StoredResponse | None:
+    """The resource's response if it has no answer yet; None once it has ended or is gone."""
+    with context.database.reading() as tx:
+        response = responses.get(tx, resource_id, response_id)
+    return response if response is not None and response.status in OPEN_STATUSES else None
 
 
 def get(context: Context, resource_id: str, response_id: str) -> StoredResponse:

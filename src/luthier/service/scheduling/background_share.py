@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from luthier.core.engine_ports import Capacity
 from luthier.core.errors import Unavailable
 
+PREEMPTED = "preempted"
+"""The code of the error of an answer that was ended for a live one."""
+
 
 @dataclass(slots=True, eq=False)
 class BackgroundAnswer:
@@ -94,4 +97,4 @@ def preemptible(answer: BackgroundAnswer | None) -> Iterator[None]:
 
 def _preempted() -> Unavailable:
     """The error of an answer that was ended for a live one: it may be asked for again."""
-    return Unavailable("preempted", "This answer in the background was ended for a live one. Ask again.")
+    return Unavailable(PREEMPTED, "This answer in the background was ended for a live one. Ask again.")

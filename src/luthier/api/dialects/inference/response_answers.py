@@ -44,10 +44,24 @@ class ResponseWriter:
             **settings,
         }
 
+    @staticmethod
+    def announced(body: Mapping[str, Any]) -> Iterator[Shape]:
+        """The events of a response that waits, with that body: those that `queue` gives of it."""
+        for number, kind in enumerate(("response.created", "response.queued")):
+            yield {"type": kind, "sequence_number": number, "response": body}
+
+    def queue(self) -> Iterator[Shape]:
+        """The events of a response that waits to be generated, before those of `begin`."""
+        self.body["status"] = str(ResponseStatus.QUEUED)
+        for event in self.announced(self._snapshot()):
+            self._events += 1
+            yield event
+
     def begin(self, header: AnswerHeader) -> Iterator[Shape]:
         """The events that every response begins with; the body then names the model that answers."""
         self.body |= {"model": header.model, "status": str(ResponseStatus.IN_PROGRESS)}
-        yield self._event("response.created", response=self._snapshot())
+        if not self._events:
+            yield self._event("response.created", response=self._snapshot())
         yield self._event("response.in_progress", response=self._snapshot())
 
     def add(self, deltas: Sequence[ChoiceDelta]) -> Iterator[Shape]:

@@ -7,7 +7,7 @@ refused by its name. `turns` makes the chat of a whole conversation.
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from luthier.api.requests.chat_messages import FunctionCalled
 from luthier.core.errors import InvalidRequest
@@ -41,6 +41,8 @@ class ItemTextPart(_Body):
     annotations: list[Any] | None = None
     logprobs: list[Any] | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
+    parsed: Any = None
+    """What the SDK's `parse` adds for its caller; its `model_dump()` sends it back."""
 
 
 class AnswerRefusalPart(_Body):
@@ -90,7 +92,7 @@ def _text(content: _Content) -> str:
 class ItemMessage(_Body):
     """A turn: what was said to the model, or an answer of an assistant as it was given."""
 
-    type: Literal["message"] = "message"
+    type: Literal["message"] | None = None
     role: Literal["user", "assistant", "system", "developer"]
     content: _Content
     id: _Id | None = None
@@ -119,7 +121,10 @@ class ItemMessage(_Body):
 
 
 class FunctionCallBody(_Body):
-    """A call that a model made: its arguments are whatever it wrote, JSON or not."""
+    """A call that a model made: its arguments are whatever it wrote, JSON or not.
+
+    `async_` and `parsed_arguments` are not of the API: the SDK's own `model_dump()` of a call has them.
+    """
 
     type: Literal["function_call"]
     call_id: _Id
@@ -129,6 +134,9 @@ class FunctionCallBody(_Body):
     status: _Status | None = None
     namespace: None = None
     caller: dict[str, Any] | None = None
+    created_by: str | None = None
+    async_: Annotated[Literal[False] | None, Field(validation_alias=AliasChoices("async", "async_"))] = None
+    parsed_arguments: Any = None
 
     def stored(self, place: str) -> Item:
         """The item with an id, which ends with `place` if it has none of its own."""
@@ -147,6 +155,7 @@ class FunctionOutputBody(_Body):
     name: str | None = None
     namespace: None = None
     caller: dict[str, Any] | None = None
+    created_by: str | None = None
 
     def stored(self, place: str) -> Item:
         """The item with its output as one text, and an id, which ends with `place` if it has none of its own."""

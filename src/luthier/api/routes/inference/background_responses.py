@@ -6,51 +6,89 @@ streamed of one is kept in memory while it is generated, for callers who follow 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from luthier.api.auth import authentication
 from luthier.api.dialects.inference.response_answers import ResponseWriter, failure
 from luthier.api.http import thread_pools
 from luthier.api.http.thread_pools import Workers
 from luthier.api.requests.responses.response_bodies import ResponseBody
 from luthier.api.routes.inference import response_calls
+from luthier.api.routes.inference.fair_places import FairPlaces
 from luthier.api.services import Services
-from luthier.core.errors import LuthierError, RateLimited, Unavailable, UpstreamFailed
+from luthier.core.errors import LuthierError, NoSpace, RateLimited, Unavailable, UpstreamFailed
 from luthier.core.generation import Usage
 from luthier.core.stored_responses import ResponseStatus, StoredResponse
+from luthier.service.context import Context
 from luthier.service.inference import model_routing
-from luthier.service.inference.answers import AnswerPart
+from luthier.service.inference.answers import AnswerHeader, AnswerPart
+from luthier.service.inference.generation_requests import ChatRequest
+from luthier.service.inference.model_routing import Route
 from luthier.service.responses import stored_responses
+from luthier.service.scheduling import background_share
 
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 4
 """Responses that are generated at a time, after all that somebody waits for; further ones are queued."""
 RETRY_S = 2.0
-"""After so long a full or starting engine is asked again, if it does not say when."""
+"""After so long a full or starting engine is asked again, if it does not say when; a starting one less often each time.
+"""
+MAX_RETRY_S = 32.0
+PREEMPTED_S = 1.0
+"""After so long an answer that was ended for a live one is asked for again."""
+UNAVAILABLE_S = 600.0
+"""Whoever has waited so long for a model does not wait for an engine that starts: the response fails."""
+STORE_AGAIN_S = 5.0
+"""After so long a full disk is tried again: the answer is kept in memory until then."""
 FOLLOWED = 64
 """Ended responses whose events are kept for callers who come back; older ones are given whole."""
+FOLLOWED_CHARACTERS = 32 * 2**20
+"""Of the events of all of them: three events repeat the request, which may have 8 MiB."""
 
 
 @dataclass(eq=False, slots=True)
 class _Running:
     """The events of one response so far. Belongs to one event loop."""
 
+    resource_id: str
+    is_streamed: bool = False
+    """Whether its events are kept: only then could somebody have read a part of its answer."""
     events: list[str] = field(default_factory=list)
+    characters: int = 0
     ended: bool = False
+    waited_s: float = 0.0
     task: asyncio.Task[None] | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, *events: str) -> None:
-        """Appends events and wakes all who follow."""
-        self.events += events
+        """Appends events and wakes all who follow; drops those of a response that is not streamed."""
+        self.events += events if self.is_streamed else ()
+        self.characters = sum(map(len, self.events)) if self.is_streamed else 0
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def announce(self, events: Iterable[dict[str, Any]]) -> None:
+        """Appends the events that a response begins with, those that it has already left out."""
+        self.add(*list(map(response_calls.event_text, events))[len(self.events) :])
+
+    def wait_s(self, error: Unavailable | NoSpace) -> float:
+        """How many seconds to wait for a model that is unavailable. Raises the error once that was long enough."""
+        asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
+        if error.code == background_share.PREEMPTED:
+            return PREEMPTED_S
+        if self.waited_s > UNAVAILABLE_S:
+            raise error
+        wait_s = max(asked_s or RETRY_S, min(self.waited_s, MAX_RETRY_S))
+        self.waited_s += wait_s
+        return wait_s
 
     def end(self) -> None:
         """Wakes all who follow: no event comes any more."""
@@ -58,7 +96,7 @@ class _Running:
         self.add()
 
     async def follow(self, after: int) -> AsyncGenerator[str]:
-        """The events behind the one of that sequence number, as they come."""
+        """The events behind the one of that sequence number, as they come; -1 is before the first."""
         place = after + 1
         while True:
             changed = self._changed
@@ -70,6 +108,23 @@ class _Running:
             await changed.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A response that is generated now, as it was stored; nothing of one that only waits is kept in memory."""
+
+    response: StoredResponse
+    body: ResponseBody
+    calls_models: bool
+
+    def writer(self, context: Context) -> ResponseWriter:
+        """Writes the response, from its start."""
+        hex32 = self.response.id.removeprefix("resp_")
+        writer = ResponseWriter(hex32, self.body.settings(), self.body.log_probs, context.now)
+        stored = self.response.body
+        writer.body |= {"created_at": stored["created_at"], "model": stored["model"]}
+        return writer
+
+
 class BackgroundResponses:
     """The responses in the background of one process. Lives on one event loop."""
 
@@ -77,23 +132,24 @@ class BackgroundResponses:
         self._services = services
         self._context = services.context
         self._running: dict[str, _Running] = {}
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = FairPlaces(AT_ONCE)
 
     async def resume(self) -> None:
         """Generates what was open when the process before this one ended."""
-        for response in await run_in_threadpool(stored_responses.list_open, self._context):
-            self.start(response)
+        for response_id, resource_id in await run_in_threadpool(stored_responses.list_open, self._context):
+            self.start(response_id, resource_id)
 
-    def start(self, response: StoredResponse) -> None:
-        """Generates a stored response that has no answer yet."""
-        running = self._running[response.id] = _Running()
-        running.task = asyncio.get_running_loop().create_task(self._run(response, running))
-        running.task.add_done_callback(partial(self._done, response, running))
+    def start(self, response_id: str, resource_id: str, announced: Sequence[dict[str, Any]] = ()) -> None:
+        """Generates a stored response that has no answer yet; `announced` are the events that its caller sees now."""
+        running = self._running[response_id] = _Running(resource_id, is_streamed=bool(announced))
+        running.announce(announced)
+        running.task = asyncio.get_running_loop().create_task(self._run(response_id, running))
+        running.task.add_done_callback(partial(self._done, response_id, running))
 
     def follow(self, response_id: str, after: int) -> AsyncGenerator[str] | None:
         """The events of a response behind that sequence number; None if they are not kept any more."""
         running = self._running.get(response_id)
-        return None if running is None else running.follow(after)
+        return running.follow(after) if running is not None and running.is_streamed else None
 
     def stop(self, response_id: str) -> None:
         """Ends the generation of a response that was cancelled or deleted."""
@@ -108,72 +164,135 @@ class BackgroundResponses:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, response: StoredResponse, running: _Running) -> None:
-        """Generates one response and stores how it ended."""
-        request: Mapping[str, Any] = response.request or {}
-        body = ResponseBody.model_validate(request["body"])
-        hex32 = response.id.removeprefix("resp_")
-        writer = ResponseWriter(hex32, body.settings(), body.log_probs, self._context.now)
-        writer.body["created_at"] = response.body["created_at"]
-        async with self._places:
-            try:
-                await self._generate(response, body, bool(request["calls_models"]), writer, running)
-            except LuthierError as error:
-                running.add(*map(response_calls.event_text, writer.fail(response_calls.renamed(error))))
-            await self._end(response, writer, running)
+    async def _run(self, response_id: str, running: _Running) -> None:
+        """Generates one response and stores how it ended. Waits for its engine without a place: others go on."""
+        while True:
+            async with self._places.place(running.resource_id):
+                work = await run_in_threadpool(self._load, running.resource_id, response_id)
+                if work is None:
+                    return
+                running.is_streamed = bool(work.body.stream)
+                writer = work.writer(self._context)
+                running.announce(writer.queue())
+                try:
+                    wait_s = await self._generate(work, writer, running)
+                except LuthierError as error:
+                    wait_s = None
+                    running.add(*map(response_calls.event_text, writer.fail(response_calls.renamed(error))))
+            if wait_s is None:
+                await self._end(response_id, writer, running)
+                return
+            await asyncio.sleep(wait_s)
 
-    async def _generate(
+    def _load(self, resource_id: str, response_id: str) -> _Work | None:
+        """The response as it is stored; None if it was cancelled or deleted. For a thread: it may have 8 MiB."""
+        response = stored_responses.get_open(self._context, resource_id, response_id)
+        if response is None:
+            return None
+        request: Mapping[str, Any] = response.request or {}
+        return _Work(response, ResponseBody.model_validate(request["body"]), bool(request["calls_models"]))
+
+    async def _generate(self, work: _Work, writer: ResponseWriter, running: _Running) -> float | None:
+        """Writes the answer, and its events for those who follow.
+
+        Returns after how many seconds a starting engine is to be asked again, None once the answer is written. Raises
+        LuthierError for an answer that breaks off, also for a model that stays unavailable.
+        """
+        response = work.response
+        target = await run_in_threadpool(
+            model_routing.find, self._context, response.resource_id, str(work.body.model), work.calls_models
+        )
+        try:
+            route = await model_routing.route(self._services.serving, response.resource_id, target)
+            chat = await run_in_threadpool(response_calls.chat_of_stored, self._context, response, work.body)
+            # What somebody may read a part of is as a live answer: it could not begin again after that.
+            parts, part = await self._first_part(replace(route, is_background=not running.is_streamed), chat)
+            await self._write(response, parts, part, writer, running, self._services.generation.header(route))
+        except (Unavailable, NoSpace) as error:
+            if running.is_streamed and writer.body["status"] != str(ResponseStatus.QUEUED):
+                raise
+            return running.wait_s(error)
+        return None
+
+    async def _write(
         self,
         response: StoredResponse,
-        body: ResponseBody,
-        calls_models: bool,
+        parts: AsyncGenerator[AnswerPart],
+        part: AnswerPart | None,
         writer: ResponseWriter,
         running: _Running,
+        header: AnswerHeader,
     ) -> None:
-        """Writes the answer, and its events for those who follow. Raises LuthierError for one that breaks off."""
-        chat = await run_in_threadpool(response_calls.chat_of_stored, self._context, response, body)
-        target = await run_in_threadpool(
-            model_routing.find, self._context, response.resource_id, str(body.model), calls_models
-        )
-        while True:
-            try:
-                route = await model_routing.route(self._services.serving, response.resource_id, target)
-                parts = self._services.generation.stream(replace(route, is_background=True), chat)
-                part: AnswerPart | None = await anext(parts)
-                break
-            except (RateLimited, Unavailable) as error:
-                await asyncio.sleep(error.retry_after_s or RETRY_S)
-        running.add(*map(response_calls.event_text, writer.begin(self._services.generation.header(route))))
-        in_progress = partial(
-            stored_responses.end, self._context, response.id, ResponseStatus.IN_PROGRESS, dict(writer.body)
-        )
-        await thread_pools.run(Workers.WRITES, in_progress)
+        """Writes the answer whose first part is `part`, and stores that it has begun."""
         async with aclosing(parts):
+            running.add(*map(response_calls.event_text, writer.begin(header)))
+            in_progress = partial(
+                stored_responses.end, self._context, response.id, ResponseStatus.IN_PROGRESS, dict(writer.body)
+            )
+            with suppress(NoSpace):  # its end is stored in time
+                await thread_pools.run(Workers.WRITES, in_progress)
             while part is not None:
                 events = writer.end(part) if isinstance(part, Usage) else writer.add(part)
                 running.add(*map(response_calls.event_text, events))
                 part = await anext(parts, None)
 
-    async def _end(self, response: StoredResponse, writer: ResponseWriter, running: _Running) -> None:
-        """Stores the response; its last event follows. One that was cancelled or deleted meanwhile stays so."""
-        status = ResponseStatus(writer.body["status"])
-        store = partial(stored_responses.end, self._context, response.id, status, writer.body)
-        if await thread_pools.run(Workers.WRITES, store):
-            running.add(response_calls.event_text(writer.last()))
-            logger.info("response ended id=%s status=%s", response.id, status)
+    async def _first_part(
+        self, route: Route, chat: ChatRequest
+    ) -> tuple[AsyncGenerator[AnswerPart], AnswerPart | None]:
+        """The answer's parts behind the first, and the first. Waits for room in a full engine."""
+        while True:
+            parts = self._services.generation.stream(route, chat)
+            try:
+                return parts, await anext(parts)
+            except RateLimited as error:
+                await asyncio.sleep(error.retry_after_s or RETRY_S)
 
-    def _done(self, response: StoredResponse, running: _Running, task: asyncio.Task[None]) -> None:
-        """Ends the events; a response that could not be stored, or that failed by a fault of ours, is logged."""
+    async def _end(self, response_id: str, writer: ResponseWriter, running: _Running) -> None:
+        """Stores the response, on a full disk once there is room; its last event follows.
+
+        One that was cancelled or deleted meanwhile stays so.
+        """
+        status = ResponseStatus(writer.body["status"])
+        store = partial(stored_responses.end, self._context, response_id, status, writer.body)
+        while True:
+            try:
+                is_stored = await thread_pools.run(Workers.WRITES, store)
+                break
+            except NoSpace as error:
+                logger.error("response not stored id=%s code=%s", response_id, error.code)
+                await asyncio.sleep(STORE_AGAIN_S)
+        if is_stored:
+            running.add(response_calls.event_text(writer.last()))
+            logger.info("response ended id=%s status=%s", response_id, status)
+
+    def _done(self, response_id: str, running: _Running, task: asyncio.Task[None]) -> None:
+        """Ends the events; a response that failed by a fault of ours is logged, and stored as failed."""
         running.end()
-        for id in list(self._running)[:-FOLLOWED]:
-            if self._running[id].ended:
-                del self._running[id]
+        self._forget_oldest()
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, LuthierError):  # no room to store it: it is generated again
-            logger.error("response not stored id=%s code=%s", response.id, error.code)
-        elif error is not None:
-            logger.error("response failed id=%s kind=%s", response.id, type(error).__name__)
-            words = UpstreamFailed("internal_error", "Internal error; the service's log has the reason.")
-            failed = {**response.body, "status": str(ResponseStatus.FAILED), "error": failure(words)}
-            store = partial(stored_responses.end, self._context, response.id, ResponseStatus.FAILED, failed)
-            asyncio.get_running_loop().run_in_executor(None, store)
+        if error is None:
+            return
+        logger.error("response failed id=%s kind=%s", response_id, type(error).__name__)
+        words = UpstreamFailed("internal_error", "Internal error; the service's log has the reason.")
+        fail = partial(stored_responses.fail, self._context, running.resource_id, response_id, failure(words))
+        asyncio.get_running_loop().run_in_executor(None, fail)
+
+    def _forget_oldest(self) -> None:
+        """Drops the events of ended responses beyond FOLLOWED and FOLLOWED_CHARACTERS, the oldest first."""
+        ended = {id: running for id, running in self._running.items() if running.ended}
+        n_characters = sum(running.characters for running in ended.values())
+        for place, (id, running) in enumerate(ended.items()):
+            if len(ended) - place <= FOLLOWED and n_characters <= FOLLOWED_CHARACTERS:
+                return
+            n_characters -= running.characters
+            del self._running[id]
+
+
+async def while_authorized(services: Services, request: Request, events: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """The events while their caller is authorized; a lost right ends them, and not the response."""
+    credentials = authentication.credentials_of(request)
+    with services.rights.watching(services.context, credentials) as watched, suppress(LuthierError):
+        async with aclosing(events):
+            while (event := await watched.unless_lost(anext(events, None))) is not None:
+                await watched.check()
+                yield event

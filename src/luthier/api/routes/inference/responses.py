@@ -11,7 +11,7 @@ from luthier.api.dialects.dialects import Dialect
 from luthier.api.dialects.inference.response_answers import ResponseWriter
 from luthier.api.http.disconnects import EventStream
 from luthier.api.requests.responses.response_bodies import ResponseBody, TokenCountBody
-from luthier.api.routes.inference import response_calls
+from luthier.api.routes.inference import background_responses, response_calls
 from luthier.api.routes.inference.answer_stream import WITHOUT_EFFECT, InferenceEndpoint
 from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routes.inference.call_rate import CallRate
@@ -85,10 +85,13 @@ async def _begin(
     """
     background: BackgroundResponses = request.app.state.background_responses
     response = await run_in_threadpool(_queued, services, dialect, request, caller, body)
-    background.start(response)
+    announced = list(ResponseWriter.announced(response.body)) if body.stream else []
+    background.start(response.id, response.resource_id, announced)
     headers = {WITHOUT_EFFECT: ", ".join(body.without_effect())} if body.without_effect() else {}
     events = background.follow(response.id, -1) if body.stream else None
-    return JSONResponse(response.body, headers=headers) if events is None else EventStream(events, headers)
+    if events is None:
+        return JSONResponse(response.body, headers=headers)
+    return EventStream(background_responses.while_authorized(services, request, events), headers)
 
 
 def _queued(

@@ -1,7 +1,5 @@
 """/responses/{id}: a stored response, the events of one in the background, its input, and its end."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
 from functools import partial
 from typing import Annotated, Literal
 
@@ -14,6 +12,7 @@ from luthier.api.dialects.dialects import Dialect
 from luthier.api.http import thread_pools
 from luthier.api.http.disconnects import EventStream
 from luthier.api.http.thread_pools import Workers
+from luthier.api.routes.inference import background_responses
 from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routing import json_schema as js
 from luthier.api.routing import response_schemas
@@ -21,7 +20,7 @@ from luthier.api.routing.json_response import JsonResponse
 from luthier.api.routing.operation import JSON, SSE, EventStreamOf, Reply, json_reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
-from luthier.core.errors import InvalidRequest, LuthierError
+from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
 from luthier.core.roles import Action
 from luthier.service.responses import stored_responses
@@ -38,7 +37,11 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
 
     @router.get("/responses/{response_id}", Action.INFER, "Get a response", _RESPONSE)
     async def get_response(
-        request: Request, response_id: str, caller: Caller, stream: bool = False, starting_after: int | None = None
+        request: Request,
+        response_id: str,
+        caller: Caller,
+        stream: bool = False,
+        starting_after: Annotated[int | None, Query(ge=-1)] = None,
     ) -> Response:
         """With `stream` the events of one in the background, behind the sequence number `starting_after`."""
         response = await run_in_threadpool(stored_responses.get, context, caller.resource.id, response_id)
@@ -50,7 +53,7 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
         if events is None:
             text = "The events of this response are not kept; get it without stream."
             raise InvalidRequest("events_not_kept", text, "stream")
-        return EventStream(_while_authorized(services, request, events))
+        return EventStream(background_responses.while_authorized(services, request, events))
 
     _add_endings(router, services)
 
@@ -106,13 +109,3 @@ def _background(request: Request) -> BackgroundResponses:
     """The responses that this process generates."""
     background: BackgroundResponses = request.app.state.background_responses
     return background
-
-
-async def _while_authorized(services: Services, request: Request, events: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    """The events while their caller is authorized; a lost right ends them."""
-    credentials = authentication.credentials_of(request)
-    with services.rights.watching(services.context, credentials) as watched, suppress(LuthierError):
-        async with aclosing(events):
-            while (event := await watched.unless_lost(anext(events, None))) is not None:
-                await watched.check()
-                yield event

@@ -66,10 +66,10 @@ def end(tx: Connection, response_id: str, status: ResponseStatus, body: Mapping[
     )
 
 
-def list_open(tx: Connection) -> list[StoredResponse]:
-    """The responses that have no answer yet, of all resources, oldest first."""
-    statement = select(_responses).where(_responses.c.status.in_(OPEN_STATUSES)).order_by(_responses.c.seq)
-    return [_response(row) for row in tx.execute(statement).mappings()]
+def list_open(tx: Connection) -> list[tuple[str, str]]:
+    """The responses that have no answer yet, of all resources, oldest first: the id of each, and of its resource."""
+    statement = select(_responses.c.id, _responses.c.resource_id).where(_responses.c.status.in_(OPEN_STATUSES))
+    return [(row.id, row.resource_id) for row in tx.execute(statement.order_by(_responses.c.seq))]
 
 
 def delete(tx: Connection, resource_id: str, response_id: str) -> bool:
