@@ -61,8 +61,8 @@ def main() -> None:
     lines += ["\n### What a client sends\n", *_sent_table(found)]
     lines += ["\n### The official SDKs, operation by operation\n", SIGNS + "\n", *_wide(WORKFLOW, found)]
     lines += ["\n### Other clients\n", *(line for client in OTHERS for line in _narrow(client, found[client]))]
-    lines += ["\n### Routes still to come, and not served\n"]
-    lines += [f"- {entry.why}" for entry in _unlike([*expected.MISSING, *expected.NOT_SERVED])]
+    for title, entries in (("still to come", expected.MISSING), ("that are not served", expected.NOT_SERVED)):
+        lines += [f"\n### Routes {title}\n" if entries else "", *(f"- {entry.why}." for entry in _unlike(entries))]
     lines += ["\n### Faults of clients\n"]
     lines += [f"- {entry.client}, {entry.operation}: {entry.why}." for entry in expected.QUIRKS]
     text = PAGE.read_text()
