@@ -1,19 +1,30 @@
 """A whole service for each client: real HTTP, a running supervisor, the tests' engine and trainer."""
 
+import asyncio
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import scripted_model
 from drive import HELD_EPOCHS
+from recorder import Recorder
 
-from fakes import ScriptedExecutor, train_well
+import control_plane
+import wordpiece
+from asgi_switch import Switch
+from fakes import EchoEngine, ScriptedExecutor, engine_calls, train_well
+from luthier.api.routes.inference.batch_lines import BatchLines
+from luthier.api.services import Services
 from luthier.core.states import RunState
+from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.run_directory.run_directory import RESULT_COLUMNS, RunDirectory
 from luthier.run_directory.run_events import Started, Succeeded
 from luthier.service.background.supervisor import Supervisor
+from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import resources
@@ -66,9 +77,56 @@ def context(context: Context) -> Context:
 
 
 @pytest.fixture
-def running_url(url: str, context: Context, serving: Serving) -> Iterator[str]:
+def engine(engine: EchoEngine) -> EchoEngine:
+    engine.script = scripted_model.answer
+    return engine
+
+
+@pytest.fixture
+def recorder(url: str, switch: tuple[Switch, str]) -> Recorder:
+    """In front of the service at `url`."""
+    app = switch[0].app
+    assert app is not None
+    made = Recorder(app)
+    switch[0].app = made
+    return made
+
+
+@pytest.fixture
+def batch_runner(context: Context, serving: Serving, grammars: GrammarChecker) -> Iterator[BatchRunner]:
+    """Works on batches as the service does, on an event loop of its own."""
+    runner = BatchRunner(context, lines_at_once=4, tick_s=0.05, idle_tick_s=0.05)
+
+    async def run() -> None:
+        calls = engine_calls()
+        services = Services(context, serving, lambda: None, grammars=grammars, calls=calls)
+        runner.start(BatchLines(services))
+        await asyncio.to_thread(over.wait)
+        await runner.stop()
+        await calls.close()
+
+    over = threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    yield runner
+    over.set()
+    thread.join()
+
+
+@pytest.fixture
+def embedder(context: Context) -> str:
+    """A model of embeddings; a deployment has its name too."""
+    wordpiece.make_folder(context.base_folder("all-minilm-l6-v2"), max_tokens=64)
+    return "all-minilm-l6-v2"
+
+
+@pytest.fixture
+def running_url(
+    url: str, recorder: Recorder, context: Context, serving: Serving, batch_runner: BatchRunner, embedder: str
+) -> Iterator[str]:
     resources.create(context, OTHER, None, None)
     supervisor = Supervisor(context, HoldingExecutor(), serving, tick_s=0.05)
     supervisor.start()
+    assert control_plane.put(url, embedder, embedder).status_code == 201
     yield url
     supervisor.stop()

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 URL = os.environ.get("LUTHIER_URL", "")
 KEY = os.environ.get("LUTHIER_KEY", "")
 MODEL = os.environ.get("LUTHIER_MODEL", "")
+EMBEDDER = os.environ.get("LUTHIER_EMBEDDER", "")
 ARM_PATH = os.environ.get("LUTHIER_ARM_PATH", "")
 API_VERSION = "2024-10-21"
 
@@ -24,7 +26,7 @@ HELD_EPOCHS = 9
 
 OK = "ok"
 ABSENT = "not in this client"
-MAX_WORDS = 300
+MAX_WORDS = 250
 
 
 class Absent(Exception):
@@ -32,20 +34,26 @@ class Absent(Exception):
 
 
 class Drive:
-    """Outcomes by operation, in the order in which they were tried."""
+    """Outcomes by operation, in the order in which they were tried. With a scope, what each step sends is recorded."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: str | None = None) -> None:
         self.outcomes: dict[str, str] = {}
+        self._scope = scope
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Writes down how the block ended; whatever it raises is an outcome, and the next step is tried."""
+        if self._scope is not None:
+            rest("GET", f"/tests/step?{urllib.parse.urlencode({'scope': self._scope, 'name': name})}")
         try:
             yield
         except Absent:
             self.outcomes[name] = ABSENT
         except Exception as error:
-            self.outcomes[name] = f"{type(error).__name__}: {error}"[:MAX_WORDS]
+            words = f"{type(error).__name__}: {error}"
+            self.outcomes[name] = (
+                words if len(words) <= 2 * MAX_WORDS else f"{words[:MAX_WORDS]} ... {words[-MAX_WORDS:]}"
+            )
         else:
             self.outcomes[name] = OK
 

@@ -1,6 +1,6 @@
 """Each client's own environment under .cache/clients, made from its list of pinned and hashed packages.
 
-`python tests/clients/environments.py` makes all of them; a test makes the one that it needs.
+`python tests/clients/environments.py` makes all of them, or those it is given; a test makes the one that it needs.
 """
 
 import hashlib
@@ -12,17 +12,27 @@ from pathlib import Path
 
 LISTS = Path(__file__).parent / "requirements"
 CACHE = Path(__file__).parents[2] / ".cache" / "clients"
-NODE_LIST = "openai-node"
 DONE = "installed"
 
 
 def names() -> list[str]:
-    return sorted([path.stem for path in LISTS.glob("*.txt")] + [NODE_LIST])
+    return sorted([path.stem for path in LISTS.glob("*.txt")] + node_names())
+
+
+def node_names() -> list[str]:
+    """The clients whose packages are npm's: a folder with its two files each."""
+    return sorted(path.parent.name for path in LISTS.glob("*/package-lock.json"))
+
+
+def of_client(client: str) -> str:
+    """The environment that a client's program runs in: several programs may share one."""
+    return client.partition(" ")[0]
 
 
 def prepare(name: str) -> Path:
     """The folder of a client's environment, made anew where its list has changed since."""
-    source = LISTS / NODE_LIST / "package-lock.json" if name == NODE_LIST else LISTS / f"{name}.txt"
+    is_node = name in node_names()
+    source = LISTS / name / "package-lock.json" if is_node else LISTS / f"{name}.txt"
     wanted = hashlib.sha256(source.read_bytes()).hexdigest()
     folder = CACHE / name
     mark = folder / DONE
@@ -30,8 +40,8 @@ def prepare(name: str) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if name == NODE_LIST:
-        _install_node(folder)
+    if is_node:
+        _install_node(folder, source.parent)
     else:
         _install_python(folder, source)
     mark.write_text(wanted)
@@ -41,11 +51,11 @@ def prepare(name: str) -> Path:
 def command(name: str, program: Path) -> list[str]:
     """How a drive program is run in a client's environment."""
     folder = prepare(name)
-    if name != NODE_LIST:
+    if program.suffix != ".mjs":
         return [str(folder / "bin" / "python"), str(program)]
-    beside = folder / program.name  # Node looks for packages beside the program
-    shutil.copyfile(program, beside)
-    return ["node", str(beside)]
+    for module in program.parent.glob("*.mjs"):  # Node looks for packages beside the program
+        shutil.copyfile(module, folder / module.name)
+    return ["node", str(folder / program.name)]
 
 
 def _install_python(folder: Path, packages: Path) -> None:
@@ -56,16 +66,16 @@ def _install_python(folder: Path, packages: Path) -> None:
     subprocess.run([*pip, "install", "-q", *only, "-r", str(packages)], check=True)
 
 
-def _install_node(folder: Path) -> None:
+def _install_node(folder: Path, packages: Path) -> None:
     if shutil.which("npm") is None:
         raise RuntimeError("npm is not on the PATH; the client matrix needs Node.js 20 or newer.")
-    shutil.copytree(LISTS / NODE_LIST, folder)
+    shutil.copytree(packages, folder)
     quiet = {**os.environ, "npm_config_update_notifier": "false"}
     line = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     subprocess.run(line, cwd=folder, check=True, env=quiet)
 
 
 if __name__ == "__main__":
-    for each in names():
+    for each in sys.argv[1:] or names():
         print(f"== {each}", flush=True)
         prepare(each)

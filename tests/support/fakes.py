@@ -35,13 +35,15 @@ BASE = "smollm2-135m-instruct"
 class EchoEngine:
     """Speaks OpenAI chat on loopback; its answer repeats the request it got, so tests see what an engine is asked.
 
-    Where `says` is set, each answer takes the next of its texts in turn, and streams it by `piece` characters. With a
+    Where `says` is set, each answer takes the next of its texts in turn, and streams it by `piece` characters; else the
+    text that `script` makes of the request, unless that is None. With a
     `capacity` it has slots, and a token for each character; while `holds` is set no answer comes, and while `loads` is,
     no model is loaded. That a caller has gone is noticed after `notices_after_s`. A prompt "die" ends the connection.
     """
 
     def __init__(self) -> None:
         self.says: list[str] = []
+        self.script: Callable[[dict[str, Any]], str | None] = lambda body: None
         self.piece = 5
         self.ends_at_once = False
         self.ends = "stop"
@@ -101,8 +103,8 @@ class EchoEngine:
                 time.sleep(self.notices_after_s)
             self.busy.remove(slot)
 
-    def next_text(self) -> str | None:
-        return self.says.pop(0) if self.says else None
+    def next_text(self, body: dict[str, Any]) -> str | None:
+        return self.says.pop(0) if self.says else self.script(body)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -161,7 +163,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
             refusal = {"type": "exceed_context_size_error", "message": "9000 tokens, 8192 fit", "code": 400}
             self._send(400, "application/json", json.dumps({"error": refusal}))
             return
-        text = echo.next_text()
+        text = echo.next_text(body)
         answer: dict[str, Any] = {
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -213,7 +215,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
         self._send(200, "application/json", json.dumps({"data": data[::-1]}))
 
     def _complete(self, body: dict[str, Any]) -> None:
-        text = self.server.echo.next_text() or json.dumps(body)
+        text = self.server.echo.next_text(body) or json.dumps(body)
         entry: dict[str, Any] = {"id": 1, "token": text, "bytes": [1], "logprob": -0.5}
         entry["top_logprobs"] = [{**entry, "logprob": -0.5}, {**entry, "token": "z", "logprob": None}]
         logprobs = {"content": [entry]} if "logprobs" in body else None

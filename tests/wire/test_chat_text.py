@@ -121,3 +121,17 @@ def test_prompt_that_is_too_long_is_told_of_the_messages(
         openai_client.chat.completions.create(model=BASE, messages=[{"role": "user", "content": FORGED * 9}])
     assert caught.value.param == "messages"
     assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("part", ["text", "refusal"])
+def test_part_that_is_sent_back_with_the_fields_of_its_answer_is_read_as_its_text(
+    openai_client: OpenAI, engine: EchoEngine, part: str
+) -> None:
+    """@openai/agents copies into the part what else the answer's message held."""
+    message = openai_client.chat.completions.create(model=BASE, messages=[{"role": "user", "content": "hi"}])
+    rest = message.choices[0].message.model_dump(exclude={"content", "refusal"}, exclude_unset=True)
+    other = "refusal" if part == "text" else "content"
+    sent = {"type": part, part: "Good day.", **rest, other: None, "annotations": []}
+    messages = [{"role": "assistant", "content": [sent]}, {"role": "user", "content": "bye"}]
+    openai_client.chat.completions.create(model=BASE, messages=messages)
+    assert engine.asked[-1]["messages"][0] == {"role": "assistant", "content": "Good day."}

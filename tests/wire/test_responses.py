@@ -224,6 +224,14 @@ def test_log_probabilities_come_with_text_and_events(openai_client: OpenAI, engi
     assert "logprobs" not in engine.asked[-1]
 
 
+def test_summary_of_thoughts_may_be_asked_for_though_there_are_none(openai_client: OpenAI, engine: EchoEngine) -> None:
+    engine.says = ["Blue."]
+    answer = openai_client.responses.create(model=BASE, input="?", reasoning={"summary": "auto"})
+    assert (answer.output_text, answer.reasoning.summary) == ("Blue.", None)
+    with pytest.raises(openai.BadRequestError, match="does not reason"):
+        openai_client.responses.create(model=BASE, input="?", reasoning={"effort": "low"})
+
+
 def test_page_says_of_every_field_what_becomes_of_it() -> None:
     rows = (ROOT / "docs" / "responses.md").read_text().partition("## Every field")[2].partition("## Events")[0]
     named = set(

@@ -18,18 +18,28 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class TextPart(_Body):
+class _TextualPart(_Body):
+    """What @openai/agents copies from an answer's message into the part that it sends back; nothing reads it."""
+
+    role: Literal["assistant"] | None = None
+    annotations: list[Any] | None = None
+    audio: None = None
+
+
+class TextPart(_TextualPart):
     """A part of a turn's content: text."""
 
     type: Literal["text"]
     text: str
+    refusal: None = None
 
 
-class RefusalPart(_Body):
+class RefusalPart(_TextualPart):
     """A part of an assistant's content: the text of a refusal, which is read like any other."""
 
     type: Literal["refusal"]
     refusal: str
+    content: None = None
 
 
 class OtherPart(BaseModel):

@@ -39,11 +39,14 @@ class _Body(BaseModel):
 
 
 class ReasoningBody(_Body):
-    """`reasoning`: the one value of each field that is honoured, because it is what happens."""
+    """`reasoning`: the one value of each field that is honoured, because it is what happens.
+
+    A summary is of thoughts, which no answer here has: any may be asked for, and inspect-ai always does.
+    """
 
     effort: Annotated[Literal["none"] | None, only_value("none", "this model does not reason")] = None
-    summary: Annotated[None, unless_none("this model does not reason")] = None
-    generate_summary: Annotated[None, unless_none("this model does not reason")] = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
     context: Annotated[Literal["auto"] | None, only_value("auto", "this model does not reason")] = None
     mode: Annotated[Literal["standard"] | None, only_value("standard", "this model does not reason")] = None
 
