@@ -7,7 +7,8 @@ from luthier.store.schema import UtcTime
 
 metadata = schema.metadata
 
-# `previous_id` is no reference: the response before may be deleted while a later one stays.
+# `previous_id` is no reference: the response before may be deleted while a later one stays. `body` is without `output`,
+# which a later one needs alone: the rest repeats the request.
 responses = Table(
     "responses",
     metadata,
@@ -18,6 +19,7 @@ responses = Table(
     Column("status", String(16), nullable=False, index=True),
     Column("previous_id", String(64), index=True),
     Column("input_items", JSON, nullable=False),
+    Column("output", JSON, nullable=False),
     Column("body", JSON, nullable=False),
     Column("request", JSON(none_as_null=True)),
     Index("ix_responses_created_at", "created_at"),

@@ -42,6 +42,16 @@ class StoredResponse:
     request: Json | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseItems:
+    """What a later response needs of a stored one: what was asked and answered, without what repeats the request."""
+
+    previous_id: str | None
+    status: ResponseStatus
+    input_items: Sequence[Json]
+    output: Sequence[Json]
+
+
 def response_id(hex32: str) -> str:
     return f"resp_{hex32}"
 

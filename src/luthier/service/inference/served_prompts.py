@@ -17,6 +17,7 @@ from luthier.model_folder import BaseModelFolder
 from luthier.service.context import Context
 from luthier.service.inference.generation_requests import ChatRequest
 from luthier.service.models.models import Model
+from luthier.service.scheduling import context_budget
 from luthier.tokenization import base_tokenizers
 
 _CACHED_RENDERERS = 4
@@ -25,7 +26,8 @@ _CACHED_RENDERERS = 4
 async def with_prompt_ids(context: Context, model: Model, request: ChatRequest, address: Address) -> ChatRequest:
     """The request, with its prompt in tokens if the engine needs it so, or would parse a control token out of its text.
 
-    Raises InvalidRequest for messages that the model's template refuses, and if the engine itself must render the
+    Raises InvalidRequest for messages that the model's template refuses, for a text that is too long in any vocabulary
+    before it is tokenized, and if the engine itself must render the
     prompt to parse the answer: a template whose format of calls is not ours.
     """
     return await asyncio.to_thread(render_prompt, context.base_folder(model.base.name), request, address)
@@ -55,6 +57,9 @@ def render_prompt(base_folder: Path, request: ChatRequest, address: Address) -> 
         text = renderer.text_of_turns(request.messages, tools, True, folds_tools=not is_native)
     except Unrenderable as error:
         raise InvalidRequest(error.code, f"{error.message} {error.fix}", "messages") from None
+    capacity = address.capacity
+    if capacity is not None and context_budget.cannot_fit(capacity, len(text)):
+        raise context_budget.too_long(capacity, None, "messages")
     form = renderer.call_form if is_native and renderer.call_form is not None else OURS
     return replace(request, prompt_ids=tuple(renderer.token_ids(text)), call_form=form)
 

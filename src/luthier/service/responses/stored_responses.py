@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from luthier.core.errors import Conflict, InvalidRequest, NotFound
 from luthier.core.inference.stored_responses import (
@@ -115,7 +114,7 @@ def earlier_items(context: Context, resource_id: str, previous_id: str | None) -
         raise _previous(f"Of this conversation an earlier response, '{chain[0].previous_id}', was deleted.")
     if chain[-1].status not in ANSWERED_STATUSES:
         raise _previous(f"Previous response with id '{previous_id}' has no answer: its status is {chain[-1].status}.")
-    return [item for response in chain for item in (*response.input_items, *_output(response))]
+    return [item for response in chain for item in (*response.input_items, *response.output)]
 
 
 def find_item(context: Context, resource_id: str, item_id: str, param: str) -> Json:
@@ -123,8 +122,8 @@ def find_item(context: Context, resource_id: str, item_id: str, param: str) -> J
     response_id = response_of_item(item_id)
     if response_id is not None:
         with context.database.reading() as tx:
-            response = responses.get(tx, resource_id, response_id)
-        for item in (*response.input_items, *_output(response)) if response else ():
+            response = responses.get_items(tx, resource_id, response_id)
+        for item in (*response.input_items, *response.output) if response else ():
             if item["id"] == item_id:
                 return item
     raise NotFound(
@@ -141,11 +140,12 @@ def input_items(
 
     Raises NotFound, and InvalidRequest for an `after` that is none of these items.
     """
-    response = get(context, resource_id, response_id)
     with context.database.reading() as tx:
-        chain = responses.conversation(tx, resource_id, response_id)[:-1]
-    earlier = [item for one in chain for item in (*one.input_items, *_output(one))]
-    items = [*earlier, *response.input_items]
+        chain = responses.conversation(tx, resource_id, response_id)
+    if not chain:
+        raise not_found(response_id)
+    items = [item for one in chain for item in (*one.input_items, *one.output)]
+    items = items[: len(items) - len(chain[-1].output)]
     if not ascending:
         items.reverse()
     if after:
@@ -176,8 +176,3 @@ def not_found(response_id: str) -> NotFound:
 
 def _previous(text: str) -> InvalidRequest:
     return InvalidRequest("previous_response_not_found", text, "previous_response_id")
-
-
-def _output(response: StoredResponse) -> Sequence[Json]:
-    output: Sequence[Any] = response.body["output"]
-    return output

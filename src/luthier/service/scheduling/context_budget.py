@@ -42,6 +42,11 @@ def answer_tokens(
     return asked
 
 
+def cannot_fit(capacity: Capacity, characters: int) -> bool:
+    """Whether a prompt of so many characters is too long in any vocabulary: nothing is gained by tokenizing it."""
+    return characters > window(capacity) * MAX_CHARACTERS_PER_TOKEN
+
+
 def window(capacity: Capacity) -> int:
     """The most tokens of a prompt and one answer to it together."""
     return min(capacity.window_tokens, capacity.context_tokens)

@@ -22,6 +22,6 @@ async def of_request(
             raise context_budget.too_long(capacity, len(token_ids), prompt_field)
         return list(token_ids)
     text = await client.render(address, request) if "messages" in request else cast(str, prompt)
-    if len(text) > context_budget.window(capacity) * context_budget.MAX_CHARACTERS_PER_TOKEN:
+    if context_budget.cannot_fit(capacity, len(text)):
         raise context_budget.too_long(capacity, None, prompt_field)
     return await client.tokenize(address, text)

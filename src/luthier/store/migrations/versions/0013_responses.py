@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("previous_id", sa.String(length=64)),
         sa.Column("input_items", sa.JSON(), nullable=False),
+        sa.Column("output", sa.JSON(), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.Column("request", sa.JSON(none_as_null=True)),
         sa.ForeignKeyConstraint(["resource_id"], ["resources.id"], name=op.f("fk_responses_resource_id")),

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, insert, select, update
 
-from luthier.core.inference.stored_responses import OPEN_STATUSES, ResponseStatus, StoredResponse
+from luthier.core.inference.stored_responses import OPEN_STATUSES, ResponseItems, ResponseStatus, StoredResponse
 from luthier.store import inference_schema
 
 _responses = inference_schema.responses
+_item_columns = [_responses.c.previous_id, _responses.c.status, _responses.c.input_items, _responses.c.output]
 
 
 def insert_response(tx: Connection, response: StoredResponse) -> None:
@@ -22,7 +23,7 @@ def insert_response(tx: Connection, response: StoredResponse) -> None:
             status=response.status,
             previous_id=response.previous_id,
             input_items=list(response.input_items),
-            body=dict(response.body),
+            **_parts(response.body),
             request=None if response.request is None else dict(response.request),
         )
     )
@@ -35,8 +36,15 @@ def get(tx: Connection, resource_id: str, response_id: str) -> StoredResponse | 
     return None if row is None else _response(row)
 
 
-def conversation(tx: Connection, resource_id: str, last_id: str) -> list[StoredResponse]:
-    """The responses of the conversation that ends with `last_id`, oldest first.
+def get_items(tx: Connection, resource_id: str, response_id: str) -> ResponseItems | None:
+    """The items of the resource's response; None if it has none of that id."""
+    condition = _responses.c.id == response_id, _responses.c.resource_id == resource_id
+    row = tx.execute(select(*_item_columns).where(*condition)).first()
+    return None if row is None else ResponseItems(row[0], ResponseStatus(row[1]), row[2], row[3])
+
+
+def conversation(tx: Connection, resource_id: str, last_id: str) -> list[ResponseItems]:
+    """The items of the responses of the conversation that ends with `last_id`, oldest first.
 
     The first of them has no `previous_id`, unless a response before it is gone. Empty if there is no such response.
     """
@@ -50,8 +58,9 @@ def conversation(tx: Connection, resource_id: str, last_id: str) -> list[StoredR
             earlier.c.id == links.c.previous_id, earlier.c.resource_id == resource_id
         )
     )
-    rows = tx.execute(select(_responses).where(_responses.c.id.in_(select(links.c.id))).order_by(_responses.c.seq))
-    return [_response(row) for row in rows.mappings()]
+    of_chain = _responses.c.id.in_(select(links.c.id))
+    rows = tx.execute(select(*_item_columns).where(of_chain).order_by(_responses.c.seq))
+    return [ResponseItems(row[0], ResponseStatus(row[1]), row[2], row[3]) for row in rows]
 
 
 def end(tx: Connection, response_id: str, status: ResponseStatus, body: Mapping[str, Any]) -> bool:
@@ -59,9 +68,7 @@ def end(tx: Connection, response_id: str, status: ResponseStatus, body: Mapping[
     condition = _responses.c.id == response_id, _responses.c.status.in_(OPEN_STATUSES)
     request = _responses.c.request if status in OPEN_STATUSES else None
     return (
-        tx.execute(
-            update(_responses).where(*condition).values(status=status, body=dict(body), request=request)
-        ).rowcount
+        tx.execute(update(_responses).where(*condition).values(status=status, **_parts(body), request=request)).rowcount
         == 1
     )
 
@@ -100,6 +107,11 @@ def _ended_before(before: datetime) -> Select[tuple[int]]:
     )
 
 
+def _parts(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a body: its output, and all else."""
+    return {"output": list(body["output"]), "body": {name: body[name] for name in body if name != "output"}}
+
+
 def _response(row: RowMapping) -> StoredResponse:
     return StoredResponse(
         id=row["id"],
@@ -108,6 +120,6 @@ def _response(row: RowMapping) -> StoredResponse:
         status=ResponseStatus(row["status"]),
         previous_id=row["previous_id"],
         input_items=row["input_items"],
-        body=row["body"],
+        body={**row["body"], "output": row["output"]},
         request=row["request"],
     )
