@@ -34,8 +34,8 @@ class ExportBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field(min_length=1, max_length=256)
-    format: ExportFormat
-    dtype: ExportDtype | None = None
+    format: Literal["adapter", "merged", "gguf", "gguf-adapter", "ollama"]
+    dtype: Literal["f32", "f16", "bf16", "q8_0"] | None = None
 
 
 class ExportedFile(Struct, kw_only=True):
@@ -125,7 +125,9 @@ def build_router(services: Services) -> Router:
     @router.post(PATH, Action.MODELS_WRITE, "Export a tuned model", json_reply(ModelExport), errors=(403, 404, 429))
     def create_export(body: ExportBody, caller: Caller) -> object:
         """Answers at once; ask for the export until its status is succeeded or failed. The same again is the same."""
-        return ModelExport.from_export(exports.create(context, caller.resource.id, body.model, body.format, body.dtype))
+        dtype = None if body.dtype is None else ExportDtype(body.dtype)
+        export = exports.create(context, caller.resource.id, body.model, ExportFormat(body.format), dtype)
+        return ModelExport.from_export(export)
 
     @router.get(PATH, Action.MODELS_READ, "List exports", json_reply(ModelExports))
     def list_exports(caller: Caller) -> object:
