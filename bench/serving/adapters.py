@@ -11,7 +11,7 @@ from bench.serving.opened import CONTEXT_TOKENS, STREAMS
 from bench.serving.prompts import Prompts
 from bench.serving.targets import BASE, NEVER_ENDS
 from luthier.core.engine_ports import Address, ServedModel
-from luthier.core.generation import EngineDelta
+from luthier.core.inference.generation import EngineDelta
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.native_engine import NativeEngine
 

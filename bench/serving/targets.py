@@ -12,7 +12,7 @@ import psutil
 
 from bench.serving.prompts import Prompts
 from luthier.core.engine_ports import Address
-from luthier.core.generation import EngineDelta, Usage
+from luthier.core.inference.generation import EngineDelta, Usage
 from luthier.engines.native.client import NativeClient
 
 BASE = "smollm2-135m-instruct"

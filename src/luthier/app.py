@@ -25,12 +25,14 @@ from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
 from luthier.engines.choice import ChosenEngine
+from luthier.engines.exports.export_process import ExportProcess
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
+from luthier.service.background.export_worker import ExportWorker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
@@ -79,13 +81,14 @@ class _Parts:
 
     services: Services
     supervisor: Supervisor
+    exporter: ExportWorker
     batch_runner: BatchRunner
     engine: ChosenEngine
     lock: FolderLock
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Starts supervisor, grammar checker, the runner of batches and open responses before the first request.
+        """Starts whatever works beside the requests, before the first of them: also what was open before a restart.
 
         After the last one it ends all parts, the database and the lock last. What fails is logged, and raised to the
         HTTP server.
@@ -93,6 +96,7 @@ class _Parts:
         services = self.services
         try:
             self.supervisor.start()
+            self.exporter.start()
             services.grammars.start()
             self.batch_runner.start(BatchLines(services))
             await server.resume(app)
@@ -100,7 +104,9 @@ class _Parts:
             await server.end(app)
             await self.batch_runner.stop()
             await services.calls.close()
+            self.exporter.begin_stop()
             await run_in_threadpool(self.supervisor.stop)
+            await run_in_threadpool(self.exporter.stop)
             closing = (self.engine.close, services.grammars.close, services.context.database.close, self.lock.release)
             for close in closing:
                 close()
@@ -157,6 +163,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         timedelta(days=settings.lost_and_found_days),
     )
     calls = serving_engines.engine_calls(settings)
+    exporter = _build_exporter(context, settings)
     batch_runner = BatchRunner(context, settings.serve_slots)
 
     services = Services(
@@ -171,7 +178,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
     )
-    parts = _Parts(services, supervisor, batch_runner, engine, lock)
+    parts = _Parts(services, supervisor, exporter, batch_runner, engine, lock)
     api = server.build(services, parts.lifespan)
     return Service(
         api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))
@@ -191,6 +198,12 @@ def _server_context(settings: Settings, database: Database, clocks: Clocks) -> C
         store.within(own.blob_prefix or "").delete_partial_puts(installation.FOLDERS)
     settled = SettledClock(clocks.now, clocks.steady_s, own.settled_at, own.unsettled_s)
     return replace(context, settled=settled, steady_s=clocks.steady_s)
+
+
+def _build_exporter(context: Context, settings: Settings) -> ExportWorker:
+    """The worker that has exports made, each in a process of its own; nothing starts."""
+    keep = timedelta(hours=settings.export_hours)
+    return ExportWorker(context, ExportProcess(threads=settings.serve_threads), keep, settings.tick_s)
 
 
 def _prepare_key(context: Context, settings: Settings) -> str | None:

@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     serve_context_tokens: int = Field(default=16_384, ge=512)
     serve_queue: int = Field(default=64, ge=1)
     serve_queue_wait_s: float = Field(default=60.0, gt=0)
+    export_hours: float = Field(default=24.0, gt=0, le=1e6)
     developer_deployment_hours: float = Field(default=24.0, ge=0, le=1e6)
     idle_deployment_days: float = Field(default=15.0, ge=0, le=1e6)
     response_days: float = Field(default=30.0, ge=0, le=1e6)

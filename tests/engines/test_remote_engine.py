@@ -16,7 +16,7 @@ import pytest
 import small_models
 from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import InvalidRequest, Unavailable, UpstreamFailed
-from luthier.core.generation import MIN_LOG_PROB, FinishReason
+from luthier.core.inference.generation import MIN_LOG_PROB, FinishReason
 from luthier.core.states import LoadState
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.parity import check_parity

@@ -10,7 +10,7 @@ from typing import TypeVar
 import psutil
 
 from luthier.core.engine_ports import Address, EngineClient
-from luthier.core.generation import EngineDelta, FinishReason, TokenLogProb, Usage
+from luthier.core.inference.generation import EngineDelta, FinishReason, TokenLogProb, Usage
 from luthier.engines.native.client import NativeClient
 
 T = TypeVar("T")

@@ -33,6 +33,8 @@ NEVER: dict[str, str] = {
     "group": "nowhere",
     "account": "nobody",
     "location": "local",
+    "export_id": "export-" + "0" * 32,
+    "file_name": "README.md",
     ANY: "anything",
 }
 """Per parameter of a path a value of the right form that never was. A new route's parameter needs a line here."""

@@ -15,7 +15,7 @@ import pytest
 import small_models
 from luthier.core.engine_ports import Address, ParityReport
 from luthier.core.errors import LuthierError, Unavailable
-from luthier.core.generation import MIN_LOG_PROB, FinishReason
+from luthier.core.inference.generation import MIN_LOG_PROB, FinishReason
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.parity import check_parity
 from luthier.engines.remote.completions_server import CompletionsServer

@@ -105,6 +105,8 @@ ROUTES: dict[Action, tuple[str, ...]] = {
     Action.MODELS_READ: (
         "GET /accounts/{}/models",
         "GET /locations/{}/models",
+        "GET /luthier/exports",
+        "GET /luthier/exports/{}",
         "GET /luthier/status",
         "GET /models",
         "GET /models/{}",
@@ -112,6 +114,10 @@ ROUTES: dict[Action, tuple[str, ...]] = {
     Action.MODELS_WRITE: (
         "POST /fine_tuning/checkpoints/{}/permissions",
         "DELETE /fine_tuning/checkpoints/{}/permissions/{}",
+        "DELETE /luthier/exports/{}",
+        "GET /luthier/exports/{}/content",
+        "GET /luthier/exports/{}/files/{}",
+        "POST /luthier/exports",
         "POST /fine_tuning/jobs/{}/checkpoints/{}/copy",
         "DELETE /models/{}",
     ),

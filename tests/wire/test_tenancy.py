@@ -11,8 +11,10 @@ import rows
 import walk
 from fakes import BASE
 from luthier.api.arm import arm_names
+from luthier.core.exports import ExportFormat
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
+from luthier.service.exports import exports
 from luthier.service.models import deployments
 from luthier.service.tenants import resources
 
@@ -65,6 +67,8 @@ def mine(url: str, context: Context, my_key: str, supervisor: Supervisor) -> dic
         "model_name": job.fine_tuned_model,
         "deployment": "clippy",
         "name": "clippy",
+        "export_id": exports.create(context, own.id, job.fine_tuned_model, ExportFormat.ADAPTER).id,
+        "file_name": "README.md",
         "subscription": own.subscription,
         "group": own.resource_group,
         "account": own.account,

@@ -17,6 +17,8 @@ AS_CSV = {"Accept": "text/csv, */*"}
 """The header that asks for results.csv as it is; other clients get base64 of it."""
 ARM_VERSION = "2024-10-01"
 STATUS_PATH = "/luthier/status"
+_UNREAD = "X-Stainless-Raw-Response"
+"""The SDK's own mark, never sent, for an answer that is read piece by piece."""
 PROOF_TIMEOUT_S = 1200.0
 
 
@@ -68,6 +70,34 @@ def prove(client: "OpenAI", model: str) -> dict[str, Any]:
     options: Any = {"timeout": PROOF_TIMEOUT_S, "max_retries": 0}
     proof: Any = client.post(f"{_root(client)}/luthier/parity", cast_to=object, body={"model": model}, options=options)
     return dict(proof)
+
+
+def create_export(client: "OpenAI", model: str, format: str, dtype: str | None) -> dict[str, Any]:
+    """A new export of a model or deployment, or the one that there is already. Raises the SDK's errors."""
+    body = {"model": model, "format": format} | ({} if dtype is None else {"dtype": dtype})
+    made: Any = client.post(f"{_root(client)}/luthier/exports", cast_to=object, body=body)
+    return dict(made)
+
+
+def get_export(client: "OpenAI", export_id: str) -> dict[str, Any]:
+    """An export as it is now. Raises the SDK's errors."""
+    found: Any = client.get(f"{_root(client)}/luthier/exports/{export_id}", cast_to=object)
+    return dict(found)
+
+
+@contextmanager
+def export_file(client: "OpenAI", export_id: str, name: str, headers: dict[str, str]) -> "Iterator[Any]":
+    """The answer with a file of an export, not read yet: the SDK's APIResponse, closed at the end of the block.
+
+    Raises the SDK's errors, without retries.
+    """
+    options: Any = {"headers": {_UNREAD: "stream", **headers}, "max_retries": 0}
+    address = f"{_root(client)}/luthier/exports/{export_id}/files/{name}"
+    response: Any = client.get(address, cast_to=object, options=options)
+    try:
+        yield response
+    finally:
+        response.close()
 
 
 def engines(client: "OpenAI") -> dict[str, dict[str, str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from luthier.core.generation import EngineDelta, TokenLogProb, Usage
+from luthier.core.inference.generation import EngineDelta, TokenLogProb, Usage
 from luthier.core.states import EngineName, LoadState
 
 

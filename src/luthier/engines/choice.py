@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.core.engine_ports import Address, Engine, EngineClient, EngineRequest, EngineState, ServedModel
-from luthier.core.generation import EngineDelta, TokenLogProb, Usage
+from luthier.core.inference.generation import EngineDelta, TokenLogProb, Usage
 from luthier.core.states import EngineName, LoadState
 from luthier.data.rendering.renderer import Renderer
 from luthier.engines.native.decoder import library, model_config, weights

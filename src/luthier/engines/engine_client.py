@@ -13,7 +13,14 @@ import httpx2
 
 from luthier.core.engine_ports import Address, EngineRequest
 from luthier.core.errors import InvalidRequest, LuthierError, Unavailable, UpstreamFailed
-from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, ToolCallDelta, Usage
+from luthier.core.inference.generation import (
+    MIN_LOG_PROB,
+    EngineDelta,
+    FinishReason,
+    TokenLogProb,
+    ToolCallDelta,
+    Usage,
+)
 
 CONNECT_S = 10.0
 STALLED_S = 120.0

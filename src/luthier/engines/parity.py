@@ -161,7 +161,7 @@ def _compare(choice: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], fi
         if place is None:
             return
         engine_top = {top["id"]: top["logprob"] for top in entry["top_logprobs"]}
-        findings.differences += _differences(engine_top, dict(trained[place]["top"]), entry["id"])
+        findings.differences += position_differences(engine_top, dict(trained[place]["top"]), entry["id"])
         findings.positions += 1
         if entry["id"] != trained[place]["token_id"]:
             return
@@ -181,7 +181,7 @@ def _place(entry: Mapping[str, Any], trained: Sequence[Mapping[str, Any]], place
     return next((other for other in later if trained[other]["token_id"] == entry["id"]), None)
 
 
-def _differences(engine_top: Logprobs, trainer_top: Logprobs, chosen: int) -> Iterator[float]:
+def position_differences(engine_top: Logprobs, trainer_top: Logprobs, chosen: int) -> Iterator[float]:
     """Absolute differences in nats at one position: for the trainer's likeliest tokens and the engine's `chosen` one.
 
     A token that one list lacks is less likely there than the list's last: the difference is at least that.

@@ -6,18 +6,8 @@ from pathlib import Path
 UMASK = 0o077
 """The umask of the service and of its trainers and engines."""
 _OTHERS = 0o077
-_PATTERNS = (
-    "luthier.db*",
-    "api-key",
-    "audit.jsonl*",
-    "rates.json",
-    "blobs",
-    "runs",
-    "served",
-    "engines",
-    "moving",
-    "batches",
-)
+_FILES = ("luthier.db*", "api-key", "audit.jsonl*", "rates.json")
+_PATTERNS = (*_FILES, "blobs", "runs", "served", "engines", "exports", "moving", "batches")
 """What Luthier stores in the folder. Not `models`: base models are public, and installations may share them."""
 
 

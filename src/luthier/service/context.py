@@ -1,7 +1,8 @@
 """The dependencies of every use case: database, blobs, folders, catalog, clocks and id sources."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -49,6 +50,9 @@ class Context:
     blobs_are_own: bool = True
     """Whether nobody else stores objects below the keys of the blob store."""
 
+    exports_lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whoever changes an export's record."""
+
     def deletion_time(self) -> datetime:
         """The time for deletions: what expired before it may be deleted, for it is neither later than the machine's
         clock nor ahead because of a recent clock jump (`SettledClock`).
@@ -66,6 +70,11 @@ class Context:
     def elapsed_s(self) -> float:
         """Seconds of the monotonic clock, of `now` if there is none; only a difference of two calls means anything."""
         return self.now().timestamp() if self.steady_s is None else self.steady_s()
+
+    @property
+    def exports_folder(self) -> Path:
+        """A folder for each export of a model."""
+        return self.data_folder / "exports"
 
     @property
     def key_file(self) -> Path:

@@ -14,7 +14,7 @@ import pytest
 import small_models
 from luthier.core.engine_ports import Address, ServedModel
 from luthier.core.errors import InvalidRequest, Unavailable, UpstreamFailed
-from luthier.core.generation import EngineDelta, FinishReason, Usage
+from luthier.core.inference.generation import EngineDelta, FinishReason, Usage
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.native_engine import NativeEngine
 from luthier.engines.native.protocol import BlockingConnection

@@ -3,7 +3,7 @@
 import pytest
 
 from luthier.api.dialects.inference.completion_answers import spelling
-from luthier.core.generation import TokenLogProb
+from luthier.core.inference.generation import TokenLogProb
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import small_models
 from luthier.core.engine_ports import Address
 from luthier.core.errors import InvalidRequest, Unavailable, UpstreamFailed
-from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
+from luthier.core.inference.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
 from luthier.engines.remote import completions
 from luthier.engines.remote.completions import Vocabulary
 

@@ -10,7 +10,7 @@ import pytest
 
 from luthier.core.engine_ports import Address
 from luthier.core.errors import InvalidRequest, Unavailable, UpstreamFailed
-from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, Usage
+from luthier.core.inference.generation import MIN_LOG_PROB, EngineDelta, FinishReason, Usage
 from luthier.engines.native.client import NativeClient
 from luthier.engines.native.protocol import Message, MessageReader, encode
 

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from disk import full_disk
-from luthier.core.batches import BatchCounts
 from luthier.core.errors import NoSpace
-from luthier.core.generation import Usage
+from luthier.core.inference.batches import BatchCounts
+from luthier.core.inference.generation import Usage
 from luthier.service.batches.journal import AnswerKind, Journal, Record
 from luthier.service.batches.journal_writer import JournalWriter
 

@@ -14,7 +14,6 @@ import batch_runs
 from batch_runs import CHAT, chat, jsonl
 from disk import full_disk
 from fakes import BASE
-from luthier.core.batches import Batch
 from luthier.core.errors import (
     InvalidRequest,
     LuthierError,
@@ -23,8 +22,9 @@ from luthier.core.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from luthier.core.generation import Usage
 from luthier.core.ids import DEFAULT_RESOURCE
+from luthier.core.inference.batches import Batch
+from luthier.core.inference.generation import Usage
 from luthier.core.models import Resource
 from luthier.core.states import BatchStatus
 from luthier.service.background import resource_purge

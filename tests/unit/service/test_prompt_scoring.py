@@ -7,7 +7,7 @@ import pytest
 
 from luthier.core.engine_ports import Address
 from luthier.core.errors import RateLimited
-from luthier.core.generation import TokenLogProb
+from luthier.core.inference.generation import TokenLogProb
 from luthier.engines.engine_client import HttpEngineClient
 from luthier.service.scheduling.prompt_scoring import PromptScoring
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -84,7 +85,9 @@ class AuditTrail:
             status,
             scope["state"]["request_id"],
         )
-        await run_in_threadpool(audit.append, self._path, entry)
+        # A caller who leaves once it has all bytes ends a streamed answer at this very point.
+        with anyio.CancelScope(shield=True):
+            await run_in_threadpool(audit.append, self._path, entry)
 
 
 def _is_change(scope: Scope) -> bool:

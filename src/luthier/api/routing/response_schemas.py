@@ -4,7 +4,7 @@ These answers are built as plain JSON (`dialects/inference/response_answers.py`)
 """
 
 from luthier.api.routing import json_schema as js
-from luthier.core.stored_responses import ResponseStatus
+from luthier.core.inference.stored_responses import ResponseStatus
 
 EXAMPLE = {"model": "clippy", "input": "What is the largest planet?"}
 

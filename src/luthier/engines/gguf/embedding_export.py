@@ -48,7 +48,9 @@ def export_encoder(folder: Path) -> Path:
     with export.atomic_file(writer, embedding.gguf):
         writer.write_ti_data_to_file()
         for name, tensor in tensors.items():
-            writer.write_tensor_data(export.narrow(name, tensor.read(), _dtype(name, tensor)))
+            kinds = gguf.GGMLQuantizationType
+            kind = kinds.F32 if _dtype(name, tensor) == np.float32 else kinds.F16
+            writer.write_tensor_data(export.narrow(name, tensor.read(), kind))
     return embedding.gguf
 
 

@@ -7,6 +7,7 @@ header length, a JSON header of dtype, shape and offsets, then the bytes. https:
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,20 @@ from luthier.core.errors import Unsupported
 from luthier.model_source import safetensors_header, source_checks
 
 FloatArray = npt.NDArray[np.float32]
+
+
+class Tensor(Protocol):
+    """A tensor of a model, stored or computed when it is read."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def read(self) -> FloatArray:
+        """The values in memory, as a new array. Raises Unsupported for types that are not read here."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

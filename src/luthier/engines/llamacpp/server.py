@@ -72,7 +72,7 @@ def main(config_path: Path) -> None:
     except LuthierError as error:
         reply(code=error.code, message=error.message)
         return
-    server = xllamacpp.Server(_parameters(config, adapters))
+    server = xllamacpp.Server(parameters_of(config, adapters))
     for adapter in adapters:
         adapter.unlink()  # llama.cpp has copied it
     # From here on llama.cpp's messages may quote requests (it logs the text around a JSON error): they are discarded.
@@ -87,7 +87,7 @@ def main(config_path: Path) -> None:
     threading.Event().wait()
 
 
-def _parameters(config: Config, adapters: list[Path]) -> object:
+def parameters_of(config: Config, adapters: list[Path]) -> object:
     """xllamacpp's parameters for the server of a configuration, with the exported adapters at scale 0."""
     import xllamacpp
 

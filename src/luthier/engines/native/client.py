@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from luthier.core.engine_ports import Address, EngineRequest
 from luthier.core.errors import InvalidRequest, LuthierError, Unavailable, UpstreamFailed
-from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
+from luthier.core.inference.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
 from luthier.engines.native.protocol import INVALID, Message, MessageReader, encode
 
 SCHEME = "native"

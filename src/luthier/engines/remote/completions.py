@@ -15,7 +15,7 @@ import tokenizers
 
 from luthier.core.engine_ports import Address
 from luthier.core.errors import InvalidRequest, LuthierError, Unavailable, UpstreamFailed
-from luthier.core.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
+from luthier.core.inference.generation import MIN_LOG_PROB, EngineDelta, FinishReason, TokenLogProb, Usage
 from luthier.model_folder import HuggingFaceFolder
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 

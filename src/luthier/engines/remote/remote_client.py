@@ -11,7 +11,7 @@ import httpx2
 
 from luthier.core.engine_ports import Address, EngineRequest
 from luthier.core.errors import Unavailable, UpstreamFailed
-from luthier.core.generation import MIN_LOG_PROB, EngineDelta, TokenLogProb, Usage
+from luthier.core.inference.generation import MIN_LOG_PROB, EngineDelta, TokenLogProb, Usage
 from luthier.engines.remote import completions
 from luthier.engines.remote.completions import Vocabulary
 

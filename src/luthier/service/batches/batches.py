@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from luthier.core import ids
-from luthier.core.batches import MAX_BATCH_BYTES, Batch
 from luthier.core.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded
+from luthier.core.inference.batches import MAX_BATCH_BYTES, Batch
 from luthier.core.models import File
 from luthier.core.states import BatchStatus, FilePurpose, FileStatus
 from luthier.service.context import Context

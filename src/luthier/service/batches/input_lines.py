@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from luthier.core.batches import MAX_BATCH_LINES, BatchFault
+from luthier.core.inference.batches import MAX_BATCH_LINES, BatchFault
 from luthier.service import shutdown
 
 MAX_LINE_BYTES = 8 * 1024 * 1024

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from luthier import atomic_io
-from luthier.core.batches import BatchCounts
-from luthier.core.generation import Usage
+from luthier.core.inference.batches import BatchCounts
+from luthier.core.inference.generation import Usage
 
 _CRC_CHARACTERS = 9  # eight hex digits and a blank
 

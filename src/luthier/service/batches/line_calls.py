@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from luthier.core.batches import Batch
 from luthier.core.errors import LuthierError
-from luthier.core.generation import Usage
+from luthier.core.inference.batches import Batch
+from luthier.core.inference.generation import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from luthier.core.batches import Batch, BatchCounts
+from luthier.core.inference.batches import Batch, BatchCounts
 from luthier.service.batches.batch_folder import BatchFolder
 from luthier.service.batches.input_lines import LinePlace
 from luthier.service.batches.journal import Journal

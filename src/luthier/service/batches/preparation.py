@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 
-from luthier.core.batches import Batch, BatchFault
 from luthier.core.errors import LuthierError, NotFound
+from luthier.core.inference.batches import Batch, BatchFault
 from luthier.core.states import BatchStatus
 from luthier.service import shutdown
 from luthier.service.batches import input_lines

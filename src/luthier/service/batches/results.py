@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from luthier.core import ids
-from luthier.core.batches import Batch
+from luthier.core.inference.batches import Batch
 from luthier.core.models import File
 from luthier.core.states import TERMINAL_BATCH_STATUSES, BatchStatus, FilePurpose
 from luthier.service.batches import input_lines

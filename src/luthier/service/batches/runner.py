@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from luthier.core.batches import Batch, BatchFault
 from luthier.core.errors import LuthierError, NoSpace, RateLimited, Unavailable, UpstreamFailed
+from luthier.core.inference.batches import Batch, BatchFault
 from luthier.core.states import BatchStatus
 from luthier.service.batches import batch_folder, input_lines, preparation, results, whole_steps
 from luthier.service.batches.batch_folder import BatchFolder

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from luthier.core.errors import Unsupported
-from luthier.core.generation import EngineDelta, FinishReason, TokenLogProb, ToolCallDelta
 from luthier.core.ids import HexSource
+from luthier.core.inference.generation import EngineDelta, FinishReason, TokenLogProb, ToolCallDelta
 from luthier.data.tools.stream_parser import ArgumentsPiece, CallStart, Piece, TextPiece, ToolCallParser
 from luthier.service.inference.answers import ChoiceDelta, tool_calls_of
 from luthier.service.inference.generation_requests import ChatRequest

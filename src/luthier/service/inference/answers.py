@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from luthier.core.errors import UpstreamFailed
-from luthier.core.generation import FinishReason, TokenLogProb, ToolCallDelta, Usage
+from luthier.core.inference.generation import FinishReason, TokenLogProb, ToolCallDelta, Usage
 
 
 @dataclass(frozen=True, slots=True)

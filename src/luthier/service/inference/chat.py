@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from luthier.core.generation import Usage
+from luthier.core.inference.generation import Usage
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.inference import grammar_check, served_prompts, vocabulary

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from luthier.core.generation import FinishReason, Usage
+from luthier.core.inference.generation import FinishReason, Usage
 from luthier.service.context import Context
 from luthier.service.inference import answers, vocabulary
 from luthier.service.inference.answers import NO_ECHO, Answer, AnswerPart, Choice, ChoiceDelta, PromptEcho, total_usage

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from luthier.core.errors import Conflict, InvalidRequest, NotFound
-from luthier.core.stored_responses import (
+from luthier.core.inference.stored_responses import (
     ANSWERED_STATUSES,
     OPEN_STATUSES,
     Json,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from luthier.core.engine_ports import Address, Capacity, EmbeddingClient, EngineClient, EngineRequest
 from luthier.core.errors import LuthierError
-from luthier.core.generation import EngineDelta, TokenLogProb, Usage
+from luthier.core.inference.generation import EngineDelta, TokenLogProb, Usage
 from luthier.service.scheduling import background_share, context_budget, prompt_tokens, slot_draining
 from luthier.service.scheduling.admission import (
     AdmissionQueue,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from luthier.core.engine_ports import Address, EngineClient
 from luthier.core.errors import RateLimited, Unsupported
-from luthier.core.generation import TokenLogProb
+from luthier.core.inference.generation import TokenLogProb
 from luthier.service.scheduling.prefill_queue import LONG_TOKENS, PrefillQueue
 
 RETRY_AFTER_S = 5.0

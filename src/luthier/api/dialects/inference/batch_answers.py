@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from msgspec import Meta, Struct
 
 from luthier.api.dialects.answer import Unix, unix, unix_or_none
-from luthier.core.batches import Batch, BatchCounts, BatchFault
+from luthier.core.inference.batches import Batch, BatchCounts, BatchFault
 from luthier.core.states import BatchStatus
 
 

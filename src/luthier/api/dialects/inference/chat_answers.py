@@ -6,7 +6,7 @@ The same in every dialect. Dicts, not Structs: which fields a message or a delta
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from luthier.core.generation import FinishReason, TokenLogProb, ToolCallDelta, Usage
+from luthier.core.inference.generation import FinishReason, TokenLogProb, ToolCallDelta, Usage
 from luthier.service.inference.answers import Answer, AnswerHeader, Choice, ChoiceDelta
 
 Shape = dict[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from luthier.api.dialects.inference.chat_answers import header_shape, usage
-from luthier.core.generation import FinishReason, TokenLogProb
+from luthier.core.inference.generation import FinishReason, TokenLogProb
 from luthier.service.inference.answers import Answer, AnswerHeader, ChoiceDelta, PromptEcho
 
 Shape = dict[str, Any]

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from luthier.core.errors import InvalidRequest, LuthierError, RateLimited, Unsupported
-from luthier.core.generation import FinishReason, TokenLogProb, ToolCallDelta, Usage
-from luthier.core.stored_responses import ResponseStatus, item_place, response_id
+from luthier.core.inference.generation import FinishReason, TokenLogProb, ToolCallDelta, Usage
+from luthier.core.inference.stored_responses import ResponseStatus, item_place, response_id
 from luthier.service.inference.answers import Answer, AnswerHeader, ChoiceDelta
 
 Shape = dict[str, Any]

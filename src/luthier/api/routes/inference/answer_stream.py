@@ -27,7 +27,7 @@ from luthier.api.routing.json_response import event_line
 from luthier.api.services import Services
 from luthier.core.engine_ports import Address
 from luthier.core.errors import LuthierError
-from luthier.core.generation import Usage
+from luthier.core.inference.generation import Usage
 from luthier.core.models import Principal
 from luthier.service.inference import model_routing
 from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart, ChoiceDelta

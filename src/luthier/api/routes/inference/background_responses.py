@@ -24,8 +24,8 @@ from luthier.api.routes.inference import response_calls
 from luthier.api.routes.inference.fair_places import FairPlaces
 from luthier.api.services import Services
 from luthier.core.errors import LuthierError, NoSpace, RateLimited, Unavailable, UpstreamFailed
-from luthier.core.generation import Usage
-from luthier.core.stored_responses import ResponseStatus, StoredResponse
+from luthier.core.inference.generation import Usage
+from luthier.core.inference.stored_responses import ResponseStatus, StoredResponse
 from luthier.service.context import Context
 from luthier.service.inference import model_routing
 from luthier.service.inference.answers import AnswerHeader, AnswerPart

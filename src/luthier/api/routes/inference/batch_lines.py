@@ -28,9 +28,9 @@ from luthier.api.requests.responses.response_bodies import ResponseBody
 from luthier.api.routes.inference import chat, completions, embeddings, response_calls
 from luthier.api.routes.inference.answer_stream import InferenceCall, Shape
 from luthier.api.services import Services
-from luthier.core.batches import Batch
 from luthier.core.errors import InvalidRequest, LuthierError, Unsupported
-from luthier.core.generation import Usage
+from luthier.core.inference.batches import Batch
+from luthier.core.inference.generation import Usage
 from luthier.service.batches import input_lines
 from luthier.service.batches.line_calls import LineAnswer
 from luthier.service.inference import model_routing

@@ -12,8 +12,8 @@ from luthier.api.requests.responses.response_bodies import PromptBody, ResponseB
 from luthier.api.requests.responses.response_items import Item, ReferenceBody
 from luthier.api.routes.inference.answer_stream import InferenceCall, event
 from luthier.core.errors import LuthierError, NoSpace
-from luthier.core.generation import Usage
-from luthier.core.stored_responses import ResponseStatus, StoredResponse, input_place
+from luthier.core.inference.generation import Usage
+from luthier.core.inference.stored_responses import ResponseStatus, StoredResponse, input_place
 from luthier.service.context import Context
 from luthier.service.inference.answers import Answer, AnswerHeader, ChoiceDelta
 from luthier.service.inference.generation_requests import ChatRequest

@@ -20,9 +20,9 @@ from luthier.api.routing.operation import JSON, SSE, Details, EventStreamOf, Rep
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
 from luthier.core.errors import InvalidRequest
+from luthier.core.inference.stored_responses import ResponseStatus, StoredResponse
 from luthier.core.models import Principal
 from luthier.core.roles import Action
-from luthier.core.stored_responses import ResponseStatus, StoredResponse
 from luthier.service.inference import model_routing
 from luthier.service.responses import stored_responses
 from luthier.service.tenants.rate_limits import estimate

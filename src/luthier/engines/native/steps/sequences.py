@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from luthier.core.generation import FinishReason
+from luthier.core.inference.generation import FinishReason
 from luthier.engines.native.decoder.library import PAGE
 from luthier.engines.native.steps.answer_text import AnswerText, LogProbEntry, Piece
 from luthier.engines.native.steps.page_cache import Key, common_length

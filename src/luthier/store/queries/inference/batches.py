@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from luthier.core.batches import Batch, BatchCounts, BatchFault
+from luthier.core.inference.batches import Batch, BatchCounts, BatchFault
 from luthier.core.states import TERMINAL_BATCH_STATUSES, BatchStatus
 from luthier.store import row_mapping, schema
 from luthier.store.inference_schema import batches as _batches

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, insert, select, update
 
-from luthier.core.stored_responses import OPEN_STATUSES, ResponseStatus, StoredResponse
+from luthier.core.inference.stored_responses import OPEN_STATUSES, ResponseStatus, StoredResponse
 from luthier.store import inference_schema
 
 _responses = inference_schema.responses

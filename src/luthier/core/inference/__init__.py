@@ -1,0 +1,1 @@
+"""Nouns of what models are asked and answer."""
