@@ -56,7 +56,7 @@ coverage: setup ## what tests/unit and tests/wire run of src, branches included:
 test-nightly: model ## the long forms of the tests of faults: kills, stops, full disks, for half an hour
 	@$(BIN)/python -m pytest -m nightly
 
-test-clients: setup ## every client of docs/clients.md in an environment of its own (2.7 GB, once), then that page anew
+test-clients: setup ## every client of docs/clients.md in an environment of its own (2.9 GB, once), then that page anew
 	@$(BIN)/python -m pytest -m clients tests/clients && $(BIN)/python tests/clients/table.py
 
 test-vllm: model $(VLLM)/.installed ## vLLM on the CPU, in an environment of its own (3.4 GB, once); six minutes
