@@ -152,6 +152,7 @@ ROUTES: dict[Action, tuple[str, ...]] = {
     Action.KEYS_WRITE: ("POST /accounts/{}/regenerateKey",),
     Action.USAGES_READ: (
         "GET /accounts/{}/usages",
+        "GET /metrics",
         "GET /locations/{}/usages",
     ),
 }

@@ -24,7 +24,7 @@ from luthier.api.intake import content_types
 from luthier.api.openapi import openapi_document
 from luthier.api.requests import validation_errors
 from luthier.api.routes import build_router, health
-from luthier.api.routes.extensions import model_exports, served_models, service_status
+from luthier.api.routes.extensions import model_exports, prometheus, served_models, service_status
 from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routing import guarded_route
 from luthier.api.routing.json_response import JsonResponse
@@ -59,7 +59,7 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app.state.intake = services.intake
     app.state.background_responses = BackgroundResponses(services)
     routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
-    extensions = (service_status, served_models, model_exports)
+    extensions = (service_status, served_models, model_exports, prometheus)
     others = (arm_deployments, arm_accounts, arm_models, *extensions, health, managed_identity)
     for router in (*routers, *(part.build_router(services) for part in others)):
         # Not include_router: it would look for the route twice in each request, through two further layers.
@@ -71,7 +71,7 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(content_types.HeaderCap, refuse=lambda scope, error: answer(scope, error))
     app.add_middleware(AuditTrail, path=services.context.audit_file, now=services.context.now)
-    app.add_middleware(request_log.RequestLog)
+    app.add_middleware(request_log.RequestLog, observe=services.metrics.observe_request)
     app.add_middleware(path_aliases.PathAliases)
     guarded_route.check_routes(app.routes)
     return app

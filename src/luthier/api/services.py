@@ -12,6 +12,7 @@ from luthier.service.context import Context
 from luthier.service.inference.generation import Generation
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
+from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.tenants.rate_limits import RateLimits
 
 
@@ -36,9 +37,10 @@ class Services:
     """Where trainers compute, as the setting says."""
     wake_batches: Callable[[], None] = lambda: None
     """Wakes the runner of batches."""
+    metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
     calls: EngineCalls = field(kw_only=True)
 
     @property
     def generation(self) -> Generation:
         """A new value over the shared context, engine calls and grammars; it holds no state of its own."""
-        return Generation(self.context, self.calls, self.grammars)
+        return Generation(self.context, self.calls, self.grammars, self.metrics)

@@ -82,7 +82,6 @@ _OTHER_APIS: tuple[tuple[str, str], ...] = (
         r"/(subscriptions|providers)(/.*)?",
         "The control plane has accounts, their deployments, skus, keys and usages (docs/dialects.md).",
     ),
-    (r"/metrics", "No metrics are served here; GET /healthz and GET /readyz report the service's health."),
     (r"/(portal|ui|login|admin)?", "The only page here is /docs; the base URL of the API is .../v1."),
 )
 """Complete paths of other APIs."""

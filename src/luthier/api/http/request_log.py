@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
@@ -9,13 +10,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NONE = "-"
+"""What stands for a path that no route has, and for a method of the caller's own."""
 
 
 class RequestLog:
     """Gives each request an id, in the headers that both vendors use, and logs one line without query or body."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
+        """`observe` is called with method, route template, status and seconds of each request."""
         self._app = app
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on; writes `request_id` into its state, and two headers into its answer."""
@@ -37,15 +43,16 @@ class RequestLog:
                 headers["apim-request-id"] = request_id
             elif not message.get("more_body", False):
                 # Before the last byte is sent: whoever has the answer can find its line.
-                _log(scope, request_id, status, time.perf_counter() - started)
+                seconds, route = time.perf_counter() - started, _route(scope)
+                self._observe(scope["method"] if scope["method"] in _METHODS else _NONE, route, status, seconds)
+                line = "request id=%s %s %s status=%d ms=%.1f"
+                logger.debug(line, request_id, scope["method"], route, status, seconds * 1000)
             await send(message)
 
         await self._app(scope, receive, send_with_id)
 
 
-def _log(scope: Scope, request_id: str, status: int, seconds: float) -> None:
-    """One debug line with the route's template, never the path itself, and the milliseconds that it took."""
+def _route(scope: Scope) -> str:
+    """The route's template, never the path itself; a dash for a path that no route has."""
     route = scope.get("route")
-    path = route.path if isinstance(route, Route) else "-"
-    line = "request id=%s %s %s status=%d ms=%.1f"
-    logger.debug(line, request_id, scope["method"], path, status, seconds * 1000)
+    return route.path if isinstance(route, Route) else _NONE

@@ -1,9 +1,12 @@
 """The use case of a call: an answer to a chat or completion request, complete or streamed."""
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
+from luthier.core.inference.generation import Usage
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.inference import answers, chat, completions
@@ -13,6 +16,18 @@ from luthier.service.inference.model_routing import Route
 from luthier.service.scheduling.engine_calls import EngineCalls
 
 
+class Meter(Protocol):
+    """What is counted of answers: service_metrics.ServiceMetrics."""
+
+    def observe_first_token(self, seconds: float, is_background: bool) -> None:
+        """An answer has begun."""
+        ...
+
+    def count_tokens(self, usage: Usage, is_background: bool) -> None:
+        """An answer is complete."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """What generates answers: the context of every use case, the calls to engines, and the compiler of grammars."""
@@ -20,6 +35,8 @@ class Generation:
     context: Context
     calls: EngineCalls
     grammars: GrammarChecker
+    meter: Meter | None = None
+    """Counts what is generated; None counts nothing."""
 
     def header(self, route: Route) -> AnswerHeader:
         """The header of a new answer: its id is 32 hex digits, without a dialect's prefix."""
@@ -42,10 +59,24 @@ class Generation:
         """
         match request:
             case ChatRequest():
-                return chat.stream(self.context, self.calls, self.grammars, route, request)
+                parts = chat.stream(self.context, self.calls, self.grammars, route, request)
             case CompletionRequest():
-                return completions.stream(self.context, self.calls, route, request)
+                parts = completions.stream(self.context, self.calls, route, request)
+        return parts if self.meter is None else _metered(self.meter, route, parts)
 
     async def count_tokens(self, route: Route, request: ChatRequest) -> int:
         """The tokens of a chat's prompt. Raises InvalidRequest for one that does not fit, and as `complete`."""
         return await chat.count_tokens(self.context, self.calls, self.grammars, route, request)
+
+
+async def _metered(meter: Meter, route: Route, parts: AsyncGenerator[AnswerPart]) -> AsyncGenerator[AnswerPart]:
+    """The parts of an answer, whose beginning and usage are counted."""
+    asked_s: float | None = time.perf_counter()
+    async with aclosing(parts):
+        async for part in parts:
+            if asked_s is not None:
+                meter.observe_first_token(time.perf_counter() - asked_s, route.is_background)
+                asked_s = None
+            if isinstance(part, Usage):
+                meter.count_tokens(part, route.is_background)
+            yield part
