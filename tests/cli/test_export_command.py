@@ -126,7 +126,12 @@ def push(
 ) -> "subprocess.CompletedProcess[str]":
     """The command in a process of its own: huggingface_hub reads its variables when it is imported."""
     own = {"LUTHIER_URL": url, "LUTHIER_API_KEY": KEY, "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub_uploads.TOKEN}
-    more = {"HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    more = {
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
     variables = {name: value for name, value in (os.environ | own | more | environment).items() if value}
     command = [sys.executable, "-m", "luthier", "export", *arguments]
     return subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)

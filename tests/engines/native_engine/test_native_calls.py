@@ -118,7 +118,7 @@ def test_caller_who_leaves_frees_the_place(address: Address) -> None:
     usage = with_client(main)
     assert usage is not None
     assert usage.prompt_tokens == 750
-    assert steps(address) - before < 600
+    assert steps(address) - before < 900  # an answer that goes on has 950; a busy machine is slow to leave one
 
 
 def test_connection_that_is_lost_frees_the_places_of_all_its_calls(address: Address) -> None:
