@@ -32,6 +32,10 @@ MAX_GROWTH_BYTES = 400 * 1024 * 1024
 """Of the engine over all of them; its cache of 1,024 tokens alone is a tenth of that."""
 
 
+UNSTORABLE = {"half a character": "invalid_value"}
+"""Refused before anybody looks at it as a schema: no body may hold it."""
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyEngine]:
     made = open_engine(request.param, tmp_path_factory.mktemp("engines"), 1024, 3)
@@ -104,7 +108,7 @@ def test_odd_schemas_are_answered_rightly_or_refused_and_hold_up_nobody(client: 
     wrong = [
         (odd.name, code, text)
         for odd, (code, text, reason) in zip(ODD, answers, strict=True)
-        if code != odd.refused or (code is None and not is_right(odd, text, reason))
+        if code != UNSTORABLE.get(odd.name, odd.refused) or (code is None and not is_right(odd, text, reason))
     ]
     assert not wrong
     grown_bytes = process.memory_info().rss - before_bytes

@@ -75,7 +75,7 @@ class ServiceMetrics:
         self.registry.register(_Gauges(context, n_waiting, n_faults))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # the registry hashes it, and a context is not hashable
 class _Gauges(Collector):
     """The states of jobs and the like, of engines and of the machine, as they are when somebody asks."""
 
