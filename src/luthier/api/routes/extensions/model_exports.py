@@ -145,6 +145,15 @@ def build_router(services: Services) -> Router:
         exports.delete(context, caller.resource.id, export_id)
         return Deleted(id=export_id, object="luthier.export")
 
+    _add_downloads(router, services)
+    return router
+
+
+def _add_downloads(router: Router, services: Services) -> None:
+    """Adds the routes of an export's bytes: a file or a range of it, and all files at once."""
+    context = services.context
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
+
     @router.get(
         f"{PATH}/{{export_id}}/files/{{file_name}}",
         Action.MODELS_WRITE,
@@ -181,8 +190,6 @@ def build_router(services: Services) -> Router:
         return Download(
             chunks, context, services.rights, credentials, status=200, kind="application/x-tar", headers=headers
         )
-
-    return router
 
 
 def _file(request: Request, services: Services, export: Export, file: ExportFile) -> Response:
