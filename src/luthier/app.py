@@ -29,6 +29,7 @@ from luthier.engines.exports.export_process import ExportProcess
 from luthier.engines.parity import check_parity
 from luthier.executors.local import LocalExecutor
 from luthier.grammars.grammar_checker import GrammarChecker
+from luthier.portal import portal_app
 from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
@@ -179,7 +180,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         wake_batches=batch_runner.wake,
     )
     parts = _Parts(services, supervisor, exporter, batch_runner, engine, lock)
-    api = server.build(services, parts.lifespan)
+    api = server.build(services, parts.lifespan, portal_app.build(services))
     return Service(
         api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))
     )

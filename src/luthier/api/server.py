@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI, Request
@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from luthier import __version__
@@ -50,10 +50,15 @@ _LOGGED = (
 """Errors that may need an operator and are logged; the others concern only the caller."""
 
 
-def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None) -> FastAPI:
+def build(
+    services: Services,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None,
+    pages: Sequence[BaseRoute] = (),
+) -> FastAPI:
     """The application: the routes of every dialect, the error handlers and the middleware, outermost last.
 
-    `lifespan` starts and stops the background work (None: nothing). Raises RuntimeError if a route lacks an action.
+    `lifespan` starts and stops the background work (None: nothing); `pages` are the portal's, which guard themselves.
+    Raises RuntimeError if a route lacks an action.
     """
     app = FastAPI(title="Luthier", version=__version__, lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.intake = services.intake
@@ -65,6 +70,7 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
         # Not include_router: it would look for the route twice in each request, through two further layers.
         app.router.routes.extend(router.routes)
     openapi_document.add_routes(app)
+    app.router.routes.extend(pages)
     app.add_exception_handler(LuthierError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

@@ -10,7 +10,7 @@ from functools import partial
 
 from fastapi import Request
 
-from luthier.api.auth import authorization
+from luthier.api.auth import authorization, session_cookie
 from luthier.api.dialects.dialects import Dialect
 from luthier.api.http import thread_pools
 from luthier.api.http.thread_pools import Workers
@@ -118,11 +118,16 @@ def require_key(context: Context) -> KeyCheck:
 
 
 def _presented(request: Request) -> list[str]:
-    """Every key or token of the request, `api-key` first, then the bearer token; an empty list if there is none."""
+    """Every key or token of the request, `api-key` first, then the bearer token; without any, the portal's session.
+
+    An empty list if there is none of them.
+    """
     presented = [request.headers["api-key"]] if "api-key" in request.headers else []
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         presented.append(token.strip())
+    if not presented and (session := session_cookie.of_request(request)) is not None:
+        return [session]
     return presented
 
 

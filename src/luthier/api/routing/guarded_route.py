@@ -23,8 +23,10 @@ from luthier.api.intake.json_body import HeldBytes
 from luthier.api.routing.json_response import JsonResponse
 from luthier.api.routing.operation import Operation
 
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/assets", "/msi/token"})
-"""Paths that need no key, and the one that has it in a header of its own."""
+PUBLIC_PATHS = frozenset(
+    {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/assets", "/msi/token", "/", "/portal"}
+)
+"""Paths that need no key, the one that has it in a header of its own, and the portal, which asks for a session."""
 
 
 class GuardedRoute(APIRoute):

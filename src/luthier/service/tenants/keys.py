@@ -13,6 +13,7 @@ from luthier.core.errors import Conflict, InvalidRequest, NotFound, Unauthentica
 from luthier.core.models import ApiKey, Principal, Resource
 from luthier.core.roles import Role
 from luthier.service.context import Context
+from luthier.service.tenants import sessions
 from luthier.store.queries import resources
 
 logger = logging.getLogger(__name__)
@@ -93,12 +94,14 @@ def refuse_clients_key(context: Context, key: str) -> None:
 
 
 def authenticate(context: Context, presented: list[str]) -> Principal:
-    """The caller, by the first of the presented keys or tokens that opens a resource.
+    """The caller, by the first of the presented keys or tokens that opens a resource, or by a session of the portal.
 
     Older SDKs send the key twice, as `api-key` and as bearer token: one right key is enough (wire-contract.md 2.1).
     Raises Unauthenticated, and Unavailable if a token's issuer does not answer.
     """
     for key in presented:
+        if sessions.is_token(key):
+            return sessions.authenticate(context, key)
         sha256 = hash_key(key)
         principal = context.database.cached(("key", sha256), partial(resources.principal_of_key, sha256=sha256))
         if principal is not None:

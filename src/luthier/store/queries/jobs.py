@@ -26,7 +26,7 @@ _ERROR = [field.name for field in fields(Job)].index("error")
 _OPEN = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
 
 
-def _job(*values: Any) -> Job:
+def from_row(*values: Any) -> Job:
     """The job of one row's columns, which are in the order of Job's fields, those of its hyperparameters in place of
     that field.
     """
@@ -36,9 +36,9 @@ def _job(*values: Any) -> Job:
     return Job(*row)
 
 
-_one = row_mapping.Read(_select.where(_jobs.c.id == bindparam("job_id"), _of_resource), _job)
+_one = row_mapping.Read(_select.where(_jobs.c.id == bindparam("job_id"), _of_resource), from_row)
 _one_id = row_mapping.Read(select(_jobs.c.id).where(_jobs.c.id == bindparam("job_id"), _of_resource), str)
-_pages = row_mapping.Pages(_select, _jobs, _of_resource, _job)
+_pages = row_mapping.Pages(_select, _jobs, _of_resource, from_row)
 
 
 def insert_job(tx: Connection, job: Job) -> None:
@@ -78,7 +78,7 @@ def list_page(
         statement = statement.where(select(pairs).where(pairs.c.key == key, pairs.c.value == value).exists())
     scope = (_jobs.c.resource_id == resource_id) & _seen
     rows, more = row_mapping.page(tx, statement, _jobs, scope, after, limit)
-    return [_job(*row.values()) for row in rows], more
+    return [from_row(*row.values()) for row in rows], more
 
 
 def list_open(tx: Connection) -> list[Job]:
@@ -89,13 +89,13 @@ def list_open(tx: Connection) -> list[Job]:
 def list_in(tx: Connection, statuses: Collection[JobStatus]) -> list[Job]:
     """Every job in one of the statuses, of all resources, hidden ones included, oldest first."""
     statement = _select.where(_jobs.c.status.in_(statuses)).order_by(_jobs.c.seq)
-    return [_job(*row) for row in tx.execute(statement)]
+    return [from_row(*row) for row in tx.execute(statement)]
 
 
 def first_in(tx: Connection, status: JobStatus) -> Job | None:
     """The oldest job in the status, of all resources, read without the others; None if there is none."""
     row = tx.execute(_select.where(_jobs.c.status == status).order_by(_jobs.c.seq).limit(1)).first()
-    return None if row is None else _job(*row)
+    return None if row is None else from_row(*row)
 
 
 def count_open(tx: Connection) -> dict[JobStatus, int]:
@@ -109,7 +109,7 @@ def count_open(tx: Connection) -> dict[JobStatus, int]:
 def list_unreleased(tx: Connection) -> list[Job]:
     """Every ended job, hidden ones included, whose process and run directory are still to be removed."""
     statement = _select.where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
-    return [_job(*row) for row in tx.execute(statement)]
+    return [from_row(*row) for row in tx.execute(statement)]
 
 
 def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: object) -> bool:

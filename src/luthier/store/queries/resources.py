@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from luthier.core.models import ApiKey, Principal, Resource
 from luthier.core.roles import Role
-from luthier.store import inference_schema, row_mapping, schema
+from luthier.store import row_mapping, schema, tables
 from luthier.store.queries import copies, permissions
 
 _resources = schema.resources
@@ -96,12 +96,12 @@ def set_deleted(tx: Connection, resource_id: str, now: datetime) -> None:
 
 def count_contents(tx: Connection, resource_id: str) -> dict[str, int]:
     """How many rows of each table belong to the resource, by table; tables without any are left out, so empty means
-    that it can go. Keys and quotas are not counted, nor are batches and responses: nobody can delete a batch, or list
-    responses, and the files of a batch are counted.
+    that it can go. Keys and quotas are not counted, nor are sessions, batches and responses: nobody can delete a batch, or
+    list responses, and the files of a batch are counted.
     """
     counts = {}
-    uncounted = (_resources, _keys, schema.quotas, inference_schema.batches, inference_schema.responses)
-    for table in inference_schema.metadata.sorted_tables:
+    uncounted = (_resources, _keys, schema.quotas, *tables.UNCOUNTED)
+    for table in tables.metadata.sorted_tables:
         if table not in uncounted and "resource_id" in table.c:
             statement = select(func.count()).select_from(table).where(table.c.resource_id == resource_id)
             counts[table.name] = tx.execute(statement).scalar_one()
@@ -118,7 +118,7 @@ def remove(tx: Connection, resource_id: str) -> None:
     """
     _delete_permissions(tx, resource_id)
     copies.delete_of_resource(tx, resource_id)
-    for table in reversed(inference_schema.metadata.sorted_tables):
+    for table in reversed(tables.metadata.sorted_tables):
         tx.execute(delete(table).where(_belongs(table, resource_id)))
 
 

@@ -1,0 +1,91 @@
+"""The portal as an application of its own, mounted at /portal: sign-in, the table of pages, errors as pages."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+
+from luthier.api.auth import authentication, authorization, session_cookie
+from luthier.api.services import Services
+from luthier.core.errors import LuthierError, Unauthenticated
+from luthier.core.models import Principal
+from luthier.portal.pages import job_changes, job_pages, jobs
+from luthier.portal.web import addresses, error_pages, forms, security_headers, sign_in, static_files
+from luthier.portal.web.page import Page
+from luthier.portal.web.rendering import Renderer, make_renderer
+from luthier.portal.web.visit import NO_FORM, Visit
+
+PAGES: tuple[Page, ...] = (*jobs.PAGES, *job_pages.PAGES, *job_changes.PAGES)
+"""Every page that needs a session; more specific paths first."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def build(services: Services) -> list[Mount | Route]:
+    """The routes for the service's application: the portal at /portal, and / that leads there."""
+    static = static_files.load()
+    renderer = make_renderer(static, secrets.token_hex(4))
+    door = sign_in.SignIn(services, renderer)
+    application = Starlette(
+        routes=[
+            Route("/static/{digest}/{path:path}", static.respond, methods=["GET"]),
+            Route("/sign-in", door.show, methods=["GET"]),
+            Route("/sign-in", door.enter, methods=["POST"]),
+            Route("/sign-out", door.leave, methods=["POST"]),
+            Route("/theme", sign_in.choose_theme, methods=["POST"]),
+            Route("/", _to_first_page, methods=["GET"]),
+            *(Route(page.path, _handler(page, services, renderer), methods=[page.method]) for page in PAGES),
+        ],
+        exception_handlers={
+            LuthierError: error_pages.handler(renderer),
+            HTTPException: error_pages.http_handler(renderer),
+        },
+    )
+    return [
+        Mount(addresses.PREFIX, security_headers.SecurityHeaders(application)),
+        Route("/", _to_portal, methods=["GET"], include_in_schema=False),
+    ]
+
+
+async def _to_first_page(request: Request) -> Response:
+    return RedirectResponse(f"{addresses.portal(request)}/jobs", 303)
+
+
+async def _to_portal(request: Request) -> Response:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}{addresses.PREFIX}/jobs", 303)
+
+
+def _handler(page: Page, services: Services, renderer: Renderer) -> Handler:
+    """Answers one page: session, right to the action, then form and CSRF token, and only then the page's function."""
+
+    async def respond(request: Request) -> Response:
+        """As the API's guarded routes it writes caller, action and route into the state, for the audit trail."""
+        token = session_cookie.token_of(request)
+        caller = None if token is None else await _caller(services, token)
+        if caller is None or token is None:
+            return sign_in.signed_out(request)
+        state = request.scope["state"]
+        state |= {"caller": caller, "action": page.action, "route": f"{addresses.PREFIX}{page.path}"}
+        authorization.require(caller, page.action)
+        form: Mapping[str, str] = NO_FORM
+        if page.method == "POST":
+            forms.require_own_origin(request)
+            form = await forms.read(request, services.intake)
+            forms.require_csrf_token(form, token)
+        visit = Visit(services, renderer, request, caller, token, form)
+        return await run_in_threadpool(page.answer, visit)
+
+    return respond
+
+
+async def _caller(services: Services, token: str) -> Principal | None:
+    """Who is signed in with the session's token; None if it has ended."""
+    try:
+        return await authentication.caller_of(services.context, [token])
+    except Unauthenticated:
+        return None

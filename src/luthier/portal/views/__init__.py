@@ -1,0 +1,1 @@
+"""Values of the use cases, shaped for templates. Pure: no database, no request."""

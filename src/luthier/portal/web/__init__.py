@@ -1,0 +1,1 @@
+"""What every page stands on: who visits, forms, templates, static files, headers."""

@@ -1,0 +1,28 @@
+"""Where the portal and the API are, as a browser sees them: also behind a proxy that adds a prefix."""
+
+from starlette.requests import Request
+
+PREFIX = "/portal"
+THEME_COOKIE = "luthier_theme"
+THEMES = ("light", "dark")
+
+
+def portal(request: Request) -> str:
+    """The path of the portal, without a slash at its end; inside of its application the root path ends with it."""
+    return str(request.scope.get("root_path", "")).removesuffix("/")
+
+
+def api(request: Request) -> str:
+    """What stands before the API's own paths: empty without a proxy's prefix."""
+    return portal(request).removesuffix(PREFIX)
+
+
+def theme(request: Request) -> str:
+    """The visitor's choice of light or dark; empty: as the system is."""
+    chosen = request.cookies.get(THEME_COOKIE, "")
+    return chosen if chosen in THEMES else ""
+
+
+def own_path(path: str) -> str:
+    """A path to go on to after signing in, if it is one of the portal's own; else the first page."""
+    return path if path.startswith(f"{PREFIX}/") and "//" not in path and "\\" not in path else f"{PREFIX}/jobs"

@@ -1,0 +1,65 @@
+"""Errors as pages: what went wrong, what to do, and the request's id."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from luthier.api.dialects.error_answers import STATUS
+from luthier.core.errors import LuthierError
+from luthier.portal.web import addresses
+from luthier.portal.web.rendering import Renderer
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+_TITLES = {401: "Signed out", 403: "Not allowed", 404: "Not found", 409: "Not possible now", 429: "Too much at once"}
+
+
+def handler(renderer: Renderer) -> Handler:
+    """The handler of LuthierError: its message as a page."""
+
+    async def show(request: Request, error: Exception) -> Response:
+        """The page has the status of the error's class."""
+        assert isinstance(error, LuthierError)
+        return _page(renderer, request, STATUS[type(error)], error.message, error.code)
+
+    return show
+
+
+def http_handler(renderer: Renderer) -> Handler:
+    """The handler of the framework's errors: a path that no page has, or a method that it does not take."""
+
+    async def show(request: Request, error: Exception) -> Response:
+        """The page has the framework's status."""
+        assert isinstance(error, HTTPException)
+        text = "There is no such page. It may have been deleted, or the address is not complete."
+        return _page(renderer, request, error.status_code, text, "page_not_found")
+
+    return show
+
+
+def _page(renderer: Renderer, request: Request, status: int, message: str, code: str) -> Response:
+    """The page of an error; it needs no session, so its navigation is the signed-out one if there is none."""
+    values = {
+        "visit": None,
+        "base": addresses.portal(request),
+        "api": addresses.api(request),
+        "theme": addresses.theme(request),
+        "notice": "",
+        "title": _TITLES.get(status, "That did not work"),
+        "message": message,
+        "code": code,
+        "status": status,
+        "request_id": request.scope.get("state", {}).get("request_id", "-"),
+        "back": _own_referer(request),
+    }
+    return HTMLResponse(renderer.render("error.html", values), status)
+
+
+def _own_referer(request: Request) -> str:
+    """The path of the page before, if it is one of the portal's; else that of the first page."""
+    referer = request.headers.get("referer", "")
+    origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
+    base = addresses.portal(request)
+    path = referer.removeprefix(origin)
+    return path if path.startswith(f"{base}/") and "sign-in" not in path else f"{base}/jobs"

@@ -1,0 +1,99 @@
+"""Signing in with an API key or a token, signing out, and the choice of light or dark."""
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from luthier.api.auth import authentication, session_cookie
+from luthier.api.services import Services
+from luthier.core.errors import LuthierError
+from luthier.portal.web import addresses, forms
+from luthier.portal.web.rendering import Renderer
+from luthier.service.tenants import sessions
+
+FRAGMENT_HEADER = "x-portal-fragment"
+"""Sent by the script that polls parts of a page."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """The pages that need no session."""
+
+    services: Services
+    renderer: Renderer
+
+    async def show(self, request: Request) -> Response:
+        """The form, or the first page for whoever is signed in already."""
+        return self._form(request, request.query_params.get("next", ""), None)
+
+    async def enter(self, request: Request) -> Response:
+        """Checks the key; a session begins, and the browser goes on to the page that was asked for."""
+        forms.require_own_origin(request)
+        form = await forms.read(request, self.services.intake)
+        presented, next_path = form.get("key", "").strip(), form.get("next", "")
+        if not presented:
+            return self._form(request, next_path, "Enter a key.", 400)
+        if sessions.is_token(presented):
+            return self._form(request, next_path, "That is no API key.", 401)
+        context = self.services.context
+        try:
+            caller = await authentication.caller_of(context, [presented])
+        except LuthierError as error:
+            return self._form(request, next_path, error.message, 401)
+        token = await run_in_threadpool(sessions.create, context, caller, presented)
+        response = RedirectResponse(addresses.api(request) + addresses.own_path(next_path), 303)
+        session_cookie.set_on(response, request, token)
+        return response
+
+    async def leave(self, request: Request) -> Response:
+        """Ends the session; the cookie is removed whether there was one or not."""
+        forms.require_own_origin(request)
+        form = await forms.read(request, self.services.intake)
+        token = session_cookie.token_of(request)
+        if token is not None:
+            forms.require_csrf_token(form, token)
+            await run_in_threadpool(sessions.end, self.services.context, token)
+        response = RedirectResponse(f"{addresses.portal(request)}/sign-in", 303)
+        session_cookie.remove_from(response)
+        return response
+
+    def _form(self, request: Request, next_path: str, problem: str | None, status: int = 200) -> Response:
+        """The page with the form, and what was wrong with the last try."""
+        values = {
+            "visit": None,
+            "base": addresses.portal(request),
+            "api": addresses.api(request),
+            "theme": addresses.theme(request),
+            "notice": "",
+            "next": next_path,
+            "problem": problem,
+            "takes_tokens": self.services.context.tokens is not None,
+        }
+        return HTMLResponse(self.renderer.render("sign_in.html", values), status)
+
+
+def signed_out(request: Request) -> Response:
+    """The answer without a session: the sign-in page, which leads back; 401 for a script."""
+    if FRAGMENT_HEADER in request.headers:
+        return Response("signed out", 401, media_type="text/plain")
+    asked = request.url.path.removeprefix(addresses.api(request))
+    if request.method != "GET":  # the form's text is lost, so the page that had it is no use either
+        asked = f"{addresses.PREFIX}/jobs"
+    elif request.url.query:
+        asked += f"?{request.url.query}"
+    return RedirectResponse(f"{addresses.portal(request)}/sign-in?{urlencode({'next': asked})}", 303)
+
+
+async def choose_theme(request: Request) -> Response:
+    """Stores light, dark or the system's choice in a cookie, and goes back to the page."""
+    forms.require_own_origin(request)
+    form = await request.form(max_fields=5)
+    chosen = str(form.get("theme", ""))
+    back = request.headers.get("referer", "")
+    path = back if back.startswith(f"{request.url.scheme}://{request.headers.get('host', '')}/") else ""
+    response = RedirectResponse(path or f"{addresses.portal(request)}/jobs", 303)
+    response.set_cookie(addresses.THEME_COOKIE, chosen if chosen in addresses.THEMES else "", samesite="strict")
+    return response
