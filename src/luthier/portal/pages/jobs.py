@@ -9,7 +9,7 @@ from luthier.core.states import JobStatus
 from luthier.portal.views import job_rows
 from luthier.portal.web.page import Page, get
 from luthier.portal.web.visit import Visit
-from luthier.service.jobs import job_search
+from luthier.service.overviews import job_search
 
 PAGE_ROWS = 50
 GROUPS: dict[str, tuple[JobStatus, ...]] = {

@@ -57,7 +57,7 @@ class Visit:
         """Whether a role of the caller allows the action: what it does not allow is not offered."""
         return any(action in ACTIONS[role] for role in self.caller.roles)
 
-    def render(self, template: str, status: int = 200, **values: object) -> HTMLResponse:
+    def render(self, template: str, **values: object) -> HTMLResponse:
         """The page from a template, with `values` and what every page knows (`visit`, `csrf`, `notice`)."""
         common = {
             "visit": self,
@@ -67,7 +67,7 @@ class Visit:
             "theme": addresses.theme(self.request),
             "notice": self.query("notice"),
         }
-        return HTMLResponse(self.renderer.render(template, common | values), status)
+        return HTMLResponse(self.renderer.render(template, common | values))
 
     def fragment(self, template: str, **values: object) -> Response:
         """A part of a page that is polled: 304 without rendering as long as nothing was committed to the database."""

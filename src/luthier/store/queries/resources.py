@@ -96,8 +96,8 @@ def set_deleted(tx: Connection, resource_id: str, now: datetime) -> None:
 
 def count_contents(tx: Connection, resource_id: str) -> dict[str, int]:
     """How many rows of each table belong to the resource, by table; tables without any are left out, so empty means
-    that it can go. Keys and quotas are not counted, nor are sessions, batches and responses: nobody can delete a batch, or
-    list responses, and the files of a batch are counted.
+    that it can go. Keys and quotas are not counted, nor are sessions, batches and responses: nobody can delete a batch,
+    or list responses, and the files of a batch are counted.
     """
     counts = {}
     uncounted = (_resources, _keys, schema.quotas, *tables.UNCOUNTED)
