@@ -58,7 +58,5 @@ def _has_word(resource_id: str, word: str) -> ColumnElement[bool]:
 def file_names(tx: Connection, resource_id: str, ids: Collection[str]) -> dict[str, str]:
     """The names of the resource's files among `ids`, by id; a deleted file has no entry."""
     files = schema.files
-    statement = select(files.c.id, files.c.filename).where(
-        files.c.resource_id == resource_id, files.c.id.in_(list(ids))
-    )
-    return {id: name for id, name in tx.execute(statement)}
+    named = (files.c.resource_id == resource_id) & files.c.id.in_(list(ids))
+    return {str(row.id): str(row.filename) for row in tx.execute(select(files.c.id, files.c.filename).where(named))}
