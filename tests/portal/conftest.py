@@ -1,0 +1,33 @@
+"""The portal over the fixtures' service: a real server whose supervisor the test drives, and a signed-in visitor."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from asgi_switch import Switch
+from fakes import engine_calls
+from luthier.api import server
+from luthier.api.services import Services
+from luthier.grammars.grammar_checker import GrammarChecker
+from luthier.portal import portal_app
+from luthier.service.context import Context
+from luthier.service.models.serving import Serving
+from portal_visitor import Visitor, sign_in
+
+
+@pytest.fixture
+def services(context: Context, serving: Serving, grammars: GrammarChecker) -> Services:
+    return Services(context, serving, lambda: None, grammars=grammars, calls=engine_calls())
+
+
+@pytest.fixture
+def url(switch: tuple[Switch, str], services: Services) -> str:
+    made, address = switch
+    made.app = server.build(services, None, portal_app.build(services))
+    return address
+
+
+@pytest.fixture
+def visitor(url: str) -> Iterator[Visitor]:
+    with sign_in(url) as made:
+        yield made

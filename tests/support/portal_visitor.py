@@ -1,0 +1,30 @@
+"""A visitor of the portal without script."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+
+from fakes import KEY
+
+
+class Visitor(httpx2.Client):
+    """A browser without script: follows redirects, keeps cookies, sends forms with the CSRF token of its session."""
+
+    csrf = ""
+
+    def send_form(self, path: str, **fields: str) -> httpx2.Response:
+        """Posts a form as a page of ours would."""
+        return self.post(path, data={"csrf": self.csrf} | fields)
+
+
+@contextmanager
+def sign_in(url: str, key: str = KEY) -> Iterator[Visitor]:
+    """A visitor who has signed in with the key."""
+    with Visitor(base_url=url, follow_redirects=True) as visitor:
+        answer = visitor.post("/portal/sign-in", data={"key": key, "next": "/portal/jobs"})
+        found = re.search(r'data-csrf="([0-9a-f]+)"', answer.text)
+        assert found, answer.text
+        visitor.csrf = found[1]
+        yield visitor
