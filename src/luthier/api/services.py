@@ -10,6 +10,7 @@ from luthier.core.states import ResultsAs
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.inference.generation import Generation
+from luthier.service.job_views.metrics_cache import MetricsCache
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
 from luthier.service.service_metrics import ServiceMetrics
@@ -38,6 +39,8 @@ class Services:
     wake_batches: Callable[[], None] = lambda: None
     """Wakes the runner of batches."""
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
+    job_metrics: MetricsCache = field(default_factory=MetricsCache)
+    """The metrics of jobs that were asked for lately."""
     calls: EngineCalls = field(kw_only=True)
 
     @property

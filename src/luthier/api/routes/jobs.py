@@ -145,6 +145,7 @@ def _add_changes(router: Router, dialect: Dialect, services: Services) -> None:
         """Its files, results.csv among them, are kept. 409 if it has not ended or a deployment uses its model."""
         for checkpoint in jobs.delete(context, caller.resource.id, job_id):
             services.serving.discard(checkpoint)
+        services.job_metrics.forget(job_id)
         return Response(status_code=204)
 
 

@@ -180,7 +180,8 @@ def _job_events(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
                 or event.step % 10 == 0
                 or event.full_valid_loss is not None
             ):
-                yield job_events.metrics(context, job.id, _time(event.at), event.step, event.figures())
+                figures = event.figures() | event.course()
+                yield job_events.metrics(context, job.id, _time(event.at), event.step, figures)
             return
         case Advice():
             level, code, values = EventLevel.WARNING, EventCode.ADVICE, _advice(job, event)
