@@ -29,7 +29,7 @@ def paths(url: str, job_id: str) -> list[str]:
         model = re.search(r'/portal/models/([^"?]+\.ft-[^"?]+)"', client.get("/portal/models").text)
     one = f"/portal/jobs/{job_id}"
     listed = ["/portal/jobs", "/portal/jobs?q=tickets-77", "/portal/jobs?status=failed", one]
-    listed += [f"{one}/{part}" for part in ("live", "events", "settings", "data", "metrics")]
+    listed += [f"{one}/{part}" for part in ("state", "more", "events", "settings", "data", "metrics")]
     listed += ["/portal/jobs/new", f"/portal/compare?job={job_id}&job={jobs[0]}&job={jobs[1]}", "/portal/files"]
     listed += [f"/portal/files/{file_id[1]}"] if file_id else []
     listed += ["/portal/models", *([f"/portal/models/{model[1]}"] if model else [])]

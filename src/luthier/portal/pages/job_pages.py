@@ -27,9 +27,14 @@ def show(visit: Visit) -> Response:
     return visit.render("job.html", **_overview(visit))
 
 
-def show_live(visit: Visit) -> Response:
-    """The overview's part that changes, for the script that polls it."""
-    return visit.unchanged() or visit.fragment("job_live.html", **_overview(visit))
+def show_state(visit: Visit) -> Response:
+    """State, progress and buttons alone, for the script that polls them."""
+    return visit.unchanged() or visit.fragment("job_state.html", **_overview(visit))
+
+
+def show_more(visit: Visit) -> Response:
+    """Checkpoints and newest events alone, for the script that polls them."""
+    return visit.unchanged() or visit.fragment("job_more.html", **_overview(visit))
 
 
 def _overview(visit: Visit) -> dict[str, object]:
@@ -100,7 +105,7 @@ def show_figures(visit: Visit) -> Response:
     job, name = _job(visit)
     first = max(1, int(visit.query("from"))) if visit.query("from").isdecimal() else 1
     query = MetricsQuery(from_step=first, points=None)
-    metrics = job_metrics.read(visit.context, visit.services.metrics_cache, visit.resource_id, job.id, query)
+    metrics = job_metrics.read(visit.context, visit.services.job_metrics, visit.resource_id, job.id, query)
     names, rows, next_step = job_overview.figure_rows(metrics, FIGURES_A_PAGE)
     return visit.render(
         "job_metrics.html",
@@ -136,7 +141,8 @@ def _job(visit: Visit) -> tuple[Job, str]:
 
 PAGES: tuple[Page, ...] = (
     get("/jobs/{job_id}", Action.JOBS_READ, show),
-    get("/jobs/{job_id}/live", Action.JOBS_READ, show_live),
+    get("/jobs/{job_id}/state", Action.JOBS_READ, show_state),
+    get("/jobs/{job_id}/more", Action.JOBS_READ, show_more),
     get("/jobs/{job_id}/events", Action.JOBS_READ, show_events),
     get("/jobs/{job_id}/settings", Action.JOBS_READ, show_settings),
     get("/jobs/{job_id}/metrics", Action.JOBS_READ, show_figures),
