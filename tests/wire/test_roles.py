@@ -86,6 +86,7 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "GET /fine_tuning/jobs/{}/checkpoints/{}/copy",
         "GET /fine_tuning/jobs/{}/events",
         "POST /fine_tuning/jobs/{}/events",
+        "GET /luthier/jobs/{}/details",
         "GET /luthier/jobs/{}/metrics",
     ),
     Action.JOBS_WRITE: (

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from luthier.core import ids
 from luthier.core.errors import Forbidden, InvalidRequest
@@ -86,7 +86,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
         )
         quotas.admit_job(tx, resource_id)
         jobs.insert_job(tx, job)
-        events.insert_events(tx, _first_events(context, job, model, request.notes))
+        events.insert_events(tx, _first_events(context, job, model, request))
     logger.info("job created id=%s resource=%s base=%s", job.id, resource_id, job.base_model)
     return job
 
@@ -150,8 +150,11 @@ def check_suffix(suffix: str | None, max_characters: int) -> None:
         )
 
 
-def _first_events(context: Context, job: Job, model: models.Model, notes: tuple[str, ...]) -> list[Event]:
-    """A new job's first events, not inserted: which weights it tunes, what is only stored, and the `notes`."""
+def _first_events(context: Context, job: Job, model: models.Model, request: JobRequest) -> list[Event]:
+    """A new job's first events, not inserted: which weights it tunes, what is only stored, and the request's notes.
+
+    The first keeps what the job's row loses once its files are checked: which values were left to the service.
+    """
     base = model.base
     weights = {
         "requested_model": job.requested_model,
@@ -161,8 +164,10 @@ def _first_events(context: Context, job: Job, model: models.Model, notes: tuple[
         "parameters": base.parameters,
         "licence": base.licence,
         "is_alias": job.requested_model.lower() not in (job.base_model, base.rounded_from),
+        "requested_hyperparameters": asdict(job.hyperparameters),
+        "seed_sent": request.seed is not None,
     }
     first = [job_events.message(context, job.id, EventCode.WEIGHTS, weights)]
     if job.extras.get("integrations"):
         first.append(job_events.message(context, job.id, EventCode.INTEGRATIONS_STORED))
-    return first + [job_events.message(context, job.id, EventCode.NOTE, {"text": text}) for text in notes]
+    return first + [job_events.message(context, job.id, EventCode.NOTE, {"text": text}) for text in request.notes]

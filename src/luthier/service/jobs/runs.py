@@ -71,16 +71,18 @@ def validate_files(context: Context, job: Job, stopping: Callable[[], bool] = sh
     run = training_estimate.estimate(training, rules, job.hyperparameters, context.data_folder, context.price)
     if run is not None:
         warnings.append(job_events.message(context, job.id, EventCode.ESTIMATED, asdict(run)))
-    _enqueue(context, job, resolved, warnings)
+    _enqueue(context, job, resolved, training.report.n_examples, warnings)
     logger.info("job queued id=%s examples=%d", job.id, training.report.n_examples)
 
 
-def _enqueue(context: Context, job: Job, resolved: ResolvedHyperparameters, before: list[Event]) -> None:
+def _enqueue(
+    context: Context, job: Job, resolved: ResolvedHyperparameters, n_examples: int, before: list[Event]
+) -> None:
     """Moves the job to queued, with hyperparameters and events (`before` first); not if it was cancelled meanwhile."""
     with context.database.writing() as tx:
         if jobs.move(tx, job.id, [JobStatus.VALIDATING_FILES], JobStatus.QUEUED):
             jobs.set_hyperparameters(tx, job.id, resolved)
-            enqueued = job_events.message(context, job.id, EventCode.ENQUEUED)
+            enqueued = job_events.message(context, job.id, EventCode.ENQUEUED, {"n_examples": n_examples})
             events.insert_events(tx, [*before, enqueued])
 
 
