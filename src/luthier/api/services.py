@@ -14,6 +14,7 @@ from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
 from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.tenants.rate_limits import RateLimits
+from luthier.service.webhooks.sample_events import SampleSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Services:
     wake_batches: Callable[[], None] = lambda: None
     """Wakes the runner of batches."""
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
+    samples: SampleSender = field(default_factory=SampleSender)
+    """Sends sample events of webhooks."""
     calls: EngineCalls = field(kw_only=True)
 
     @property
