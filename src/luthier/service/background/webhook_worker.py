@@ -45,10 +45,7 @@ class WebhookWorker:
     def tick(self) -> None:
         """Begins every delivery that is due and has a place, each in a thread of its own; waits for none."""
         self._record_late()
-        now = self.context.now()
-        with self.context.database.reading() as tx:
-            waiting = outbox.list_due(tx, now, PER_ENDPOINT)
-        for due in self._claim(waiting):
+        for due in self._claim():
             thread = threading.Thread(target=self._deliver, args=(due,), name="webhook", daemon=True)
             with self._lock:
                 self._threads.add(thread)
@@ -90,9 +87,15 @@ class WebhookWorker:
                     logger.exception("tick failed loop=webhooks")
             self._stopping.wait(self.tick_s)
 
-    def _claim(self, waiting: list[Due]) -> list[Due]:
-        """Those that have a place, marked as under way."""
+    def _claim(self) -> list[Due]:
+        """What is due and has a place, marked as under way.
+
+        The database is read under the lock: a delivery that is recorded in between would still be due in what was read,
+        and no longer under way.
+        """
         with self._lock:
+            with self.context.database.reading() as tx:
+                waiting = outbox.list_due(tx, self.context.now(), PER_ENDPOINT)
             endpoints = Counter(due.endpoint.id for due in self._under_way.values())
             resources = Counter(due.endpoint.resource_id for due in self._under_way.values())
             claimed = []

@@ -7,7 +7,7 @@ event exists if and only if its status does.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, update
@@ -20,6 +20,8 @@ from luthier.store.queries.webhooks import webhook_endpoints
 from luthier.store.webhook_schema import webhook_deliveries as _deliveries
 from luthier.store.webhook_schema import webhook_endpoints as _endpoints
 
+_AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a new delivery is due: an event's own time may be ahead of this machine's clock."""
 _is_pending = _deliveries.c.state == DeliveryState.PENDING
 _columns = [_deliveries.c[name] for name in ("id", "type", "body", "attempts", "first_attempt_at")]
 
@@ -53,17 +55,17 @@ def insert_event(
         "created_at": at,
         "state": DeliveryState.PENDING,
         "attempts": 0,
-        "next_at": at,
+        "next_at": _AT_ONCE,
     }
     rows = [common | {"id": webhook_events.delivery_id(event_id, id), "endpoint_id": id} for id in wanting]
     tx.execute(insert(_deliveries).on_conflict_do_nothing(), rows)
 
 
 def list_due(tx: Connection, now: datetime, per_endpoint: int) -> list[Due]:
-    """The deliveries that are due, at most so many of each endpoint, the longest due first; none of a resource that was
-    deleted.
+    """The deliveries that are due, at most so many of each endpoint, in the order of their events; none of a resource
+    that was deleted.
     """
-    place = func.row_number().over(partition_by=_deliveries.c.endpoint_id, order_by=_deliveries.c.next_at)
+    place = func.row_number().over(partition_by=_deliveries.c.endpoint_id, order_by=_deliveries.c.seq)
     first = select(_deliveries.c.seq, place.label("place")).where(_is_pending, _deliveries.c.next_at <= now).subquery()
     lives = select(schema.resources.c.id).where(schema.resources.c.deleted_at.is_(None))
     statement = (
@@ -71,7 +73,7 @@ def list_due(tx: Connection, now: datetime, per_endpoint: int) -> list[Due]:
         .join(first, first.c.seq == _deliveries.c.seq)
         .join(_endpoints, _endpoints.c.id == _deliveries.c.endpoint_id)
         .where(first.c.place <= per_endpoint, _endpoints.c.resource_id.in_(lives))
-        .order_by(_deliveries.c.next_at)
+        .order_by(_deliveries.c.seq)
     )
     return [_due(row) for row in tx.execute(statement).mappings()]
 
