@@ -35,6 +35,7 @@ from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
 from luthier.service.background.export_worker import ExportWorker
 from luthier.service.background.supervisor import Supervisor
+from luthier.service.background.webhook_worker import WebhookWorker
 from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
 from luthier.service.models.deployment_expiry import Lifetimes
@@ -83,6 +84,7 @@ class _Parts:
     services: Services
     supervisor: Supervisor
     exporter: ExportWorker
+    webhooks: WebhookWorker
     batch_runner: BatchRunner
     engine: ChosenEngine
     lock: FolderLock
@@ -98,6 +100,7 @@ class _Parts:
         try:
             self.supervisor.start()
             self.exporter.start()
+            self.webhooks.start()
             services.grammars.start()
             self.batch_runner.start(BatchLines(services))
             await server.resume(app)
@@ -108,6 +111,7 @@ class _Parts:
             self.exporter.begin_stop()
             await run_in_threadpool(self.supervisor.stop)
             await run_in_threadpool(self.exporter.stop)
+            await run_in_threadpool(self.webhooks.stop)
             closing = (self.engine.close, services.grammars.close, services.context.database.close, self.lock.release)
             for close in closing:
                 close()
@@ -165,6 +169,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     )
     calls = serving_engines.engine_calls(settings)
     exporter = _build_exporter(context, settings)
+    webhooks = WebhookWorker(context, settings.tick_s)
     batch_runner = BatchRunner(context, settings.serve_slots)
 
     services = Services(
@@ -179,7 +184,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
     )
-    parts = _Parts(services, supervisor, exporter, batch_runner, engine, lock)
+    parts = _Parts(services, supervisor, exporter, webhooks, batch_runner, engine, lock)
     api = server.build(services, parts.lifespan, portal_app.build(services))
     return Service(
         api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))

@@ -15,6 +15,7 @@ from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
 from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.tenants.rate_limits import RateLimits
+from luthier.service.webhooks.sample_events import SampleSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Services:
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
     job_metrics: MetricsCache = field(default_factory=MetricsCache)
     """The metrics of jobs that were asked for lately."""
+    samples: SampleSender = field(default_factory=SampleSender)
+    """Sends sample events of webhooks."""
     calls: EngineCalls = field(kw_only=True)
 
     @property

@@ -3,7 +3,7 @@
 Only `app.py` and `data_folder.py` know which implementations exist; tests/contract holds each to its port.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,8 +87,18 @@ class TokenVerifier(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PostAnswer:
+    """What a POST was answered: the HTTP status, and the seconds that Retry-After asks for, 0 without one."""
+
+    status: int
+    retry_after_s: float = 0.0
+
+
 class Fetcher(Protocol):
-    """Fetches a caller's URL with an SSRF guard: nothing in the network behind this machine can be reached."""
+    """Fetches a caller's URL, or posts to it, with an SSRF guard: nothing in the network behind this machine can be
+    reached.
+    """
 
     def check(self, url: str) -> None:
         """Raises InvalidRequest for a URL that is refused whatever its name resolves to."""
@@ -100,6 +110,18 @@ class Fetcher(Protocol):
         The connection closes with the block. Opening and reading raise InvalidRequest for a URL that is refused or
         answers with an error, TooLarge beyond `max_bytes`, and Unavailable for a server that cannot be reached or is
         not done within `max_seconds`, which are for everything together.
+        """
+        ...
+
+    def check_host(self, url: str, max_seconds: float) -> None:
+        """As `check`, and looks the name up. Raises Unavailable for a lookup that takes longer than `max_seconds`."""
+        ...
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], max_seconds: float) -> PostAnswer:
+        """Posts a body, redirects not followed, and returns the answer's status, whatever it is.
+
+        Raises InvalidRequest for a URL that is refused, Unavailable for a server that cannot be reached or has not
+        answered within `max_seconds`.
         """
         ...
 

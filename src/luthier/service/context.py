@@ -82,6 +82,11 @@ class Context:
         return self.data_folder / "api-key"
 
     @property
+    def webhook_key_file(self) -> Path:
+        """The key that seals the signing secrets of webhooks."""
+        return self.data_folder / "webhook-key"
+
+    @property
     def audit_file(self) -> Path:
         return self.data_folder / "audit.jsonl"
 
