@@ -7,7 +7,8 @@ UMASK = 0o077
 """The umask of the service and of its trainers and engines."""
 _OTHERS = 0o077
 _FILES = ("luthier.db*", "api-key", "audit.jsonl*", "rates.json")
-_PATTERNS = (*_FILES, "blobs", "runs", "served", "engines", "exports", "moving", "batches")
+_FOLDERS = ("blobs", "runs", "served", "engines", "exports", "moving", "batches", ".backup", "restored-settings")
+_PATTERNS = (*_FILES, *_FOLDERS)
 """What Luthier stores in the folder. Not `models`: base models are public, and installations may share them."""
 
 
