@@ -55,13 +55,13 @@ def stored_rows(tx: Connection) -> StoredRows:
     """The rows of all resources that may have bytes in the blob store or in the folders of runs."""
     files, parts = schema.files.c, schema.upload_parts.c
     checkpoints, copies = schema.checkpoints.c, schema.checkpoint_copies.c
-    statuses = dict(tx.execute(select(files.id, files.status)).tuples().all())
-    own = tx.execute(select(checkpoints.id, checkpoints.files)).tuples()
-    live_copies = tx.execute(select(copies.id, copies.files).where(copies.is_deleted.is_(False))).tuples()
+    statuses = {row.id: row.status for row in tx.execute(select(files.id, files.status))}
+    own = tx.execute(select(checkpoints.id, checkpoints.files))
+    live_copies = tx.execute(select(copies.id, copies.files).where(copies.is_deleted.is_(False)))
     return StoredRows(
         file_ids=frozenset(statuses),
         ids_with_bytes=frozenset(id for id, status in statuses.items() if status == FileStatus.PROCESSED),
-        parts=tx.execute(select(parts.upload_id, parts.id)).tuples().all(),
+        parts=[(upload_id, id) for upload_id, id in tx.execute(select(parts.upload_id, parts.id))],
         checkpoints=[(id, tuple(names)) for id, names in (*own, *live_copies)],
         job_ids=frozenset(tx.execute(select(schema.jobs.c.id)).scalars()),
     )
