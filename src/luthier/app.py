@@ -38,6 +38,7 @@ from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.serving import Serving
+from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.steady_clock import SettledClock
 from luthier.service.tenants import keys
 from luthier.service.tenants.rate_limits import RateLimits
@@ -147,7 +148,8 @@ def build(settings: Settings, clocks: Clocks | None = None) -> Service:
 
 def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clocks) -> Service:
     """Connects the parts; touches key1 and the blob store. The caller closes lock and database if it raises."""
-    context = _server_context(settings, database, clocks)
+    metrics = ServiceMetrics()
+    context = replace(_server_context(settings, database, clocks), observe_step=metrics.observe_step)
     new_key = _prepare_key(context, settings)
     engine = serving_engines.build_engine(settings)
     serving = Serving(context, engine, check_parity)
@@ -177,6 +179,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         calls=calls,
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
+        metrics=metrics,
     )
     parts = _Parts(services, supervisor, exporter, batch_runner, engine, lock)
     api = server.build(services, parts.lifespan)
