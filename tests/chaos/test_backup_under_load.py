@@ -120,7 +120,8 @@ def answer(service: Running, model: str) -> str | None:
 
 def step_of(client: OpenAI, job_id: str) -> int:
     events = client.fine_tuning.jobs.list_events(job_id, limit=20).data
-    return max((event.data.get("step", 0) for event in events if event.type == "metrics"), default=0)
+    steps: list[Any] = [event.data for event in events if event.type == "metrics"]
+    return max((data["step"] for data in steps), default=0)
 
 
 def test_backup_under_load_is_restored_with_every_byte_and_its_job_ends_in_the_same_ones(

@@ -74,7 +74,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON; text of users, peers and databases is left out as in `Lines`."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, object] = log_fields.of_record(record) if _is_ours(record) else {}
+        line: dict[str, object] = dict(log_fields.of_record(record)) if _is_ours(record) else {}
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             line |= {"exception": _class_name(error), "error": describe_error(error).splitlines()}
