@@ -36,11 +36,13 @@ class CallSpans:
         _describe(call, scope)
 
         async def send_traced(message: Message) -> None:
-            """Sends a part of the answer, and notes the status of its head."""
+            """Sends a part of the answer: notes the status of its head, and ends the span before the last part."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 span.set("http.response.status_code", status)
+            elif not message.get("more_body", False):
+                span.end(failed=status >= 500)
             await send(message)
 
         token = answer_spans.current.set(call)
@@ -48,11 +50,10 @@ class CallSpans:
             await self._app(scope, receive, send_traced)
         except BaseException as error:
             span.set("error.type", type(error).__qualname__)
-            span.end(failed=True)
             raise
         finally:
             answer_spans.current.reset(token)
-            span.end(failed=status >= 500 or status == 0)
+            span.end(failed=True)  # the caller left, unless it has ended above
 
 
 def _operation(scope: Scope) -> str | None:
