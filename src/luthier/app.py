@@ -24,6 +24,7 @@ from luthier.api.routes.inference.batch_lines import BatchLines
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
+from luthier.core.ports import SpanSource
 from luthier.engines.choice import ChosenEngine
 from luthier.engines.exports.export_process import ExportProcess
 from luthier.engines.parity import check_parity
@@ -40,6 +41,7 @@ from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.serving import Serving
+from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.steady_clock import SettledClock
 from luthier.service.tenants import keys
 from luthier.service.tenants.rate_limits import RateLimits
@@ -115,6 +117,8 @@ class _Parts:
             closing = (self.engine.close, services.grammars.close, services.context.database.close, self.lock.release)
             for close in closing:
                 close()
+            if services.spans is not None:
+                await run_in_threadpool(services.spans.close)
         except Exception:
             # The server would log the traceback as text, which the log redacts; here it is an exception.
             logger.exception("start or stop failed")
@@ -152,7 +156,8 @@ def build(settings: Settings, clocks: Clocks | None = None) -> Service:
 
 def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clocks) -> Service:
     """Connects the parts; touches key1 and the blob store. The caller closes lock and database if it raises."""
-    context = _server_context(settings, database, clocks)
+    metrics = ServiceMetrics()
+    context = replace(_server_context(settings, database, clocks), observe_step=metrics.observe_step)
     new_key = _prepare_key(context, settings)
     engine = serving_engines.build_engine(settings)
     serving = Serving(context, engine, check_parity)
@@ -183,6 +188,8 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         calls=calls,
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
+        metrics=metrics,
+        spans=_spans(settings),
     )
     parts = _Parts(services, supervisor, exporter, webhooks, batch_runner, engine, lock)
     api = server.build(services, parts.lifespan, portal_app.build(services))
@@ -210,6 +217,21 @@ def _build_exporter(context: Context, settings: Settings) -> ExportWorker:
     """The worker that has exports made, each in a process of its own; nothing starts."""
     keep = timedelta(hours=settings.export_hours)
     return ExportWorker(context, ExportProcess(threads=settings.serve_threads), keep, settings.tick_s)
+
+
+def _spans(settings: Settings) -> SpanSource | None:
+    """Where spans begin, if traces are on; nothing of OpenTelemetry's SDK is imported otherwise.
+
+    Raises ValueError if the SDK is not installed, or one of its variables cannot be read.
+    """
+    if not settings.traces:
+        return None
+    try:
+        from luthier.otlp.otlp_spans import OtlpSpans
+    except ModuleNotFoundError as error:
+        text = f"LUTHIER_TRACES needs {error.name}, which is not installed. Run: pip install 'luthier[otel]'"
+        raise ValueError(text) from error
+    return OtlpSpans()
 
 
 def _prepare_key(context: Context, settings: Settings) -> str | None:

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     price_per_million_tokens: float | None = Field(default=None, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    traces: bool = False
     price_currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from luthier.api.arm import arm_accounts, arm_deployments, arm_models, arm_names
 from luthier.api.arm.arm_answers import ArmError
 from luthier.api.auth.audit_trail import AuditTrail
 from luthier.api.dialects import dialects, error_answers, unserved_paths
-from luthier.api.http import path_aliases, request_log
+from luthier.api.http import call_spans, path_aliases, request_log
 from luthier.api.intake import content_types
 from luthier.api.openapi import openapi_document
 from luthier.api.requests import validation_errors
@@ -38,6 +38,7 @@ from luthier.api.routing.json_response import JsonResponse
 from luthier.api.services import Services
 from luthier.core import errors
 from luthier.core.errors import InvalidRequest, LuthierError, NotFound, UpstreamFailed
+from luthier.service.inference import answer_spans
 
 logger = logging.getLogger(__name__)
 refusals = logging.getLogger(f"{__name__}.refusals")
@@ -83,6 +84,8 @@ def build(
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(content_types.HeaderCap, refuse=lambda scope, error: answer(scope, error))
+    if services.spans is not None:
+        app.add_middleware(call_spans.CallSpans, source=services.spans)
     app.add_middleware(AuditTrail, path=services.context.audit_file, now=services.context.now)
     app.add_middleware(request_log.RequestLog, observe=services.metrics.observe_request)
     app.add_middleware(path_aliases.PathAliases)
@@ -131,6 +134,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
     Logs those of `_LOGGED` without the caller's text, and answers with the class's status.
     """
     assert isinstance(error, LuthierError)
+    answer_spans.note_error(error.code)
     if isinstance(error, _LOGGED):
         line = f"refused status={STATUS[type(error)]} code={error.code} id=%s"  # a code is a constant of ours
         level = logging.WARNING if STATUS[type(error)] >= 500 else logging.INFO
@@ -144,6 +148,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     Its code and param are the first error's; the message has up to ten, the details all.
     """
     assert isinstance(error, RequestValidationError)
+    answer_spans.note_error("invalid_request")
     return answer(request.scope, validation_errors.invalid_request(error.errors(), _body_model(request)))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from luthier.api.auth.revocation import Rights
 from luthier.api.intake.body_limits import Intake
 from luthier.api.streaming.event_feed import EventFeed
+from luthier.core.ports import SpanSource
 from luthier.core.states import ResultsAs
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
@@ -39,6 +40,8 @@ class Services:
     """Where trainers compute, as the setting says."""
     wake_batches: Callable[[], None] = lambda: None
     """Wakes the runner of batches."""
+    spans: SpanSource | None = None
+    """Where the spans of calls begin; None: nothing is traced."""
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
     job_metrics: MetricsCache = field(default_factory=MetricsCache)
     """The metrics of jobs that were asked for lately."""

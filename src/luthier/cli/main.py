@@ -48,6 +48,8 @@ SECTIONS = {
         "keys": "Create, list, regenerate and revoke API keys.",
         "storage": "Inspect the blob store and its orphaned blobs (lost-and-found).",
         "audit": "Show the audit log, newest entry last.",
+        "backup": "Back up the data folder into one file, also while the service runs and jobs train.",
+        "restore": "Restore a backup into a new data folder, every byte compared with its sha256.",
     },
 }
 """Summary by command, by section of the help."""
@@ -65,6 +67,8 @@ COMMANDS = {
     "train": "luthier.cli.training.train",
     "reproduce": "luthier.cli.training.reproduce",
     "audit": "luthier.cli.admin.audit",
+    "backup": "luthier.cli.admin.backup",
+    "restore": "luthier.cli.admin.backup",
 }
 """The module of each command without subcommands; its function has the command's name."""
 GROUPS = {

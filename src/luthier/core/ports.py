@@ -168,3 +168,31 @@ class Executor(Protocol):
     def kill(self, handle: str) -> None:
         """Kills the run's process at once; returns when it has exited. An exited run is no error."""
         ...
+
+
+class Span(Protocol):
+    """One call of a model in a trace. After `end` everything else does nothing."""
+
+    def rename(self, name: str) -> None:
+        """Replaces the name that the span began with."""
+        ...
+
+    def set(self, name: str, value: str | int | float | bool | Sequence[str]) -> None:
+        """Sets an attribute."""
+        ...
+
+    def end(self, failed: bool) -> None:
+        """Ends the span, now; it is sent some time later, in another thread."""
+        ...
+
+
+class SpanSource(Protocol):
+    """Where the spans of calls begin; `otlp.otlp_spans` sends them to a collector."""
+
+    def begin(self, name: str, headers: Mapping[str, str]) -> Span:
+        """A span that begins now, in the trace that the W3C headers `traceparent` and `tracestate` name, if any."""
+        ...
+
+    def close(self) -> None:
+        """Sends what is left, for two seconds at most, and drops the rest."""
+        ...

@@ -50,6 +50,9 @@ class Context:
     blobs_are_own: bool = True
     """Whether nobody else stores objects below the keys of the blob store."""
 
+    observe_step: Callable[[float, int], object] | None = None
+    """Counts a training step by its seconds and tokens; None counts nothing."""
+
     exports_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held by whoever changes an export's record."""
 

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from luthier.atomic_io import disk_full_as_no_space, fsync_path
 from luthier.core.models import Event, Job, JobError
@@ -98,14 +99,15 @@ def claim(context: Context, job: Job) -> bool:
 
 
 def write_directory(context: Context, job: Job, threads: int | None, save_interval_s: float) -> RunDirectory:
-    """Writes the run directory (data, parent model), the spec last; a directory that has its spec only loses its pause
-    request. `save_interval_s` is the seconds between two resume points.
+    """Writes the run directory (data, parent model), the spec last; of one that has its spec, the pause request is
+    removed and the base model's folder brought up to date. `save_interval_s` is the seconds between two resume points.
 
     Raises FileNotFoundError and NotFound if a file or the parent model was deleted while the job waited, and NoSpace.
     """
     run = directory(context, job)
     if run.spec.exists():
         run.pause.unlink(missing_ok=True)
+        _follow_base_model(run, context.base_folder(job.base_model))
         return run
     shutil.rmtree(run.path, ignore_errors=True)
     with disk_full_as_no_space(run.path):
@@ -121,6 +123,15 @@ def write_directory(context: Context, job: Job, threads: int | None, save_interv
         run.write_spec(_spec(context, job, run, threads, save_interval_s))
         fsync_path(run.path.parent)
     return run
+
+
+def _follow_base_model(run: RunDirectory, base_folder: Path) -> None:
+    """Rewrites the spec of a run that was restored from a backup, or whose models folder has moved: the base model is
+    in another folder now. The run resumes all the same: the folder is no part of what it computes.
+    """
+    spec = run.read_spec()
+    if spec.base_folder != base_folder:
+        run.write_spec(spec.model_copy(update={"base_folder": base_folder}))
 
 
 def ask_to_pause(context: Context, job: Job) -> None:
