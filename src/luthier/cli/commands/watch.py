@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from luthier.cli import screen as terminal
-from luthier.cli.screen import Screen, errors, fail, screen
+from luthier.cli.screen import Screen, advise, errors, fail, print_json, say
 from luthier.core.states import EventCode
 
 POLL_S = 2.0
@@ -19,28 +19,31 @@ ENDED = {"succeeded", "failed", "cancelled", "paused"}
 _WAITING = {"validating_files": "checking the files", "queued": "waiting for its turn", "running": "loading the model"}
 
 
-def follow(api: Any, job_id: str) -> None:
-    """Shows what a job does until it has ended or is paused; prints its model and what to do next. Ends the command
-    with exit code 1 if it failed or was cancelled. Ctrl-C stops only the watching, and is raised again.
+def follow(api: Any, job_id: str, json_: bool) -> None:
+    """Shows what a job does until it has ended or is paused; prints its model and what to do next, or the job as JSON.
+    Ends the command with exit code 1 if it failed or was cancelled. Ctrl-C ends only the watching, and is raised again.
     """
     try:
         job = _watch(api, job_id)
     except KeyboardInterrupt:
-        errors.print(f"The job goes on. To see more of it: luthier jobs watch {job_id}", highlight=False)
+        advise(f"The job goes on. To see more of it: luthier jobs watch {job_id}")
         raise
+    if json_:
+        print_json(job.to_dict(mode="json"))
     if job.status == "paused":
-        errors.print(f"{job_id} is paused. To go on: luthier jobs resume {job_id}", highlight=False)
+        advise(f"{job_id} is paused. To go on: luthier jobs resume {job_id}")
         return
     if job.status != "succeeded":
         # An event has told all of it: here is what it begins with.
         why = job.error.message.splitlines()[0] if job.error is not None and job.error.message else ""
-        fail(f"{job_id} {job.status}{f': {why}' if why else ''}")
+        code = job.error.code if job.error is not None and job.error.code else f"job_{job.status}"
+        fail(f"{job_id} {job.status}{f': {why}' if why else ''}", code=code)
+    if json_:
+        return
+    advise("Its model:")
+    say(job.fine_tuned_model)
     name = job.user_provided_suffix or "my-model"
-    errors.print("Its model:", highlight=False)
-    screen.print(job.fine_tuned_model, highlight=False)
-    errors.print("Next:", highlight=False)
-    errors.print(f"  luthier deployments create {name} --model {job.fine_tuned_model}", highlight=False)
-    errors.print(f"  luthier chat {name}", highlight=False)
+    advise(f"Next:\n  luthier deployments create {name} --model {job.fine_tuned_model}\n  luthier chat {name}")
 
 
 def unseen(api: Any, job_id: str, seen: set[str]) -> list[Any]:
