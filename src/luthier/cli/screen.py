@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # imported on use: help should not wait for it
     from rich.status import Status
 
 _GAP, _INDENT = 2, 2
+_RATE, _CALM_RATE = 10, 4
+"""How often a bar is drawn in a second."""
 _RECENT_S = 183 * 86_400
 """As in `ls`: of an older time the year is shown, not the time of day."""
 
@@ -137,11 +139,25 @@ def confirm(question: str) -> bool:
     return typer.confirm(question, err=True)
 
 
-def progress(*columns: "str | ProgressColumn", transient: bool = False) -> "Progress":
-    """A bar on the error stream, and only if that is a terminal: stdout is for the result."""
+def progress(
+    *columns: "str | ProgressColumn", transient: bool = False, below: RenderableType | None = None
+) -> "Progress":
+    """A bar on the error stream, and only if that is a terminal: stdout is for the result. What is `below` it is drawn
+    as often as the bar, which then moves four times a second.
+    """
     from rich.progress import Progress
 
-    return Progress(*columns, console=errors, transient=transient, disable=not errors.draws)
+    class Bars(Progress):
+        """Bars, and what is below them."""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            """What is drawn, from top to bottom."""
+            yield from super().get_renderables()
+            if below is not None:
+                yield below
+
+    rate = _RATE if below is None else _CALM_RATE
+    return Bars(*columns, console=errors, transient=transient, disable=not errors.draws, refresh_per_second=rate)
 
 
 def bytes_progress(transient: bool = False) -> "Progress":

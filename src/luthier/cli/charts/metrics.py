@@ -8,19 +8,17 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from luthier.run_directory.run_directory import RESULT_COLUMNS, REWARD_COLUMNS
-
 Points = list[tuple[float, float]]
 """Pairs of step and value, by rising step."""
 Metrics = dict[str, Points]
-COLUMNS = (*RESULT_COLUMNS[1:], *REWARD_COLUMNS)
-"""Every column that can be drawn."""
 
 
 def read_results(text: str) -> Metrics:
     """The points of each column of the text of results.csv; an empty cell is no point. Raises ValueError for another
     file.
     """
+    from luthier.run_directory.run_directory import RESULT_COLUMNS  # with pydantic, for which help should not wait
+
     reader = csv.DictReader(io.StringIO(text))
     names = tuple(reader.fieldnames or ())
     if names[: len(RESULT_COLUMNS)] != RESULT_COLUMNS:
@@ -43,6 +41,13 @@ def add_event(metrics: Metrics, data: dict[str, Any]) -> None:
             points = metrics.setdefault(name, [])
             if not points or points[-1][0] < step:
                 points.append((step, float(value)))
+
+
+def columns() -> tuple[str, ...]:
+    """Every column that can be drawn."""
+    from luthier.run_directory.run_directory import RESULT_COLUMNS, REWARD_COLUMNS
+
+    return (*RESULT_COLUMNS[1:], *REWARD_COLUMNS)
 
 
 def read_events(events: Iterable[Any]) -> Metrics:

@@ -12,6 +12,7 @@ import typer
 from luthier.cli import client
 from luthier.cli.command_line import CommandGroup
 from luthier.cli.commands import files, job_parts, results, watch
+from luthier.cli.comparison import compare
 from luthier.cli.completion import candidates
 from luthier.cli.completion.names import JobId, JobIds
 from luthier.cli.data import check
@@ -233,6 +234,7 @@ def _present_state(job: Any, json_: bool, quiet: bool, state: str | None = None)
 app.command()(job_parts.events)
 app.command()(job_parts.checkpoints)
 app.command()(job_parts.attempts)
+app.command()(compare.compare)
 app.command()(results.plot)
 app.command()(results.losses)
 

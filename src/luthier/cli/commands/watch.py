@@ -9,6 +9,8 @@ from typing import Any
 from rich.text import Text
 
 from luthier.cli import screen as terminal
+from luthier.cli.charts import live_chart
+from luthier.cli.charts.live_chart import LiveChart
 from luthier.cli.screen import Screen, advise, errors, fail, print_json, say
 from luthier.core.states import EventCode
 
@@ -81,9 +83,10 @@ def _watch(api: Any, job_id: str) -> Any:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with terminal.progress(*columns) as progress:
+    chart = LiveChart()
+    with terminal.progress(*columns, below=chart) as progress:
         task = progress.add_task("", total=None)
-        line = _Line(lambda **values: progress.update(task, **values))
+        line = _Line(lambda **values: progress.update(task, **values), chart)
         while True:
             job = api.fine_tuning.jobs.retrieve(job_id)
             line.look(job)
@@ -100,8 +103,9 @@ class _Line:
     `_epochs` and `_total`, the run's steps, are 0 until they are known; `_trains` is set by the first sign of training.
     """
 
-    def __init__(self, update: Callable[..., None]) -> None:
+    def __init__(self, update: Callable[..., None], chart: LiveChart) -> None:
         self._update = update
+        self._chart = chart
         self._epochs = 0
         self._total = 0
         self._trains = False
@@ -117,13 +121,25 @@ class _Line:
         """Takes an event: metrics update the line, any other event is printed above it."""
         if event.type == "metrics":
             self._trains = True
+            self._chart.add(event.data)
             self._step(event.data["step"], event.data["train_loss"])
             return
         if (training := values(event, EventCode.TRAINING)) is not None:
             self._total = training["n_steps"]
             self._trains = True
+            self._chart.n_steps = self._total
             self._update(description="training", total=self._total)
         print_event(event, errors)
+        if (checkpoint := values(event, EventCode.CHECKPOINT)) is not None and checkpoint["epoch"] is not None:
+            self._end_epoch(checkpoint["epoch"])
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Prints the epoch's last losses as a line, where no chart shows them."""
+        if errors.draws:
+            return
+        lines = [line for line in live_chart.loss_lines(self._chart.metrics) if line.points]
+        words = ", ".join(f"{line.label} loss {line.points[-1][1]:.4f}" for line in lines)
+        errors.print(f"Epoch {epoch}: {words}" if words else f"Epoch {epoch}", highlight=False)
 
     def _step(self, step: int, loss: float) -> None:
         """Shows the step's loss, and what the trainer saves after it: "checkpoint n" at the end of epoch n, the model
