@@ -83,7 +83,7 @@ def draw(
             before = cells.get(key, (0, ""))[0]
             bits = before if isinstance(before, int) else 0
             cells[key] = (line.marker if as_letters else bits | _DOTS[y % 4][x % 2], line.style)
-    shown = [Text(f"{title}{_averaged(drawn, plane)}", "dim")]
+    shown = [Text(f"{title}{_averaged(drawn, plane)}"[:width], "dim")]
     for row in range(rows):
         edge = ("┤" if labels[row] else "│") if look.is_unicode else "|"
         shown.append(Text(f"{labels[row]:>{_LABEL}} {edge}", "dim").append_text(_row_text(cells, row, columns)))

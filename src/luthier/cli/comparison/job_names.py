@@ -28,11 +28,10 @@ def _resolve(name: str, models: dict[str, str | None]) -> str:
     """The id that the name is, begins (with or without ftjob-), or whose model it is."""
     fitting = [id for id in models if id.startswith(name) or id.removeprefix(_PREFIX).startswith(name)]
     exact = [id for id, model in models.items() if name in (id, model)]
-    match exact or fitting:
-        case [id]:
-            return id
-        case []:
-            fail(f"There is no job {name!r}; `luthier jobs list` lists those of this resource.", code="not_found")
-        case several:
-            more = f" and {len(several) - _SHOWN} more" if len(several) > _SHOWN else ""
-            fail(f"{name!r} begins {len(several)} ids: {', '.join(several[:_SHOWN])}{more}.", code="ambiguous")
+    meant = exact or fitting
+    if not meant:
+        fail(f"There is no job {name!r}; `luthier jobs list` lists those of this resource.", code="not_found")
+    if len(meant) > 1:
+        more = f" and {len(meant) - _SHOWN} more" if len(meant) > _SHOWN else ""
+        fail(f"{name!r} begins {len(meant)} ids: {', '.join(meant[:_SHOWN])}{more}.", code="ambiguous")
+    return meant[0]
