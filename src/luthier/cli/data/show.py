@@ -10,7 +10,7 @@ from rich.text import Text
 
 from luthier.atomic_io import read_chunks
 from luthier.cli.data.check import DataFile
-from luthier.cli.screen import errors, fail, print_json, screen
+from luthier.cli.screen import OneAsJson, Quiet, errors, fail, print_json, screen
 from luthier.core.states import Method
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
@@ -39,9 +39,8 @@ def show(
     model: Annotated[str, typer.Option(help="Base model whose tokenizer and chat template render the row.")],
     method: Annotated[Method, typer.Option(help="Training method of the rows.")] = Method.SUPERVISED,
     tokens: Annotated[bool, typer.Option("--tokens", help="Print one token per line, with its loss weight.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print every token and its loss weight as one JSON object.")
-    ] = False,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show a row as the model sees it: token by token, with the loss mask.
 
@@ -64,9 +63,9 @@ def show(
         fail(f"{model} is not installed. Run: luthier models pull {model}")
     problems, example = _read(file, line, rules)
     sequences = [] if example is None else _sequences(example, line, rules, tokenizer, problems)
-    if as_json:
+    if json_:
         print_json(_as_dict(line, rules, sequences, problems))
-    else:
+    elif not quiet:
         for problem in problems:
             errors.print(problem.sentence(), style="yellow", highlight=False, markup=False)
         for sequence in sequences:
