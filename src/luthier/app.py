@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -33,6 +33,7 @@ from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
 from luthier.service.background.export_worker import ExportWorker
+from luthier.service.background.sink_worker import SinkWorker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
@@ -44,6 +45,7 @@ from luthier.service.tenants.rate_limits import RateLimits
 from luthier.settings import Settings
 from luthier.store import db
 from luthier.store.db import Database
+from luthier.trackers import tracker_choice
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class _Parts:
     supervisor: Supervisor
     exporter: ExportWorker
     batch_runner: BatchRunner
+    sinks: Sequence[SinkWorker]
     engine: ChosenEngine
     lock: FolderLock
 
@@ -97,6 +100,8 @@ class _Parts:
         try:
             self.supervisor.start()
             self.exporter.start()
+            for sink in self.sinks:
+                sink.start()
             services.grammars.start()
             self.batch_runner.start(BatchLines(services))
             await server.resume(app)
@@ -105,8 +110,12 @@ class _Parts:
             await self.batch_runner.stop()
             await services.calls.close()
             self.exporter.begin_stop()
+            for sink in self.sinks:
+                sink.begin_stop()
             await run_in_threadpool(self.supervisor.stop)
             await run_in_threadpool(self.exporter.stop)
+            for sink in self.sinks:
+                await run_in_threadpool(sink.stop)
             closing = (self.engine.close, services.grammars.close, services.context.database.close, self.lock.release)
             for close in closing:
                 close()
@@ -165,7 +174,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     calls = serving_engines.engine_calls(settings)
     exporter = _build_exporter(context, settings)
     batch_runner = BatchRunner(context, settings.serve_slots)
-
+    sinks = [SinkWorker(context, sink, settings.tick_s) for sink in tracker_choice.sinks(context.tracking)]
     services = Services(
         context,
         serving,
@@ -178,7 +187,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
     )
-    parts = _Parts(services, supervisor, exporter, batch_runner, engine, lock)
+    parts = _Parts(services, supervisor, exporter, batch_runner, sinks, engine, lock)
     api = server.build(services, parts.lifespan)
     return Service(
         api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))

@@ -4,9 +4,9 @@ transaction commits them or rolls them back.
 
 from alembic import context
 
-from luthier.store import inference_schema
+from luthier.store import delivery_schema
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=inference_schema.metadata, render_as_batch=True
+    connection=context.config.attributes["connection"], target_metadata=delivery_schema.metadata, render_as_batch=True
 )
 context.run_migrations()

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from luthier.core.models import ApiKey, Principal, Resource
 from luthier.core.roles import Role
-from luthier.store import inference_schema, row_mapping, schema
+from luthier.store import delivery_schema, inference_schema, row_mapping, schema
 from luthier.store.queries import copies, permissions
 
 _resources = schema.resources
@@ -101,7 +101,7 @@ def count_contents(tx: Connection, resource_id: str) -> dict[str, int]:
     """
     counts = {}
     uncounted = (_resources, _keys, schema.quotas, inference_schema.batches, inference_schema.responses)
-    for table in inference_schema.metadata.sorted_tables:
+    for table in delivery_schema.metadata.sorted_tables:
         if table not in uncounted and "resource_id" in table.c:
             statement = select(func.count()).select_from(table).where(table.c.resource_id == resource_id)
             counts[table.name] = tx.execute(statement).scalar_one()
@@ -118,7 +118,7 @@ def remove(tx: Connection, resource_id: str) -> None:
     """
     _delete_permissions(tx, resource_id)
     copies.delete_of_resource(tx, resource_id)
-    for table in reversed(inference_schema.metadata.sorted_tables):
+    for table in reversed(delivery_schema.metadata.sorted_tables):
         tx.execute(delete(table).where(_belongs(table, resource_id)))
 
 
