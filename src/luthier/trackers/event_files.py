@@ -52,10 +52,10 @@ def read_records(data: bytes) -> Iterator[tuple[bytes, int]]:
     while start + 12 <= len(data):
         length, checksum = struct.unpack_from("<QI", data, start)
         end = start + 12 + length + 4
-        if end > len(data) or checksum != _masked_crc(data[start : start + 8]):
+        if end > len(data) or checksum != masked_crc(data[start : start + 8]):
             return
         payload = data[start + 12 : end - 4]
-        if struct.unpack_from("<I", data, end - 4)[0] != _masked_crc(payload):
+        if struct.unpack_from("<I", data, end - 4)[0] != masked_crc(payload):
             return
         yield payload, end
         start = end
@@ -73,22 +73,22 @@ def step_and_tags(payload: bytes) -> tuple[int, set[str]]:
     return step, tags
 
 
-def _event(at: datetime, content: bytes) -> bytes:
-    return _key(1, _FIXED64) + struct.pack("<d", at.timestamp()) + content
-
-
-def _record(payload: bytes) -> bytes:
-    length = struct.pack("<Q", len(payload))
-    return length + struct.pack("<I", _masked_crc(length)) + payload + struct.pack("<I", _masked_crc(payload))
-
-
-def _masked_crc(data: bytes) -> int:
+def masked_crc(data: bytes) -> int:
     """CRC-32C (Castagnoli), rotated and shifted as TFRecord has it."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
     crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _event(at: datetime, content: bytes) -> bytes:
+    return _key(1, _FIXED64) + struct.pack("<d", at.timestamp()) + content
+
+
+def _record(payload: bytes) -> bytes:
+    length = struct.pack("<Q", len(payload))
+    return length + struct.pack("<I", masked_crc(length)) + payload + struct.pack("<I", masked_crc(payload))
 
 
 def _float32(value: float) -> bytes:

@@ -18,11 +18,17 @@ PARAMS, OUTCOME = "params", "outcome"
 
 @dataclass(slots=True)
 class _File:
-    """What is in a job's file: its length in bytes, the tags of each step, and whether the outcome is there."""
+    """What is in a job's file: its length in bytes, and the tags of each step; those of texts are at step 0."""
 
     size: int = 0
     tags: dict[int, set[str]] = field(default_factory=dict)
-    is_ended: bool = False
+
+    def lacks(self, step: int, tag: str) -> bool:
+        """Whether the tag is new at the step; notes it as there."""
+        tags = self.tags.setdefault(step, set())
+        is_new = tag not in tags
+        tags.add(tag)
+        return is_new
 
 
 class TensorBoardSink:
@@ -47,21 +53,8 @@ class TensorBoardSink:
         try:
             if known is None or not path.exists() or path.stat().st_size != known.size:
                 known = _recovered(path)
-            new = bytearray()
-            if known.size == 0:
-                new += event_files.version_record(run.created_at)
-                new += event_files.text_record(run.created_at, PARAMS, _table(run.params))
-            for point in points:
-                tags = known.tags.setdefault(point.step, set())
-                figures = {tag: value for tag, value in point.figures.items() if tag not in tags}
-                if figures:
-                    new += event_files.scalars_record(point.at, point.step, figures)
-                    tags |= figures.keys()
-            if end is not None and not known.is_ended:
-                outcome = _table({"status": str(end.status), **end.params})
-                new += event_files.text_record(end.at, OUTCOME, outcome)
-                known.is_ended = True
-            _append(path, bytes(new))
+            new = _missing(known, run, points, end)
+            _append(path, new)
         except OSError as error:
             raise Unavailable("sink_disk", f"The event file cannot be written ({type(error).__name__}).") from error
         known.size += len(new)
@@ -92,10 +85,25 @@ def _recovered(path: Path) -> _File:
         found.size = end
         step, tags = event_files.step_and_tags(payload)
         found.tags.setdefault(step, set()).update(tags)
-        found.is_ended = found.is_ended or OUTCOME in tags
     if found.size != len(data):
         os.truncate(path, found.size)
     return found
+
+
+def _missing(file: _File, run: TrackedRun, points: Sequence[TrackedPoint], end: TrackedEnd | None) -> bytes:
+    """The records that the file lacks, which are noted as there."""
+    new = bytearray()
+    if file.size == 0:
+        new += event_files.version_record(run.created_at)
+    if file.lacks(0, PARAMS):
+        new += event_files.text_record(run.created_at, PARAMS, _table(run.params))
+    for point in points:
+        figures = {tag: value for tag, value in point.figures.items() if file.lacks(point.step, tag)}
+        if figures:
+            new += event_files.scalars_record(point.at, point.step, figures)
+    if end is not None and file.lacks(0, OUTCOME):
+        new += event_files.text_record(end.at, OUTCOME, _table({"status": str(end.status), **end.params}))
+    return bytes(new)
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -17,8 +17,8 @@ from luthier.service.files.training_estimate import RunEstimate
 
 _TEXTS = {
     EventCode.INTEGRATIONS_STORED: (
-        "The integrations are stored with the job and shown; nothing is sent to Weights & Biases, since this service is "
-        "not set up for it. `WandbLogger.sync` on your side reads this job's results and sends them."
+        "The integrations are stored with the job and shown; nothing is sent to Weights & Biases: this service is not "
+        "set up for it. `WandbLogger.sync` on your side reads this job's results and sends them."
     ),
     EventCode.TRACKING_STARTED: "Metrics are sent to {sink}: {place}",
     EventCode.TRACKING_CAUGHT_UP: "{sink} has all metrics up to now.",
