@@ -1,57 +1,23 @@
 """kill -9 of whatever sends metrics, at random moments and around each call: nothing lost, nothing twice."""
 
-import json
-import os
-import random
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import fake_mlflow
 import fake_trackio
+import sink_kills
 import tracked
 from fake_mlflow import FakeMlflow
 from luthier.core.models import Job, Principal
-from luthier.core.states import SinkState
 from luthier.core.training.tracking import MlflowTarget, TrackingTargets
 from luthier.service.context import Context
-from luthier.store.queries.delivery import sink_cursors
+from sink_kills import Sender
 from waiting import until
 
-PROGRAM = Path(tracked.__file__).with_name("sink_process.py")
 STEPS = 400
-
-
-@dataclass
-class Sender:
-    """The process, started again and again over one data folder."""
-
-    argument: str
-    process: "subprocess.Popen[bytes] | None" = None
-
-    def start(self) -> None:
-        command = [sys.executable, str(PROGRAM), self.argument]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ)
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"begins\n"
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-
-    def reap(self) -> None:
-        """After a kill, ours or another's."""
-        if self.process is not None:
-            self.process.wait(30)
-            for pipe in (self.process.stdin, self.process.stdout):
-                assert pipe is not None
-                pipe.close()
-            self.process = None
 
 
 @pytest.fixture
@@ -72,19 +38,10 @@ def context(context: Context, mlflow: FakeMlflow, tmp_path: Path) -> Context:
 
 
 @pytest.fixture
-def sender(context: Context, mlflow: FakeMlflow) -> Iterator[Sender]:
-    targets = context.tracking
-    told = {"data": context.data_folder, "tensorboard": targets.tensorboard, "mlflow": mlflow.uri}
-    told |= {"trackio": targets.trackio, "python": targets.python}
-    made = Sender(json.dumps({name: str(value) for name, value in told.items()}))
+def sender(context: Context) -> Iterator[Sender]:
+    made = Sender(context)
     yield made
-    made.kill()
-    made.reap()
-
-
-def is_done(context: Context, job: Job) -> bool:
-    with context.database.reading() as tx:
-        return all(cursor.state is SinkState.DONE for cursor in sink_cursors.list_of_job(tx, job.id))
+    made.close()
 
 
 def check(context: Context, mlflow: FakeMlflow, job: Job, last: int) -> None:
@@ -106,28 +63,12 @@ def check(context: Context, mlflow: FakeMlflow, job: Job, last: int) -> None:
     assert tracked.once(logged) == expected
 
 
-def killed_at_random(context: Context, mlflow: FakeMlflow, sender: Sender, job: Job, kills: int, seed: int) -> None:
-    chance = random.Random(seed)
-    parts = kills + 1
-    for number in range(parts):
-        sender.start()
-        step = number * STEPS // parts
-        for first in range(step + 1, (number + 1) * STEPS // parts + 1, 5):
-            tracked.add_steps(context, job, first, min(first + 4, (number + 1) * STEPS // parts))
-        if number < kills:
-            time.sleep(chance.uniform(0.0, 0.25))  # a kill may come at any moment
-            sender.kill()
-            sender.reap()
-    tracked.finish(context, job)
-    until(lambda: is_done(context, job), 30)
-    check(context, mlflow, job, STEPS)
-
-
 def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(
     context: Context, caller: Principal, mlflow: FakeMlflow, sender: Sender
 ) -> None:
     job = tracked.started_job(context, caller.resource.id)
-    killed_at_random(context, mlflow, sender, job, kills=4, seed=1)
+    sink_kills.killed_at_random(context, sender, job, STEPS, kills=4, within_s=0.25, seed=1)
+    check(context, mlflow, job, STEPS)
 
 
 @pytest.mark.nightly
@@ -136,7 +77,8 @@ def test_many_kills_at_random_moments_lose_nothing_and_repeat_nothing(
     context: Context, caller: Principal, mlflow: FakeMlflow, sender: Sender, seed: int
 ) -> None:
     job = tracked.started_job(context, caller.resource.id)
-    killed_at_random(context, mlflow, sender, job, kills=20, seed=seed)
+    sink_kills.killed_at_random(context, sender, job, STEPS, kills=20, within_s=0.25, seed=seed)
+    check(context, mlflow, job, STEPS)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -156,13 +98,10 @@ def test_kill_around_a_call_that_stores_repeats_nothing(
             sender.kill()
 
     setattr(mlflow, moment, kill)
-    for _ in range(5):
+    for kills in range(1, 5):
         sender.start()
-        assert sender.process is not None
-        until(lambda: is_done(context, job) or sender.process.poll() is not None, 30)
-        if is_done(context, job):
-            break
+        until(lambda kills=kills: len(killed) == kills, 30)
         sender.reap()
-    assert len(killed) == 4
-    until(lambda: is_done(context, job), 30)
+    sender.start()
+    until(lambda: sink_kills.is_done(context, job), 30)
     check(context, mlflow, job, 30)

@@ -1,16 +1,20 @@
-"""A process with nothing but the sinks' workers of a data folder, as the service runs them, for tests that kill it.
+"""Processes with nothing but the sinks' workers of a data folder, as the service runs them, for tests that kill them.
 
-Its one argument is JSON: `data`, `tensorboard`, `mlflow`, `trackio`, `python`. It prints a line when it begins.
+For each line of input it forks one, prints its id, and waits for its end: imports would take most of a test's time. Its
+one argument is JSON: `data`, `tensorboard`, `mlflow`, `trackio`, `python`, and `wandb` if it is
+to be sent there.
 """
 
 import json
+import os
 import secrets
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 from luthier import blobs, catalog
-from luthier.core.training.tracking import MlflowTarget, TrackingTargets
+from luthier.core.training.tracking import MlflowTarget, TrackingTargets, WandbTarget
 from luthier.service.background.sink_worker import SinkWorker
 from luthier.service.context import Context
 from luthier.store.db import Database
@@ -25,6 +29,7 @@ def main(told: dict[str, str]) -> None:
         tensorboard=Path(told["tensorboard"]),
         mlflow=MlflowTarget(told["mlflow"]),
         trackio=Path(told["trackio"]),
+        wandb=WandbTarget(Path(told["wandb"])) if "wandb" in told else None,
         python=told["python"],
     )
     context = Context(
@@ -42,13 +47,15 @@ def main(told: dict[str, str]) -> None:
         tracking=targets,
     )
     workers = [SinkWorker(context, sink, tick_s=0.002) for sink in tracker_choice.sinks(targets)]
-    print("begins", flush=True)
     for worker in workers:
         worker.start()
-    sys.stdin.read()
-    for worker in workers:
-        worker.stop()
+    threading.Event().wait()
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    for _ in sys.stdin:
+        if (pid := os.fork()) == 0:
+            main(json.loads(sys.argv[1]))
+        print(pid, flush=True)
+        os.waitpid(pid, 0)
+        print("ended", flush=True)

@@ -50,7 +50,13 @@ class Wandb:
         for broken_off in self._folders():
             shutil.rmtree(broken_off)
         quiet = wandb.Settings(
-            console="off", x_disable_stats=True, x_disable_meta=True, disable_git=True, save_code=False
+            console="off",
+            disable_git=True,
+            host="luthier",  # not this machine's name
+            save_code=False,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
         )
         self._run = wandb.init(
             project=run["project"],
@@ -66,7 +72,8 @@ class Wandb:
         self._first_step = self._run.starting_step
         self._logged: Keys = set()
         (self._folder,) = self._folders()
-        self.place = self._run.url if opening["mode"] == "online" and self._run.url else self._folder.name
+        # A crash has the run made anew in a folder of another time.
+        self.place = self._run.url if opening["mode"] == "online" and self._run.url else f"offline-run-*-{self._id}"
 
     def log(self, points: list[dict[str, Any]]) -> None:
         """Logs them, at the times of their events."""
