@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -35,6 +35,7 @@ from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
 from luthier.service.background.export_worker import ExportWorker
+from luthier.service.background.sink_worker import SinkWorker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.background.webhook_worker import WebhookWorker
 from luthier.service.batches.runner import BatchRunner
@@ -48,6 +49,7 @@ from luthier.service.tenants.rate_limits import RateLimits
 from luthier.settings import Settings
 from luthier.store import db
 from luthier.store.db import Database
+from luthier.trackers import tracker_choice
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class _Parts:
     exporter: ExportWorker
     webhooks: WebhookWorker
     batch_runner: BatchRunner
+    sinks: Sequence[SinkWorker]
     engine: ChosenEngine
     lock: FolderLock
 
@@ -103,6 +106,8 @@ class _Parts:
             self.supervisor.start()
             self.exporter.start()
             self.webhooks.start()
+            for sink in self.sinks:
+                sink.start()
             services.grammars.start()
             self.batch_runner.start(BatchLines(services))
             await server.resume(app)
@@ -111,9 +116,13 @@ class _Parts:
             await self.batch_runner.stop()
             await services.calls.close()
             self.exporter.begin_stop()
+            for sink in self.sinks:
+                sink.begin_stop()
             await run_in_threadpool(self.supervisor.stop)
             await run_in_threadpool(self.exporter.stop)
             await run_in_threadpool(self.webhooks.stop)
+            for sink in self.sinks:
+                await run_in_threadpool(sink.stop)
             closing = (self.engine.close, services.grammars.close, services.context.database.close, self.lock.release)
             for close in closing:
                 close()
@@ -176,7 +185,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     exporter = _build_exporter(context, settings)
     webhooks = WebhookWorker(context, settings.tick_s)
     batch_runner = BatchRunner(context, settings.serve_slots)
-
+    sinks = [SinkWorker(context, sink, settings.tick_s) for sink in tracker_choice.sinks(context.tracking)]
     services = Services(
         context,
         serving,
@@ -191,7 +200,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         metrics=metrics,
         spans=_spans(settings),
     )
-    parts = _Parts(services, supervisor, exporter, webhooks, batch_runner, engine, lock)
+    parts = _Parts(services, supervisor, exporter, webhooks, batch_runner, sinks, engine, lock)
     api = server.build(services, parts.lifespan, portal_app.build(services))
     return Service(
         api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))

@@ -166,6 +166,7 @@ def make_context(
         upload_expiry_s=settings.upload_expiry_s,
         responses_kept_for=timedelta(days=settings.response_days),
         price=settings.price,
+        tracking=settings.tracking,
         tokens=_tokens(settings, now),
         blobs_are_own=settings.blobs_url is None or bool(own.blob_prefix),
     )

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from luthier.core.roles import Role
-from luthier.core.states import RunState
+from luthier.core.states import RunState, SinkName
+from luthier.core.training.tracking import Delivery, TrackedEnd, TrackedPoint, TrackedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,4 +196,35 @@ class SpanSource(Protocol):
 
     def close(self) -> None:
         """Sends what is left, for two seconds at most, and drops the rest."""
+        ...
+
+
+class MetricsSink(Protocol):
+    """An experiment tracker: takes the figures of a job's steps, each once, whatever is sent to it again.
+
+    All methods are called by one thread, and block; `close` may come from another, while a call is under way.
+    """
+
+    @property
+    def name(self) -> SinkName:
+        """The tracker."""
+        ...
+
+    def deliver(self, run: TrackedRun, points: Sequence[TrackedPoint], end: TrackedEnd | None) -> Delivery:
+        """Stores the points that the tracker does not have yet, and the run's end if it is given; opens the run first.
+
+        Points come in the order of their events, and all of them before the end. After an error, and in a new process,
+        they come again from the first that no delivery has confirmed. A delivery with an end confirms all of them.
+
+        Raises Unavailable if a later call may succeed (`retry_after_s` if the tracker names a time), and another
+        LuthierError if it cannot before somebody changes something. Returns within a bounded time.
+        """
+        ...
+
+    def forget(self, job_id: str) -> None:
+        """No delivery of this job follows in this process: whatever is held open for it is closed."""
+        ...
+
+    def close(self) -> None:
+        """Ends everything that is open, without waiting for a tracker. Idempotent."""
         ...

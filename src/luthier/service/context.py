@@ -10,6 +10,7 @@ from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
 from luthier.core.ports import BlobStore, Fetcher, TokenVerifier
 from luthier.core.training.pricing import Price
+from luthier.core.training.tracking import NO_TARGETS, TrackingTargets
 from luthier.model_folder import BaseModelFolder
 from luthier.service.steady_clock import TOLERANCE, SettledClock
 from luthier.store.db import Database
@@ -41,6 +42,8 @@ class Context:
     """How long a response is kept after the last one that continues it; zero: none is stored."""
     price: Price | None = None
     """What the operator charges for trained tokens."""
+    tracking: TrackingTargets = NO_TARGETS
+    """Where the metrics of jobs go."""
     tokens: TokenVerifier | None = None
     """Set if callers may authenticate by tokens of an OpenID Connect issuer."""
     settled: SettledClock | None = None

@@ -2,9 +2,9 @@
 
 from sqlalchemy import MetaData
 
-from luthier.store import inference_schema, portal_schema, schema, webhook_schema
+from luthier.store import delivery_schema, inference_schema, portal_schema, schema, webhook_schema
 
-SCHEMAS = (schema, inference_schema, portal_schema, webhook_schema)
+SCHEMAS = (schema, inference_schema, portal_schema, webhook_schema, delivery_schema)
 """The modules that define tables."""
 metadata: MetaData = schema.metadata
 

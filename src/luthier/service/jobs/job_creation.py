@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from luthier.core import ids
 from luthier.core.errors import Forbidden, InvalidRequest
 from luthier.core.models import Event, Job
-from luthier.core.states import EventCode, JobStatus, Method
+from luthier.core.states import EventCode, JobStatus, Method, SinkName
 from luthier.core.training import hyperparameters
 from luthier.core.training.hyperparameters import Hyperparameters
 from luthier.core.training.recipe import EMPTY_RECIPE, Recipe
@@ -20,6 +20,7 @@ from luthier.service.tenants import quotas
 from luthier.store.db import Connection
 from luthier.store.queries import events, jobs
 from luthier.store.queries import files as file_rows
+from luthier.store.queries.delivery import sink_cursors
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
         )
         quotas.admit_job(tx, resource_id)
         jobs.insert_job(tx, job)
+        sink_cursors.insert_missing(tx, job.id, context.tracking.sinks_of(job.extras))
         events.insert_events(tx, _first_events(context, job, model, request))
     logger.info("job created id=%s resource=%s base=%s", job.id, resource_id, job.base_model)
     return job
@@ -168,6 +170,6 @@ def _first_events(context: Context, job: Job, model: models.Model, request: JobR
         "seed_sent": request.seed is not None,
     }
     first = [job_events.message(context, job.id, EventCode.WEIGHTS, weights)]
-    if job.extras.get("integrations"):
+    if job.extras.get("integrations") and SinkName.WANDB not in context.tracking.names:
         first.append(job_events.message(context, job.id, EventCode.INTEGRATIONS_STORED))
     return first + [job_events.message(context, job.id, EventCode.NOTE, {"text": text}) for text in request.notes]

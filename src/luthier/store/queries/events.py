@@ -28,6 +28,13 @@ def _event(
     return Event(id, job_id, created_at, _LEVELS[level], _TYPES[type], message, data)
 
 
+def _numbered_event(
+    seq: int, id: str, job_id: str, created_at: datetime, level: str, type: str, message: str, data: JsonText | None
+) -> tuple[int, Event]:
+    """The same with the row's number before it."""
+    return seq, _event(id, job_id, created_at, level, type, message, data)
+
+
 def _time(created_at: datetime) -> datetime:
     return created_at
 
@@ -35,6 +42,14 @@ def _time(created_at: datetime) -> datetime:
 _of_job = _events.c.job_id == bindparam("job_id")
 _latest_time = row_mapping.Read(
     select(_events.c.created_at).where(_of_job).order_by(_events.c.seq.desc()).limit(1), _time
+)
+_numbered = row_mapping.Read(
+    select(_events.c.seq, *_columns)
+    .where(_of_job, _events.c.seq > bindparam("after", type_=_events.c.seq.type))
+    .order_by(_events.c.seq)
+    .limit(bindparam("row_limit", type_=_events.c.seq.type)),
+    _numbered_event,
+    {"data": row_mapping.json_text},
 )
 _newest = row_mapping.Read(select(func.coalesce(func.max(_events.c.seq), 0)), int)
 _jobs_since = row_mapping.Read(select(_events.c.job_id).where(_events.c.seq > bindparam("newest")).distinct(), str)
@@ -103,6 +118,11 @@ def list_since(tx: Connection, job_id: str, after: str | None, limit: int) -> li
     """
     page, _ = _pages.page(tx, after, limit, ascending=True, job_id=job_id)
     return page
+
+
+def list_numbered(tx: Connection, job_id: str, after: int, limit: int) -> list[tuple[int, Event]]:
+    """At most `limit` events of a job with their numbers, oldest first, from the first number greater than `after`."""
+    return _numbered.all(tx, job_id=job_id, after=after, row_limit=limit)
 
 
 def newest(tx: Connection) -> int:

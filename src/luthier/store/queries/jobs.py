@@ -15,7 +15,7 @@ from luthier.core.models import Job, JobError
 from luthier.core.states import TERMINAL_JOB_STATUSES, JobStatus, Method
 from luthier.core.training.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from luthier.core.webhooks.webhook_events import JOB_EVENTS
-from luthier.store import row_mapping, schema
+from luthier.store import delivery_schema, row_mapping, schema
 from luthier.store.queries.webhooks import outbox
 
 _jobs = schema.jobs
@@ -55,6 +55,12 @@ def insert_job(tx: Connection, job: Job) -> None:
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
     """The job; None if the resource has no such job, or its user deleted it."""
     return _one.first(tx, job_id=job_id, resource_id=resource_id)
+
+
+def by_id(tx: Connection, job_id: str) -> Job | None:
+    """The job of any resource, hidden or not; None if there is no row."""
+    row = tx.execute(_select.where(_jobs.c.id == job_id)).first()
+    return None if row is None else _job(*row)
 
 
 def exists(tx: Connection, resource_id: str, job_id: str) -> bool:
@@ -172,10 +178,10 @@ def is_hidden(tx: Connection, job_id: str) -> bool:
 
 
 def delete(tx: Connection, job_id: str) -> None:
-    """Deletes a job's row with its events and attempts. Its checkpoints must be gone: their reference to it raises
-    IntegrityError, an internal fault.
+    """Deletes a job's row with its events, attempts and sink cursors. Its checkpoints must be gone: their reference to
+    it raises IntegrityError, an internal fault.
     """
-    for table in (schema.events, schema.attempts):
+    for table in (schema.events, schema.attempts, delivery_schema.sink_cursors):
         tx.execute(table.delete().where(table.c.job_id == job_id))
     tx.execute(_jobs.delete().where(_jobs.c.id == job_id))
 
