@@ -31,7 +31,7 @@ def file(url: str) -> str:
 
 def create(url: str, file: str, suffix: str, **more: object) -> str:
     with OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as client:
-        return client.fine_tuning.jobs.create(training_file=file, model=BASE, suffix=suffix, seed=7, **more).id  # type: ignore[arg-type]
+        return client.fine_tuning.jobs.create(training_file=file, model=BASE, suffix=suffix, seed=7, **more).id
 
 
 def ended(url: str, file: str, supervisor: Supervisor, suffix: str = "done") -> str:

@@ -2,10 +2,10 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
 
-from luthier.store import inference_schema, schema
+from luthier.store import schema
 from luthier.store.schema import UtcTime
 
-metadata = inference_schema.metadata
+metadata = schema.metadata
 
 sink_cursors = Table(
     "sink_cursors",

@@ -60,7 +60,7 @@ def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
 def by_id(tx: Connection, job_id: str) -> Job | None:
     """The job of any resource, hidden or not; None if there is no row."""
     row = tx.execute(_select.where(_jobs.c.id == job_id)).first()
-    return None if row is None else _job(*row)
+    return None if row is None else from_row(*row)
 
 
 def exists(tx: Connection, resource_id: str, job_id: str) -> bool:
