@@ -62,7 +62,7 @@ def test_models_answer_side_by_side_and_a_reload_shows_it_again(
     announced = page.inner_text("#announce")
     assert all(f"Answer {letter} is complete." in announced for letter in "AB")
     figures = page.locator("[data-figures]").first.inner_text()
-    for word in ("first token after", "finish reason stop", "3 tokens read, 2 written", "request id"):
+    for word in ("first token after", "finish reason stop", "3 tokens read, 2 written"):
         assert word in figures
     _ask(page, "And two?")
     assert _answers(page)[1] == "<b>tuned</b>\n4"
@@ -110,6 +110,7 @@ def test_state_while_waiting_stop_by_escape_and_an_error_in_plain_words(
     page.fill("#prompt", "Wait")
     page.press("#prompt", "Control+Enter")
     until(lambda: engine.busy, 20)
+    assert page.is_visible("[data-stop]")
     page.press("#prompt", "Escape")
     page.wait_for_selector("[data-state]:text-is('stopped')")
     until(lambda: not engine.busy, 20)
@@ -117,7 +118,8 @@ def test_state_while_waiting_stop_by_escape_and_an_error_in_plain_words(
     _ask(page, "too long")
     assert page.inner_text("[data-state]") == "failed"
     assert "9000" in page.locator("[data-problem]").last.inner_text()
-    assert "request id" in page.locator("[data-figures]").last.inner_text()
+    assert "request id" in page.locator("[data-problem]").last.inner_text()
+    assert page.locator("[data-keep]").last.is_hidden()
     assert [text for text in complaints if "400" not in text] == []
     complaints.clear()
 
@@ -184,3 +186,16 @@ def test_code_that_is_shown_sends_the_same_request(
     assert (first["temperature"], first["seed"], first["stop"]) == (0.3, 5, "\n\n")
     assert first["messages"][-1]["content"] == 'Say "it\'s"\\\nü'
     assert others == [first, first]
+
+
+def test_token_probabilities_are_shown_as_tooltips_and_as_a_table(
+    signed_in_page: Signed, url: str, engine: EchoEngine
+) -> None:
+    page, _ = signed_in_page
+    engine.says = ["Hello you"]
+    _open(page, url, BASE, logprobs="1")
+    _ask(page, "Hi")
+    assert _answers(page) == ["Hello you"]
+    assert page.locator("[data-answer] span").first.get_attribute("title") == "61 %"
+    page.click("[data-tokens] summary")
+    assert page.locator("[data-tokens] tbody tr").all_inner_texts() == ['"Hello"\t61 %', '" you"\t61 %']

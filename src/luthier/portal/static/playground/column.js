@@ -137,17 +137,17 @@ function fail(answer, error) {
   answer.state = "failed";
   const isNetwork = error instanceof TypeError;
   const text = isNetwork ? "The service did not answer: it may have stopped, or the network is down." : error.message;
-  answer.problem = error.status === 401 ? `${text} Reload this page to sign in again.` : text;
+  const next = error.status === 401 ? " Reload this page to sign in again." : "";
+  answer.problem = `${text}${next}${answer.requestId ? ` (request id ${answer.requestId})` : ""}`;
 }
 
 /** The figures of an answer in one line. */
 function figures(answer) {
-  const { firstS, rate, finish, usage, requestId } = answer;
+  const { firstS, rate, finish, usage } = answer;
   return [
     firstS !== undefined && `first token after ${firstS < 10 ? firstS.toFixed(2) : firstS.toFixed(0)} s`,
     rate && `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,
     finish && `finish reason ${finish}`,
     usage && `${usage.prompt_tokens} tokens read, ${usage.completion_tokens} written`,
-    requestId && `request id ${requestId}`,
   ].filter(Boolean).join(" · ");
 }

@@ -59,7 +59,8 @@ function problem(message) {
 export function showCode(answer, column) {
   shown = { body: answer.request, isDeployment: Boolean(column.deployment) };
   document.getElementById("code-about").textContent =
-    `What was sent to ${column.model}, without the key: export it as the variable that the code reads.`;
+    `What was sent to ${column.model}, without the key: export it as the variable that the code reads. ` +
+    `Request id: ${answer.requestId ?? "none, it did not arrive"}.`;
   fillCode();
   codeDialog.showModal();
 }

@@ -44,19 +44,27 @@ export function address() {
 
 /** Keeps the page's address equal to what is chosen; `chosen(address)` is called for another choice of models. */
 export function follow(chosen) {
+  document.getElementById("show").hidden = true; // a choice is shown at once
   for (const input of form.elements) {
     if (!input.name) continue;
     input.addEventListener("change", () => {
       history.replaceState(null, "", address());
+      tell();
       if (input.name === "model") chosen(address());
     });
   }
-  schema.addEventListener("input", () => schema.setCustomValidity(""));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    chosen(address());
+  schema.addEventListener("input", () => {
+    schema.setCustomValidity("");
+    tell();
   });
-  const defaults = { max_tokens: "256" };
-  const isChanged = NUMBERS.some((name) => form.elements[name].value !== (defaults[name] ?? ""));
-  document.getElementById("parameters").open = isChanged || form.elements.logprobs.checked || Boolean(form.elements.stop.value);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  tell();
+}
+
+/** Says which parameters are set, for when their part of the page is closed. */
+function tell() {
+  const set = [...form.elements].filter((input) => input.name !== "model" && input.type !== "checkbox" && input.value);
+  const words = set.map((input) => (input === schema ? "JSON schema" : `${input.name.replaceAll("_", " ")} ${input.value}`));
+  if (form.elements.logprobs.checked) words.push("token probabilities");
+  document.getElementById("parameters-told").textContent = words.join(" · ");
 }
