@@ -38,8 +38,9 @@ def visitor(url: str) -> Iterator[Visitor]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
+    """One for a module: while it is open, asyncio counts a loop as running, and other modules' tests start their own."""
     with browser.chromium() as made:
         yield made
 

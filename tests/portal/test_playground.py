@@ -10,6 +10,7 @@ from fakes import BASE
 from luthier.core.roles import Role
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
+from luthier.service.files import files
 from luthier.service.tenants import keys, sessions
 from portal_visitor import Visitor
 from tuned_models import tune
@@ -53,11 +54,24 @@ def test_system_message_is_that_of_the_training_rows_with_its_source(
     assert "You are brief." not in visitor.get("/portal/playground", params={"model": BASE}).text
 
 
-def test_system_message_of_pairs_and_of_rows_that_have_none(visitor: Visitor, url: str, supervisor: Supervisor) -> None:
+def test_system_message_of_preference_pairs_is_that_of_their_input(
+    visitor: Visitor, url: str, supervisor: Supervisor
+) -> None:
+    tuned = tune(url, supervisor, rows.pairs(), "dpo")
+    assert ">You are brief.</textarea>" in visitor.get("/portal/playground", params={"model": tuned}).text
+
+
+def test_no_system_message_without_one_in_the_rows_nor_without_the_file(
+    context: Context, visitor: Visitor, url: str, supervisor: Supervisor
+) -> None:
     bare = [{"messages": json.loads(line)["messages"][1:]} for line in rows.good().splitlines()]
     tuned = tune(url, supervisor, "\n".join(map(json.dumps, bare)).encode())
-    page = visitor.get("/portal/playground", params={"model": tuned}).text
-    assert "No chosen model was trained on rows that begin with a system message" in page
+    none = "No chosen model was trained on rows that begin with a system message"
+    assert none in visitor.get("/portal/playground", params={"model": tuned}).text
+    other = tune(url, supervisor)
+    (file, *_), _ = files.list_page(context, keys.DEFAULT_RESOURCE.id, "fine-tune", None, 1, False)
+    files.delete(context, file.resource_id, file.id)
+    assert none in visitor.get("/portal/playground", params={"model": [tuned, other]}).text
 
 
 def test_parameter_that_the_api_would_refuse_is_left_out(visitor: Visitor) -> None:

@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
 
 from browser import Complaints
+from control_plane import put
 from fakes import BASE, KEY, EchoEngine
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
@@ -36,17 +37,17 @@ def _open(page: "Page", url: str, *models: str, **query: str) -> None:
 
 def _ask(page: "Page", prompt: str) -> None:
     """Asks by keyboard alone, and waits for the end of every answer."""
+    _start(page, prompt)
+    page.wait_for_function("() => document.getElementById('send').textContent === 'Ask'")
+
+
+def _start(page: "Page", prompt: str) -> None:
     page.fill("#prompt", prompt)
     page.press("#prompt", "Control+Enter")
-    page.wait_for_function("() => document.getElementById('send').textContent === 'Ask'")
 
 
 def _answers(page: "Page") -> list[str]:
     return page.locator("[data-answer]").all_text_contents()
-
-
-def _asked(engine: EchoEngine) -> list[dict[str, Any]]:
-    return sorted(engine.asked, key=lambda body: str(body.get("adapter")))
 
 
 def test_models_answer_side_by_side_and_a_reload_shows_it_again(
@@ -102,14 +103,19 @@ def _try_to_ask(page: "Page", prompt: str) -> None:
 
 
 def test_state_while_waiting_stop_by_escape_and_an_error_in_plain_words(
-    signed_in_page: Signed, url: str, engine: EchoEngine
+    signed_in_page: Signed, url: str, engine: EchoEngine, supervisor: Supervisor
 ) -> None:
     page, complaints = signed_in_page
+    put(url, "bot", BASE)
+    supervisor.tick_deployments()
+    engine.models.clear()
+    engine.loads.set()
     engine.holds.set()
-    _open(page, url, BASE)
-    page.fill("#prompt", "Wait")
-    page.press("#prompt", "Control+Enter")
-    until(lambda: engine.busy, 20)
+    _open(page, url, "bot")
+    _start(page, "Wait")
+    page.wait_for_selector("[data-state]:text-is('loading the model')")
+    engine.loads.clear()
+    page.wait_for_selector("[data-state]:text-is('waiting its turn')")
     assert page.is_visible("[data-stop]")
     page.press("#prompt", "Escape")
     page.wait_for_selector("[data-state]:text-is('stopped')")
@@ -117,11 +123,22 @@ def test_state_while_waiting_stop_by_escape_and_an_error_in_plain_words(
     engine.holds.clear()
     _ask(page, "too long")
     assert page.inner_text("[data-state]") == "failed"
-    assert "9000" in page.locator("[data-problem]").last.inner_text()
-    assert "request id" in page.locator("[data-problem]").last.inner_text()
+    problem = page.locator("[data-problem]").last.inner_text()
+    assert "9000" in problem
+    assert "request id" in problem
     assert page.locator("[data-keep]").last.is_hidden()
     assert [text for text in complaints if "400" not in text] == []
     complaints.clear()
+
+
+def test_leaving_the_page_ends_its_answers(signed_in_page: Signed, url: str, engine: EchoEngine) -> None:
+    page, _ = signed_in_page
+    engine.holds.set()
+    _open(page, url, BASE)
+    _start(page, "Wait")
+    until(lambda: engine.busy, 20)
+    page.goto(f"{url}/portal/jobs")
+    until(lambda: not engine.busy, 20)
 
 
 def test_rows_are_corrected_kept_and_saved_as_files_to_train_on(

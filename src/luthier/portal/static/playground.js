@@ -24,7 +24,7 @@ function readColumns() {
 /** The system message: what the visitor wrote, else what the page suggests. */
 function followSystem() {
   const system = byId("system");
-  if (conversation.system !== null) system.value = conversation.system;
+  system.value = conversation.system ?? system.dataset.suggested; // the text area itself loses a first line's end
   system.addEventListener("input", () => {
     conversation.system = system.value === system.dataset.suggested ? null : system.value;
     conversations.save(conversation);
@@ -53,7 +53,7 @@ async function chooseModels(address) {
 function setBusy(isBusy) {
   send.disabled = isBusy;
   send.textContent = isBusy ? "Answering…" : "Ask";
-  stopAll.disabled = !isBusy;
+  stopAll.hidden = !isBusy;
 }
 
 function stop() { for (const column of columns) column.stop(); }

@@ -1,5 +1,5 @@
-// The conversation of this tab: in sessionStorage under a name of the session, so that a reload keeps it and signing
-// out, or closing the tab, ends it. Nothing of it is in the URL, where logs and the history would keep it.
+// The conversation of this tab: in sessionStorage under a name of the session, so that a reload keeps it, and closing
+// the tab or a new session ends it. Nothing of it is in the URL, where logs and the history would keep it.
 const PREFIX = "luthier.playground.";
 const NAME = PREFIX + (document.body.dataset.csrf ?? "").slice(0, 16);
 

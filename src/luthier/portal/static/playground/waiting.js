@@ -1,7 +1,7 @@
 // What columns without a first token wait for, asked of GET /luthier/engines while there are any.
 import { api } from "../portal.js";
 
-const EVERY_MS = 1500;
+const FIRST_MS = 400, EVERY_MS = 1500;
 const WORDS = {
   ready: "waiting its turn", resting: "loading the model", loading: "loading the model",
   restarting: "its engine starts anew", unresponsive: "its engine does not answer yet",
@@ -9,8 +9,8 @@ const WORDS = {
 
 /** Tells each waiting column what is known of its model, until none waits. */
 export async function watch(columns) {
-  for (;;) {
-    await new Promise((resolve) => { setTimeout(resolve, EVERY_MS); });
+  for (let delay = FIRST_MS; ; delay = EVERY_MS) {
+    await new Promise((resolve) => { setTimeout(resolve, delay); });
     const waiting = columns.filter((column) => column.isWaiting);
     if (waiting.length === 0) return;
     if (document.hidden) continue;
