@@ -40,7 +40,7 @@ def visitor(url: str) -> Iterator[Visitor]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """One for a module: while it is open, asyncio counts a loop as running, and other modules' tests start their own."""
+    """One for a module: while it is open, asyncio takes a loop to be running, and other tests start their own."""
     with browser.chromium() as made:
         yield made
 

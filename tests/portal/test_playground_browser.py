@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+import browser
 from browser import Complaints
 from control_plane import put
 from fakes import BASE, KEY, EchoEngine
@@ -20,7 +21,7 @@ from tuned_models import tune
 from waiting import until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 Signed = tuple["Page", Complaints]
 
@@ -51,11 +52,16 @@ def _answers(page: "Page") -> list[str]:
 
 
 def test_models_answer_side_by_side_and_a_reload_shows_it_again(
-    signed_in_page: Signed, url: str, engine: EchoEngine, tuned: str
+    chromium: "Browser", url: str, engine: EchoEngine, tuned: str
 ) -> None:
-    page, _ = signed_in_page
+    with browser.signed_out(chromium) as (page, _):
+        browser.sign_in(page, url, f"/portal/playground?{urlencode({'model': [tuned, BASE]}, doseq=True)}")
+        _converse(page, engine)
+
+
+def _converse(page: "Page", engine: EchoEngine) -> None:
+    """Two turns, a reload, and a new beginning."""
     engine.script = lambda body: f"<b>{'base' if body['adapter'] == BASE else 'tuned'}</b>\n{len(body['messages'])}"
-    _open(page, url, tuned, BASE, temperature="0")
     _ask(page, "What is <i>one</i>?")
     assert _answers(page) == ["<b>tuned</b>\n2", "<b>base</b>\n2"]
     assert [body["messages"][0]["content"] for body in engine.asked] == ["You are brief."] * 2
@@ -157,6 +163,7 @@ def test_rows_are_corrected_kept_and_saved_as_files_to_train_on(
     assert "1 training row and 1 preference pair kept" in page.inner_text("#tray-count")
     page.click("[data-save=example]")
     page.wait_for_selector("#tray-saved a:text('Make a job')")
+    assert "Save 1 preference pair" in page.inner_text("#tray-actions")
     page.click("[data-save=preference]")
     page.wait_for_selector("#tray-saved :text('1 preference pair saved')")
     assert page.inner_text("#tray-count").startswith("None yet")
@@ -168,6 +175,24 @@ def test_rows_are_corrected_kept_and_saved_as_files_to_train_on(
         "preferred_output": [{"role": "assistant", "content": "Paris"}],
         "non_preferred_output": [{"role": "assistant", "content": "Lyon"}],
     }
+
+
+def test_rows_are_added_behind_those_of_a_file(
+    signed_in_page: Signed, url: str, engine: EchoEngine, context: Context, tuned: str
+) -> None:
+    page, _ = signed_in_page
+    engine.says = ["One."]
+    _open(page, url, tuned)
+    _ask(page, "Count.")
+    _keep(page, 0, "One, two.")
+    page.focus("#tray-target")
+    page.wait_for_selector("#tray-target option:nth-child(2)", state="attached")
+    page.select_option("#tray-target", index=1)
+    page.click("[data-save=example]")
+    page.wait_for_selector("#tray-saved a:text('rows.jsonl')")
+    old, new = _files(context)
+    assert new.startswith(old)
+    assert json.loads(new[len(old) :])["messages"][-1]["content"] == "One, two."
 
 
 def _keep(page: "Page", nth: int, text: str) -> None:

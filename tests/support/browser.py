@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 from fakes import KEY
@@ -43,20 +44,32 @@ class Complaints(list[str]):
 
 
 @contextmanager
-def signed_in(browser: "Browser", url: str, **options: Any) -> Iterator[tuple["Page", Complaints]]:
-    """A page of a new context of the browser whose visitor has signed in; `options` are the context's.
+def signed_out(browser: "Browser", **options: Any) -> Iterator[tuple["Page", Complaints]]:
+    """A page of a new context of the browser; `options` are the context's.
 
     Fails at the end if the browser complained; a test takes out of the list what it expects.
     """
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    complaints = Complaints()
+    page, complaints = context.new_page(), Complaints()
     complaints.watch(page)
-    page.goto(f"{url}/portal/sign-in")
-    page.fill("#key", KEY)
-    page.click("button.primary")
-    page.wait_for_url("**/portal/jobs*")
     yield page, complaints
     context.close()
     assert complaints == []
+
+
+@contextmanager
+def signed_in(browser: "Browser", url: str, **options: Any) -> Iterator[tuple["Page", Complaints]]:
+    """As `signed_out`, with a session of the key's: its cookie is put there, which takes no page."""
+    with signed_out(browser, **options) as (page, complaints):
+        answer = httpx2.post(f"{url}/portal/sign-in", data={"key": KEY})
+        page.context.add_cookies([{"name": name, "value": value, "url": url} for name, value in answer.cookies.items()])
+        yield page, complaints
+
+
+def sign_in(page: "Page", url: str, next_path: str) -> None:
+    """Enters the key in the form, which leads to the page at `next_path`."""
+    page.goto(f"{url}{next_path}")
+    page.fill("#key", KEY)
+    page.press("#key", "Enter")
+    page.wait_for_url(f"{url}{next_path}")
