@@ -1,9 +1,11 @@
 """The portal over the fixtures' service: a real server whose supervisor the test drives, and a signed-in visitor."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
+import browser
 from asgi_switch import Switch
 from fakes import engine_calls
 from luthier.api import server
@@ -13,6 +15,9 @@ from luthier.portal import portal_app
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from portal_visitor import Visitor, sign_in
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture
@@ -30,4 +35,18 @@ def url(switch: tuple[Switch, str], services: Services) -> str:
 @pytest.fixture
 def visitor(url: str) -> Iterator[Visitor]:
     with sign_in(url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["Browser"]:
+    """One for a module: while it is open, asyncio takes a loop to be running, and other tests start their own."""
+    with browser.chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def signed_in_page(chromium: "Browser", url: str) -> Iterator[tuple["Page", browser.Complaints]]:
+    """A real browser's page, signed in, and its complaints: any that a test leaves in the list fails it."""
+    with browser.signed_in(chromium, url) as made:
         yield made
