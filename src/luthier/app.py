@@ -178,6 +178,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         calls=calls,
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
+        lifetimes=_lifetimes(settings),
     )
     parts = _Parts(services, supervisor, exporter, batch_runner, engine, lock)
     api = server.build(services, parts.lifespan, portal_app.build(services))

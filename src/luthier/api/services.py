@@ -10,6 +10,8 @@ from luthier.core.states import ResultsAs
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.inference.generation import Generation
+from luthier.service.models.deployment_expiry import Lifetimes
+from luthier.service.models.deployment_traffic import DeploymentTraffic
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
 from luthier.service.service_metrics import ServiceMetrics
@@ -38,9 +40,13 @@ class Services:
     wake_batches: Callable[[], None] = lambda: None
     """Wakes the runner of batches."""
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
+    traffic: DeploymentTraffic = field(default_factory=DeploymentTraffic)
+    """What each deployment has answered since the start."""
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    """After how long deployments are deleted, for whoever shows it."""
     calls: EngineCalls = field(kw_only=True)
 
     @property
     def generation(self) -> Generation:
         """A new value over the shared context, engine calls and grammars; it holds no state of its own."""
-        return Generation(self.context, self.calls, self.grammars, self.metrics)
+        return Generation(self.context, self.calls, self.grammars, self.metrics, self.traffic)
