@@ -62,7 +62,7 @@ def build(services: Services) -> list[Mount | Route]:
     )
     return [
         Mount(addresses.PREFIX, security_headers.SecurityHeaders(application)),
-        Route("/", _to_portal, methods=["GET"], include_in_schema=False),
+        *(Route(path, _to_portal, methods=["GET"]) for path in ("/", addresses.PREFIX)),
     ]
 
 
