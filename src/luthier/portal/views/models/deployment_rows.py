@@ -7,6 +7,7 @@ from luthier.core.engine_ports import EngineState
 from luthier.core.models import Deployment
 from luthier.core.states import DeploymentState, LoadState
 from luthier.portal.views.models import lineage_steps
+from luthier.service.models.deployment_fields import DEVELOPER_SKUS
 from luthier.service.models.deployment_traffic import Traffic
 from luthier.service.tenants.rate_limits import Limit
 
@@ -29,7 +30,9 @@ _REMEDIES = {
 @dataclass(frozen=True, slots=True)
 class DeploymentRow:
     """One deployment. `parity` and `verdict` are words, `load_tone` a badge's colour; `answers_now` is the model
-    before, while a new one is not proven; `remedy` says what to do about `error`."""
+    before, while a new one is not proven; `remedy` says what to do about `error`; `is_kept_by_calls` is whether a call puts
+    `expires_at` off.
+    """
 
     name: str
     path: str
@@ -52,7 +55,7 @@ class DeploymentRow:
     error: str
     remedy: str
     answers_now: str
-    is_settled: bool
+    is_kept_by_calls: bool
 
 
 def row(
@@ -90,7 +93,7 @@ def row(
         error="" if error is None else error.message,
         remedy="" if error is None else _REMEDIES.get(error.code, retry),
         answers_now=deployment.answering or "",
-        is_settled=deployment.state is not DeploymentState.CREATING,
+        is_kept_by_calls=deployment.sku_name not in DEVELOPER_SKUS,
     )
 
 
@@ -98,7 +101,8 @@ def limit_words(limit: Limit | None) -> str:
     """A rate limit as a sentence's part."""
     if limit is None:
         return "no rate limit"
-    return f"{limit.tokens:,} tokens and {limit.requests:,} requests per minute"
+    requests = "1 request" if limit.requests == 1 else f"{limit.requests:,} requests"
+    return f"{limit.tokens:,} tokens and {requests} per minute"
 
 
 def _parity(deployment: Deployment, embeds: bool) -> tuple[str, str]:
