@@ -199,6 +199,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         wake_batches=batch_runner.wake,
         metrics=metrics,
         spans=_spans(settings),
+        lifetimes=_lifetimes(settings),
     )
     parts = _Parts(services, supervisor, exporter, webhooks, batch_runner, sinks, engine, lock)
     api = server.build(services, parts.lifespan, portal_app.build(services))

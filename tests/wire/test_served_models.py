@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 import rows
 from control_plane import call, put
@@ -13,6 +13,10 @@ from fakes import BASE, EchoEngine, agreeing_parity, failing_parity
 from luthier.core.engine_ports import ParityCheck
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.models.serving import Serving
+
+NO_TRAFFIC = {"calls": 0, "errors": 0, "refused": 0, "input_tokens": 0, "output_tokens": 0} | dict.fromkeys(
+    ("first_token_seconds", "last_call_at")
+)
 
 
 def tuned_model(client: OpenAI, supervisor: Supervisor) -> str:
@@ -49,10 +53,29 @@ def test_engines_lists_each_deployment_that_can_answer(
     url: str, tuned: str, engine: EchoEngine, supervisor: Supervisor
 ) -> None:
     assert put(url, "waiting", BASE).status_code == 201
-    listed = {"deployment": "mine", "model": tuned, "engine": "native", "state": "ready", "reason": "It is loaded."}
+    listed: dict[str, Any] = {"deployment": "mine", "model": tuned, "engine": "native", "state": "ready"}
+    listed |= {"reason": "It is loaded.", "traffic": NO_TRAFFIC}
     assert engines(url) == [listed]
     engine.models.clear()
     assert engines(url) == [listed | {"state": "resting", "reason": "It is not loaded. The next call loads it."}]
+
+
+def test_engines_counts_the_calls_of_a_deployment_whole_streamed_failed_and_refused(
+    url: str, tuned: str, openai_client: OpenAI
+) -> None:
+    turns: Any = [{"role": "user", "content": "hi"}]
+    openai_client.chat.completions.create(model="mine", messages=turns)
+    for _ in openai_client.chat.completions.create(model="mine", messages=turns, stream=True):
+        pass
+    openai_client.completions.create(model="mine", prompt="hi")
+    with pytest.raises(BadRequestError):
+        openai_client.chat.completions.create(model="mine", messages=[{"role": "user", "content": "too long"}])
+    openai_client.chat.completions.create(model=tuned, messages=turns)  # of the model, not of the deployment
+    traffic = engines(url)[0]["traffic"]
+    assert (traffic["calls"], traffic["errors"], traffic["refused"]) == (4, 1, 0)
+    assert (traffic["input_tokens"], traffic["output_tokens"]) == (9, 6)
+    assert 0 < traffic["first_token_seconds"] < 10
+    assert traffic["last_call_at"] > 0
 
 
 def test_parity_of_a_deployment_and_of_its_model_are_one(url: str, tuned: str, engine: EchoEngine) -> None:

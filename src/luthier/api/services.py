@@ -12,6 +12,8 @@ from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.inference.generation import Generation
 from luthier.service.job_views.metrics_cache import MetricsCache
+from luthier.service.models.deployment_expiry import Lifetimes
+from luthier.service.models.deployment_traffic import DeploymentTraffic
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
 from luthier.service.service_metrics import ServiceMetrics
@@ -47,9 +49,13 @@ class Services:
     """The metrics of jobs that were asked for lately."""
     samples: SampleSender = field(default_factory=SampleSender)
     """Sends sample events of webhooks."""
+    traffic: DeploymentTraffic = field(default_factory=DeploymentTraffic)
+    """What each deployment has answered since the start."""
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    """After how long deployments are deleted, for whoever shows it."""
     calls: EngineCalls = field(kw_only=True)
 
     @property
     def generation(self) -> Generation:
         """A new value over the shared context, engine calls and grammars; it holds no state of its own."""
-        return Generation(self.context, self.calls, self.grammars, self.metrics)
+        return Generation(self.context, self.calls, self.grammars, self.metrics, self.traffic)

@@ -15,12 +15,28 @@ from luthier.api.services import Services
 from luthier.core.errors import LuthierError, Unauthenticated
 from luthier.core.models import Principal
 from luthier.portal.pages import compare, job_changes, job_pages, jobs, playground
+from luthier.portal.pages.models import deployment_changes, deployment_pages, export_changes, model_list, model_page
+from luthier.portal.pages.settings import audit_page, key_changes, settings_page
 from luthier.portal.web import addresses, error_pages, forms, security_headers, sign_in, static_files
 from luthier.portal.web.page import Page
 from luthier.portal.web.rendering import Renderer, make_renderer
 from luthier.portal.web.visit import NO_FORM, Visit
 
-PAGES: tuple[Page, ...] = (*jobs.PAGES, *job_pages.PAGES, *job_changes.PAGES, *compare.PAGES, *playground.PAGES)
+PAGES: tuple[Page, ...] = (
+    *jobs.PAGES,
+    *job_pages.PAGES,
+    *job_changes.PAGES,
+    *model_list.PAGES,
+    *export_changes.PAGES,
+    *model_page.PAGES,
+    *deployment_changes.PAGES,
+    *deployment_pages.PAGES,
+    *settings_page.PAGES,
+    *key_changes.PAGES,
+    *audit_page.PAGES,
+    *compare.PAGES,
+    *playground.PAGES,
+)
 """Every page that needs a session; more specific paths first."""
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -71,7 +87,8 @@ def _handler(page: Page, services: Services, renderer: Renderer) -> Handler:
             return sign_in.signed_out(request)
         state = request.scope["state"]
         state |= {"caller": caller, "action": page.action, "route": f"{addresses.PREFIX}{page.path}"}
-        authorization.require(caller, page.action)
+        if page.action is not None:
+            authorization.require(caller, page.action)
         form: Mapping[str, str] = NO_FORM
         if page.method == "POST":
             forms.require_own_origin(request)

@@ -2,6 +2,9 @@
 
 from starlette.requests import Request
 
+from luthier.core.models import Principal
+from luthier.core.roles import ACTIONS, Action
+
 PREFIX = "/portal"
 THEME_COOKIE = "luthier_theme"
 THEMES = ("light", "dark")
@@ -21,6 +24,14 @@ def theme(request: Request) -> str:
     """The visitor's choice of light or dark; empty: as the system is."""
     chosen = request.cookies.get(THEME_COOKIE, "")
     return chosen if chosen in THEMES else ""
+
+
+def first_page(caller: Principal) -> str:
+    """The page that a caller begins at: the first of the navigation that its roles may see; settings are for all."""
+    allowed = {action for role in caller.roles for action in ACTIONS[role]}
+    if Action.JOBS_READ in allowed:
+        return f"{PREFIX}/jobs"
+    return f"{PREFIX}/models" if Action.MODELS_READ in allowed else f"{PREFIX}/settings"
 
 
 def own_path(path: str) -> str:

@@ -51,15 +51,15 @@ def _page(renderer: Renderer, request: Request, status: int, message: str, code:
         "code": code,
         "status": status,
         "request_id": request.scope.get("state", {}).get("request_id", "-"),
-        "back": _own_referer(request),
+        "back": _own_referer(request, "settings" if status == 403 else "jobs"),
     }
     return HTMLResponse(renderer.render("error.html", values), status)
 
 
-def _own_referer(request: Request) -> str:
-    """The path of the page before, if it is one of the portal's; else that of the first page."""
+def _own_referer(request: Request, other: str) -> str:
+    """The path of the page before, if it is one of the portal's; else that of the page `other`."""
     referer = request.headers.get("referer", "")
     origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
     base = addresses.portal(request)
     path = referer.removeprefix(origin)
-    return path if path.startswith(f"{base}/") and "sign-in" not in path else f"{base}/jobs"
+    return path if path.startswith(f"{base}/") and "sign-in" not in path else f"{base}/{other}"

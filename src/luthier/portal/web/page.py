@@ -14,16 +14,17 @@ from luthier.portal.web.visit import Visit
 class Page:
     """One path below /portal. `answer` runs in a worker thread, for a caller whose roles allow `action`.
 
-    A POST has passed the check of its CSRF token; `visit.form` has its fields.
+    With None every role may see it: the page itself shows of each part only what the caller's roles allow. A POST
+    has passed the check of its CSRF token; `visit.form` has its fields.
     """
 
     method: Literal["GET", "POST"]
     path: str
-    action: Action
+    action: Action | None
     answer: Callable[[Visit], Response]
 
 
-def get(path: str, action: Action, answer: Callable[[Visit], Response]) -> Page:
+def get(path: str, action: Action | None, answer: Callable[[Visit], Response]) -> Page:
     """A page that only reads."""
     return Page("GET", path, action, answer)
 

@@ -16,6 +16,7 @@ NOTICES = {
     "quota_set": "The quota is changed.",
     "rows_kept": "The rows are stored as a new file.",
     "export_created": "The export is being made. Its files appear here.",
+    "export_deleted": "The export and its files are deleted. The model remains.",
 }
 """By the word in the URL's `notice`: a word that is not here says nothing."""
 

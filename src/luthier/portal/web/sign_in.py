@@ -44,7 +44,9 @@ class SignIn:
         except LuthierError as error:
             return self._form(request, next_path, error.message, 401)
         token = await run_in_threadpool(sessions.create, context, caller, presented)
-        response = RedirectResponse(addresses.api(request) + addresses.own_path(next_path), 303)
+        asked = addresses.own_path(next_path)
+        target = addresses.first_page(caller) if asked == f"{addresses.PREFIX}/jobs" else asked
+        response = RedirectResponse(addresses.api(request) + target, 303)
         session_cookie.set_on(response, request, token)
         return response
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from luthier.core.inference.generation import Usage
@@ -13,6 +13,7 @@ from luthier.service.inference import answer_spans, answers, chat, completions
 from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart
 from luthier.service.inference.generation_requests import ChatRequest, CompletionRequest
 from luthier.service.inference.model_routing import Route
+from luthier.service.models.deployment_traffic import DeploymentTraffic
 from luthier.service.scheduling.engine_calls import EngineCalls
 
 
@@ -37,6 +38,8 @@ class Generation:
     grammars: GrammarChecker
     meter: Meter | None = None
     """Counts what is generated; None counts nothing."""
+    traffic: DeploymentTraffic = field(default_factory=DeploymentTraffic)
+    """Counts the calls of each deployment."""
 
     def header(self, route: Route) -> AnswerHeader:
         """The header of a new answer: its id is 32 hex digits, without a dialect's prefix."""
@@ -50,7 +53,8 @@ class Generation:
                 async with aclosing(self.stream(route, request)) as parts:
                     return await answers.collect(parts)
             case CompletionRequest():
-                answer = await completions.complete(self.context, self.calls, route, request)
+                whole = completions.complete(self.context, self.calls, route, request)
+                answer = await self.traffic.counted(route.target.deployment, self.context.now(), whole, _tokens)
                 answer_spans.note_answer(answer)
                 if self.meter is not None:
                     self.meter.count_tokens(answer.usage, route.is_background)
@@ -66,12 +70,17 @@ class Generation:
                 parts = chat.stream(self.context, self.calls, self.grammars, route, request)
             case CompletionRequest():
                 parts = completions.stream(self.context, self.calls, route, request)
-        parts = answer_spans.traced(parts)
+        parts = self.traffic.metered(route.target.deployment, self.context.now(), answer_spans.traced(parts))
         return parts if self.meter is None else _metered(self.meter, route, parts)
 
     async def count_tokens(self, route: Route, request: ChatRequest) -> int:
         """The tokens of a chat's prompt. Raises InvalidRequest for one that does not fit, and as `complete`."""
         return await chat.count_tokens(self.context, self.calls, self.grammars, route, request)
+
+
+def _tokens(answer: Answer) -> tuple[int, int]:
+    """The tokens of an answer's prompts, and of its choices."""
+    return answer.usage.prompt_tokens, answer.usage.completion_tokens
 
 
 async def _metered(meter: Meter, route: Route, parts: AsyncGenerator[AnswerPart]) -> AsyncGenerator[AnswerPart]:

@@ -50,6 +50,16 @@ def delete_expired(context: Context, serving: Serving, lifetimes: Lifetimes) -> 
     return expired
 
 
+def expires_at(deployment: Deployment, is_tuned: bool, lifetimes: Lifetimes) -> datetime | None:
+    """When the deployment is deleted if nobody calls it until then; None: never."""
+    times = []
+    if deployment.sku_name in DEVELOPER_SKUS and lifetimes.developer:
+        times.append(deployment.sku_changed_at + lifetimes.developer)
+    if is_tuned and lifetimes.idle:
+        times.append(deployment.last_used_at + lifetimes.idle)
+    return min(times, default=None)
+
+
 def _expired(tx: Connection, lifetimes: Lifetimes, now: datetime) -> list[Deployment]:
     """The deployments of all resources that have expired at `now`; a lifetime of zero switches its rule off."""
     return deployments.list_expired(

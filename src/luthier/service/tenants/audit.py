@@ -7,7 +7,7 @@ themselves, and any log shipper can read it. Lines hold only names and ids, neve
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ OPERATOR = "operator"
 """The caller of a command on the data folder itself."""
 MAX_ID_CHARACTERS = 200
 _REFUSED = 400
+_BLOCK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,62 @@ def read_entries(path: Path) -> Iterator[Entry]:
                 yield Entry(**json.loads(line))
             except (ValueError, TypeError):
                 logger.warning("audit line not readable bytes=%d", len(line))
+
+
+@dataclass(frozen=True, slots=True)
+class NewestEntries:
+    """A page of entries, newest first. `before` is the offset in the file to go on from, None at its beginning."""
+
+    entries: list[Entry]
+    before: int | None
+
+
+def read_newest(
+    path: Path, resource: str | None, action: str | None, before: int | None, limit: int, max_bytes: int = 4 * 2**20
+) -> NewestEntries:
+    """At most `limit` entries of that account and action (None: of all), from the file's end or `before` backwards.
+
+    Reads blocks from the end, at most about `max_bytes`, so that a file of any length answers at once: a page may have
+    fewer entries than follow. Without a file there are none.
+    """
+    wanted = {name: value for name, value in (("resource", resource), ("action", action)) if value is not None}
+    marks = [json.dumps({name: value}, separators=(",", ":"))[1:-1].encode() for name, value in wanted.items()]
+    entries: list[Entry] = []
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return NewestEntries([], None)
+    with stream:
+        length = stream.seek(0, os.SEEK_END)
+        first = position = length if before is None else min(before, length)
+        rest = b""
+        while position > 0 and first - position < max_bytes:
+            start = max(0, position - _BLOCK_BYTES)
+            stream.seek(start)
+            block = stream.read(position - start) + rest
+            lines = block.split(b"\n")
+            rest = lines.pop(0) if start else b""
+            offset = start + len(block) + 1
+            for line in reversed(lines):
+                offset -= len(line) + 1
+                # A look for the bytes first: parsing every line of a busy neighbour would take most of the time.
+                if line and all(mark in line for mark in marks) and (entry := _parsed(line, wanted)) is not None:
+                    entries.append(entry)
+                    if len(entries) == limit:
+                        return NewestEntries(entries, offset or None)
+            position = start
+        return NewestEntries(entries, position + len(rest) if position else None)
+
+
+def _parsed(line: bytes, wanted: Mapping[str, str]) -> Entry | None:
+    """The entry of a line; None for an incomplete line, and for an entry whose fields are not as wanted."""
+    try:
+        entry = Entry(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    if not isinstance(entry.status, int) or not isinstance(entry.at, str):  # a line written by hand
+        return None
+    return entry if asdict(entry).items() >= wanted.items() else None
 
 
 def _is_torn(descriptor: int) -> bool:

@@ -77,6 +77,11 @@ class RateLimits:
         self._windows: dict[str, _Window] = {}
         self._lock = threading.Lock()
 
+    @property
+    def unit(self) -> Limit | None:
+        """What one unit of a deployment's sku capacity is; None if there is no limit."""
+        return Limit(self._tokens_per_capacity) if self._tokens_per_capacity else None
+
     def limit_of(self, deployment: Deployment | None) -> Limit | None:
         """The limit of a deployment, or with None that of a model called without one; None if there is no limit."""
         if deployment is None:

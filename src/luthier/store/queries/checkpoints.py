@@ -79,9 +79,12 @@ def mark_of_job(tx: Connection, job_id: str) -> tuple[int, int]:
 
 def list_of_resource(tx: Connection, resource_id: str) -> list[Checkpoint]:
     """All that the resource may deploy: its own, its copies, and those that others share with it, each oldest first."""
-    return list_held(tx, resource_id) + _all(
-        tx, _checkpoints.c.id.in_(permissions.checkpoints_shared_with(resource_id))
-    )
+    return list_held(tx, resource_id) + list_shared(tx, resource_id)
+
+
+def list_shared(tx: Connection, resource_id: str) -> list[Checkpoint]:
+    """Those that others share with the resource, oldest first."""
+    return _all(tx, _checkpoints.c.id.in_(permissions.checkpoints_shared_with(resource_id)))
 
 
 def list_held(tx: Connection, resource_id: str) -> list[Checkpoint]:

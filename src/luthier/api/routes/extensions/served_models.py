@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 from pydantic import BaseModel, ConfigDict, Field
 
 from luthier.api.auth import authentication
+from luthier.api.dialects import answer
+from luthier.api.dialects.answer import Unix
 from luthier.api.routing.json_response import JsonResponse
 from luthier.api.routing.operation import json_reply
 from luthier.api.routing.router import Router
@@ -18,17 +20,44 @@ from luthier.core.roles import Action
 from luthier.core.states import EngineName, LoadState
 from luthier.service.inference import model_routing
 from luthier.service.models import deployments, models
+from luthier.service.models.deployment_traffic import Traffic
 from luthier.service.models.proofs import Proof
 
 
+class TrafficFigures(Struct, kw_only=True):
+    """What a deployment has answered since the service started; `refused` calls were beyond its rate limit."""
+
+    calls: int
+    errors: int
+    refused: int
+    input_tokens: int
+    output_tokens: int
+    first_token_seconds: Annotated[float | None, Meta(description="Median of the latest calls; null before the first.")]
+    last_call_at: Unix | None
+
+    @classmethod
+    def from_traffic(cls, traffic: Traffic) -> Self:
+        """The figures as the wire has them."""
+        return cls(
+            calls=traffic.calls,
+            errors=traffic.errors,
+            refused=traffic.refused,
+            input_tokens=traffic.input_tokens,
+            output_tokens=traffic.output_tokens,
+            first_token_seconds=traffic.first_token_s,
+            last_call_at=answer.unix_or_none(traffic.last_call_at),
+        )
+
+
 class ServedDeployment(Struct, kw_only=True):
-    """One deployment: what serves its model, whether that is loaded now, and why not."""
+    """One deployment: what serves its model, whether that is loaded now and why not, and its traffic."""
 
     deployment: str
     model: str
     engine: EngineName
     state: LoadState
     reason: Annotated[str, Meta(description="A sentence for the operator.")]
+    traffic: TrafficFigures
 
 
 class ServedDeployments(Struct, kw_only=True):
@@ -125,6 +154,7 @@ def build_router(services: Services) -> Router:
                     engine=state.engine,
                     state=state.state,
                     reason=state.reason,
+                    traffic=TrafficFigures.from_traffic(services.traffic.of(deployment)),
                 )
             )
         return ServedDeployments(data=found)

@@ -3,6 +3,7 @@
 from fastapi import Request
 
 from luthier.api.services import Services
+from luthier.core.errors import RateLimited
 from luthier.core.models import Principal
 from luthier.service.inference.model_routing import Target
 from luthier.service.tenants.rate_limits import Admission, Limit
@@ -17,6 +18,8 @@ class CallRate:
     def __init__(self, services: Services, request: Request, caller: Principal, target: Target) -> None:
         """Looks up the limit, None if there is none. Tokens are counted by resource and deployment or model."""
         self._limits = services.rate_limits
+        self._traffic = services.traffic
+        self._deployment = target.deployment
         self._now = services.context.now
         self._request = request
         self._limit: Limit | None = self._limits.limit_of(target.deployment)
@@ -33,7 +36,11 @@ class CallRate:
             return
         now = self._now()
         self._request.state.rate_headers = self.headers()
-        self._admission = self._limits.admit(self._name, self._limit, tokens, now)
+        try:
+            self._admission = self._limits.admit(self._name, self._limit, tokens, now)
+        except RateLimited:
+            self._traffic.count_refusal(self._deployment)
+            raise
 
     def settle(self, tokens: int) -> None:
         """Replaces the counted estimate by the tokens used; 0 for a call that failed."""

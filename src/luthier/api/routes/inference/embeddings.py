@@ -108,7 +108,9 @@ class EmbeddingEndpoint:
 async def embed_as(services: Services, route: Route, body: EmbeddingBody) -> Shape:
     """The answer to a body, whose model the route leads to. Raises as `embeddings.embed`."""
     asked = body.embedding_request()
-    found = await embeddings.embed(services.context, services.calls.embeddings, route, asked)
+    vectors = embeddings.embed(services.context, services.calls.embeddings, route, asked)
+    now = services.context.now()
+    found = await services.traffic.counted(route.target.deployment, now, vectors, lambda made: (made.tokens, 0))
     as_base64 = body.encoding_format == "base64"
     shaped = partial(embedding_answers.shape, found, route.model.canonical_name, as_base64)
     return shaped() if len(found.vectors) <= MAX_INLINE_VECTORS else await run_in_threadpool(shaped)

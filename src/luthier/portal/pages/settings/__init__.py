@@ -1,0 +1,1 @@
+"""The pages of settings: quotas, keys, machine, audit trail."""

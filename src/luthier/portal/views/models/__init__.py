@@ -1,0 +1,1 @@
+"""Models, their lineage and their deployments, as rows, pictures and samples of code."""

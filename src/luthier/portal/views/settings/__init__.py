@@ -1,0 +1,1 @@
+"""Quotas and the like, shaped for the pages of settings."""
