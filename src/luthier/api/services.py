@@ -9,6 +9,7 @@ from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.states import ResultsAs
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
+from luthier.service.files.file_checks import FileChecks
 from luthier.service.inference.generation import Generation
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
@@ -38,6 +39,8 @@ class Services:
     wake_batches: Callable[[], None] = lambda: None
     """Wakes the runner of batches."""
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
+    file_checks: FileChecks = field(default_factory=FileChecks)
+    """The latest checks of training files."""
     calls: EngineCalls = field(kw_only=True)
 
     @property
