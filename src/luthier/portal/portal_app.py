@@ -14,13 +14,13 @@ from luthier.api.auth import authentication, authorization, session_cookie
 from luthier.api.services import Services
 from luthier.core.errors import LuthierError, Unauthenticated
 from luthier.core.models import Principal
-from luthier.portal.pages import job_changes, job_pages, jobs
+from luthier.portal.pages import files, job_changes, job_pages, jobs, new_job
 from luthier.portal.web import addresses, error_pages, forms, security_headers, sign_in, static_files
 from luthier.portal.web.page import Page
 from luthier.portal.web.rendering import Renderer, make_renderer
 from luthier.portal.web.visit import NO_FORM, Visit
 
-PAGES: tuple[Page, ...] = (*jobs.PAGES, *job_pages.PAGES, *job_changes.PAGES)
+PAGES: tuple[Page, ...] = (*jobs.PAGES, *new_job.PAGES, *files.PAGES, *job_pages.PAGES, *job_changes.PAGES)
 """Every page that needs a session; more specific paths first."""
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
+from tempfile import TemporaryFile
 
 from luthier.core import ids
 from luthier.core.errors import InvalidRequest, LuthierError
@@ -21,6 +23,7 @@ TOO_LARGE = (
     f"The file is larger than {MAX_PREVIEWED_BYTES // 2**20} MiB: run `luthier check OLD --fix NEW` on your copy."
 )
 _ENDING = "-mended.jsonl"
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,14 @@ def create(context: Context, resource_id: str, file_id: str) -> File:
     file = files.get(context, resource_id, file_id)
     files.check_trainable(file, "training_file")
     key = files.blob_key(ids.file_id(context.new_hex()))
-    try:
-        _, lines = _mended(context, file)
-        blob = context.blobs.put(key, files.limited(lines))
-    except Unrepairable as error:
-        raise InvalidRequest("file_not_mendable", f"{file.filename}: {error}", "training_file") from None
+    # The copy waits in a file of no name: a blob store cannot read one blob in the midst of writing another.
+    with TemporaryFile(dir=context.data_folder) as copy:
+        try:
+            copy.writelines(files.limited(_mended(context, file)[1]))
+        except Unrepairable as error:
+            raise InvalidRequest("file_not_mendable", f"{file.filename}: {error}", "training_file") from None
+        copy.seek(0)
+        blob = context.blobs.put(key, iter(partial(copy.read, _CHUNK_BYTES), b""))
     try:
         return files.create(context, resource_id, _name(file.filename), FilePurpose.FINE_TUNE, blob)
     except LuthierError:
