@@ -45,6 +45,11 @@ class RunPreview:
     problems: list[LuthierError] = field(default_factory=list)
 
     @property
+    def training_is_valid(self) -> bool:
+        """Whether the training data was read here and can be trained on."""
+        return self.training is not None and self.training.report.trainable
+
+    @property
     def why_not(self) -> str:
         """Why the job cannot be started, in a sentence for its button; empty if it can."""
         if self.training_file is None:
