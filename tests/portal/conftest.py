@@ -1,7 +1,5 @@
 """The portal over the fixtures' service: a real server whose supervisor the test drives, and a signed-in visitor."""
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,19 +34,7 @@ def visitor(url: str) -> Iterator[Visitor]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in Hugging Face layout with a tokenizer, a chat template and the dimensions of a small Llama."""
-    import tiny  # which needs torch, so only tests that count tokens wait for it
-
-    folder = tiny.tokenizer_folder(tmp_path_factory.mktemp("tiny"))
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    more = {"num_key_value_heads": 2, "head_dim": 16, "vocab_size": tiny.VOCABULARY, "model_type": "llama"}
-    (folder / "config.json").write_text(json.dumps(sizes | more))
-    return folder
-
-
 @pytest.fixture
-def tokenizer(context: Context, tiny_tokenizer: Path) -> None:
-    """Gives the fixtures' base model a tokenizer, so that its tokens can be counted and its rows shown."""
-    shutil.copytree(tiny_tokenizer, context.base_folder(BASE) / "hf")
+def tokenizer(context: Context, base_folder: Path) -> None:
+    """Gives the fixtures' base model its real files, so that its tokens can be counted and its rows shown."""
+    (context.base_folder(BASE) / "hf").symlink_to(base_folder / "hf", target_is_directory=True)

@@ -34,7 +34,7 @@ def test_list_has_name_verdict_and_number_of_jobs(visitor: Visitor, context: Con
     page = visitor.get("/portal/files").text
     assert "no problems" in page
     assert "bad &lt;1&gt;.jsonl" in page
-    assert "cannot be trained on" in page
+    assert "2 error(s), 0 warning(s)" in page
     assert '<td class="number">1</td>' in page
     training = visitor.get("/portal/files?purpose=training&q=BAD").text
     assert bad in training

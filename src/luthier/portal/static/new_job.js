@@ -3,6 +3,7 @@ import { enhance } from "./portal.js";
 import { prepareArea } from "./upload.js";
 
 const form = document.getElementById("new-job");
+const shown = new WeakMap();  // the HTML of each part as it came
 let running = null, timer = 0;
 
 function query() {
@@ -35,7 +36,8 @@ async function refresh() {
 
 /** Replaces a part's content if it is another; keeps the focus and the open details. */
 function takeOver(part, fresh) {
-  if (!fresh || part.innerHTML === fresh.innerHTML) return;
+  if (!fresh || shown.get(part) === fresh.innerHTML) return;
+  shown.set(part, fresh.innerHTML);
   const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
   const states = [...part.querySelectorAll("details[id]")].map((one) => [one.id, one.open]);
   part.replaceChildren(...fresh.childNodes);

@@ -54,7 +54,7 @@ def row(file: File, n_jobs: Mapping[str, int]) -> FileRow:
 
 
 def verdict(file: File) -> Verdict:
-    """The verdict on a file, from its status and the first line of its details."""
+    """The verdict on a file, from its status and the first line of its details (`data_reports.details`)."""
     first = (file.status_details or "").partition("\n")[0]
     if file.status is FileStatus.PENDING:
         return Verdict("being imported", "busy")
@@ -66,7 +66,8 @@ def verdict(file: File) -> Verdict:
         return Verdict("being checked", "busy")
     if not first:
         return Verdict("no problems", "good")
-    return Verdict("warnings", "warning", first) if first.startswith(_CAN) else Verdict("errors", "bad", first)
+    counts = first.partition(": ")[2].removesuffix(".")
+    return Verdict("warnings", "warning", counts) if first.startswith(_CAN) else Verdict("errors", "bad", counts)
 
 
 def purpose_words(purpose: FilePurpose) -> str:

@@ -97,7 +97,7 @@ def _read_model(context: Context, resource_id: str, made: RunPreview) -> None:
     """Finds the model, and the entry as the recipe changes it. Raises LuthierError as `job_creation.create` does."""
     request = made.request
     with context.database.reading() as tx:
-        made.model = job_creation.tunable_model(context, tx, resource_id, request.model)
+        made.model = job_creation.tunable(context, tx, resource_id, request.model)
     model, recipe = job_recipes.fit_to_model(context, made.model, request.recipe)
     base = train_specs.apply_recipe(model.base, context.base_folder(model.base.name), recipe)
     train_specs.check_method(base, request.method)
