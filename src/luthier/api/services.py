@@ -10,6 +10,7 @@ from luthier.core.ports import SpanSource
 from luthier.core.states import ResultsAs
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
+from luthier.service.files.file_checks import FileChecks
 from luthier.service.inference.generation import Generation
 from luthier.service.job_views.metrics_cache import MetricsCache
 from luthier.service.models.deployment_expiry import Lifetimes
@@ -53,6 +54,8 @@ class Services:
     """What each deployment has answered since the start."""
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     """After how long deployments are deleted, for whoever shows it."""
+    file_checks: FileChecks = field(default_factory=FileChecks)
+    """The latest checks of training files."""
     calls: EngineCalls = field(kw_only=True)
 
     @property
