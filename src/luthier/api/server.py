@@ -31,6 +31,7 @@ from luthier.api.routes.extensions import (
     prometheus,
     served_models,
     service_status,
+    training_rows,
 )
 from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routing import guarded_route
@@ -66,7 +67,7 @@ def build(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContext
     app.state.intake = services.intake
     app.state.background_responses = BackgroundResponses(services)
     routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
-    extensions = (service_status, served_models, model_exports, job_metrics, job_details, prometheus)
+    extensions = (service_status, served_models, model_exports, job_metrics, job_details, training_rows, prometheus)
     others = (arm_deployments, arm_accounts, arm_models, *extensions, health, managed_identity)
     for router in (*routers, *(part.build_router(services) for part in others)):
         # Not include_router: it would look for the route twice in each request, through two further layers.
