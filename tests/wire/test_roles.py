@@ -87,6 +87,7 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "GET /fine_tuning/jobs/{}/checkpoints/{}/copy",
         "GET /fine_tuning/jobs/{}/events",
         "POST /fine_tuning/jobs/{}/events",
+        "POST /luthier/estimate",
         "GET /luthier/jobs/{}/details",
         "GET /luthier/jobs/{}/hardest-rows",
         "GET /luthier/jobs/{}/metrics",

@@ -60,7 +60,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
     hyperparameters.check_seed(request.seed)
     hyperparameters.check_early_stopping(request.early_stop_patience, request.validation_file is not None)
     with context.database.writing() as tx:
-        model = _tunable(context, tx, resource_id, request.model)
+        model = tunable(context, tx, resource_id, request.model)
         model, recipe = job_recipes.fit_to_model(context, model, request.recipe)
         base = train_specs.apply_recipe(model.base, context.base_folder(model.base.name), recipe)
         train_specs.check_method(base, request.method)
@@ -91,7 +91,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
     return job
 
 
-def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> models.Model:
+def tunable(context: Context, tx: Connection, resource_id: str, name: str) -> models.Model:
     """The model of that name. Raises InvalidRequest if there is none or its base weights are not here, and Forbidden if
     it is another resource's that is only shared with this one.
     """
