@@ -71,12 +71,10 @@ def visit(service: Running) -> Iterator[Visit]:
 
 
 def bad_rows() -> bytes:
-    """The ten chats of the example: one with a trailing comma, one whose last role is misspelt."""
+    """The ten chats of the example: one with a trailing comma, one as Python writes it."""
     lines = (EXAMPLES / "clippy-training.jsonl").read_text().splitlines()
     lines[2] = lines[2].rstrip("}") + ",}"
-    row = json.loads(lines[5])
-    row["messages"][-1]["role"] = "assitant"
-    lines[5] = json.dumps(row)
+    lines[5] = repr(json.loads(lines[5]))
     return ("\n".join(lines) + "\n").encode()
 
 

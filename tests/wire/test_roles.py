@@ -66,6 +66,7 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "GET /files/{}/content",
         "HEAD /files/{}/content",
         "GET /files/{}/report",
+        "GET /luthier/files/{}/rows",
     ),
     Action.FILES_WRITE: (
         "POST /files",
@@ -86,7 +87,9 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "GET /fine_tuning/jobs/{}/checkpoints/{}/copy",
         "GET /fine_tuning/jobs/{}/events",
         "POST /fine_tuning/jobs/{}/events",
+        "POST /luthier/estimate",
         "GET /luthier/jobs/{}/details",
+        "GET /luthier/jobs/{}/hardest-rows",
         "GET /luthier/jobs/{}/metrics",
     ),
     Action.JOBS_WRITE: (

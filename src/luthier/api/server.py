@@ -26,11 +26,13 @@ from luthier.api.requests import validation_errors
 from luthier.api.routes import build_router, health
 from luthier.api.routes.extensions import (
     job_details,
+    job_estimate,
     job_metrics,
     model_exports,
     prometheus,
     served_models,
     service_status,
+    training_rows,
 )
 from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routing import guarded_route
@@ -72,7 +74,16 @@ def build(
     app.state.intake = services.intake
     app.state.background_responses = BackgroundResponses(services)
     routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
-    extensions = (service_status, served_models, model_exports, job_metrics, job_details, prometheus)
+    extensions = (
+        service_status,
+        served_models,
+        model_exports,
+        job_metrics,
+        job_details,
+        job_estimate,
+        training_rows,
+        prometheus,
+    )
     others = (arm_deployments, arm_accounts, arm_models, *extensions, health, managed_identity)
     for router in (*routers, *(part.build_router(services) for part in others)):
         # Not include_router: it would look for the route twice in each request, through two further layers.

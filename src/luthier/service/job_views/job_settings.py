@@ -44,7 +44,7 @@ class SettingsBasis:
     asked: Hyperparameters | None
     resolved: ResolvedHyperparameters | None
     n_examples: int | None
-    seed: int
+    seed: int | None
     seed_sent: bool | None
     patience: int | None
     continues: bool = False
