@@ -17,7 +17,7 @@ from installed import Install, Installation
 from waiting import until
 from webhook_receiver import Posted, Receiver, receiving
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3000)
 ENVIRONMENT = {"LUTHIER_IMPORT_ALLOW": "127.0.0.0/8", "LUTHIER_IMPORT_HTTP": "true"}
 
 
@@ -130,7 +130,7 @@ def test_kills_around_the_post_lose_no_event_and_repeat_none_under_another_id(
 def test_many_kills_around_the_post_lose_and_repeat_nothing(
     service: Installation, receiver: Receiver, seed: int
 ) -> None:
-    shot(service, receiver, 40, seed)
+    shot(service, receiver, 20, seed)
 
 
 def test_events_of_a_service_that_was_down_come_when_it_is_back(service: Installation, receiver: Receiver) -> None:

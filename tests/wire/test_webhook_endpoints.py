@@ -184,6 +184,14 @@ def test_sealed_secret_opens_for_its_own_endpoint_alone(context: Context) -> Non
         signing_secrets.unseal(context, "whe_2", sealed)
 
 
+def test_key_file_that_holds_no_key_is_told_and_not_replaced(openai_client: OpenAI, context: Context) -> None:
+    context.webhook_key_file.write_bytes(b"not a key")
+    with pytest.raises(openai.InternalServerError, match="does not hold a key") as caught:
+        openai_client.webhooks.create(**DEFAULTS)
+    assert caught.value.status_code == 503
+    assert context.webhook_key_file.read_bytes() == b"not a key"
+
+
 def test_sample_is_sent_at_once_and_its_answers_status_told(openai_client: OpenAI, receiver: Receiver) -> None:
     made = openai_client.webhooks.create(**DEFAULTS | {"url": receiver.url("/a?b=c")})
     for status in (200, 500, 302):

@@ -9,7 +9,9 @@ from luthier.core.webhooks.webhook_events import MAX_NAME_CHARACTERS, MAX_URL_CH
 
 Name = Annotated[Text, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]
 Url = Annotated[Text, Field(min_length=1, max_length=MAX_URL_CHARACTERS)]
-EventTypes = Annotated[list[str], Field(max_length=100, json_schema_extra={"examples": [list(WebhookEventType)]})]
+_EVENT_TYPE = {"type": "string", "enum": list(WebhookEventType)}
+EventTypes = Annotated[list[str], Field(max_length=100, json_schema_extra={"minItems": 1, "items": _EVENT_TYPE})]
+"""Which of them are sent is checked by the service, whose error lists all."""
 
 
 class _Body(BaseModel):
@@ -43,4 +45,4 @@ class RotationBody(_Body):
 class SampleBody(_Body):
     """POST /webhook_endpoints/{id}/test: of which event a sample is sent."""
 
-    event_type: str
+    event_type: Annotated[str, Field(json_schema_extra=_EVENT_TYPE)]

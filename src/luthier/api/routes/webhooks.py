@@ -90,7 +90,9 @@ def _add_changes(router: Router, wire: WebhookWire, services: Services) -> None:
         update = partial(webhook_endpoints.update, context, caller.resource.id, webhook_id, change)
         return JsonResponse(wire.endpoint.from_endpoint(await thread_pools.run(Workers.RECEIVERS, update)))
 
-    @router.post(f"{one}/rotate_secret", Action.WEBHOOKS_WRITE, "Rotate a webhook's signing secret", reply)
+    @router.post(
+        f"{one}/rotate_secret", Action.WEBHOOKS_WRITE, "Rotate a webhook's signing secret", reply, errors=(503,)
+    )
     def rotate_secret(webhook_id: str, caller: Caller, body: RotationBody | None = None) -> object:
         """The answer has the new secret. The old one is invalid at once, or signs beside the new one for 24 hours."""
         keep_old = body is not None and body.keep_old_secret_active_for_24_hours

@@ -30,7 +30,7 @@ def new_secret() -> bytes:
 def seal(context: Context, endpoint_id: str, secret: bytes) -> str:
     """The secret as it is stored; only `unseal` with the same endpoint's id opens it. Makes the key at the first use.
 
-    Raises NoSpace.
+    Raises NoSpace, and Unavailable for a key's file that holds something else.
     """
     nonce = secrets.token_bytes(_NONCE_BYTES)
     sealed = AESGCM(_key_or_new(context.webhook_key_file)).encrypt(nonce, secret, endpoint_id.encode())
@@ -64,7 +64,11 @@ def _key_or_new(path: Path) -> bytes:
                     os.fsync(descriptor)
                 temporary.replace(path)
                 atomic_io.fsync_path(path.parent)
-        return _parsed(path.read_bytes())
+        try:
+            return _parsed(path.read_bytes())
+        except ValueError as error:
+            text = f"{path.name} in the data folder does not hold a key. Restore it from a backup, or move it away."
+            raise Unavailable("webhook_key_unreadable", text) from error
 
 
 def _parsed(text: bytes) -> bytes:
