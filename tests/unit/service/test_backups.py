@@ -37,6 +37,7 @@ from luthier.service.context import Context
 from luthier.service.files import files
 from luthier.service.models.serving import Serving
 from luthier.store import db
+from repository import ROOT
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 
@@ -129,8 +130,12 @@ def _rest(run: RunDirectory) -> None:
 
 
 def test_every_name_of_a_data_folder_is_in_a_backup_or_left_out_on_purpose() -> None:
-    known = backup_contents.TOP_LEVEL | backup_contents.LEFT_OUT | {"luthier.db*", "audit.jsonl*"}
-    assert set(private_folder.PATTERNS) <= known
+    names = ("BLOBS", "RUNS", "BATCHES", "MODELS", "SETTINGS")
+    taken = {*(getattr(backup_contents, name) for name in names), *backup_contents.COPIED_FILES}
+    left_out = {"exports", "served", "engines", "moving", ".backup"}  # made again, or of no meaning elsewhere
+    assert set(private_folder.PATTERNS) <= taken | left_out | {f"{backup_contents.DATABASE}*"}
+    page = (ROOT / "docs" / "backup.md").read_text()
+    assert [name for name in (taken | left_out) - {".backup"} if name.rstrip("*") not in page] == []
 
 
 def test_restored_store_is_as_old_as_its_database_and_one_elsewhere_is_newer(
