@@ -165,7 +165,7 @@ def build(settings: Settings, clocks: Clocks | None = None) -> Service:
 
 def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clocks) -> Service:
     """Connects the parts; touches key1 and the blob store. The caller closes lock and database if it raises."""
-    metrics = ServiceMetrics()
+    spans, metrics = _spans(settings), ServiceMetrics()
     context = replace(_server_context(settings, database, clocks), observe_step=metrics.observe_step)
     new_key = _prepare_key(context, settings)
     engine = serving_engines.build_engine(settings)
@@ -198,7 +198,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
         metrics=metrics,
-        spans=_spans(settings),
+        spans=spans,
         lifetimes=_lifetimes(settings),
     )
     parts = _Parts(services, supervisor, exporter, webhooks, batch_runner, sinks, engine, lock)

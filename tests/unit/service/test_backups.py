@@ -14,6 +14,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 
 import received
 from fakes import ScriptedExecutor, save_checkpoint
@@ -35,6 +37,7 @@ from luthier.service.context import Context
 from luthier.service.files import files
 from luthier.service.models.serving import Serving
 from luthier.store import db
+from repository import ROOT
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 
@@ -127,8 +130,12 @@ def _rest(run: RunDirectory) -> None:
 
 
 def test_every_name_of_a_data_folder_is_in_a_backup_or_left_out_on_purpose() -> None:
-    known = backup_contents.TOP_LEVEL | backup_contents.LEFT_OUT | {"luthier.db*", "audit.jsonl*"}
-    assert set(private_folder.PATTERNS) <= known
+    names = ("BLOBS", "RUNS", "BATCHES", "MODELS", "SETTINGS")
+    taken = {*(getattr(backup_contents, name) for name in names), *backup_contents.COPIED_FILES}
+    left_out = {"exports", "served", "engines", "moving", ".backup"}  # made again, or of no meaning elsewhere
+    assert set(private_folder.PATTERNS) <= taken | left_out | {f"{backup_contents.DATABASE}*"}
+    page = (ROOT / "docs" / "backup.md").read_text()
+    assert [name for name in (taken | left_out) - {".backup"} if name.rstrip("*") not in page] == []
 
 
 def test_restored_store_is_as_old_as_its_database_and_one_elsewhere_is_newer(
@@ -343,3 +350,20 @@ def test_second_backup_of_one_folder_waits_for_nobody(context: Context, tmp_path
 def test_place_without_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(NoSpace, match="are free"):
         backup_archive.check_room(tmp_path, 10**18)
+
+
+def test_backup_of_an_older_version_is_restored_and_migrated_by_the_next_start(archive: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older.db"
+    config = Config()
+    config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
+    database = db.Database(older)
+    with database.writing() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0012")
+    database.close()
+    about = backup_archive.read_manifest(archive).model_copy(update={"schema_revision": "0012", "files": ()})
+    backup_archive.write(tmp_path / "older.tar", [("luthier.db", older)], about, lambda count: None)
+    backup.restore(tmp_path / "older.tar", tmp_path / "restored", unseen)
+    migrated = db.open_database(tmp_path / "restored" / "luthier.db")
+    assert migrated.is_newest()
+    migrated.close()

@@ -33,11 +33,7 @@ from luthier.store.snapshot import StoredRows
 DATABASE = "luthier.db"
 BLOBS, RUNS, BATCHES, MODELS, SETTINGS = "blobs", "runs", "batches", "models", "restored-settings"
 COPIED_FILES = ("api-key", "webhook-key", "audit.jsonl*", "rates.json")
-"""Files of the data folder that are copied as they are."""
-TOP_LEVEL = frozenset({DATABASE, BLOBS, RUNS, BATCHES, MODELS, SETTINGS, "api-key", "webhook-key", "rates.json"})
-"""Names that an archive may have at its top; beside `audit.jsonl` and its older parts."""
-LEFT_OUT = frozenset({"exports", "served", "engines", "moving", "luthier.lock", "backup.lock", ".backup"})
-"""What a backup leaves out: it is made again when it is needed, or means nothing elsewhere."""
+"""Files of the data folder that are copied as they are; what else is not named here is left out (docs/backup.md)."""
 _ATTEMPTS = 10
 _WITH_FOLDER = frozenset({BatchStatus.IN_PROGRESS, BatchStatus.FINALIZING})
 """Batches whose folder must be there."""
