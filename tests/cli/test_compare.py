@@ -58,8 +58,8 @@ def test_two_jobs_are_compared_for_programs_pipes_and_people(
     assert all(id in shown for id in two_jobs)
     assert re.search(r"┤.*[AB]", shown), "without colours the lines are letters"
     assert re.search(r"^seed +3 +4$", shown, re.MULTILINE)
-    assert re.search(rf"^base model +{BASE} +{BASE}$", shown, re.MULTILINE)
-    assert f"best checkpoint\n  A  {BASE}.ft-" in shown
+    assert re.search(rf"^base_model +{BASE} +{BASE}$", shown, re.MULTILINE)
+    assert f"best_checkpoint\n  A  {BASE}.ft-" in shown
 
 
 def test_jobs_are_named_by_the_beginning_of_the_id_or_by_the_model(luthier: Command, two_jobs: list[str]) -> None:

@@ -16,8 +16,10 @@ import rows
 from fakes import BASE, KEY
 
 Command = Callable[..., Result]
-MAX_S = 2.5
-"""Twice and more of the second that is promised: the tests run beside others."""
+LUTHIER = [sys.executable, "-c", "import sys; sys.argv[0] = 'luthier'; from luthier.__main__ import run; run()"]
+"""By its name, from which the variable of the protocol is derived."""
+MAX_S = 8.0
+"""A second is promised, on a machine that is not busy; without a deadline it would be the thirty of `completed`."""
 
 
 def completed(line: str, **variables: str) -> list[str]:
@@ -25,7 +27,7 @@ def completed(line: str, **variables: str) -> list[str]:
     words = line.split(" ")
     protocol = {"_LUTHIER_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
     done = subprocess.run(
-        [sys.executable, "-m", "luthier"],
+        LUTHIER,
         env=os.environ | protocol | variables,
         capture_output=True,
         text=True,
@@ -52,7 +54,8 @@ def test_ids_and_names_are_those_of_the_service(luthier: Command, openai_client:
     assert completed("luthier jobs sho") == ["show"]
 
 
-def test_deployments_are_completed(luthier: Command, openai_client: OpenAI) -> None:
+@pytest.mark.usefixtures("working")
+def test_deployments_are_completed(luthier: Command) -> None:
     assert luthier("deployments", "create", "clippy", "--model", BASE, "-q").exit_code in (0, 1)
     assert completed("luthier deployments show ") == ["clippy"]
     assert completed("luthier chat cl") == ["clippy"]
@@ -81,7 +84,7 @@ def test_key_that_is_refused_is_silence() -> None:
 def test_scripts_for_the_shells_are_printed() -> None:
     for shell in ("bash", "zsh", "fish"):
         done = subprocess.run(
-            [sys.executable, "-m", "luthier", "--show-completion", shell],
+            [*LUTHIER, "--show-completion", shell],
             env=os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
             capture_output=True,
             text=True,

@@ -88,7 +88,7 @@ def test_json_is_one_value_and_quiet_is_ids_for_what_the_service_has(luthier: Co
 
 def test_error_with_json_is_one_line_in_the_shape_of_the_api(luthier: Command) -> None:
     for line, exit_code, code in (
-        ("jobs show ftjob-none", 1, "not_found"),
+        ("jobs show ftjob-none", 1, "job_not_found"),
         ("jobs create --model none --data rows.jsonl", 1, "model_not_found"),
         ("jobs list --bogus", 2, "usage"),
         ("jobs creat", 2, "usage"),

@@ -86,7 +86,7 @@ def draw(
     shown = [Text(f"{title}{_averaged(drawn, plane)}"[:width], "dim")]
     for row in range(rows):
         edge = ("┤" if labels[row] else "│") if look.is_unicode else "|"
-        shown.append(Text(f"{labels[row]:>{_LABEL}} {edge}", "dim").append_text(_row_text(cells, row, columns)))
+        shown.append(Text.assemble((f"{labels[row]:>{_LABEL}} {edge}", "dim"), _row_text(cells, row, columns)))
     shown += _axis(plane, columns, look.is_unicode)
     return [*shown, *_legend(lines, width, as_letters)]
 

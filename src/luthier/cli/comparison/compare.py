@@ -15,6 +15,8 @@ from luthier.cli.screen import OneAsJson, Quiet, fail, present, say, screen, tab
 
 _CALLS_AT_ONCE = 8
 _ROWS = 12
+_SHORT_ID = 14
+"""The beginning of an id in the legend; the whole one is in the table above."""
 JobNames = Annotated[
     list[str],
     typer.Argument(
@@ -87,6 +89,6 @@ def _lines(reports: Sequence[JobReport], metric: str) -> list[Line]:
     """A line for each job, with the letter and the colour of its place in the command line."""
     styles = drawing.STYLES
     return [
-        Line(marker, marker, styles[i % len(styles)], report.metrics.get(metric, []))
+        Line(f"{report.id[:_SHORT_ID]} ({marker})", marker, styles[i % len(styles)], report.metrics.get(metric, []))
         for i, (marker, report) in enumerate(zip(drawing.MARKERS, reports, strict=False))
     ]

@@ -1,7 +1,6 @@
 """What differs between jobs, and how that is printed: side by side where it fits, else a job a line."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -36,19 +35,18 @@ def print_facts(reports: Sequence[JobReport], names: Sequence[str]) -> None:
         table(("fact", *drawing.MARKERS[: len(reports)]), [("job", *(r.id for r in reports))])
         table(("fact", *drawing.MARKERS[: len(reports)]), [(name, *row) for name, row in cells.items()])
         return
-    titles = {name: name.replace("_", " ") for name in names}
-    room = (screen.width - max(map(len, titles.values()), default=0)) // len(reports) - 2
+    room = (screen.width - max(map(len, names), default=0)) // len(reports) - 2
     markers = drawing.MARKERS[: len(reports)]
     limit = room if room >= _LEAST_CELLS else _SHORT_CELLS
     short = [name for name in names if max(map(len, map(str, cells[name]))) <= limit]
     if short and room >= _LEAST_CELLS:
-        table(("", *markers), [(titles[name], *(cell or "-" for cell in cells[name])) for name in short])
+        table(("", *markers), [(name, *(cell or "-" for cell in cells[name])) for name in short])
     elif short:
         rows = zip(markers, *([cell or "-" for cell in cells[name]] for name in short), strict=True)
-        table(("", *(titles[name] for name in short)), list(rows))
+        table(("", *short), list(rows))
     for name in names:
         if name not in short:
-            say(titles[name])
+            say(name)
             table_of_values(markers, cells[name])
 
 
@@ -62,8 +60,6 @@ def table_of_values(markers: str, cells: Sequence[str | None]) -> None:
 
 def shown(name: str, value: Any) -> str | None:
     """A value as people read it; None stays None."""
-    if name.endswith("_s") and value is not None:
-        return str(timedelta(seconds=value))
     if isinstance(value, float):
         return figure(value) if ("loss" in name or "accuracy" in name or "reward" in name) else f"{value:g}"
     if isinstance(value, dict | list):

@@ -85,12 +85,8 @@ def check(
     settings = Settings()
     run = training_estimate.estimate(training, rules, asked, settings.data_dir.absolute(), settings.price)
     if json_:
-        report = data_check.as_dict(training, None if run is None else asdict(run))
-        if held_out is not None:
-            report["validation"] = data_check.as_dict(held_out)
-        if changes is not None:
-            report["changes"] = repair.as_dicts(changes)
-        print_json(report)
+        extra = {} if changes is None else {"changes": repair.as_dicts(changes)}
+        print_json(_as_dict(training, held_out, run) | extra)
     elif not quiet:
         _show(file, training, run)
         if held_out is not None and validation is not None:
@@ -98,6 +94,14 @@ def check(
             _show(validation, held_out, None)
     if not training.report.trainable or (held_out is not None and not held_out.report.trainable):
         raise typer.Exit(1)
+
+
+def _as_dict(training: "Checked", held_out: "Checked | None", run: "RunEstimate | None") -> dict[str, object]:
+    """What --json prints: the training file's report, the estimate in it, and the validation file's report."""
+    from luthier.service.files import data_check
+
+    report: dict[str, object] = data_check.as_dict(training, None if run is None else asdict(run))
+    return report if held_out is None else report | {"validation": data_check.as_dict(held_out)}
 
 
 def rules_of(model: str | None, method: Method) -> "Rules":
