@@ -1,5 +1,6 @@
 """kill -9 of whatever sends metrics, at random moments and around each call: nothing lost, nothing twice."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,15 @@ import fake_trackio
 import sink_kills
 import tracked
 from fake_mlflow import FakeMlflow
+from installed import Install
+from luthier import data_folder
 from luthier.core.models import Job, Principal
+from luthier.core.states import JobStatus, SinkName, SinkState
 from luthier.core.training.tracking import MlflowTarget, TrackingTargets
 from luthier.service.context import Context
+from luthier.store.queries.delivery import sink_cursors
 from sink_kills import Sender
-from waiting import until
+from waiting import PATIENCE, until
 
 STEPS = 400
 
@@ -100,8 +105,46 @@ def test_kill_around_a_call_that_stores_repeats_nothing(
     setattr(mlflow, moment, kill)
     for kills in range(1, 5):
         sender.start()
-        until(lambda kills=kills: len(killed) == kills, 30)
+        until_as_many(killed, kills)
         sender.reap()
     sender.start()
     until(lambda: sink_kills.is_done(context, job), 30)
     check(context, mlflow, job, 30)
+
+
+def until_as_many(killed: list[str], n: int) -> None:
+    until(lambda: len(killed) == n, 30)
+
+
+def test_service_sends_metrics_while_one_tracker_hangs_and_after_a_kill(install: Install, tmp_path: Path) -> None:
+    with fake_mlflow.running() as hanging:
+        hanging.before = hanging.hang
+        folder = tmp_path / "tensorboard"
+        places = {"LUTHIER_TENSORBOARD_DIR": str(folder), "LUTHIER_MLFLOW_URI": hanging.uri, "LUTHIER_TICK_S": "0.05"}
+        service = install("one", **places)
+        for number in range(2):
+            service.start()
+            with data_folder.open_data(service.settings()) as context:
+                job = tracked.started_job(context, "default", JobStatus.SUCCEEDED, steps=9)
+                until_sent(context, job)
+            rows = tracked.tags_and_steps(tracked.event_file(folder, job.id))
+            expected = tracked.expected(tracked.points(1, 9))
+            assert {key for key in tracked.once(rows) if key[0] > 0} == set(expected), number
+            service.upload()  # it answers meanwhile
+            service.kill()
+        service.start()
+        began = time.monotonic()
+        service.stop()
+        assert time.monotonic() - began < 10 * PATIENCE
+        assert hanging.calls
+
+
+def until_sent(context: Context, job: Job) -> None:
+    """Returns when TensorBoard has the job."""
+
+    def is_sent() -> bool:
+        with context.database.reading() as tx:
+            states = {each.sink: each.state for each in sink_cursors.list_of_job(tx, job.id)}
+        return states[SinkName.TENSORBOARD] is SinkState.DONE
+
+    until(is_sent, 30)

@@ -73,7 +73,7 @@ class FakeMlflow:
         if token != self.token:
             raise Refusal(401, "UNAUTHENTICATED")
         with self._lock:
-            answer = getattr(self, "_" + operation.replace("/", "_").replace("-", "_"))(body)
+            answer: dict[str, Any] = getattr(self, "_" + operation.replace("/", "_").replace("-", "_"))(body)
         self.after(number)
         return answer
 

@@ -57,12 +57,14 @@ def once(rows: Sequence[tuple[int, str, float]]) -> Figures:
     return figures
 
 
-def started_job(context: Context, resource_id: str, **extras: object) -> Job:
-    """A running job with cursors at the sinks of the context, as if its trainer had begun."""
+def started_job(
+    context: Context, resource_id: str, status: JobStatus = JobStatus.RUNNING, steps: int = 0, **extras: object
+) -> Job:
+    """A job with cursors at the sinks of the context and events of so many steps, as if its trainer had begun."""
     job = Job(
         id=ids.job_id(context.new_hex()),
         resource_id=resource_id,
-        status=JobStatus.RUNNING,
+        status=status,
         base_model="tiny",
         requested_model="tiny",
         parent_model=None,
@@ -80,10 +82,16 @@ def started_job(context: Context, resource_id: str, **extras: object) -> Job:
     with context.database.writing() as tx:
         jobs.insert_job(tx, job)
         sink_cursors.insert_missing(tx, job.id, context.tracking.sinks_of(extras))
+        events.insert_events(tx, step_events(context, job, 1, steps))
     return job
 
 
 def add_steps(context: Context, job: Job, first: int, last: int) -> None:
+    """Inserts the events of these steps."""
+    insert(context, *step_events(context, job, first, last))
+
+
+def step_events(context: Context, job: Job, first: int, last: int) -> list[Event]:
     """The events of these steps, as `points` has them."""
     made: list[Event] = []
     for point in points(first, last):
@@ -92,7 +100,7 @@ def add_steps(context: Context, job: Job, first: int, last: int) -> None:
             made.append(job_events.message(context, job.id, EventCode.CHECKPOINT, values, at=point.at))
         else:
             made.append(job_events.metrics(context, job.id, point.at, point.step, point.figures))
-    insert(context, *made)
+    return made
 
 
 def insert(context: Context, *made: Event) -> None:

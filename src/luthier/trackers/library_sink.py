@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Library:
     folder: Path
     project: str
     mode: str = "offline"
-    key: str = ""
+    key: str = field(default="", repr=False)
     url: str | None = None
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -88,6 +88,17 @@ def told(context: Context, job: Job) -> list[Event]:
 def later(context: Context, seconds: float) -> Context:
     """The same context at a later time."""
     return replace(context, now=lambda: context.now() + timedelta(seconds=seconds))
+
+
+def frozen(context: Context, at: datetime) -> Context:
+    """The same context at that time."""
+    return replace(context, now=lambda: at)
+
+
+def next_at(context: Context, job: Job) -> datetime:
+    at = cursor_of(context, job).next_at
+    assert at is not None
+    return at
 
 
 def test_job_is_sent_from_its_first_step_to_its_end(
@@ -221,16 +232,15 @@ def test_waits_between_tries_grow_with_jitter_and_heed_retry_after(context: Cont
     waits, at = [], context.now()
     for _ in range(12):
         now = at
-        frozen = replace(context, now=lambda now=now: now)
-        SinkWorker(frozen, sink, chance=lambda: 0.5).tick()
-        at = cursor_of(context, job).next_at
+        SinkWorker(frozen(context, now), sink, chance=lambda: 0.5).tick()
+        at = next_at(context, job)
         waits.append((at - now).total_seconds())
     assert waits == [min(2.0**n, 300.0) * 0.75 for n in range(12)]
     sink.error = Unavailable("sink_unavailable", "MLflow answered 429.", retry_after_s=1000.0)
-    SinkWorker(replace(context, now=lambda: at), sink).tick()
-    assert (cursor_of(context, job).next_at - at).total_seconds() == 1000.0
+    SinkWorker(frozen(context, at), sink).tick()
+    assert (next_at(context, job) - at).total_seconds() == 1000.0
     calls = sink.calls
-    SinkWorker(replace(context, now=lambda: at + timedelta(seconds=999)), sink).tick()
+    SinkWorker(frozen(context, at + timedelta(seconds=999)), sink).tick()
     assert sink.calls == calls
 
 

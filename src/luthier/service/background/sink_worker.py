@@ -32,7 +32,7 @@ WARN_AFTER = 3
 FIRST_WAIT_S = 1.0
 MAX_WAIT_S = 300.0
 MAX_RETRY_AFTER_S = 3600.0
-STOP_S = 2.0
+STOP_S = 1.0
 
 
 @dataclass(slots=True)
@@ -50,6 +50,8 @@ class SinkWorker:
     """The number of the last event that the sink was sent of each job, confirmed or not."""
     _is_first: bool = True
     _stopping: threading.Event = field(default_factory=threading.Event)
+    _closed: threading.Event = field(default_factory=threading.Event)
+    """Set when a stop does not wait any longer: the database is about to be closed."""
     _thread: threading.Thread | None = None
 
     def tick(self) -> None:
@@ -79,6 +81,7 @@ class SinkWorker:
         self.begin_stop()
         if self._thread is not None:
             self._thread.join(STOP_S)
+        self._closed.set()
         self.sink.close()
 
     def _run(self) -> None:
@@ -166,7 +169,7 @@ class SinkWorker:
 
     def _save(self, before: SinkCursor, after: SinkCursor, told: Sequence[Event] = ()) -> bool:
         """Writes the cursor where it has changed, and the events. False if the job is gone."""
-        if after == before:
+        if after == before or self._closed.is_set():
             return True
         with self.context.database.writing() as tx:
             if saved := sink_cursors.save(tx, after):
