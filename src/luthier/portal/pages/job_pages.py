@@ -5,21 +5,25 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from luthier.core.errors import LuthierError
 from luthier.core.models import Job
 from luthier.core.roles import Action
 from luthier.core.states import TERMINAL_JOB_STATUSES
 from luthier.portal.views import job_overview
 from luthier.portal.web.page import Page, get, post
 from luthier.portal.web.visit import Visit
-from luthier.service.job_views import job_details, job_metrics
+from luthier.service.files import files
+from luthier.service.job_views import hardest_rows, job_details, job_metrics
 from luthier.service.job_views.job_metrics import MetricsQuery
 from luthier.service.jobs import job_events, jobs
 from luthier.service.models import deployments
-from luthier.service.overviews import comparison, job_requests, job_search
+from luthier.service.overviews import comparison, job_requests, job_search, row_preview
 
 LATEST_EVENTS = 12
 EVENTS_A_PAGE = 100
 FIGURES_A_PAGE = 200
+SHOWN_ROWS = 5
+HARDEST_ROWS = 20
 
 
 def show(visit: Visit) -> Response:
@@ -118,6 +122,19 @@ def show_figures(visit: Visit) -> Response:
     )
 
 
+def show_data(visit: Visit) -> Response:
+    """The rows learned least, and the first rows as the model sees them; each says why if it cannot be shown."""
+    job, name = _job(visit)
+    rows, reason = [], ""
+    try:
+        file = files.get(visit.context, visit.resource_id, job.training_file)
+        rows = row_preview.rows(visit.context, file, job.base_model, job.method, limit=SHOWN_ROWS).rows
+    except LuthierError as error:
+        reason = error.message
+    hardest = hardest_rows.read(visit.context, visit.resource_id, job.id, HARDEST_ROWS)
+    return visit.render("job_data.html", job=job, name=name, hardest=hardest, rows=rows, rows_reason=reason)
+
+
 def deploy(visit: Visit) -> Response:
     """Puts a checkpoint of the job behind a name; the deployments' page shows how that goes."""
     request = deployments.DeploymentRequest(
@@ -145,6 +162,7 @@ PAGES: tuple[Page, ...] = (
     get("/jobs/{job_id}/more", Action.JOBS_READ, show_more),
     get("/jobs/{job_id}/events", Action.JOBS_READ, show_events),
     get("/jobs/{job_id}/settings", Action.JOBS_READ, show_settings),
+    get("/jobs/{job_id}/data", Action.FILES_READ, show_data),
     get("/jobs/{job_id}/metrics", Action.JOBS_READ, show_figures),
     post("/jobs/{job_id}/deploy", Action.DEPLOYMENTS_WRITE, deploy),
 )
