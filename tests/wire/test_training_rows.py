@@ -78,6 +78,12 @@ def test_model_that_cannot_render_is_refused(url: str, file: str, model: str, st
     assert refused.json()["error"]["message"]
 
 
+def test_model_is_asked_for_only_once_the_file_is_the_callers(url: str, file: str) -> None:
+    refused = get(url, f"files/{file}/rows")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
+    assert get(url, f"files/file-{'0' * 32}/rows").status_code == 404
+
+
 def test_file_that_is_no_training_data_is_refused(url: str, openai_client: OpenAI) -> None:
     refused = get(url, f"files/{upload(openai_client, b'abc', 'user_data')}/rows", model=BASE)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_purpose")

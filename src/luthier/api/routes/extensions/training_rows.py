@@ -12,6 +12,7 @@ from luthier.api.dialects.report_answers import ReportedProblem
 from luthier.api.routing.operation import json_reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
+from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
 from luthier.core.roles import Action
 from luthier.core.states import Method
@@ -147,16 +148,18 @@ def build_router(services: Services) -> Router:
     def get_file_rows(
         file_id: str,
         caller: Caller,
-        model: Annotated[str, Query(min_length=1, max_length=256)],
+        model: Annotated[str | None, Query(max_length=256)] = None,
         method: Method = Method.SUPERVISED,
         after: Annotated[int, Query(ge=0, le=2**53)] = 0,
         limit: Limit = 20,
     ) -> object:
-        """Rows behind the line `after`: their text by what is learned of it, token counts, and problems.
+        """Rows behind the line `after`, as `model`, which is required, reads them: text, token counts, problems.
 
         A page may have fewer than `limit` rows though more follow. Rows beyond the first 64 MiB are not shown.
         """
         file = files.get(context, caller.resource.id, file_id)
+        if not model:  # asked for here, so that the file of another resource is a 404 first
+            raise InvalidRequest("missing_field", "model: name the model whose template renders the rows.", "model")
         base = models.get(context, caller.resource.id, model).base
         model_kinds.check_tunable(base)
         folder = context.base_folder(base.name)
