@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
-from luthier.catalog import BaseModelEntry
 from luthier.core.models import Checkpoint, Deployment, File
 from luthier.core.states import FileStatus
 from luthier.data.jsonl import line_reader
@@ -53,16 +53,16 @@ def list_all(context: Context, resource_id: str) -> ChatModels:
 
     Embedding models are none of them, nor are deployments that do not answer yet.
     """
+    answers = cache(partial(_answers, context))  # a look at the disk for each base model, not for each checkpoint
     with context.database.reading() as tx:
         deployed = [one for one in deployments.list_all(tx, resource_id) if one.served_model is not None]
-        tuned = [one for one in checkpoints.list_of_resource(tx, resource_id) if _answers(context, one.base_model)]
+        held = checkpoints.list_of_resource(tx, resource_id)
+    tuned = [checkpoint for checkpoint in held if answers(checkpoint.base_model)]
     by_name = {checkpoint.model: checkpoint for checkpoint in tuned}
     return ChatModels(
-        deployments=[
-            one for one in deployed if one.served_model in by_name or _answers(context, str(one.served_model))
-        ],
+        deployments=[one for one in deployed if one.served_model in by_name or answers(str(one.served_model))],
         tuned=sorted(tuned, key=lambda checkpoint: checkpoint.created_at, reverse=True),
-        bases=[entry.name for entry in context.catalog.everything() if _is_ready(context, entry)],
+        bases=[entry.name for entry in context.catalog.everything() if answers(entry.name)],
         checkpoints={one.name: by_name[str(one.served_model)] for one in deployed if one.served_model in by_name},
     )
 
@@ -90,12 +90,7 @@ def system_messages(context: Context, resource_id: str, named: Sequence[Checkpoi
 def _answers(context: Context, base_model: str) -> bool:
     """Whether a base model of that name generates text and is on this machine."""
     entry = context.catalog.find(base_model)
-    return entry is not None and _is_ready(context, entry)
-
-
-def _is_ready(context: Context, entry: BaseModelEntry) -> bool:
-    """Whether the model generates text and its weights are on this machine."""
-    return not entry.embeds and context.is_ready(entry.name)
+    return entry is not None and not entry.embeds and context.is_ready(entry.name)
 
 
 def _first_system_message(context: Context, file: File) -> str | None:
