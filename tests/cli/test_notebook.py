@@ -21,13 +21,16 @@ def notebook(url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     cleared: list[str] = []
     display: Any = ModuleType("IPython.display")
     display.clear_output = lambda wait: cleared.append("cleared")
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    ipython: Any = ModuleType("IPython")
+    ipython.get_ipython, ipython.version_info = lambda: None, (9, 0)  # matplotlib looks
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.setenv("OPENAI_BASE_URL", f"{url}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     return cleared
 
 
+@pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.usefixtures("working")
 def test_snippet_plots_every_step_until_the_job_has_ended(notebook: list[str], openai_client: OpenAI) -> None:
     mpl = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
