@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.cli.screen import OneAsJson, Quiet, errors, fail, present, screen
+from luthier.cli.screen import OneAsJson, Quiet, errors, fail, present, print_json, screen
 from luthier.cli.training import recipe_options
 from luthier.core.errors import LuthierError
 from luthier.core.states import Method
@@ -69,7 +69,10 @@ def train(
         )
     summary = local_training.summary(run, verdict)
     training_estimate.record_throughput(Settings().data_dir.absolute(), run, verdict)
-    present(json.loads(local_training.as_json(summary)), [summary.checkpoint], lambda: _print(summary), json_, quiet)
+    if json_:
+        print_json(json.loads(local_training.as_json(summary)), None)  # one line, the last of stdout
+    else:
+        present(None, [summary.checkpoint], lambda: _print(summary), json_, quiet)
 
 
 def _prepared(request: "LocalRequest", out: Path) -> "RunDirectory":
