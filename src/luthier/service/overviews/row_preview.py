@@ -14,9 +14,9 @@ from luthier.data.problems.problem import Problem, Severity
 from luthier.data.rendering.renderer import Rendered, Renderer, Unrenderable
 from luthier.data.rows.preference import Preference
 from luthier.data.rows.supervised import Example
-from luthier.model_folder import BaseModelFolder
 from luthier.service.context import Context
 from luthier.service.files import data_reports, files
+from luthier.service.files.data_check import Rules
 from luthier.tokenization import base_tokenizers
 from luthier.tokenization.torch_free_tokenizer import TorchFreeTokenizer
 
@@ -30,7 +30,7 @@ class Segment:
 
     text: str
     learned: bool
-    tokens: int
+    n_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RowSequence:
     """One training sequence; `output` is "preferred" or "non_preferred" for the two of a pair, else None."""
 
     output: str | None
-    tokens: int
+    n_tokens: int
     learned_tokens: int
     segments: tuple[Segment, ...]
 
@@ -70,21 +70,30 @@ def rows(context: Context, file: File, model: str, method: Method | None, after:
     files.check_trainable(file, "file_id")
     base = context.catalog.find(model)
     folder = None if base is None else context.base_folder(base.name)
-    is_ready = folder is not None and BaseModelFolder(folder).is_complete
-    tokenizer = base_tokenizers.load_tokenizer(folder) if folder is not None and is_ready else None
-    if base is None or tokenizer is None or base.embeds:
+    is_ready = base is not None and not base.embeds and context.is_ready(base.name)
+    if base is None or folder is None or not is_ready or base_tokenizers.load_tokenizer(folder) is None:
         raise InvalidRequest("model_not_ready", f"{model} is no base model on this machine to show rows for.", "model")
     method = method or data_reports.likely_method(context, file)
-    renderer = Renderer(tokenizer, base.context_tokens)
+    shown, has_more = page(context, file, Rules(method, base, folder), after, limit)
+    return RowPage(base.name, method, tuple(shown), shown[-1].line if has_more else None)
+
+
+def page(context: Context, file: File, rules: Rules, after: int, limit: int) -> tuple[list[Row], bool]:
+    """The rows behind line `after` for the rules' base model, which is on this machine, and whether more follow."""
+    assert rules.base is not None
+    assert rules.base_folder is not None
+    tokenizer = base_tokenizers.load_tokenizer(rules.base_folder)
+    assert tokenizer is not None
+    renderer = Renderer(tokenizer, rules.base.context_tokens)
     shown: list[Row] = []
     for line in line_reader.read_lines(files.content(context, file)):
         if line.number <= after:
             continue
         if len(shown) == limit:
-            return RowPage(base.name, method, tuple(shown), shown[-1].line)
-        parsed, problems = _parsed(line, method)
+            return shown, True
+        parsed, problems = _parsed(line, rules.method)
         shown.append(_row(line.number, parsed, problems, renderer, tokenizer))
-    return RowPage(base.name, method, tuple(shown), None)
+    return shown, False
 
 
 def _parsed(line: Line, method: Method) -> tuple[Example | Preference | None, list[Problem]]:
