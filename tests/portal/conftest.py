@@ -54,6 +54,10 @@ def signed_in_page(chromium: "Browser", url: str) -> Iterator[tuple["Page", brow
 
 
 @pytest.fixture
-def tokenizer(context: Context, base_folder: Path) -> None:
-    """Gives the fixtures' base model its real files, so that its tokens can be counted and its rows shown."""
+def tokenizer(context: Context, base_folder: Path, visitor: Visitor) -> None:
+    """Gives the fixtures' base model its real files, so that its tokens can be counted and its rows shown.
+
+    The first use loads them, which the visitor waits for on a busy machine too.
+    """
+    visitor.timeout = 60.0
     (context.base_folder(BASE) / "hf").symlink_to(base_folder / "hf", target_is_directory=True)

@@ -15,6 +15,7 @@ from fakes import BASE, KEY
 from luthier.cli.main import app
 from luthier.core.models import Job
 from luthier.service.context import Context
+from luthier.service.files import data_reports, files
 from luthier.service.jobs import jobs
 from luthier.service.tenants import keys
 from portal_visitor import Visitor
@@ -100,6 +101,21 @@ def test_bad_file_becomes_a_started_job_by_the_mended_copy(visitor: Visitor, con
     job = newest(context, visitor)
     assert started.headers["location"] == f"/portal/jobs/{job.id}?notice=job_created"
     assert (job.training_file, job.hyperparameters.n_epochs) == (query["training_file"], 2)
+
+
+def test_file_that_is_too_large_to_be_read_here_has_its_stored_report(visitor: Visitor, context: Context) -> None:
+    lines = rows.good(9) + b'{"messages": [{"role": "user", "content": "%s"}]}' % (b"a" * (60 << 20)) + b"\n"
+    blob = context.blobs.put("files/file-large", [lines, b" " * (5 << 20)])
+    resource_id = keys.DEFAULT_RESOURCE.id
+    files.create(context, resource_id, "large.jsonl", "fine-tune", blob)
+    path = "/portal/jobs/new?training_file=file-large"
+    assert "is too large to be read here" in visitor.get(path).text
+    data_reports.check_next(context)
+    page = visitor.get(path).text
+    assert "Line 10" in page
+    assert "larger than 32 MiB" in page
+    assert visitor.send_form("/portal/jobs/new", training_file="file-large", model=BASE).status_code == 400
+    assert visitor.send_form("/portal/jobs/new/mend", training_file="file-large", model=BASE).status_code == 413
 
 
 def test_estimate_and_what_auto_becomes_are_shown(visitor: Visitor, tokenizer: None) -> None:

@@ -2,14 +2,17 @@
 
 import json
 
+import httpx2
 import pytest
 
 import rows
 from fakes import BASE
 from luthier.api.services import Services
+from luthier.core.roles import Role
 from luthier.service.context import Context
 from luthier.service.files import data_reports
-from portal_visitor import Visitor
+from luthier.service.tenants import keys, resources, sessions
+from portal_visitor import Visitor, sign_in
 
 BAD = b'{"messages": [{"role": "user", "content": "a"}]}\n' + b"no json <b>\n" + rows.good(12)
 
@@ -135,3 +138,27 @@ def test_model_that_is_not_here_is_a_sentence_on_the_page(visitor: Visitor) -> N
     assert answer.status_code == 200
     assert "not on this machine" in answer.text
     assert "no model &#39;none" in visitor.get(f"/portal/files/{file}?model=none").text.replace("&#34;", "&#39;")
+
+
+def test_role_that_only_reads_is_offered_no_change(context: Context, url: str, visitor: Visitor) -> None:
+    """No role of ours reads files without writing them; one that reads none gets no page."""
+    file = upload(visitor, rows.good())
+    key = keys.create(context, keys.DEFAULT_RESOURCE.id, "caller", Role.OPENAI_USER)
+    token = sessions.create(context, keys.authenticate(context, [key]), key)
+    with httpx2.Client(base_url=url, cookies={"luthier_session": token}) as reader:
+        for path in ("/portal/files", f"/portal/files/{file}", "/portal/jobs/new"):
+            assert reader.get(path).status_code == 403
+
+
+def test_files_of_another_resource_are_not_there(context: Context, url: str, visitor: Visitor) -> None:
+    file = upload(visitor, rows.good(), "of-mine.jsonl")
+    _, (key, _) = resources.create(context, "other", None, None)
+    with sign_in(url, key) as other:
+        assert "No files yet" in other.get("/portal/files").text
+        for path in (f"/portal/files/{file}", f"/portal/files/{file}/report"):
+            assert other.get(path).status_code == 404
+        for action in ("delete", "mend"):
+            assert other.send_form(f"/portal/files/{file}/{action}").status_code == 404
+        page = other.get(f"/portal/jobs/new?training_file={file}").text
+        assert "There is no file" in page
+        assert "of-mine" not in page

@@ -11,7 +11,7 @@ import typer
 
 from luthier.cli import screen as terminal
 from luthier.cli.admin import data_folder
-from luthier.cli.screen import errors, fail, print_json, screen
+from luthier.cli.screen import OneAsJson, Quiet, errors, fail, print_json, screen
 from luthier.core.errors import LuthierError
 from luthier.process import private_folder
 
@@ -19,16 +19,13 @@ if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not w
     from luthier.service.backups.backup_archive import Manifest, OnBytes
     from luthier.settings import Settings
 
-Json = Annotated[bool, typer.Option("--json", help="Print what the backup has as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and warnings.")]
-
 
 def backup(
     dest: Annotated[Path, typer.Argument(help="New file, or a folder, where it gets a name with the time.")],
     with_base_models: Annotated[
         bool, typer.Option("--with-base-models", help="Also the base models' weights, which can be pulled again.")
     ] = False,
-    json_: Json = False,
+    json_: OneAsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Back up the data folder into one file, also while the service runs and jobs train.
@@ -72,7 +69,7 @@ def restore(
         Path | None, typer.Option(help="Data folder to make; must be new or empty. Default: LUTHIER_DATA_DIR.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only verify the file; nothing is written.")] = False,
-    json_: Json = False,
+    json_: OneAsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Restore a backup into a new data folder, every byte compared with its sha256.

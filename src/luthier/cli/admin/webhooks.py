@@ -1,17 +1,15 @@
 """luthier webhooks: create, list, update, test, rotate, delete; by the API of a running service."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from luthier.cli import client
 from luthier.cli.command_line import CommandGroup
-from luthier.cli.screen import AsJson, OneAsJson, fail, print_json, print_objects, screen, stamp, table
+from luthier.cli.screen import AsJson, OneAsJson, Quiet, fail, present, say, stamp, table
 from luthier.core.webhooks.webhook_events import JOB_EVENTS, WebhookEventType
 
 app = CommandGroup("Create, list, test and delete webhooks: URLs that events are sent to.")
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only ids or secrets, one a line.")]
 Events = Annotated[
     list[str] | None,
     typer.Option("--event", help=f"Event to send. Repeatable. One of: {', '.join(WebhookEventType)}."),
@@ -53,13 +51,7 @@ def list_webhooks(json_: AsJson = False, quiet: Quiet = False) -> None:
         )
         for endpoint in found
     ]
-    if json_:
-        print_objects(found)
-    elif quiet:
-        for row in rows:
-            screen.print(row[0], highlight=False, markup=False)
-    else:
-        table(columns, rows)
+    present(found, (row[0] for row in rows), lambda: table(columns, rows), json_, quiet)
 
 
 @app.command()
@@ -77,7 +69,7 @@ def update(
     with client.connected() as api:
         changed = api.webhooks.update(webhook_id, **change)
     text = f"updated {changed.id}"
-    _present(changed.to_dict(mode="json"), changed.id, lambda: _say(text), json_, quiet)
+    present(changed.to_dict(mode="json"), [changed.id], lambda: say(text), json_, quiet)
 
 
 @app.command("test")
@@ -95,7 +87,7 @@ def send_sample(
     with client.connected() as api:
         told = api.webhooks.test(webhook_id, event_type=asked)
     is_accepted = 200 <= told.status_code < 300
-    _present(told.to_dict(mode="json"), webhook_id, lambda: _say(f"{webhook_id} {told.status_code}"), json_, quiet)
+    present(told.to_dict(mode="json"), [webhook_id], lambda: say(f"{webhook_id} {told.status_code}"), json_, quiet)
     if not is_accepted:
         fail(f"{webhook_id} answered with status {told.status_code}; an event counts as received with 2xx alone.")
 
@@ -118,28 +110,14 @@ def delete(webhook_id: str, json_: OneAsJson = False, quiet: Quiet = False) -> N
     """Delete a webhook; what is on its way to it is not sent."""
     with client.connected() as api:
         gone = api.webhooks.delete(webhook_id)
-    _present(gone.to_dict(mode="json"), gone.id, lambda: _say(f"deleted {gone.id}"), json_, quiet)
+    present(gone.to_dict(mode="json"), [gone.id], lambda: say(f"deleted {gone.id}"), json_, quiet)
 
 
 def _present_secret(endpoint: Any, verb: str, as_json: bool, quiet: bool) -> None:
     """Prints an endpoint with its new secret: JSON, the secret as the only line, or a sentence before it."""
 
     def tell() -> None:
-        _say(f"{verb} {endpoint.id}; its signing secret is not shown again")
-        _say(endpoint.signing_secret)
+        say(f"{verb} {endpoint.id}; its signing secret is not shown again")
+        say(endpoint.signing_secret)
 
-    _present(endpoint.to_dict(mode="json"), endpoint.signing_secret, tell, as_json, quiet)
-
-
-def _present(value: object, line: str, text: Callable[[], None], as_json: bool, quiet: bool) -> None:
-    """Prints `value` as JSON, only `line`, or what `text` prints."""
-    if as_json:
-        print_json(value)
-    elif quiet:
-        _say(line)
-    else:
-        text()
-
-
-def _say(text: str) -> None:
-    screen.print(text, highlight=False, markup=False)
+    present(endpoint.to_dict(mode="json"), [endpoint.signing_secret], tell, as_json, quiet)

@@ -123,8 +123,8 @@ def _report_values(visit: Visit, file: File) -> dict[str, object]:
 
 
 def _useful(mending: Mending | None) -> Mending | None:
-    """The mending if there is something to say of it: changes, or why there can be none."""
-    return mending if mending is not None and (mending.changes or mending.why_not) else None
+    """The mending if there is something to say of it: changes, that they are not known, or why there can be none."""
+    return mending if mending is not None and (mending.changes or mending.after is None) else None
 
 
 def _row_values(visit: Visit, file: File, model: str) -> dict[str, object]:

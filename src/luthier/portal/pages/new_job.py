@@ -11,6 +11,7 @@ from luthier.core.states import FilePurpose, Method
 from luthier.core.training.recipe import Schedule
 from luthier.portal.views import auto_values, file_rows, job_code, job_form, model_choices, report_view
 from luthier.portal.views.job_form import ReadForm
+from luthier.portal.views.report_view import ReportView
 from luthier.portal.web import addresses
 from luthier.portal.web.page import Page, get, post
 from luthier.portal.web.visit import Visit
@@ -119,7 +120,7 @@ def _page(
         problems=problems,
         why_not=next(iter(read.problems.values()), "") or preview.why_not,
         preview=preview,
-        training=None if preview.training is None else report_view.of_checked(preview.training),
+        training=_training_report(preview),
         validation=None if preview.validation is None else report_view.of_checked(preview.validation),
         mending=_useful_mending(preview),
         suggestion=_suggested(visit, fields["training_file"])[1],
@@ -140,6 +141,13 @@ def _page(
     return answer
 
 
+def _training_report(preview: RunPreview) -> ReportView | None:
+    """The report on the training data: for the model, or what is stored of a file that is not read here."""
+    if preview.training is not None:
+        return report_view.of_checked(preview.training)
+    return None if preview.stored is None else report_view.of_stored(preview.stored)
+
+
 def _problems(read: ReadForm, preview: RunPreview) -> Mapping[str, str]:
     """A sentence by field, "" for what belongs to none; of two for one field the first."""
     found = dict(read.problems)
@@ -153,7 +161,9 @@ def _problems(read: ReadForm, preview: RunPreview) -> Mapping[str, str]:
 def _useful_mending(preview: RunPreview) -> object:
     """The mending if the file needs it, and there is something to say of it."""
     made = preview.mending
-    return made if made is not None and (made.changes or (made.why_not and not preview.training_is_valid)) else None
+    return (
+        made if made is not None and (made.changes or (made.after is None and not preview.training_is_valid)) else None
+    )
 
 
 def _file_values(visit: Visit, fields: Mapping[str, str]) -> dict[str, object]:

@@ -91,7 +91,8 @@ def _verdict(is_valid: bool, statistics: Mapping[str, Any]) -> str:
     if not is_valid:
         errors = statistics["errors"]
         found = f"{errors:,} error{'s' * (errors != 1)}" if errors else "rows that no base model here can learn"
-        return f"Not ready to train on: {found}, {bad:,} of {n_rows} affected. Each fault is below with its fix."
+        counts = f"{found}, {bad:,} of {n_rows} affected"
+        return f"Not ready to train on: {counts}. Correct them as listed here, then drop the file again."
     if statistics["warnings"]:
         return f"Ready to train on: {n_rows}, {warned:,} with warnings. Warnings stop nothing; read them once."
     return f"Ready to train on: {n_rows}, no problems."

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from luthier.core.errors import TooLarge
 from luthier.core.models import File
-from luthier.data.checks.validate import Report
 from luthier.service.context import Context
 from luthier.service.files import data_check, file_mending, files
 from luthier.service.files.data_check import Checked, Rules
@@ -48,7 +47,7 @@ class FileChecks:
     def of_mending(self, context: Context, file: File, rules: Rules) -> Mending:
         """What mending the file would change, and what would be left of its problems."""
         if file.bytes > file_mending.MAX_PREVIEWED_BYTES:
-            return Mending((), Report((), 0, 0, 0), file_mending.TOO_LARGE)
+            return file_mending.preview(context, file, rules)
         return self._get(("mending", *_key(file, rules)), file, lambda: file_mending.preview(context, file, rules))
 
     def _get(self, key: Hashable, file: File, check: Callable[[], T]) -> T:

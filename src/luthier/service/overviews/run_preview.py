@@ -3,7 +3,7 @@
 Nothing is written. Unlike `job_creation.create` it goes on after a problem, so that a form shows all of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +13,7 @@ from luthier.core.models import File
 from luthier.core.training import hyperparameters
 from luthier.core.training.hyperparameters import ResolvedHyperparameters
 from luthier.service.context import Context
-from luthier.service.files import files, training_estimate
+from luthier.service.files import data_reports, files, training_estimate
 from luthier.service.files.data_check import Checked, Rules
 from luthier.service.files.file_checks import FileChecks
 from luthier.service.files.file_mending import Mending
@@ -28,7 +28,7 @@ class RunPreview:
     """What a job of this request would be; None where that is not known, mostly because of one of the `problems`.
 
     `base` is the entry with the request's recipe, `model` what was named. `mending` is there if the training file has
-    problems.
+    problems, `stored` in place of `training` for a file that is too large to be read here.
     """
 
     request: JobRequest
@@ -36,6 +36,7 @@ class RunPreview:
     base: BaseModelEntry | None = None
     training_file: File | None = None
     training: Checked | None = None
+    stored: Mapping[str, object] | None = None
     validation_file: File | None = None
     validation: Checked | None = None
     mending: Mending | None = None
@@ -46,8 +47,10 @@ class RunPreview:
 
     @property
     def training_is_valid(self) -> bool:
-        """Whether the training data was read here and can be trained on."""
-        return self.training is not None and self.training.report.trainable
+        """Whether nothing is known against the training data."""
+        if self.training is not None:
+            return self.training.report.trainable
+        return self.stored is None or bool(self.stored["valid"])
 
     @property
     def why_not(self) -> str:
@@ -56,9 +59,10 @@ class RunPreview:
             return "Choose training data first (step 1)."
         if self.problems:
             return self.problems[0].message
-        for checked, name in ((self.training, "training"), (self.validation, "validation")):
-            if checked is not None and not checked.report.trainable:
-                return f"The {name} data has errors, which step 2 lists with their fixes."
+        if not self.training_is_valid:
+            return "The training data has errors, which step 2 lists with their fixes."
+        if self.validation is not None and not self.validation.report.trainable:
+            return "The validation data has errors, which step 2 lists with their fixes."
         return ""
 
 
@@ -133,7 +137,10 @@ def _check_files(context: Context, checks: FileChecks, made: RunPreview) -> None
     except LuthierError as error:
         if error.code != "file_too_large_to_ask":
             raise
-    if made.training is not None and (made.training.report.n_errors or made.training.report.n_warnings):
+        stored = data_reports.stored(context, made.training_file) if made.training is None else None
+        made.stored = stored if stored is not None and stored["method"] == made.request.method else None
+    found = made.training is not None and (made.training.report.n_errors or made.training.report.n_warnings)
+    if found or not made.training_is_valid:
         made.mending = checks.of_mending(context, made.training_file, replace(rules, counts_all=False))
 
 
