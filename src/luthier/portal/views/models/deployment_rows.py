@@ -29,9 +29,10 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRow:
-    """One deployment. `parity` and `verdict` are words, `load_tone` a badge's colour; `answers_now` is the model
-    before, while a new one is not proven; `remedy` says what to do about `error`; `is_kept_by_calls` is whether a call puts
-    `expires_at` off.
+    """One deployment. `parity` and `verdict` are words, `load_tone` a badge's colour.
+
+    `answers_now` is the model before, while a new one is not proven; `remedy` says what to do about `error`;
+    `is_kept_by_calls` is whether a call puts `expires_at` off.
     """
 
     name: str
