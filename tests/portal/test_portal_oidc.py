@@ -243,7 +243,7 @@ def test_keys_open_the_portal_beside_the_issuer(browser: Visitor) -> None:
     assert browser.post("/portal/sign-in", data={"key": KEY, "next": ""}).url.path == "/portal/jobs"
 
 
-def test_settings_take_a_client_with_its_issuer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_take_a_client_with_its_issuer_only() -> None:
     whole: dict[str, Any] = {
         "oidc_issuer": "https://login.example",
         "oidc_audience": AUDIENCE,
