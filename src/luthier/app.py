@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +24,7 @@ from luthier.api.routes.inference.batch_lines import BatchLines
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
+from luthier.core.ports import SpanSource
 from luthier.engines.choice import ChosenEngine
 from luthier.engines.exports.export_process import ExportProcess
 from luthier.engines.parity import check_parity
@@ -34,17 +35,21 @@ from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
 from luthier.service.background.export_worker import ExportWorker
+from luthier.service.background.sink_worker import SinkWorker
 from luthier.service.background.supervisor import Supervisor
+from luthier.service.background.webhook_worker import WebhookWorker
 from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.serving import Serving
+from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.steady_clock import SettledClock
 from luthier.service.tenants import keys
 from luthier.service.tenants.rate_limits import RateLimits
 from luthier.settings import Settings
 from luthier.store import db
 from luthier.store.db import Database
+from luthier.trackers import tracker_choice
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +88,9 @@ class _Parts:
     services: Services
     supervisor: Supervisor
     exporter: ExportWorker
+    webhooks: WebhookWorker
     batch_runner: BatchRunner
+    sinks: Sequence[SinkWorker]
     engine: ChosenEngine
     lock: FolderLock
 
@@ -98,6 +105,9 @@ class _Parts:
         try:
             self.supervisor.start()
             self.exporter.start()
+            self.webhooks.start()
+            for sink in self.sinks:
+                sink.start()
             services.grammars.start()
             self.batch_runner.start(BatchLines(services))
             await server.resume(app)
@@ -106,11 +116,18 @@ class _Parts:
             await self.batch_runner.stop()
             await services.calls.close()
             self.exporter.begin_stop()
+            for sink in self.sinks:
+                sink.begin_stop()
             await run_in_threadpool(self.supervisor.stop)
             await run_in_threadpool(self.exporter.stop)
+            await run_in_threadpool(self.webhooks.stop)
+            for sink in self.sinks:
+                await run_in_threadpool(sink.stop)
             closing = (self.engine.close, services.grammars.close, services.context.database.close, self.lock.release)
             for close in closing:
                 close()
+            if services.spans is not None:
+                await run_in_threadpool(services.spans.close)
         except Exception:
             # The server would log the traceback as text, which the log redacts; here it is an exception.
             logger.exception("start or stop failed")
@@ -148,7 +165,8 @@ def build(settings: Settings, clocks: Clocks | None = None) -> Service:
 
 def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clocks) -> Service:
     """Connects the parts; touches key1 and the blob store. The caller closes lock and database if it raises."""
-    context = _server_context(settings, database, clocks)
+    spans, metrics = _spans(settings), ServiceMetrics()
+    context = replace(_server_context(settings, database, clocks), observe_step=metrics.observe_step)
     new_key = _prepare_key(context, settings)
     engine = serving_engines.build_engine(settings)
     serving = Serving(context, engine, check_parity)
@@ -165,8 +183,9 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     )
     calls = serving_engines.engine_calls(settings)
     exporter = _build_exporter(context, settings)
+    webhooks = WebhookWorker(context, settings.tick_s)
     batch_runner = BatchRunner(context, settings.serve_slots)
-
+    sinks = [SinkWorker(context, sink, settings.tick_s) for sink in tracker_choice.sinks(context.tracking)]
     services = Services(
         context,
         serving,
@@ -178,9 +197,11 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         calls=calls,
         train_device=settings.train_device,
         wake_batches=batch_runner.wake,
+        metrics=metrics,
+        spans=spans,
         lifetimes=_lifetimes(settings),
     )
-    parts = _Parts(services, supervisor, exporter, batch_runner, engine, lock)
+    parts = _Parts(services, supervisor, exporter, webhooks, batch_runner, sinks, engine, lock)
     api = server.build(services, parts.lifespan, portal_app.build(services))
     return Service(
         api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))
@@ -206,6 +227,21 @@ def _build_exporter(context: Context, settings: Settings) -> ExportWorker:
     """The worker that has exports made, each in a process of its own; nothing starts."""
     keep = timedelta(hours=settings.export_hours)
     return ExportWorker(context, ExportProcess(threads=settings.serve_threads), keep, settings.tick_s)
+
+
+def _spans(settings: Settings) -> SpanSource | None:
+    """Where spans begin, if traces are on; nothing of OpenTelemetry's SDK is imported otherwise.
+
+    Raises ValueError if the SDK is not installed, or one of its variables cannot be read.
+    """
+    if not settings.traces:
+        return None
+    try:
+        from luthier.otlp.otlp_spans import OtlpSpans
+    except ModuleNotFoundError as error:
+        text = f"LUTHIER_TRACES needs {error.name}, which is not installed. Run: pip install 'luthier[otel]'"
+        raise ValueError(text) from error
+    return OtlpSpans()
 
 
 def _prepare_key(context: Context, settings: Settings) -> str | None:

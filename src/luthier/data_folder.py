@@ -170,6 +170,7 @@ def make_context(
         price=settings.price,
         tokens=tokens,
         issuer=None if tokens is None else _issuer(settings, tokens),
+        tracking=settings.tracking,
         blobs_are_own=settings.blobs_url is None or bool(own.blob_prefix),
     )
 

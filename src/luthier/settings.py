@@ -4,6 +4,7 @@ Whoever needs a setting makes a Settings: it reads environment and file anew eac
 """
 
 import ipaddress
+import sys
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from pydantic_settings import (
 from luthier.core.errors import InvalidRequest
 from luthier.core.states import EngineName, ResultsAs
 from luthier.core.training.pricing import Price
+from luthier.core.training.tracking import PROJECT, MlflowTarget, TrackingTargets, WandbTarget
 
 FILE = Path("luthier.toml")
 
@@ -98,8 +100,22 @@ class Settings(BaseSettings):
     model_tokens: int | None = Field(default=None, ge=1)
     openai_results: ResultsAs = ResultsAs.AUTO
     price_per_million_tokens: float | None = Field(default=None, ge=0)
+    tensorboard_dir: Path | None = None
+    mlflow_uri: str | None = None
+    mlflow_token: SecretStr | None = None
+    mlflow_user: str | None = None
+    wandb_mode: Literal["offline", "online"] | None = None
+    wandb_dir: Path | None = None
+    wandb_key: SecretStr | None = None
+    wandb_url: str | None = None
+    wandb_all_jobs: bool = False
+    trackio_dir: Path | None = None
+    tracker_project: str = Field(default=PROJECT, min_length=1, max_length=128)
+    tracker_python: Path | None = None
+    tracker_timeout_s: float = Field(default=30.0, gt=0, le=600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    traces: bool = False
     price_currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
 
     @model_validator(mode="after")
@@ -135,6 +151,22 @@ class Settings(BaseSettings):
             raise ValueError("LUTHIER_SERVE_ENGINE=remote needs LUTHIER_ENGINE_URL: a URL that ends in /v1")
         return self
 
+    @field_validator("mlflow_uri", "wandb_url")
+    @classmethod
+    def _check_tracker(cls, value: str | None) -> str | None:
+        """Raises ValueError for what is no http:// or https:// address, or holds a credential: users are shown it."""
+        parts = None if value is None else urlsplit(value)
+        if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc):
+            raise ValueError("must be an http:// or https:// address without user and password")
+        return value
+
+    @model_validator(mode="after")
+    def _check_wandb(self) -> Self:
+        """Raises ValueError for W&B's server without a key."""
+        if self.wandb_mode == "online" and self.wandb_key is None:
+            raise ValueError("LUTHIER_WANDB_MODE=online needs LUTHIER_WANDB_KEY: an API key of W&B")
+        return self
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, value: str) -> str:
@@ -157,6 +189,28 @@ class Settings(BaseSettings):
         """The price of trained tokens; None if the operator has set none."""
         amount = self.price_per_million_tokens
         return None if amount is None else Price(amount, self.price_currency)
+
+    @property
+    def tracking(self) -> TrackingTargets:
+        """Where metrics of jobs go. W&B is on if any of its mode, folder and key is set: online with a key alone."""
+        uses_wandb = self.wandb_mode is not None or self.wandb_dir is not None or self.wandb_key is not None
+        wandb = WandbTarget(
+            folder=(self.wandb_dir or self.data_dir / "trackers" / "wandb").absolute(),
+            is_online=self.wandb_mode == "online" or (self.wandb_mode is None and self.wandb_key is not None),
+            key=self.wandb_key.get_secret_value() if self.wandb_key else "",
+            url=self.wandb_url,
+            all_jobs=self.wandb_all_jobs,
+        )
+        token = self.mlflow_token.get_secret_value() if self.mlflow_token else ""
+        return TrackingTargets(
+            tensorboard=None if self.tensorboard_dir is None else self.tensorboard_dir.absolute(),
+            mlflow=None if self.mlflow_uri is None else MlflowTarget(self.mlflow_uri, token, self.mlflow_user or ""),
+            wandb=wandb if uses_wandb else None,
+            trackio=None if self.trackio_dir is None else self.trackio_dir.absolute(),
+            project=self.tracker_project,
+            python=str(self.tracker_python or sys.executable),
+            timeout_s=self.tracker_timeout_s,
+        )
 
     @property
     def blobs_folder(self) -> Path:

@@ -133,8 +133,8 @@ def test_audit_shows_what_operator_and_callers_have_changed(luthier: Command, op
     ]
     assert lines(luthier("audit", "--who", "operator")) == told[1:]
     assert lines(luthier("audit", "--limit", "1")) == told[1:]
-    [line] = luthier("audit", "--action", "files/write", "--json").stdout.splitlines()
-    assert json.loads(line)["id"] == file.id
+    [entry] = json.loads(luthier("audit", "--action", "files/write", "--json").stdout)
+    assert entry["id"] == file.id
     assert key not in luthier("audit", "--json").stdout
 
 

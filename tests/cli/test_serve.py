@@ -82,7 +82,15 @@ def test_log_is_json_and_quieter_where_that_is_set(tmp_path: Path) -> None:
     running.upload()
     lines = [json.loads(line) for line in running.stop().splitlines()]
     assert all(set(line) >= {"time", "level", "logger", "message"} for line in lines)
-    assert [line["message"] for line in lines if line["logger"] == "luthier.api.http.request_log"]
+    [uploaded] = [line for line in lines if line["logger"] == "luthier.api.http.request_log"]
+    assert (uploaded["event"], uploaded["method"], uploaded["route"], uploaded["status"]) == (
+        "request",
+        "POST",
+        "/v1/files",
+        200,
+    )
+    assert len(uploaded["id"]) == 32
+    assert 0 < uploaded["ms"] < 60_000
     assert MARK not in str(lines)
     running = Run(tmp_path, LUTHIER_LOG_LEVEL="error")
     running.upload()

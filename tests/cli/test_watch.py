@@ -1,5 +1,6 @@
 """A watched job in a terminal: each event with its time, the live line while nothing comes, model and next commands."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import Result
 
 from fakes import BASE
+from luthier.cli.charts.live_chart import LiveChart
 from luthier.cli.commands import watch
 from luthier.core.states import EventCode
 
@@ -33,6 +35,9 @@ def test_watch_in_a_terminal_keeps_the_times_and_ends_with_model_and_next_comman
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", done.stderr)
     for words in ("Job started.", "Checkpoint created at step 2", "Job succeeded."):
         assert re.search(rf"\d\d:\d\d:\d\d {re.escape(words)}", shown), (words, shown)
+    assert re.search(r"^ *1\.\d+e?.*┤|^ *0\.\d+ ┤[\u2801-\u28ff]", shown, re.MULTILINE), shown
+    assert re.search(r"^ +1 +step +4$", shown, re.MULTILINE), shown
+    assert max(len(line) for line in shown.splitlines() if set(line) & set("┤│└")) <= 80
     tuned = done.stdout.split()[-1]
     assert tuned.endswith("-clippy")
     last = [line for line in shown.splitlines() if line.strip()][-2:]
@@ -45,12 +50,17 @@ def test_watch_into_a_pipe_prints_the_model_alone(luthier: Command) -> None:
     done = luthier("jobs", "watch", job_id)
     [tuned] = done.stdout.splitlines()
     assert tuned.startswith(f"{BASE}.ft-")
+    assert "Epoch 1: training loss 0.1353\n" in done.stderr
+    assert "⠤" not in done.stderr
+    assert luthier("jobs", "watch", job_id, "--quiet").output == f"{tuned}\n"
+    ended = json.loads(luthier("jobs", "watch", job_id, "--json").stdout)
+    assert (ended["id"], ended["fine_tuned_model"]) == (job_id, tuned)
     assert f"luthier deployments create my-model --model {tuned}" in done.stderr
 
 
 def test_live_line_says_what_is_waited_for() -> None:
     said: list[dict[str, Any]] = []
-    line = watch._Line(lambda **values: said.append(values))
+    line = watch._Line(lambda **values: said.append(values), LiveChart())
 
     def event(kind: str, message: str = "", **data: float | str) -> SimpleNamespace:
         return SimpleNamespace(type=kind, message=message, data=data, created_at=0)

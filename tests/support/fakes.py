@@ -183,7 +183,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
             self._send(200, "application/json", json.dumps(answer))
             return
         pieces: list[dict[str, Any]] = [
-            {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
+            {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None} | _log_probs(body, piece)]}
             for piece in ([] if echo.says_nothing else cut(text, echo.piece) or [json.dumps(body)])
         ]
         pieces += [
@@ -252,6 +252,14 @@ class _EchoHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def _log_probs(body: dict[str, Any], text: str) -> dict[str, Any]:
+    """Those of a streamed piece, as if it were one token; nothing if they are not asked for."""
+    if not body.get("logprobs"):
+        return {}
+    entry = {"id": 1, "token": text, "bytes": [*text.encode()], "logprob": -0.5}
+    return {"logprobs": {"content": [entry | {"top_logprobs": [entry]}]}}
 
 
 def is_closed(connection: socket.socket) -> bool:

@@ -22,7 +22,7 @@ class Visitor(httpx2.Client):
 @contextmanager
 def sign_in(url: str, key: str = KEY) -> Iterator[Visitor]:
     """A visitor who has signed in with the key."""
-    with Visitor(base_url=url, follow_redirects=True) as visitor:
+    with Visitor(base_url=url, follow_redirects=True, timeout=60) as visitor:
         answer = visitor.post("/portal/sign-in", data={"key": key, "next": "/portal/jobs"})
         found = re.search(r'data-csrf="([0-9a-f]+)"', answer.text)
         assert found, answer.text

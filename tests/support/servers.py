@@ -26,11 +26,13 @@ class Quiet(ThreadingHTTPServer):
 
 @contextmanager
 def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server that answers each GET by the function given; gives its port."""
+    """A server that answers each GET and POST by the function given; gives its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer(self)
+
+        do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -35,6 +35,7 @@ NEVER: dict[str, str] = {
     "location": "local",
     "export_id": "export-" + "0" * 32,
     "file_name": "README.md",
+    "webhook_id": "whe_" + "0" * 32,
     ANY: "anything",
 }
 """Per parameter of a path a value of the right form that never was. A new route's parameter needs a line here."""
@@ -47,6 +48,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/permissions": {"project_ids": ["luthier"]},
     "/copy": {"destinationResourceId": "/subscriptions/s", "region": "r"},
     "/regenerateKey": {"keyName": "Key2"},
+    "/webhook_endpoints/{}": {"name": "other"},
+    "/rotate_secret": {"keep_old_secret_active_for_24_hours": True},
+    "/webhook_endpoints/{}/test": {"event_type": "batch.completed"},
 }
 """A good body by the end of a route that needs one and has a parameter."""
 PREVIEW = {"aoai-copy-ft-checkpoints": "preview"}

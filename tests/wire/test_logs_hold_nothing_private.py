@@ -40,18 +40,20 @@ TOOL = {
 ROW = {"messages": [{"role": "user", "content": f"{MARK} 7"}, {"role": "assistant", "content": f"{MARK} 8"}]}
 
 
-@pytest.fixture
-def log() -> Iterator[StringIO]:
+@pytest.fixture(params=[logs.Lines, logs.JsonLines])
+def log(request: pytest.FixtureRequest) -> Iterator[StringIO]:
     """What the service would write with every logger of the process at DEBUG, and nothing left out for its level."""
     stream = StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.Lines())
+    handler.setFormatter(request.param())
     names = [None, *logging.root.manager.loggerDict]
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.DEBUG)
     logging.getLogger().addHandler(handler)
     yield stream
+    if request.param is logs.JsonLines:
+        assert all(isinstance(json.loads(line), dict) for line in stream.getvalue().splitlines())
     logging.getLogger().removeHandler(handler)
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
@@ -94,7 +96,7 @@ def test_every_route_asked_rightly_and_wrongly(app: FastAPI, url: str, context: 
             ask(url, call.method, path, **body, headers={"content-type": "application/json"})
         ask(url, call.method, call.path(walk.NEVER), headers={"api-key": WHOLE, "authorization": f"Bearer {WHOLE}"})
     lines = log.getvalue().splitlines()
-    assert sum("luthier.api.http.request_log request id=" in line for line in lines) > 200
+    assert sum("luthier.api.http.request_log" in line and "request id=" in line for line in lines) > 200
     assert_nothing_private(log, context)
 
 

@@ -2,15 +2,21 @@
 
 import json
 import re
+from dataclasses import replace
 
 import httpx2
 import pytest
 from openai import OpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
-from fakes import BASE, KEY
+import control_plane
+from fakes import BASE, KEY, ScriptedExecutor, train_well
 from luthier.core.roles import Role
+from luthier.run_directory.run_directory import RunDirectory
+from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
+from luthier.service.models.serving import Serving
+from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.tenants import keys, resources
 from luthier.service.tenants.keys import DEFAULT_RESOURCE
 from repository import ROOT
@@ -76,3 +82,32 @@ def test_page_names_metrics_that_there_are(openai_client: OpenAI, url: str, page
     if page == "metrics.md":
         own = {name for name in bare if name.startswith("luthier_") and f"{name}_total" not in known}
         assert own - named == set(), "the page lists every one"
+
+
+def test_steps_of_a_trainer_are_counted_once_by_their_own_time(
+    context: Context, executor: ScriptedExecutor, serving: Serving, file: str, openai_client: OpenAI
+) -> None:
+    def train(run: RunDirectory) -> None:
+        train_well(run)
+        run.events.write_bytes(
+            run.events.read_bytes().replace(b'"train_loss"', b'"seconds":0.3,"tokens":25,"train_loss"')
+        )
+
+    executor.trainer = train
+    metrics = ServiceMetrics()
+    supervisor = Supervisor(replace(context, observe_step=metrics.observe_step), executor, serving, tick_s=0.01)
+    openai_client.fine_tuning.jobs.create(training_file=file, model=BASE)
+    for _ in range(6):
+        supervisor.tick()
+    told = metrics.text().decode()
+    assert "luthier_training_step_seconds_count 4.0" in told
+    assert 'luthier_training_step_seconds_bucket{le="0.25"} 0.0' in told
+    assert "luthier_training_tokens_total 100.0" in told
+
+
+def test_models_of_deployments_are_counted_by_the_state_of_their_engine(url: str, supervisor: Supervisor) -> None:
+    assert control_plane.put(url, "ready", BASE).status_code == 201
+    supervisor.tick_deployments()
+    samples = scrape(url)
+    states = {dict(labels)["state"]: n for (name, labels), n in samples.items() if name == "luthier_served_deployments"}
+    assert states == {"ready": 1, "loading": 0, "resting": 0, "restarting": 0, "unresponsive": 0}

@@ -66,6 +66,7 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "GET /files/{}/content",
         "HEAD /files/{}/content",
         "GET /files/{}/report",
+        "GET /luthier/files/{}/rows",
     ),
     Action.FILES_WRITE: (
         "POST /files",
@@ -86,6 +87,10 @@ ROUTES: dict[Action, tuple[str, ...]] = {
         "GET /fine_tuning/jobs/{}/checkpoints/{}/copy",
         "GET /fine_tuning/jobs/{}/events",
         "POST /fine_tuning/jobs/{}/events",
+        "POST /luthier/estimate",
+        "GET /luthier/jobs/{}/details",
+        "GET /luthier/jobs/{}/hardest-rows",
+        "GET /luthier/jobs/{}/metrics",
     ),
     Action.JOBS_WRITE: (
         "POST /fine_tuning/jobs",
@@ -150,6 +155,26 @@ ROUTES: dict[Action, tuple[str, ...]] = {
     ),
     Action.KEYS_READ: ("POST /accounts/{}/listKeys",),
     Action.KEYS_WRITE: ("POST /accounts/{}/regenerateKey",),
+    Action.WEBHOOKS_READ: (
+        "GET /dashboard/webhook_endpoints",
+        "GET /dashboard/webhook_endpoints/{}",
+        "GET /dashboard/webhook_event_types",
+        "GET /webhook_endpoints",
+        "GET /webhook_endpoints/{}",
+        "GET /webhook_event_types",
+    ),
+    Action.WEBHOOKS_WRITE: (
+        "DELETE /dashboard/webhook_endpoints/{}",
+        "DELETE /webhook_endpoints/{}",
+        "POST /dashboard/webhook_endpoints",
+        "POST /dashboard/webhook_endpoints/{}",
+        "POST /dashboard/webhook_endpoints/{}/rotate_secret",
+        "POST /dashboard/webhook_endpoints/{}/test",
+        "POST /webhook_endpoints",
+        "POST /webhook_endpoints/{}",
+        "POST /webhook_endpoints/{}/rotate_secret",
+        "POST /webhook_endpoints/{}/test",
+    ),
     Action.USAGES_READ: (
         "GET /accounts/{}/usages",
         "GET /metrics",
@@ -183,6 +208,8 @@ ALLOWED = {
     ("PUT", f"{ARM}/deployments/d"): {Role.OPENAI_CONTRIBUTOR, Role.CONTRIBUTOR},
     ("POST", f"{ARM}/regenerateKey"): {Role.CONTRIBUTOR},
     ("GET", f"{ARM}/usages"): {Role.CONTRIBUTOR, Role.USAGES_READER},
+    ("GET", "/v1/webhook_endpoints"): {Role.OPENAI_CONTRIBUTOR, Role.CONTRIBUTOR},
+    ("POST", "/openai/v1/dashboard/webhook_endpoints"): {Role.OPENAI_CONTRIBUTOR, Role.CONTRIBUTOR},
 }
 """Written out by hand from wire-contract.md section 18, so that a change of the tables shows."""
 

@@ -17,6 +17,7 @@ from luthier.service.context import Context
 from luthier.service.exports import exports
 from luthier.service.models import deployments
 from luthier.service.tenants import resources
+from luthier.service.webhooks import webhook_endpoints
 
 OTHER = "other"
 
@@ -69,6 +70,7 @@ def mine(url: str, context: Context, my_key: str, supervisor: Supervisor) -> dic
         "name": "clippy",
         "export_id": exports.create(context, own.id, job.fine_tuned_model, ExportFormat.ADAPTER).id,
         "file_name": "README.md",
+        "webhook_id": webhook_endpoints.create(context, own.id, "mine", "https://1.1.1.1/", ["batch.failed"])[0].id,
         "subscription": own.subscription,
         "group": own.resource_group,
         "account": own.account,
@@ -111,12 +113,13 @@ def test_lists_and_cursors_of_another_resource_are_empty(
         seen = _request(url, call, mine, others_key)
         # Metrics are of all resources together: nobody else's key reads them.
         assert seen.status_code == (403 if call.template == "/metrics" else 200), call
-        for name in ("file_id", "job_id", "batch_id", "model_name", "checkpoint"):
+        for name in ("file_id", "job_id", "batch_id", "model_name", "checkpoint", "webhook_id"):
             assert mine[name] not in seen.text, call
     for path, cursor in (
         ("files", mine["file_id"]),
         ("fine_tuning/jobs", mine["job_id"]),
         ("batches", mine["batch_id"]),
+        ("webhook_endpoints", mine["webhook_id"]),
     ):
         texts = [
             httpx2.get(f"{url}/v1/{path}?after={after}", headers={"api-key": others_key}).text.replace(after, "ID")

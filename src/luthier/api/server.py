@@ -19,18 +19,28 @@ from luthier.api.arm import arm_accounts, arm_deployments, arm_models, arm_names
 from luthier.api.arm.arm_answers import ArmError
 from luthier.api.auth.audit_trail import AuditTrail
 from luthier.api.dialects import dialects, error_answers, unserved_paths
-from luthier.api.http import path_aliases, request_log
+from luthier.api.http import call_spans, path_aliases, request_log
 from luthier.api.intake import content_types
 from luthier.api.openapi import openapi_document
 from luthier.api.requests import validation_errors
 from luthier.api.routes import build_router, health
-from luthier.api.routes.extensions import model_exports, prometheus, served_models, service_status
+from luthier.api.routes.extensions import (
+    job_details,
+    job_estimate,
+    job_metrics,
+    model_exports,
+    prometheus,
+    served_models,
+    service_status,
+    training_rows,
+)
 from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routing import guarded_route
 from luthier.api.routing.json_response import JsonResponse
 from luthier.api.services import Services
 from luthier.core import errors
 from luthier.core.errors import InvalidRequest, LuthierError, NotFound, UpstreamFailed
+from luthier.service.inference import answer_spans
 
 logger = logging.getLogger(__name__)
 refusals = logging.getLogger(f"{__name__}.refusals")
@@ -64,7 +74,16 @@ def build(
     app.state.intake = services.intake
     app.state.background_responses = BackgroundResponses(services)
     routers = [build_router(dialect, services) for dialect in dialects.DIALECTS]
-    extensions = (service_status, served_models, model_exports, prometheus)
+    extensions = (
+        service_status,
+        served_models,
+        model_exports,
+        job_metrics,
+        job_details,
+        job_estimate,
+        training_rows,
+        prometheus,
+    )
     others = (arm_deployments, arm_accounts, arm_models, *extensions, health, managed_identity)
     for router in (*routers, *(part.build_router(services) for part in others)):
         # Not include_router: it would look for the route twice in each request, through two further layers.
@@ -76,6 +95,8 @@ def build(
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(content_types.HeaderCap, refuse=lambda scope, error: answer(scope, error))
+    if services.spans is not None:
+        app.add_middleware(call_spans.CallSpans, source=services.spans)
     app.add_middleware(AuditTrail, path=services.context.audit_file, now=services.context.now)
     app.add_middleware(request_log.RequestLog, observe=services.metrics.observe_request)
     app.add_middleware(path_aliases.PathAliases)
@@ -124,6 +145,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
     Logs those of `_LOGGED` without the caller's text, and answers with the class's status.
     """
     assert isinstance(error, LuthierError)
+    answer_spans.note_error(error.code)
     if isinstance(error, _LOGGED):
         line = f"refused status={STATUS[type(error)]} code={error.code} id=%s"  # a code is a constant of ours
         level = logging.WARNING if STATUS[type(error)] >= 500 else logging.INFO
@@ -137,6 +159,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     Its code and param are the first error's; the message has up to ten, the details all.
     """
     assert isinstance(error, RequestValidationError)
+    answer_spans.note_error("invalid_request")
     return answer(request.scope, validation_errors.invalid_request(error.errors(), _body_model(request)))
 
 

@@ -6,16 +6,20 @@ from dataclasses import dataclass, field
 from luthier.api.auth.revocation import Rights
 from luthier.api.intake.body_limits import Intake
 from luthier.api.streaming.event_feed import EventFeed
+from luthier.core.ports import SpanSource
 from luthier.core.states import ResultsAs
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
+from luthier.service.files.file_checks import FileChecks
 from luthier.service.inference.generation import Generation
+from luthier.service.job_views.metrics_cache import MetricsCache
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.deployment_traffic import DeploymentTraffic
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
 from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.tenants.rate_limits import RateLimits
+from luthier.service.webhooks.sample_events import SampleSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,19 @@ class Services:
     """Where trainers compute, as the setting says."""
     wake_batches: Callable[[], None] = lambda: None
     """Wakes the runner of batches."""
+    spans: SpanSource | None = None
+    """Where the spans of calls begin; None: nothing is traced."""
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
+    job_metrics: MetricsCache = field(default_factory=MetricsCache)
+    """The metrics of jobs that were asked for lately."""
+    samples: SampleSender = field(default_factory=SampleSender)
+    """Sends sample events of webhooks."""
     traffic: DeploymentTraffic = field(default_factory=DeploymentTraffic)
     """What each deployment has answered since the start."""
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     """After how long deployments are deleted, for whoever shows it."""
+    file_checks: FileChecks = field(default_factory=FileChecks)
+    """The latest checks of training files."""
     calls: EngineCalls = field(kw_only=True)
 
     @property

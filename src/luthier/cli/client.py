@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from luthier.cli import service_address
 
@@ -98,6 +99,21 @@ def export_file(client: "OpenAI", export_id: str, name: str, headers: dict[str, 
         yield response
     finally:
         response.close()
+
+
+def attempts(client: "OpenAI", job_id: str) -> list[dict[str, Any]]:
+    """Every training attempt of a job, newest first. The SDK has no such route: its plain `get` walks the pages. Raises
+    the SDK's errors.
+    """
+    listed: list[dict[str, Any]] = []
+    after = ""
+    while True:
+        address = f"/fine_tuning/jobs/{quote(job_id, safe='')}/attempts?limit=100{after}"
+        page: Any = client.get(address, cast_to=object)
+        listed += page["data"]
+        if not page["has_more"]:
+            return listed
+        after = f"&after={page['last_id']}"
 
 
 def engines(client: "OpenAI") -> dict[str, dict[str, str]]:

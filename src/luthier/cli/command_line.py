@@ -15,6 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 USAGE_ERROR = 2
 """Exit code for a command line that cannot be understood."""
 _TYPERS_FLAGS = frozenset({"help", "install_completion", "show_completion"})
+_ARGUMENTS = "luthier.arguments"
+"""In a context's `meta`: what followed the command's name, which says whether an error is printed as JSON."""
 _WHOLE = 1000
 """A limit on summaries that cuts none."""
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -25,6 +27,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer's, which fills `ctx.params`; an unusable argument ends the command with one line and exit code 2."""
+        from luthier.cli import screen  # the command's module has imported it; the top's help should not wait for it
+
+        screen.begin(args)
+        ctx.meta[_ARGUMENTS] = list(args)
         with _usage_errors(ctx):
             return super().parse_args(ctx, args)
 
@@ -57,6 +63,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer's; without any argument it prints the group's help to stderr and ends with exit code 2."""
+        ctx.meta[_ARGUMENTS] = list(args)
         if not args and self.no_args_is_help and not ctx.resilient_parsing:
             typer.echo(ctx.get_help(), err=True)
             raise typer.Exit(USAGE_ERROR)
@@ -123,7 +130,9 @@ def _fail(message: str, context: typer.Context) -> None:
     """Prints the message, as one line, with a pointer to the command's help, and ends the command with exit code 2."""
     from luthier.cli import screen
 
-    screen.fail(f"{' '.join(message.split())} See: {context.command_path} --help", USAGE_ERROR)
+    screen.begin(context.meta.get(_ARGUMENTS, []))
+    message = f"{' '.join(message.split())} See: {context.command_path} --help"
+    screen.fail(message, USAGE_ERROR, "usage")
 
 
 def _message(error: typer.TyperException) -> str:

@@ -35,7 +35,7 @@ def end_command(error: BaseException) -> None:
     """
     match error:
         case LuthierError():
-            fail(error.message)
+            fail(error.message, code=error.code, param=error.param)
         case CatalogError():
             fail(str(error))
         case tomllib.TOMLDecodeError():

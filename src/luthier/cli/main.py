@@ -33,6 +33,7 @@ SECTIONS = {
         "deployments": "Create, list and delete deployments: models that answer under a name.",
         "parity": "Prove again that a model is served as it was trained.",
         "export": "Export a fine-tuned model: an adapter, merged weights, GGUF or Ollama.",
+        "webhooks": "Create, list, test and delete webhooks: URLs that events are sent to.",
         "chat": "Chat with a deployment or model: one question, or a conversation.",
         "import-jobs": "Import files, jobs and results from an OpenAI or Azure OpenAI account or another Luthier.",
     },
@@ -47,6 +48,8 @@ SECTIONS = {
         "keys": "Create, list, regenerate and revoke API keys.",
         "storage": "Inspect the blob store and its orphaned blobs (lost-and-found).",
         "audit": "Show the audit log, newest entry last.",
+        "backup": "Back up the data folder into one file, also while the service runs and jobs train.",
+        "restore": "Restore a backup into a new data folder, every byte compared with its sha256.",
     },
 }
 """Summary by command, by section of the help."""
@@ -64,6 +67,8 @@ COMMANDS = {
     "train": "luthier.cli.training.train",
     "reproduce": "luthier.cli.training.reproduce",
     "audit": "luthier.cli.admin.audit",
+    "backup": "luthier.cli.admin.backup",
+    "restore": "luthier.cli.admin.backup",
 }
 """The module of each command without subcommands; its function has the command's name."""
 GROUPS = {
@@ -72,6 +77,7 @@ GROUPS = {
     "jobs": "luthier.cli.commands.jobs",
     "batches": "luthier.cli.commands.batches",
     "deployments": "luthier.cli.commands.deployments",
+    "webhooks": "luthier.cli.admin.webhooks",
     "resources": "luthier.cli.admin.resources",
     "keys": "luthier.cli.admin.keys",
     "storage": "luthier.cli.admin.storage",

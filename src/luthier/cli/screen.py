@@ -1,11 +1,13 @@
 """Output of the commands: the result on stdout, all else on stderr; tables, JSON and errors.
 
-Names, ids and messages are untrusted text: all output passes here, where control characters are escaped.
+Names, ids and messages are untrusted text: all output passes here, where control characters are escaped. What each
+command prints is in docs/command-line-output.md.
 """
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -18,13 +20,11 @@ from luthier.process import printable
 
 if TYPE_CHECKING:  # imported on use: help should not wait for it
     from rich.progress import Progress, ProgressColumn
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API objects as one JSON array.")]
-"""The option of every command that lists."""
-OneAsJson = Annotated[bool, typer.Option("--json", help="Print the API object as JSON.")]
-"""The option of commands whose result is one thing."""
+    from rich.status import Status
 
 _GAP, _INDENT = 2, 2
+_RATE, _CALM_RATE = 10, 4
+"""How often a bar is drawn in a second."""
 _RECENT_S = 183 * 86_400
 """As in `ls`: of an older time the year is shown, not the time of day."""
 
@@ -34,6 +34,14 @@ class Screen(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False)
+        self.as_json = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether bars, spinners and charts that move are drawn: in a terminal that can move its cursor, unless --json
+        or --quiet was given.
+        """
+        return self.is_terminal and not (self.is_dumb_terminal or self.as_json or self.quiet)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Escapes control characters in each segment's text; styles are not text yet, so they stay."""
@@ -49,19 +57,129 @@ screen = Screen()
 errors = Screen(stderr=True)
 
 
-def progress(*columns: "str | ProgressColumn", transient: bool = False) -> "Progress":
-    """A bar on the error stream, and only if that is a terminal: stdout is for the result."""
+def _note_json(value: bool) -> bool:
+    """The callback of --json: errors are JSON too then."""
+    errors.as_json = value
+    return value
+
+
+def _note_quiet(value: bool) -> bool:
+    """The callback of --quiet: from now on stderr has only an error that ends the command."""
+    errors.quiet = value
+    return value
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array.", callback=_note_json)]
+"""The option of every command that lists."""
+OneAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.", callback=_note_json)]
+"""The option of commands whose result is one thing."""
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only ids or paths, one a line.", callback=_note_quiet)
+]
+"""The option of every command: no table, no sentence, no progress."""
+
+
+def begin(arguments: Sequence[str]) -> None:
+    """Sets how errors are printed before the arguments are parsed: a command line that is wrong has no options yet."""
+    own = arguments[: list(arguments).index("--")] if "--" in arguments else arguments
+    errors.as_json, errors.quiet = "--json" in own, False
+
+
+def present(value: object, ids: Iterable[object], text: Callable[[], object], json_: bool, quiet: bool) -> None:
+    """Prints a command's result in the form that was asked for: `value` as JSON (a list as one array), only `ids`, one
+    a line, or what `text` prints. With both options it is JSON.
+    """
+    if json_ and isinstance(value, list):
+        print_objects(value)
+    elif json_:
+        print_json(value)
+    elif quiet:
+        for id in ids:
+            print(_cell(id))
+    else:
+        text()
+
+
+def present_object(value: object, id: object, json_: bool, quiet: bool) -> None:
+    """Prints one thing as JSON, for `show`, which has no other form; quiet its id."""
+    present(value, [id], lambda: print_json(value), json_, quiet)
+
+
+def delete_each(ids: Iterable[str], delete: Callable[[str], object], json_: bool, quiet: bool) -> None:
+    """Deletes one after the other and prints each that is gone, also if a later one cannot be deleted: a line each, as
+    JSON {"id", "deleted": true} each. What `delete` raises ends it.
+    """
+    deleted: list[str] = []
+    try:
+        for id in ids:
+            delete(id)
+            deleted.append(id)
+            if not json_:
+                say(_cell(id) if quiet else f"deleted {id}")
+    finally:
+        if json_:
+            print_objects({"id": id, "deleted": True} for id in deleted)
+
+
+def say(text: str) -> None:
+    """Prints a sentence of a command's result as it is, without colours."""
+    screen.print(text, highlight=False, markup=False)
+
+
+def advise(text: str) -> None:
+    """Prints advice to stderr; nothing with --json or --quiet."""
+    if not errors.as_json:
+        errors.print(text, highlight=False, markup=False)
+
+
+def confirm(question: str) -> bool:
+    """The user's answer to a question, which is asked on stderr; with --json the command ends, as nobody is there."""
+    if errors.as_json:
+        fail("--json cannot ask for confirmation: give --yes with it.", code="confirmation_needed")
+    return typer.confirm(question, err=True)
+
+
+def progress(
+    *columns: "str | ProgressColumn", transient: bool = False, below: RenderableType | None = None
+) -> "Progress":
+    """A bar on the error stream, and only if that is a terminal: stdout is for the result. What is `below` it is drawn
+    as often as the bar, which then moves four times a second.
+    """
     from rich.progress import Progress
 
-    return Progress(*columns, console=errors, transient=transient, disable=not errors.is_terminal)
+    class Bars(Progress):
+        """Bars, and what is below them."""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            """What is drawn, from top to bottom."""
+            yield from super().get_renderables()
+            if below is not None:
+                yield below
+
+    rate = _RATE if below is None else _CALM_RATE
+    return Bars(*columns, console=errors, transient=transient, disable=not errors.draws, refresh_per_second=rate)
+
+
+def bytes_progress(transient: bool = False) -> "Progress":
+    """A bar over bytes: how many of how many, how fast, how long yet."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True))
+    return progress(TextColumn("{task.description}", markup=False), *columns, transient=transient)
+
+
+def waiting(text: str) -> "AbstractContextManager[Status | None]":
+    """A spinner beside the text for the block, on stderr, only where `progress` draws too."""
+    return errors.status(printable.escape_line(text)) if errors.draws else nullcontext()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], shown: Sequence[str] | None = None) -> None:
     """Prints a table, or `none` if it is empty; into a pipe, tab-separated lines without a header, as `gh` does. None
     is an empty cell.
 
-    A row that is wider than the terminal continues on an indented line: no cell is folded or truncated. `shown` is the
-    order of the columns in a terminal; in a pipe it is that of `columns`, to which later versions only add.
+    A row that is wider than the terminal continues on an indented line. No id or name is folded or truncated; of a cell
+    with spaces, a sentence, lines that are too long are folded between words. `shown` is the order of the columns in a
+    terminal; in a pipe it is that of `columns`, to which later versions only add.
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     if not screen.is_terminal:
@@ -80,15 +198,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], shown: Seque
             words = (" " * _GAP).join(line[i] + " " * (widths[i] - cell_len(line[i])) for i in group).rstrip()
             if words or group is groups[0]:
                 indent = " " * _INDENT if group is not groups[0] else ""
-                screen.print(Text(indent + words, "bold" if number == 0 else ""))  # a name in brackets is no markup
+                for part in _folded(words, screen.width - len(indent)) if len(group) == 1 else [words]:
+                    screen.print(Text(indent + part, "bold" if number == 0 else ""))  # a name in brackets is no markup
 
 
-def table_or_json(as_json: bool, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table, or the same cells as JSON objects with the columns' names as keys."""
-    if as_json:
-        print_objects(dict(zip(columns, row, strict=True)) for row in rows)
-    else:
-        table(columns, rows)
+def present_table(columns: Sequence[str], rows: Sequence[Sequence[object]], json_: bool, quiet: bool) -> None:
+    """Prints a table; as JSON the same cells as objects with the columns' names as keys; quiet, the first column."""
+    objects = [dict(zip(columns, row, strict=True)) for row in rows]
+    present(objects, (row[0] for row in rows), lambda: table(columns, rows), json_, quiet)
 
 
 def print_objects(objects: Iterable[dict[str, Any]]) -> None:
@@ -102,9 +219,15 @@ def print_json(value: object, indent: int | None = 2) -> None:
     print(_json(value, indent))
 
 
-def fail(message: str, exit_code: int = 1) -> NoReturn:
-    """Prints an error message to stderr and ends the command with `exit_code`, by raising typer.Exit."""
-    errors.print(message, style="red", highlight=False)
+def fail(message: str, exit_code: int = 1, code: str = "failed", param: str | None = None) -> NoReturn:
+    """Prints an error to stderr and ends the command with `exit_code`, by raising typer.Exit. With --json it is one
+    line of JSON in the API's shape: {"error": {"code", "message", "param"}}.
+    """
+    errors.quiet = False
+    if errors.as_json:
+        errors.print(_json({"error": {"code": code, "message": message, "param": param}}), highlight=False)
+    else:
+        errors.print(message, style="red", highlight=False)
     raise typer.Exit(exit_code)
 
 
@@ -135,6 +258,18 @@ def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
         groups[-1].append(index)
         used += gap + width
     return groups
+
+
+def _folded(text: str, room: int) -> Iterable[str]:
+    """The text in lines of at most `room` cells, folded between words; a longer word is a line of its own."""
+    line = ""
+    for word in text.split(" "):
+        if line and cell_len(line) + 1 + cell_len(word) > room:
+            yield line
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    yield line
 
 
 def _cell(value: object) -> str:

@@ -45,14 +45,15 @@ def connected(address: str, key: Key, max_retries: int) -> Iterator[OpenAI]:
         with _client(address, key, max_retries) as client:
             yield client
     except UNREACHED as error:
-        fail(reason(address, error))
+        fail(reason(address, error), code="no_answer")
     except openai.AuthenticationError as error:
         hint = service_address.vendor_key_hint()
-        fail(f"{_message(error)} The key that was sent is that of {key.source}.{hint}")
+        words = f"{_message(error)} The key that was sent is that of {key.source}.{hint}"
+        fail(words, code=error.code or "unauthorized", param=error.param)
     except openai.APIError as error:
-        fail(_message(error))
+        fail(_message(error), code=error.code or "failed", param=error.param)
     except httpx2.HTTPError as error:
-        fail(f"The connection to {address} broke off ({type(error).__name__}). Ask again.")
+        fail(f"The connection to {address} broke off ({type(error).__name__}). Ask again.", code="no_answer")
 
 
 def reason(address: str, error: Exception) -> str:

@@ -52,7 +52,8 @@ def find_key() -> Key:
     if key is None:
         fail(
             f"No API key: set {KEY_VARIABLE} to one of the service; on its own machine {_key_file()} holds the first."
-            + vendor_key_hint()
+            + vendor_key_hint(),
+            code="no_key",
         )
     if not _SENDABLE.fullmatch(key.text):
         fail(f"The key of {key.source} cannot be sent: it must be of visible ASCII characters, without spaces.")

@@ -54,6 +54,10 @@ def permission_id(hex32: str) -> str:
     return f"cp_{hex32}"
 
 
+def webhook_endpoint_id(hex32: str) -> str:
+    return f"whe_{hex32}"
+
+
 def deployment_name(hex32: str) -> str:
     """The name that the data plane of 2022 gives a deployment (wire-contract.md section 14)."""
     return f"deployment-{hex32}"

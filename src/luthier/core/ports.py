@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from luthier.core.roles import Role
-from luthier.core.states import RunState
+from luthier.core.states import RunState, SinkName
+from luthier.core.training.tracking import Delivery, TrackedEnd, TrackedPoint, TrackedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,18 @@ class IssuerSignIn(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PostAnswer:
+    """What a POST was answered: the HTTP status, and the seconds that Retry-After asks for, 0 without one."""
+
+    status: int
+    retry_after_s: float = 0.0
+
+
 class Fetcher(Protocol):
-    """Fetches a caller's URL with an SSRF guard: nothing in the network behind this machine can be reached."""
+    """Fetches a caller's URL, or posts to it, with an SSRF guard: nothing in the network behind this machine can be
+    reached.
+    """
 
     def check(self, url: str) -> None:
         """Raises InvalidRequest for a URL that is refused whatever its name resolves to."""
@@ -135,6 +146,18 @@ class Fetcher(Protocol):
         The connection closes with the block. Opening and reading raise InvalidRequest for a URL that is refused or
         answers with an error, TooLarge beyond `max_bytes`, and Unavailable for a server that cannot be reached or is
         not done within `max_seconds`, which are for everything together.
+        """
+        ...
+
+    def check_host(self, url: str, max_seconds: float) -> None:
+        """As `check`, and looks the name up. Raises Unavailable for a lookup that takes longer than `max_seconds`."""
+        ...
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], max_seconds: float) -> PostAnswer:
+        """Posts a body, redirects not followed, and returns the answer's status, whatever it is.
+
+        Raises InvalidRequest for a URL that is refused, Unavailable for a server that cannot be reached or has not
+        answered within `max_seconds`.
         """
         ...
 
@@ -180,4 +203,63 @@ class Executor(Protocol):
 
     def kill(self, handle: str) -> None:
         """Kills the run's process at once; returns when it has exited. An exited run is no error."""
+        ...
+
+
+class Span(Protocol):
+    """One call of a model in a trace. After `end` everything else does nothing."""
+
+    def rename(self, name: str) -> None:
+        """Replaces the name that the span began with."""
+        ...
+
+    def set(self, name: str, value: str | int | float | bool | Sequence[str]) -> None:
+        """Sets an attribute."""
+        ...
+
+    def end(self, failed: bool) -> None:
+        """Ends the span, now; it is sent some time later, in another thread."""
+        ...
+
+
+class SpanSource(Protocol):
+    """Where the spans of calls begin; `otlp.otlp_spans` sends them to a collector."""
+
+    def begin(self, name: str, headers: Mapping[str, str]) -> Span:
+        """A span that begins now, in the trace that the W3C headers `traceparent` and `tracestate` name, if any."""
+        ...
+
+    def close(self) -> None:
+        """Sends what is left, for two seconds at most, and drops the rest."""
+        ...
+
+
+class MetricsSink(Protocol):
+    """An experiment tracker: takes the figures of a job's steps, each once, whatever is sent to it again.
+
+    All methods are called by one thread, and block; `close` may come from another, while a call is under way.
+    """
+
+    @property
+    def name(self) -> SinkName:
+        """The tracker."""
+        ...
+
+    def deliver(self, run: TrackedRun, points: Sequence[TrackedPoint], end: TrackedEnd | None) -> Delivery:
+        """Stores the points that the tracker does not have yet, and the run's end if it is given; opens the run first.
+
+        Points come in the order of their events, and all of them before the end. After an error, and in a new process,
+        they come again from the first that no delivery has confirmed. A delivery with an end confirms all of them.
+
+        Raises Unavailable if a later call may succeed (`retry_after_s` if the tracker names a time), and another
+        LuthierError if it cannot before somebody changes something. Returns within a bounded time.
+        """
+        ...
+
+    def forget(self, job_id: str) -> None:
+        """No delivery of this job follows in this process: whatever is held open for it is closed."""
+        ...
+
+    def close(self) -> None:
+        """Ends everything that is open, without waiting for a tracker. Idempotent."""
         ...

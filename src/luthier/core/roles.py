@@ -32,6 +32,8 @@ class Action(StrEnum):
     KEYS_READ = "keys/read"
     KEYS_WRITE = "keys/write"
     USAGES_READ = "usages/read"
+    WEBHOOKS_READ = "webhooks/read"
+    WEBHOOKS_WRITE = "webhooks/write"
 
     @property
     def is_change(self) -> bool:
@@ -48,6 +50,8 @@ _TUNING = {
     Action.MODELS_WRITE,
     Action.DEPLOYMENTS_READ,
     Action.DEPLOYMENTS_WRITE,
+    Action.WEBHOOKS_READ,
+    Action.WEBHOOKS_WRITE,
 }
 ACTIONS: dict[Role, frozenset[Action]] = {
     Role.OWNER: frozenset(Action),

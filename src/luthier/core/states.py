@@ -127,6 +127,9 @@ class EventCode(StrEnum):
 
     WEIGHTS = "weights"
     INTEGRATIONS_STORED = "integrations_stored"
+    TRACKING_STARTED = "tracking_started"
+    TRACKING_FAILING = "tracking_failing"
+    TRACKING_CAUGHT_UP = "tracking_caught_up"
     NOTE = "note"
     FILE_WARNING = "file_warning"
     MORE_FILE_WARNINGS = "more_file_warnings"
@@ -213,3 +216,31 @@ class EngineName(StrEnum):
     LLAMACPP = "llamacpp"
     VLLM = "vllm"
     REMOTE = "remote"
+
+
+class SinkName(StrEnum):
+    """An experiment tracker that a job's metrics are sent to."""
+
+    TENSORBOARD = "tensorboard"
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
+    TRACKIO = "trackio"
+
+
+class SinkState(StrEnum):
+    """How the delivery of one job to one sink is going."""
+
+    OPEN = "open"
+    FAILING = "failing"
+    """It is tried again, and its user has been told."""
+    REFUSED = "refused"
+    """It cannot succeed as it is: it is tried again at the service's next start, when a setting may have changed."""
+    DONE = "done"
+
+
+class TrackedStatus(StrEnum):
+    """How a run ended, in the words of MLflow's `RunStatus`."""
+
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"

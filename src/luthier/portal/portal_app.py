@@ -14,7 +14,7 @@ from luthier.api.auth import authentication, authorization, session_cookie
 from luthier.api.services import Services
 from luthier.core.errors import LuthierError, Unauthenticated
 from luthier.core.models import Principal
-from luthier.portal.pages import job_changes, job_pages, jobs
+from luthier.portal.pages import compare, files, job_changes, job_pages, jobs, new_job, playground
 from luthier.portal.pages.models import deployment_changes, deployment_pages, export_changes, model_list, model_page
 from luthier.portal.pages.settings import audit_page, key_changes, settings_page
 from luthier.portal.web import addresses, error_pages, forms, issuer_sign_in, security_headers, sign_in, static_files
@@ -24,6 +24,8 @@ from luthier.portal.web.visit import NO_FORM, Visit
 
 PAGES: tuple[Page, ...] = (
     *jobs.PAGES,
+    *new_job.PAGES,
+    *files.PAGES,
     *job_pages.PAGES,
     *job_changes.PAGES,
     *model_list.PAGES,
@@ -34,6 +36,8 @@ PAGES: tuple[Page, ...] = (
     *settings_page.PAGES,
     *key_changes.PAGES,
     *audit_page.PAGES,
+    *compare.PAGES,
+    *playground.PAGES,
 )
 """Every page that needs a session; more specific paths first."""
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from luthier.core.errors import LuthierError
-from luthier.process import printable
+from luthier.process import log_fields, printable
 
 OURS = "luthier"
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -67,14 +67,20 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """As `Lines`, a JSON object per line: time (UTC), level, logger, message, and `error`, an exception's lines."""
+    """As `Lines`, a JSON object per line: time (RFC 3339, UTC), level, logger, message, and for our own records `event`
+    and each `name=value` of the message as a field; for an exception its class and, in `error`, its lines.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON; text of users, peers and databases is left out as in `Lines`."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname, "logger": record.name, "message": _message(record)}
+        line: dict[str, object] = dict(log_fields.of_record(record)) if _is_ours(record) else {}
         error = record.exc_info[1] if record.exc_info else None
-        return json.dumps(line if error is None else line | {"error": describe_error(error).splitlines()})
+        if error is not None:
+            line |= {"exception": _class_name(error), "error": describe_error(error).splitlines()}
+        # Last, so that no field takes their place; first in the line, where people look.
+        head = {"time": time, "level": record.levelname, "logger": record.name, "message": _message(record)}
+        return json.dumps(head | line | head)
 
 
 def describe_error(error: BaseException) -> str:
@@ -103,9 +109,13 @@ def _frames_and_type(error: BaseException) -> Iterator[str]:
     """One error without its causes: its frames, then its type and detail. Never its message."""
     for frame in traceback.extract_tb(error.__traceback__):
         yield f"  {frame.filename}:{frame.lineno} {frame.name}"
-    kind = type(error)
     detail = _detail(error)
-    yield f"{kind.__module__}.{kind.__qualname__}" + (f" [{detail}]" if detail else "")
+    yield _class_name(error) + (f" [{detail}]" if detail else "")
+
+
+def _class_name(error: BaseException) -> str:
+    kind = type(error)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _detail(error: BaseException) -> str | None:

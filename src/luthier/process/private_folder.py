@@ -6,8 +6,9 @@ from pathlib import Path
 UMASK = 0o077
 """The umask of the service and of its trainers and engines."""
 _OTHERS = 0o077
-_FILES = ("luthier.db*", "api-key", "audit.jsonl*", "rates.json")
-_PATTERNS = (*_FILES, "blobs", "runs", "served", "engines", "exports", "moving", "batches")
+_FILES = ("luthier.db*", "api-key", "webhook-key", "audit.jsonl*", "rates.json")
+_FOLDERS = ("blobs", "runs", "served", "engines", "exports", "moving", "batches", ".backup", "restored-settings")
+PATTERNS = (*_FILES, *_FOLDERS)
 """What Luthier stores in the folder. Not `models`: base models are public, and installations may share them."""
 
 
@@ -23,7 +24,7 @@ def restrict(folder: Path) -> list[str]:
     A folder that others cannot enter protects all below it, so only the first level is changed. The data folder itself
     may have other contents: it is reported in a sentence too, not changed.
     """
-    paths = [path for pattern in _PATTERNS for path in sorted(folder.glob(pattern))]
+    paths = [path for pattern in PATTERNS for path in sorted(folder.glob(pattern))]
     warnings = [f"{path} is open to other users: {reason}." for path in paths if (reason := _restrict(path))]
     if (mode := stat.S_IMODE(folder.stat().st_mode)) & _OTHERS:
         warnings.append(

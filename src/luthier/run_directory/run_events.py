@@ -10,6 +10,9 @@ from pydantic import Field, TypeAdapter
 from luthier.core.states import AdviceCode
 from luthier.run_directory.train_spec import StrictModel
 
+_COURSE = ("learning_rate", "gradient_norm", "trained_tokens")
+"""The fields of Metrics that `course` returns."""
+
 
 class Message(StrictModel):
     """A sentence for the user, shown among the job's events as it is."""
@@ -71,6 +74,13 @@ class Metrics(StrictModel):
     """Real tokens of the step's examples; `supervised_tokens` of them are learned. No padding, and a beginning that
     examples share counts in each of them, however it was computed."""
     supervised_tokens: int | None = None
+    trained_tokens: int | None = None
+    """The tokens of all steps up to this one."""
+    learning_rate: float | None = None
+    """Of this step, after warm-up and schedule."""
+    gradient_norm: float | None = None
+    """The 2-norm of the gradient of the batch's mean loss over all trained parameters, before clipping. It is what
+    optimizers report; None also if it is not finite."""
     example_losses: tuple[float, ...] | None = None
     """The mean loss of each example of the step, in the order of `dataset/packing.py`; in no figure, for the end."""
     seconds: float | None = None
@@ -81,7 +91,7 @@ class Metrics(StrictModel):
 
         A reward's name is that of its column, such as full_valid_reward_accuracy.
         """
-        apart = {"kind", "at", "step", "n_steps", "tokens", "supervised_tokens", "example_losses", "seconds"}
+        apart = {"kind", "at", "step", "n_steps", "example_losses", "seconds", "tokens", "supervised_tokens", *_COURSE}
         parts = {"train": self.train_rewards, "valid": self.valid_rewards, "full_valid": self.full_valid_rewards}
         shown: dict[str, float] = self.model_dump(
             exclude=apart | {f"{part}_rewards" for part in parts}, exclude_none=True
@@ -90,6 +100,14 @@ class Metrics(StrictModel):
             if rewards is not None:
                 shown |= {f"{part}_reward_{name}": value for name, value in rewards.model_dump().items()}
         return shown
+
+    def course(self) -> dict[str, float]:
+        """How the run proceeds, for charts beside the figures: learning rate, gradient norm, tokens so far.
+
+        What is not known is left out. None of it says how good the model is, so neither results.csv nor a checkpoint
+        carries it.
+        """
+        return self.model_dump(include=set(_COURSE), exclude_none=True)
 
 
 class CheckpointSaved(StrictModel):

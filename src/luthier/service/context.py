@@ -10,6 +10,7 @@ from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
 from luthier.core.ports import BlobStore, Fetcher, IssuerSignIn, TokenVerifier
 from luthier.core.training.pricing import Price
+from luthier.core.training.tracking import NO_TARGETS, TrackingTargets
 from luthier.model_folder import BaseModelFolder
 from luthier.service.steady_clock import TOLERANCE, SettledClock
 from luthier.store.db import Database
@@ -41,6 +42,8 @@ class Context:
     """How long a response is kept after the last one that continues it; zero: none is stored."""
     price: Price | None = None
     """What the operator charges for trained tokens."""
+    tracking: TrackingTargets = NO_TARGETS
+    """Where the metrics of jobs go."""
     tokens: TokenVerifier | None = None
     """Set if callers may authenticate by tokens of an OpenID Connect issuer."""
     issuer: IssuerSignIn | None = None
@@ -51,6 +54,9 @@ class Context:
     """Monotonic seconds, for durations; None: `now`."""
     blobs_are_own: bool = True
     """Whether nobody else stores objects below the keys of the blob store."""
+
+    observe_step: Callable[[float, int], object] | None = None
+    """Counts a training step by its seconds and tokens; None counts nothing."""
 
     exports_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held by whoever changes an export's record."""
@@ -82,6 +88,11 @@ class Context:
     def key_file(self) -> Path:
         """Key1 of the default resource, for commands on this machine."""
         return self.data_folder / "api-key"
+
+    @property
+    def webhook_key_file(self) -> Path:
+        """The key that seals the signing secrets of webhooks."""
+        return self.data_folder / "webhook-key"
 
     @property
     def audit_file(self) -> Path:

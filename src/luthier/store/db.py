@@ -201,6 +201,11 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
 
 
+def has_revision(revision: str) -> bool:
+    """Whether this version knows a revision of the schema; False for one of a newer version."""
+    return any(script.revision == revision for script in _scripts().walk_revisions())
+
+
 def _is_newest(connection: Connection) -> bool:
     """Whether Alembic's row in the database names the newest revision of this version."""
     return MigrationContext.configure(connection).get_current_revision() == _scripts().get_current_head()
@@ -211,8 +216,7 @@ def _check_known(connection: Connection, path: Path) -> None:
     database passes.
     """
     revision = MigrationContext.configure(connection).get_current_revision()
-    revisions = {script.revision for script in _scripts().walk_revisions()}
-    if revision is not None and revision not in revisions:
+    if revision is not None and not has_revision(revision):
         text = f"{path} is of a newer version of Luthier (schema {revision:.20}). Install that one. Nothing is changed."
         raise Conflict("newer_database", text)
 

@@ -61,6 +61,10 @@ class Read(Generic[T]):
             columns[index] = map(convert, columns[index])
         return list(map(self._make, *columns)) if rows else []
 
+    def raw(self, tx: Connection, **values: str | int) -> list[tuple[Any, ...]]:
+        """Every row as the driver gives it, neither converted nor made a value: for reads of very many rows."""
+        return driver(tx).execute(self._sql, self._fixed | values).fetchall()
+
     def first(self, tx: Connection, **values: str | int) -> T | None:
         """The first row's value; None if there is no row. It fetches all rows, so the statement should limit them."""
         return next(iter(self.all(tx, **values)), None)

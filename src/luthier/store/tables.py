@@ -2,9 +2,11 @@
 
 from sqlalchemy import MetaData
 
-from luthier.store import inference_schema, portal_schema
+from luthier.store import delivery_schema, inference_schema, portal_schema, schema, webhook_schema
 
-metadata: MetaData = inference_schema.metadata
+SCHEMAS = (schema, inference_schema, portal_schema, webhook_schema, delivery_schema)
+"""The modules that define tables."""
+metadata: MetaData = schema.metadata
 
 UNCOUNTED = (inference_schema.batches, inference_schema.responses, portal_schema.portal_sessions)
 """Tables whose rows do not keep a resource from being deleted: they go with it."""

@@ -2,17 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, assert_never
 
-import torch
-from torch import Tensor
-
 from luthier import model_folder
-from luthier.core.errors import InvalidRequest
 from luthier.core.states import Ability, Tuning
 from luthier.data.checks import validate
 from luthier.data.rendering.renderer import Rendered, Renderer
@@ -26,7 +22,7 @@ from luthier.trainer.dataset.tokenizer import FolderTokenizer
 from luthier.trainer.dataset.training_examples import Source
 from luthier.trainer.model import devices, layer_wrappers, memory_plan, optimizer_setup, probes, tuned_model
 from luthier.trainer.model.tuned_model import TunedModel
-from luthier.trainer.objectives import evaluate, objective
+from luthier.trainer.objectives import evaluate, objective, training_step
 from luthier.trainer.objectives.objective import Figures, Objective
 from luthier.trainer.run import (
     checkpoint,
@@ -42,7 +38,6 @@ from luthier.trainer.run.event_log import EventLog
 from luthier.trainer.run.provenance import Origin
 from luthier.trainer.run.resume_state import Progress, ResumePoint
 
-CLIP_NORM = 1.0
 TRAINING_FILE = "training_file"
 
 
@@ -119,10 +114,11 @@ def train(run: RunDirectory, spec: TrainSpec, event_log: EventLog, stop: Callabl
         ):
             break
         step_started_at = time.monotonic()
-        sums = _step(model, optimizer, training, indexes, budget, spec, step, n_steps)
-        cost = _cost(examples.batch(indexes), time.monotonic() - step_started_at)
+        taken = training_step.take(model, optimizer, training, indexes, budget, spec, step, n_steps)
+        cost = _cost(examples.batch(indexes), time.monotonic() - step_started_at, steps)
         epoch_ends = step % steps_per_epoch == 0
-        metrics = _measure(model, validation, spec, step, n_steps, sums, epoch_ends).model_copy(update=cost)
+        metrics = _measure(model, validation, spec, step, n_steps, taken.figures, epoch_ends)
+        metrics = metrics.model_copy(update=cost | taken.fields())
         event_log.guard()
         results_csv.append(run.results, metrics, spec.method)
         event_log.metrics(metrics)
@@ -191,41 +187,6 @@ def _fit_to_memory(model: TunedModel, training: Objective, spec: TrainSpec, even
     return plan.tokens
 
 
-def _step(
-    model: TunedModel,
-    optimizer: torch.optim.AdamW,
-    training: Objective,
-    indexes: list[int],
-    budget: int,
-    spec: TrainSpec,
-    step: int,
-    n_steps: int,
-) -> Figures:
-    """One optimizer step on the examples `indexes`: gradients clipped to norm 1, then AdamW at the step's learning
-    rate. Raises InvalidRequest (training_diverged), for the user, if the loss is NaN or infinite."""
-    if spec.dropout > 0:
-        # Dropout must not depend on how many steps this process has seen.
-        torch.manual_seed(spec.seed * 1_000_003 + step)
-    pending = training.gradients(model, indexes, budget)
-    parameters: list[Tensor] = list(model.parameters.values())
-    torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
-    for group in optimizer.param_groups:
-        group["lr"] = optimizer_setup.rate(step, n_steps, spec)
-    optimizer.step()
-    model.refresh()
-    # Kept and zeroed: freeing and allocating gradients each step fragments the heap, 20 MB a step here.
-    optimizer.zero_grad(set_to_none=False)
-    # The only synchronisation with the device in a step. A diverged adapter is never saved: the run ends here.
-    sums = pending.on_host()
-    if not math.isfinite(sums.loss):
-        raise InvalidRequest(
-            "training_diverged",
-            f"The loss of step {step} is no longer a number. Lower learning_rate_multiplier and start a new job.",
-            param="hyperparameters.learning_rate_multiplier",
-        )
-    return sums
-
-
 def _measure(
     model: TunedModel,
     validation: Objective | None,
@@ -263,11 +224,19 @@ def _measure(
     )
 
 
-def _cost(sequences: list[Rendered], seconds: float) -> dict[str, float]:
-    """The tokens and the seconds of a step, as fields of Metrics: throughput is computed from them."""
+def _cost(sequences: list[Rendered], seconds: float, before: Sequence[Metrics]) -> dict[str, float | None]:
+    """The tokens and the seconds of a step, as fields of Metrics: throughput is computed from them.
+
+    `before` are the metrics of all steps before it; those of an older version's log may lack the running total.
+    """
+    tokens = sum(len(sequence.token_ids) for sequence in sequences)
+    trained = before[-1].trained_tokens if before else 0
+    if trained is None:
+        trained = sum(step.tokens or 0 for step in before)
     return {
-        "tokens": sum(len(sequence.token_ids) for sequence in sequences),
+        "tokens": tokens,
         "supervised_tokens": packing.supervised_tokens(sequences),
+        "trained_tokens": trained + tokens,
         "seconds": seconds,
     }
 

@@ -1,1 +1,1 @@
-"""What a caller's URL names, fetched without server-side request forgery (SSRF): for files that are imported by URL."""
+"""What a caller's URL names, fetched or posted to without server-side request forgery (SSRF): imports and webhooks."""

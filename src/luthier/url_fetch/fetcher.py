@@ -1,14 +1,15 @@
-"""The guarded fetcher: every hop judged, every wait capped, nothing of ours sent along.
+"""The guarded fetcher: every hop judged, every wait capped, nothing of ours sent along but what is posted.
 
 The name is resolved once, every address of the answer is judged, and the connection goes to one of those, with the name
-in SNI and Host. Each redirect is a new URL, judged from the start. No proxy, cookie or credential is used, and no error
-tells what answered but for its status, and that of judged addresses alone. Implements core.ports.Fetcher.
+in SNI and Host. Each redirect is a new URL, judged from the start; a POST follows none. No proxy, cookie or credential
+is used, and no error tells what answered but for its status, and that of judged addresses alone. Implements
+core.ports.Fetcher.
 """
 
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.parse import urljoin
@@ -17,12 +18,15 @@ import httpcore2
 
 from luthier import __version__
 from luthier.core.errors import InvalidRequest, TooLarge, Unavailable
-from luthier.url_fetch import address_policy, pinned_connection, url_target
+from luthier.core.ports import PostAnswer
+from luthier.url_fetch import address_policy, pinned_connection, retry_after, url_target
 
 MAX_REDIRECTS = 5
 IDLE_SECONDS = 20.0
 """How long one lookup, connect, handshake, write or read may take; the whole has a cap of its own."""
 
+MAX_ANSWER_BYTES = 16 * 1024
+"""Of the body of a POST's answer: read so that the other side can send it, and thrown away."""
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 Resolve = Callable[[str, int], list[str]]
@@ -57,6 +61,33 @@ class GuardedFetcher:
         if with_address is not None and not self._allowed.takes(target.host, with_address):
             raise _not_public(target.host)
 
+    def check_host(self, url: str, max_seconds: float) -> None:
+        """As `check`, and resolves the name: raises InvalidRequest for one that leads anywhere private, or nowhere.
+
+        Raises Unavailable if the lookup takes more than `max_seconds`.
+        """
+        self.check(url)
+        target = url_target.parse(url, self._schemes)
+        with _luthier_errors(target.host):
+            self._addresses(target.host, target.port, max_seconds)
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], max_seconds: float) -> PostAnswer:
+        """Posts the body with these headers; the answer's status, whatever it is: a redirect is not followed.
+
+        Raises InvalidRequest for a refused URL or address and an invalid certificate, Unavailable for a connection that
+        fails or has no status within `max_seconds`.
+        """
+        deadline = time.monotonic() + max_seconds
+        target = url_target.parse(url, self._schemes)
+        with _luthier_errors(target.host), self._open(target, deadline, "POST", headers, body) as answer:
+            received = 0
+            with suppress(httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError):
+                for chunk in answer.iter_stream():
+                    received += len(chunk)
+                    if received > MAX_ANSWER_BYTES:
+                        break
+            return PostAnswer(answer.status, retry_after.seconds(answer.headers))
+
     @contextmanager
     def get(self, url: str, max_bytes: int, max_seconds: float) -> Iterator[Iterator[bytes]]:
         """The chunks of the file at a URL, while the block lasts; follows up to MAX_REDIRECTS redirects.
@@ -78,8 +109,15 @@ class GuardedFetcher:
         raise url_target.refused("too_many_redirects", f"The URL redirects more than {MAX_REDIRECTS} times.")
 
     @contextmanager
-    def _open(self, target: url_target.Target, deadline: float) -> Iterator[httpcore2.Response]:
-        """Sends one GET and yields the response, its body unread; a redirect is not followed.
+    def _open(
+        self,
+        target: url_target.Target,
+        deadline: float,
+        method: str = "GET",
+        more_headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Iterator[httpcore2.Response]:
+        """Sends one request and yields the response, its body unread; a redirect is not followed.
 
         Raises httpcore's errors, and InvalidRequest for a name with an address that is not allowed.
         """
@@ -90,6 +128,7 @@ class GuardedFetcher:
             ("Accept", "*/*"),
             ("Accept-Encoding", "identity"),
             ("Connection", "close"),
+            *(more_headers or {}).items(),
         ]
         url = httpcore2.URL(
             scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
@@ -97,7 +136,7 @@ class GuardedFetcher:
         tls = self._tls or ssl.create_default_context()
         with (
             httpcore2.ConnectionPool(ssl_context=tls, network_backend=backend) as pool,
-            pool.stream("GET", url, headers=headers) as answer,
+            pool.stream(method, url, headers=headers, content=body) as answer,
         ):
             yield answer
 
@@ -191,11 +230,13 @@ def _luthier_errors(host: str) -> Iterator[None]:
     try:
         yield
     except httpcore2.TimeoutException as error:
-        raise Unavailable("url_too_slow", f"{host} was too slow: the file did not come in time.") from error
+        raise Unavailable("url_too_slow", f"{host} was too slow: its answer did not come in time.") from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
         if any(isinstance(reason, ssl.SSLCertVerificationError) for reason in error.args):
             raise url_target.refused("url_not_trusted", f"The certificate of {host} is not valid for it.") from error
-        raise Unavailable("url_unreachable", f"{host} could not be read from: the connection failed.") from error
+        raise Unavailable(
+            "url_unreachable", f"{host} could not be reached or broke off: the connection failed."
+        ) from error
 
 
 def _not_public(host: str) -> InvalidRequest:

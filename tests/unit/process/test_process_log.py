@@ -5,6 +5,7 @@ import logging
 import sqlite3
 import subprocess
 import sys
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
@@ -170,11 +171,40 @@ def test_json_lines_hold_what_plain_ones_do_and_no_more() -> None:
     line = json.loads(stream.getvalue())
     assert (line["level"], line["logger"]) == ("ERROR", "luthier.service")
     assert line["message"] == "tick failed job=ftjob-1\\u000a2"
-    assert line["error"][-1] == "builtins.KeyError"
+    assert (line["event"], line["job"]) == ("tick failed", "ftjob-1\\u000a2")
+    assert (line["exception"], line["error"][-1]) == ("builtins.KeyError", "builtins.KeyError")
     foreign, stream = heard("httpx2")
     foreign.handlers[0].setFormatter(logs.JsonLines())
     foreign.error(f"asked {MARK}")
     assert MARK not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "fields"),
+    [
+        ("service stopped", (), {"event": "service stopped"}),
+        (
+            "job ended id=%s status=failed code=%s",
+            ("a", "b"),
+            {"event": "job ended", "status": "failed", "id": "a", "code": "b"},
+        ),
+        ("n=%d s=%.1f x=%s on=%s", (3, 1.23456, None, True), {"n": 3, "s": 1.235, "x": None, "on": True}),
+        ("%s of %d left=%d", ("a", 1, 2), {"left": 2}),
+        ("too few id=%s %s", ("a",), {"event": "too few", "id": "a"}),
+        ("time=%s level=%s", ("never", "mine"), {}),
+        ("half at 50%% id=%s", ("a",), {"event": "half at 50", "id": "a"}),
+    ],
+)
+def test_pairs_of_a_message_are_fields_of_its_json_line(
+    message: str, arguments: tuple[object, ...], fields: dict[str, object]
+) -> None:
+    logger, stream = heard("luthier.service")
+    logger.handlers[0].setFormatter(logs.JsonLines())
+    logger.warning(message, *arguments)
+    line = json.loads(stream.getvalue())
+    assert line.pop("level") == "WARNING"
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert {name: value for name, value in line.items() if name not in {"logger", "message"}} == fields
 
 
 def test_driver_reports_the_name_of_its_error() -> None:

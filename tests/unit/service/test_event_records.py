@@ -23,6 +23,7 @@ WEIGHTS = {
     "is_alias": True,
 }
 ADVICE = {"text": "Overfitting.", "prefer_epoch": 1, "prefer_model": "tiny.ft-1:ckpt-step-2"}
+FAILING = {"sink": "mlflow", "error": "sink_timeout", "is_final": False, "text": "MLflow did not answer."}
 RESTART = {"attempt": 2, "last_step": 3, "end": "killed", "signal": 9, "exit_status": None}
 COMPUTED = {"trained_tokens": 200, "seconds": 5.04, "peak_memory_bytes": 1_234_000_000}
 CASES = [
@@ -30,6 +31,18 @@ CASES = [
     (EventCode.WEIGHTS, WEIGHTS | {"is_alias": False}, "Base model tiny: the weights are Tiny (1M parameters, MIT)."),
     (EventCode.WEIGHTS, WEIGHTS | {"parent_model": "tiny.ft-1"}, "Continuing from tiny.ft-1, which was tuned on Tiny"),
     (EventCode.INTEGRATIONS_STORED, {}, "The integrations are stored"),
+    (
+        EventCode.TRACKING_STARTED,
+        {"sink": "mlflow", "place": "http://m/#/1"},
+        "Metrics are sent to mlflow: http://m/#/1",
+    ),
+    (
+        EventCode.TRACKING_FAILING,
+        FAILING,
+        "Metrics are not sent to mlflow now; the service tries on, and the job is not",
+    ),
+    (EventCode.TRACKING_FAILING, FAILING | {"is_final": True}, "Metrics are not sent to mlflow now; tried again after"),
+    (EventCode.TRACKING_CAUGHT_UP, {"sink": "mlflow", "place": "p"}, "mlflow has all metrics up to now."),
     (EventCode.NOTE, {"text": "n_epochs is not used."}, "n_epochs is not used."),
     (
         EventCode.FILE_WARNING,

@@ -20,7 +20,7 @@ from luthier.service.jobs import checkpoint_copies, job_creation
 from luthier.service.jobs import jobs as job_service
 from luthier.service.models import checkpoint_permissions, deployments, models
 from luthier.service.tenants import keys, quotas, resources
-from luthier.store import inference_schema, schema
+from luthier.store import delivery_schema, schema
 from luthier.store.queries import checkpoints
 
 
@@ -38,7 +38,7 @@ def fill(context: Context, resource_id: str) -> Job:
 
 def rows_of(context: Context, resource_id: str) -> int:
     with context.database.reading() as tx:
-        tables = [table for table in inference_schema.metadata.tables.values() if "resource_id" in table.c]
+        tables = [table for table in delivery_schema.metadata.tables.values() if "resource_id" in table.c]
         return sum(
             tx.execute(select(func.count()).select_from(table).where(table.c.resource_id == resource_id)).scalar_one()
             for table in tables
@@ -285,9 +285,9 @@ def test_every_table_belongs_to_a_resource(context: Context, other: tuple[Resour
     reached = {schema.resources, schema.installation, schema.checkpoint_copies}
     while more := {
         table
-        for table in inference_schema.metadata.tables.values()
+        for table in delivery_schema.metadata.tables.values()
         if table not in reached
         and ("resource_id" in table.c or any(key.column.table in reached for key in table.foreign_keys))
     }:
         reached |= more
-    assert set(inference_schema.metadata.tables.values()) == reached
+    assert set(delivery_schema.metadata.tables.values()) == reached

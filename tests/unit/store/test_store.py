@@ -19,14 +19,14 @@ from luthier.core.models import Event, Resource, ResourceName
 from luthier.core.roles import Role
 from luthier.core.states import EventCode, EventLevel, EventType
 from luthier.service.jobs import job_events
-from luthier.store import db, inference_schema, installation, schema
+from luthier.store import db, delivery_schema, installation, schema
 from luthier.store.queries import attempts, copies, deployments, events, jobs, resources
 
 
 def test_migrations_build_the_schema(tmp_path: Path) -> None:
     database = db.open_database(tmp_path / "a.db")
     with database.reading() as tx:
-        assert compare_metadata(MigrationContext.configure(tx), inference_schema.metadata) == []
+        assert compare_metadata(MigrationContext.configure(tx), delivery_schema.metadata) == []
     database.close()
 
 

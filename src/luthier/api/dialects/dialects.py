@@ -18,6 +18,7 @@ from luthier.api.dialects.file_answers import (
 from luthier.api.dialects.job_answers import AzureJob, OpenAIJob
 from luthier.api.dialects.job_record_answers import AzureAttempt, AzureEvent, OpenAIAttempt, OpenAIEvent
 from luthier.api.dialects.model_answers import AzureModel, AzureV1Model, OpenAIModel
+from luthier.api.dialects.webhook_answers import AZURE_WEBHOOKS, SDK_WEBHOOKS, WebhookWire
 from luthier.core.quotas import MAX_SUFFIX_CHARACTERS
 
 
@@ -31,7 +32,7 @@ class Dialect:
     plane, `calls_models` whether a model can be called without one. `shares_checkpoints` and `copies_checkpoints` are
     the two ways to give another resource a checkpoint: a permission or a copy. `min_expiry_s` is the shortest
     `expires_after` of a file in seconds. `encodes_results` is whether results.csv may be sent as base64. The fields
-    from `error` on are the answer types.
+    from `error` on are the answer types, those of webhooks with the paths that have them.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Dialect:
     event: type[OpenAIEvent] | type[AzureEvent]
     attempt: type[OpenAIAttempt] | type[AzureAttempt]
     model: type[OpenAIModel] | type[AzureModel] | type[AzureV1Model]
+    webhooks: tuple[WebhookWire, ...]
 
 
 OPENAI = Dialect(
@@ -79,6 +81,7 @@ OPENAI = Dialect(
     event=OpenAIEvent,
     attempt=OpenAIAttempt,
     model=OpenAIModel,
+    webhooks=(SDK_WEBHOOKS,),
 )
 AZURE = Dialect(
     name="azure",
@@ -102,6 +105,7 @@ AZURE = Dialect(
     event=AzureEvent,
     attempt=AzureAttempt,
     model=AzureModel,
+    webhooks=(SDK_WEBHOOKS, AZURE_WEBHOOKS),
 )
 AZURE_V1 = Dialect(
     name="azure-v1",
@@ -125,6 +129,7 @@ AZURE_V1 = Dialect(
     event=OpenAIEvent,
     attempt=AzureAttempt,
     model=AzureV1Model,
+    webhooks=(SDK_WEBHOOKS, AZURE_WEBHOOKS),
 )
 DIALECTS = (AZURE_V1, OPENAI, AZURE)
 """Longest prefix first: the dialect of a path is the first whose prefix it has."""

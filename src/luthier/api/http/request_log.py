@@ -45,7 +45,7 @@ class RequestLog:
                 # Before the last byte is sent: whoever has the answer can find its line.
                 seconds, route = time.perf_counter() - started, _route(scope)
                 self._observe(scope["method"] if scope["method"] in _METHODS else _NONE, route, status, seconds)
-                line = "request id=%s %s %s status=%d ms=%.1f"
+                line = "request id=%s method=%s route=%s status=%d ms=%.1f"
                 logger.debug(line, request_id, scope["method"], route, status, seconds * 1000)
             await send(message)
 

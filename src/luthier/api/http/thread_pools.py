@@ -20,6 +20,7 @@ class Workers(Enum):
     TOKENS = ("authentication by a token, whose issuer may be slow", 8)
     WRITES = ("calls that change something: the database takes one writer at a time, so more only wait", 4)
     BYTES = ("calls that copy gigabytes: parts that are joined, checkpoints that are copied", 4)
+    RECEIVERS = ("calls that wait for the receiver of a webhook, or for its name: 10 s at most", 8)
     STREAMS = ("reads for open event streams", 4)
     HEALTH = ("readiness of this service", 1)
 

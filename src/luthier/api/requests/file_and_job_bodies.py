@@ -22,6 +22,7 @@ from luthier.core.training import recipe as recipes
 from luthier.core.training.hyperparameters import Hyperparameters
 from luthier.core.training.recipe import Recipe
 from luthier.service.files.files import MAX_EXPIRY_S, UPLOADED_PURPOSES
+from luthier.service.jobs.job_creation import JobRequest
 
 
 class _Body(BaseModel):
@@ -134,6 +135,27 @@ class JobBody(_Body):
         inner, path = settings and settings.hyperparameters, f"method.{self.method.type}.hyperparameters"
         unused = job_fields.overridden_root_values(self.hyperparameters, inner, path)
         return unused + (self.method.dpo.notes() if self.method.dpo else ())
+
+    def to_request(self, max_suffix: int) -> JobRequest:
+        """The request for a job that the body is; `max_suffix` is the dialect's longest suffix in characters.
+
+        Raises InvalidRequest and Unsupported for what the checks of single fields do not see.
+        """
+        return JobRequest(
+            model=self.model,
+            training_file=self.training_file,
+            validation_file=self.validation_file or None,
+            hyperparameters=self.chosen_hyperparameters(),
+            method=self.training_method(),
+            method_sent=self.method is not None,
+            seed=self.seed,
+            suffix=self.suffix,
+            max_suffix=max_suffix,
+            extras=self.extras(),
+            recipe=self.recipe(),
+            early_stop_patience=self.early_stopping.patience if self.early_stopping else None,
+            notes=self.notes(),
+        )
 
     def extras(self) -> dict[str, object]:
         """Fields that are stored and echoed, without those that were not sent.

@@ -17,6 +17,7 @@ from luthier.api.routes import (
     models,
     permissions,
     uploads,
+    webhooks,
 )
 from luthier.api.routes.inference import chat, completions, embeddings, responses, stored_responses
 from luthier.api.routing.data_plane_route import DataPlaneRoute
@@ -28,7 +29,7 @@ def build_router(dialect: Dialect, services: Services) -> Router:
     """All data-plane routes of one dialect under its prefix."""
     version = Depends(authentication.require_version(dialect))
     router = Router(prefix=dialect.prefix, dependencies=[version], tag=dialect.name, route_class=DataPlaneRoute)
-    for noun in (files, uploads, batches, jobs, copies, permissions, models, data_plane_deployments):
+    for noun in (files, uploads, batches, jobs, copies, permissions, models, data_plane_deployments, webhooks):
         noun.add_routes(router, dialect, services)
     for noun in (chat, completions, responses, stored_responses, embeddings):
         noun.add_routes(router, dialect, services)

@@ -23,7 +23,7 @@ from luthier.api.routing.json_response import JsonResponse
 from luthier.api.routing.operation import FORM_OVERHEAD_BYTES, Details, PageOf, Reply, json_reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
-from luthier.api.streaming import result_files
+from luthier.api.streaming import downloads, result_files
 from luthier.api.streaming.downloads import Download
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.models import File, Principal
@@ -35,7 +35,7 @@ from luthier.service.files import data_reports, files, url_imports
 from luthier.service.files.files import MAX_EXPIRY_S, UPLOADED_PURPOSES
 
 _BYTES = dict.fromkeys(("application/octet-stream", "text/csv", "text/plain"), js.BYTES)
-_RANGE_HEADERS = ("Accept-Ranges", "ETag")
+_RANGE_HEADERS = ("Accept-Ranges", "ETag", "Content-Disposition", "X-Content-Type-Options")
 _RANGED: Details = {
     "errors": (416,),
     "parameters": (
@@ -261,7 +261,7 @@ def _content(request: Request, dialect: Dialect, services: Services, file: File)
     results.csv is text/csv, or base64 for OpenAI's SDKs; all else is bytes. Raises Conflict for a file that is not
     imported.
     """
-    headers = {"Accept-Ranges": "bytes"}
+    headers = {"Accept-Ranges": "bytes"} | downloads.attachment_headers(file.filename)
     is_result = file.purpose is FilePurpose.FINE_TUNE_RESULTS
     kind, length, etag = "text/csv" if is_result else "application/octet-stream", file.bytes, f'"{file.sha256}"'
     encoded: bytes | None = None

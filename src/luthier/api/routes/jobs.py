@@ -85,25 +85,7 @@ def _add_creation(router: Router, dialect: Dialect, services: Services) -> None:
     )
     def create_job(request: Request, body: JobBody, caller: Caller) -> Response:
         """The rows of its files are checked in the background: a fault there fails the job."""
-        job = job_creation.create(
-            context,
-            caller.resource.id,
-            job_creation.JobRequest(
-                model=body.model,
-                training_file=body.training_file,
-                validation_file=body.validation_file or None,
-                hyperparameters=body.chosen_hyperparameters(),
-                method=body.training_method(),
-                method_sent=body.method is not None,
-                seed=body.seed,
-                suffix=body.suffix,
-                max_suffix=dialect.max_suffix,
-                extras=body.extras(),
-                recipe=body.recipe(),
-                early_stop_patience=body.early_stopping.patience if body.early_stopping else None,
-                notes=body.notes(),
-            ),
-        )
+        job = job_creation.create(context, caller.resource.id, body.to_request(dialect.max_suffix))
         services.wake()
         headers = {"Location": str(request.url.replace(path=f"{request.url.path}/{job.id}"))}
         return JsonResponse(
@@ -145,6 +127,7 @@ def _add_changes(router: Router, dialect: Dialect, services: Services) -> None:
         """Its files, results.csv among them, are kept. 409 if it has not ended or a deployment uses its model."""
         for checkpoint in jobs.delete(context, caller.resource.id, job_id):
             services.serving.discard(checkpoint)
+        services.job_metrics.forget(job_id)
         return Response(status_code=204)
 
 

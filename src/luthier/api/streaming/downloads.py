@@ -1,6 +1,7 @@
 """A file's bytes as a streamed answer that ends if the caller's key is revoked."""
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import quote
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
@@ -9,6 +10,14 @@ from luthier.api.auth.authentication import Credentials
 from luthier.api.auth.revocation import Rights
 from luthier.core.errors import LuthierError
 from luthier.service.context import Context
+
+
+def attachment_headers(filename: str) -> dict[str, str]:
+    """The headers that make a browser save an answer and never show it: a user's HTML is no page of this origin."""
+    return {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='', errors='replace')}",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 class Download(StreamingResponse):

@@ -27,7 +27,7 @@ from luthier.account_import.import_plan import ImportOptions, Plan
 from luthier.account_import.importer import ImportRun, Outcome
 from luthier.cli import client, service_address
 from luthier.cli.account_import import import_screen
-from luthier.cli.screen import errors, fail, screen
+from luthier.cli.screen import confirm, errors, fail, say, waiting
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.process import private_folder
 from luthier.settings import Settings
@@ -48,11 +48,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Where the archives and the state go (None: the data folder), and whether the report is JSON."""
+    """Where the archives and the state go (None: the data folder), and whether the report is JSON, or ids alone."""
 
     folder: Path | None
     state_file: Path | None
     as_json: bool
+    is_quiet: bool
 
 
 def run(source: Source, to: str | None, options: ImportOptions, result: Result, *, dry_run: bool, yes: bool) -> None:
@@ -71,20 +72,19 @@ def run(source: Source, to: str | None, options: ImportOptions, result: Result, 
         source_account.opened(address, key) as account,
         import_state.held(state_path.absolute(), address.host, target) as state,
     ):
-        console = errors if result.as_json else screen
-        with console.status(f"reading {address.host}"):
+        with waiting(f"reading {address.host}"):
             inventory = destination.inventory(api, address.host)
             archived = job_archive.archived_jobs(folder)
             plan = import_plan.make_plan(importer.read_account(account), inventory, state, options, archived)
-        if not result.as_json:
+        if not (result.as_json or result.is_quiet):
             import_screen.print_plan(plan, folder)
         if dry_run or not _is_confirmed(plan, yes):
-            _report(result.as_json, address.host, plan, None, folder)
+            _report(result, address.host, plan, None, folder)
             return
-        with import_screen.bar(console, plan) as watcher:
+        with import_screen.bar(plan) as watcher:
             import_run = ImportRun(account, api, state, state_path.absolute(), folder.absolute(), watcher)
             outcome = _import(import_run, plan, inventory)
-        _report(result.as_json, address.host, plan, outcome, folder)
+        _report(result, address.host, plan, outcome, folder)
     if outcome.skipped:
         raise typer.Exit(1)
 
@@ -97,7 +97,7 @@ def errors_as_lines() -> Iterator[None]:
     try:
         yield
     except LuthierError as error:
-        fail(error.message)
+        fail(error.message, code=error.code, param=error.param)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
 
@@ -156,7 +156,7 @@ def _is_confirmed(plan: Plan, yes: bool) -> bool:
     """
     if plan.is_empty:
         return yes  # nothing is left to import, but the state still records what the service has already
-    return yes or typer.confirm("Continue?")
+    return yes or confirm("Continue?")
 
 
 def _import(import_run: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
@@ -168,11 +168,14 @@ def _import(import_run: ImportRun, plan: Plan, inventory: Inventory) -> Outcome:
         raise
 
 
-def _report(as_json: bool, source_host: str, plan: Plan, outcome: Outcome | None, folder: Path) -> None:
-    """Prints the outcome, None for a plan that was not carried out: as one JSON object on stdout, or as lines."""
-    if as_json:
+def _report(result: Result, source_host: str, plan: Plan, outcome: Outcome | None, folder: Path) -> None:
+    """Prints the outcome, None for a plan that was not carried out: as one JSON object, as new ids, or as lines."""
+    if result.as_json:
         import_screen.print_json(source_host, plan, outcome, folder)
+    elif result.is_quiet:
+        for id in [] if outcome is None else [*outcome.files.values(), *outcome.jobs.values()]:
+            say(id)
     elif outcome is not None:
         import_screen.print_outcome(outcome, folder)
     else:
-        screen.print("Nothing was imported.", highlight=False)
+        say("Nothing was imported.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from luthier.cli.screen import fail
+from luthier.cli.screen import OneAsJson, Quiet, fail
 
 
 def import_jobs(
@@ -35,19 +35,21 @@ def import_jobs(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and exit.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object; needs --yes or --dry-run.")] = False,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Import files, jobs and results from an OpenAI or Azure OpenAI account or another Luthier.
 
-    Only reads from that account. With --recreate-jobs or --job, its jobs are trained again here.
+    Only reads from that account. With --recreate-jobs or --job, its jobs are trained again here. --json needs --yes or
+    --dry-run.
     """
     if json_ and not (yes or dry_run):
-        fail("--json cannot ask for confirmation: give --yes or --dry-run with it.")
+        fail("--json cannot ask for confirmation: give --yes or --dry-run with it.", code="usage")
     from luthier.account_import.import_plan import ImportOptions
     from luthier.cli.account_import import import_account
 
     with import_account.errors_as_lines():
         options = ImportOptions(recreate_jobs, frozenset(job or ()), import_account.model_map(map_ or ()), model)
         source = import_account.Source(from_, api_key, api_version)
-        result = import_account.Result(results_folder, state_file, json_)
+        result = import_account.Result(results_folder, state_file, json_, quiet)
         import_account.run(source, to, options, result, dry_run=dry_run, yes=yes)

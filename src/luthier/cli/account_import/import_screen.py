@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import Progress, TaskID
 
 from luthier.account_import.import_plan import FilePlan, JobPlan, Plan
 from luthier.account_import.importer import Outcome, Skipped
@@ -36,12 +35,9 @@ class Bar:
 
 
 @contextmanager
-def bar(console: Console, planned: Plan) -> Iterator[Bar]:
-    """A bar for the imports of the plan, drawn for the block and removed after it; invisible unless the console is a
-    terminal.
-    """
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+def bar(planned: Plan) -> Iterator[Bar]:
+    """A bar for the imports of the plan, drawn on stderr for the block and removed after it; only in a terminal."""
+    with terminal.bytes_progress(transient=True) as progress:
         total = len(planned.files_to_import) + len(planned.jobs_to_archive) + len(planned.jobs_to_create)
         yield Bar(progress, progress.add_task("", total=None), total)
 

@@ -30,7 +30,7 @@ def reading() -> Iterator["Context"]:
         with data_folder.open_data(Settings()) as context:
             yield context
     except LuthierError as error:
-        fail(error.message)
+        fail(error.message, code=error.code, param=error.param)
 
 
 @contextmanager

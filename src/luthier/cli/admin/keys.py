@@ -6,12 +6,16 @@ import typer
 
 from luthier.cli.admin import data_folder
 from luthier.cli.command_line import CommandGroup
-from luthier.cli.screen import AsJson, fail, screen, table_or_json
+from luthier.cli.completion import candidates
+from luthier.cli.completion.names import KeyName
+from luthier.cli.screen import AsJson, OneAsJson, Quiet, fail, present, present_table, say
 from luthier.core import roles
 from luthier.core.roles import Role
 
 app = CommandGroup("Create, list, regenerate and revoke API keys.")
-ResourceName = Annotated[str, typer.Option("--resource", help="Resource (tenant) of the key.")]
+ResourceName = Annotated[
+    str, typer.Option("--resource", help="Resource (tenant) of the key.", autocompletion=candidates.resources)
+]
 
 
 @app.command()
@@ -19,6 +23,8 @@ def create(
     name: str,
     role: Annotated[str, typer.Option(help=f"Role: {', '.join(Role)}.")],
     resource: ResourceName = data_folder.DEFAULT,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Create a named API key with a role and print it; it is not shown again.
 
@@ -28,25 +34,27 @@ def create(
 
     chosen = roles.by_name(role)
     if chosen is None:
-        fail(f"There is no role {role!r}. There are: {', '.join(Role)}.")
+        fail(f"There is no role {role!r}. There are: {', '.join(Role)}.", code="unknown_role", param="role")
     with data_folder.changing("keys/write", resource, name) as context:
         key = keys.create(context, resources.get(context, resource).id, name, chosen)
-    _print(key)
+    _present_key(resource, name, key, json_, quiet)
 
 
 @app.command("list")
-def list_keys(resource: ResourceName = data_folder.DEFAULT, json_: AsJson = False) -> None:
+def list_keys(resource: ResourceName = data_folder.DEFAULT, json_: AsJson = False, quiet: Quiet = False) -> None:
     """List the API keys of a resource by name; the keys themselves are not stored."""
     from luthier.service.tenants import keys, resources
 
     with data_folder.reading() as context:
         listed = keys.list_all(context, resources.get(context, resource).id)
     rows = [(key.name, str(key.role), key.created_at.isoformat()) for key in listed]
-    table_or_json(json_, ("name", "role", "created"), rows)
+    present_table(("name", "role", "created"), rows, json_, quiet)
 
 
 @app.command()
-def regenerate(name: str, resource: ResourceName = data_folder.DEFAULT) -> None:
+def regenerate(
+    name: KeyName, resource: ResourceName = data_folder.DEFAULT, json_: OneAsJson = False, quiet: Quiet = False
+) -> None:
     """Replace key1, key2 or a named API key and print the new one; it is not shown again.
 
     The old key is refused at once. key1 of the default resource is also written to the file api-key of the data folder.
@@ -55,11 +63,13 @@ def regenerate(name: str, resource: ResourceName = data_folder.DEFAULT) -> None:
 
     with data_folder.changing("keys/write", resource, name) as context:
         key = keys.regenerate(context, resources.get(context, resource).id, name)
-    _print(key)
+    _present_key(resource, name, key, json_, quiet)
 
 
 @app.command()
-def revoke(name: str, resource: ResourceName = data_folder.DEFAULT) -> None:
+def revoke(
+    name: KeyName, resource: ResourceName = data_folder.DEFAULT, json_: OneAsJson = False, quiet: Quiet = False
+) -> None:
     """Revoke a named API key.
 
     It is refused at once. key1 and key2 cannot be revoked, only regenerated.
@@ -68,9 +78,9 @@ def revoke(name: str, resource: ResourceName = data_folder.DEFAULT) -> None:
 
     with data_folder.changing("keys/write", resource, name) as context:
         keys.revoke(context, resources.get(context, resource).id, name)
-    screen.print(f"revoked {name}", highlight=False, markup=False)
+    present({"resource": resource, "name": name, "revoked": True}, [name], lambda: say(f"revoked {name}"), json_, quiet)
 
 
-def _print(key: str) -> None:
-    """Prints the key's text as the only line on stdout, for use in $(...)."""
-    screen.print(key, highlight=False, markup=False)
+def _present_key(resource: str, name: str, key: str, json_: bool, quiet: bool) -> None:
+    """Prints the key's text as the only line on stdout, for use in $(...), or in a JSON object."""
+    present({"resource": resource, "name": name, "key": key}, [key], lambda: say(key), json_, quiet)

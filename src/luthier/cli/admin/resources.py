@@ -6,7 +6,9 @@ import typer
 
 from luthier.cli.admin import data_folder
 from luthier.cli.command_line import CommandGroup
-from luthier.cli.screen import AsJson, fail, print_json, screen, table, table_or_json
+from luthier.cli.completion import candidates
+from luthier.cli.completion.names import ResourceName
+from luthier.cli.screen import AsJson, OneAsJson, Quiet, fail, present, present_object, present_table, say, table
 from luthier.core import quotas as quota_names
 from luthier.core.quotas import TITLES, Quota
 
@@ -18,6 +20,8 @@ def create(
     name: Annotated[str, typer.Argument(help="Name: the account in paths of the control plane.")],
     group: Annotated[str | None, typer.Option(help="Resource group (default: luthier).")] = None,
     subscription: Annotated[str | None, typer.Option(help="Subscription id, a GUID (default: all zeros).")] = None,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Create a resource and print its two API keys; they are not shown again.
 
@@ -27,27 +31,30 @@ def create(
 
     with data_folder.changing("resources/write", name, name) as context:
         resource, texts = resources.create(context, name, group, subscription)
-    screen.print(f"created {resource.account}; its keys are not shown again", highlight=False, markup=False)
-    table(("key", "text"), zip(keys.ACCOUNT_KEYS, texts, strict=True))
+    named = dict(zip(keys.ACCOUNT_KEYS, texts, strict=True))
+    present({"name": resource.account, **named}, texts, lambda: _print_created(resource.account, named), json_, quiet)
+
+
+def _print_created(name: str, named_keys: dict[str, str]) -> None:
+    """Prints the two keys of a new resource, as a table."""
+    say(f"created {name}; its keys are not shown again")
+    table(("key", "text"), named_keys.items())
 
 
 @app.command("list")
-def list_resources(json_: AsJson = False) -> None:
+def list_resources(json_: AsJson = False, quiet: Quiet = False) -> None:
     """List resources."""
     from luthier.service.tenants import resources
 
     with data_folder.reading() as context:
         listed = resources.list_all(context)
     columns = ("name", "group", "subscription", "created")
-    table_or_json(
-        json_,
-        columns,
-        [(r.account, r.resource_group, r.subscription, created_at.isoformat()) for r, created_at in listed],
-    )
+    rows = [(r.account, r.resource_group, r.subscription, created_at.isoformat()) for r, created_at in listed]
+    present_table(columns, rows, json_, quiet)
 
 
 @app.command()
-def show(name: str) -> None:
+def show(name: ResourceName, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Show a resource as JSON: control plane path, names and roles of its keys, usage."""
     from luthier.api.arm import arm_names
     from luthier.service.tenants import keys, quotas, resources
@@ -65,13 +72,15 @@ def show(name: str) -> None:
         ],
         "usages": {usage.quota: {"current": usage.current, "limit": usage.limit} for usage in used},
     }
-    print_json(shown)
+    present_object(shown, resource.account, json_, quiet)
 
 
 @app.command()
 def delete(
-    name: str,
+    name: ResourceName,
     force: Annotated[bool, typer.Option("--force", help="Delete it with everything that it contains.")] = False,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Delete a resource. Its keys are invalid at once.
 
@@ -82,16 +91,20 @@ def delete(
     with data_folder.changing("resources/write", name, name) as context:
         is_gone = resources.delete(context, name, force)
     rest = "" if is_gone else "; the service removes its contents within seconds, or when it next starts"
-    screen.print(f"deleted {name}{rest}", highlight=False, markup=False)
+    value = {"name": name, "deleted": True, "contents_deleted": is_gone}
+    present(value, [name], lambda: say(f"deleted {name}{rest}"), json_, quiet)
 
 
 @app.command()
 def quota(
-    name: Annotated[str, typer.Argument(help="Resource (tenant).")] = data_folder.DEFAULT,
+    name: Annotated[
+        str, typer.Argument(help="Resource (tenant).", autocompletion=candidates.resources)
+    ] = data_folder.DEFAULT,
     limits: Annotated[
         list[str] | None, typer.Option("--set", help="QUOTA=LIMIT, or QUOTA=default. Repeatable.")
     ] = None,
     json_: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show the quotas of a resource with its usage, or set limits.
 
@@ -105,7 +118,7 @@ def quota(
     with data_folder.reading() as context:
         used = quotas.usages(context, resources.get(context, name).id)
     rows = [(str(u.quota), u.current, u.limit, TITLES[u.quota]) for u in used]
-    table_or_json(json_, ("quota", "used", "limit", "title"), rows)
+    present_table(("quota", "used", "limit", "title"), rows, json_, quiet)
 
 
 def _parsed(text: str) -> tuple[Quota, int | None]:

@@ -10,7 +10,18 @@ import typer
 
 from luthier.cli.admin import data_folder
 from luthier.cli.command_line import CommandGroup
-from luthier.cli.screen import AsJson, fail, print_json, screen, table_or_json
+from luthier.cli.screen import (
+    AsJson,
+    OneAsJson,
+    Quiet,
+    confirm,
+    fail,
+    present,
+    present_object,
+    present_table,
+    say,
+    waiting,
+)
 from luthier.core.errors import LuthierError
 
 app = CommandGroup("Inspect the blob store and its orphaned blobs (lost-and-found).")
@@ -20,7 +31,7 @@ Before = Annotated[
 
 
 @app.command()
-def show() -> None:
+def show(json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Show as JSON the installation, its blob store and the size of lost-and-found."""
     from luthier.service.background import installation, orphaned_blobs
 
@@ -35,24 +46,25 @@ def show() -> None:
         "database_is_older_since": None if own.behind_since is None else own.behind_since.isoformat(),
         "lost_and_found": {"count": len(lost), "bytes": sum(found.bytes for found in lost)},
     }
-    print_json(shown)
+    present_object(shown, own.id, json_, quiet)
 
 
 @app.command("list")
-def list_lost(json_: AsJson = False) -> None:
+def list_lost(json_: AsJson = False, quiet: Quiet = False) -> None:
     """List the blobs in lost-and-found: key, bytes, day of the move."""
     from luthier.service.background import orphaned_blobs
 
     with data_folder.reading() as context:
         lost = list(orphaned_blobs.list_lost(context))
-    table_or_json(
-        json_, ("key", "bytes", "moved"), [(found.original_key, found.bytes, found.day.isoformat()) for found in lost]
-    )
+    rows = [(found.original_key, found.bytes, found.day.isoformat()) for found in lost]
+    present_table(("key", "bytes", "moved"), rows, json_, quiet)
 
 
 @app.command()
 def restore(
     to: Annotated[Path | None, typer.Option(help="Copy all of lost-and-found to this new folder instead.")] = None,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Restore blobs that a database row refers to again; the service does so every hour.
 
@@ -65,17 +77,20 @@ def restore(
             with data_folder.changing("storage/write", data_folder.DEFAULT, "lost-and-found") as context:
                 count = orphaned_blobs.restore(context)
         else:
-            with data_folder.reading() as context:
+            with data_folder.reading() as context, waiting(f"copying to {to}"):
                 count = orphaned_blobs.copy_out(context, to)
     except OSError as error:
         fail(f"{error.filename or to}: {error.strerror}")
-    screen.print(f"restored {count}", highlight=False, markup=False)
+    value = {"restored": count, "to": None if to is None else f"{to}"}
+    present(value, [] if to is None else [to], lambda: say(f"restored {count}"), json_, quiet)
 
 
 @app.command()
 def empty(
     before: Before = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Delete the blobs in lost-and-found permanently.
 
@@ -84,16 +99,19 @@ def empty(
     from luthier.service.background import orphaned_blobs
 
     limit = datetime.combine(before.date() if before else date.max, time(), UTC)
-    if not (yes or typer.confirm("Delete permanently?")):
+    if not (yes or confirm("Delete permanently?")):
         raise typer.Exit(1)
     with data_folder.changing("storage/write", data_folder.DEFAULT, "lost-and-found") as context:
         count, total = orphaned_blobs.delete_older(context, limit)
-    screen.print(f"deleted {count} ({total:,} bytes)", highlight=False, markup=False)
+    value = {"deleted": count, "bytes": total}
+    present(value, [], lambda: say(f"deleted {count} ({total:,} bytes)"), json_, quiet)
 
 
 @app.command()
 def adopt(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make this database the owner of the blob store. Stop every service that uses either first.
 
@@ -102,7 +120,7 @@ def adopt(
     from luthier import data_folder as service_folder
     from luthier.settings import Settings
 
-    if not (yes or typer.confirm("Blobs without a database row will be moved to lost-and-found. Continue?")):
+    if not (yes or confirm("Blobs without a database row will be moved to lost-and-found. Continue?")):
         raise typer.Exit(1)
     try:
         own = service_folder.adopt(Settings())
@@ -112,4 +130,5 @@ def adopt(
         fail(f"{error.filename}: {error.strerror}")
     # Only now: a database that does not own its blob store yet cannot be opened as others are.
     with data_folder.changing("storage/write", data_folder.DEFAULT, "blob-store"):
-        screen.print(f"the blob store belongs to installation {own.id} from now on", highlight=False, markup=False)
+        words = f"the blob store belongs to installation {own.id} from now on"
+        present({"installation": own.id}, [own.id], lambda: say(words), json_, quiet)

@@ -1,15 +1,9 @@
 """luthier engines: which engine serves each base model that is installed, and why."""
 
-from typing import Annotated
-
-import typer
-
-from luthier.cli.screen import screen, table_or_json
+from luthier.cli.screen import AsJson, Quiet, advise, present_table
 
 
-def engines(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
-) -> None:
+def engines(json_: AsJson = False, quiet: Quiet = False) -> None:
     """Show which engine serves each installed base model, and why.
 
     LUTHIER_SERVE_ENGINE chooses one for all; docs/serving.md describes the rule. Columns: model, engine, reason.
@@ -24,7 +18,7 @@ def engines(
     names = sorted(catalog.load(settings.catalog, folder).entries)
     installed = [name for name in names if BaseModelFolder(folder / name).is_complete]
     chosen = [(name, choice.choose(folder / name, settings.serve_engine)) for name in installed]
-    if not chosen and not as_json:
-        screen.print("No base model is installed. Run: luthier models pull smollm2-135m-instruct")
-        return
-    table_or_json(as_json, ("model", "engine", "reason"), [(name, made.engine, made.reason) for name, made in chosen])
+    if not chosen:
+        advise("No base model is installed. Run: luthier models pull smollm2-135m-instruct")
+    rows = [(name, made.engine, made.reason) for name, made in chosen]
+    present_table(("model", "engine", "reason"), rows, json_, quiet)

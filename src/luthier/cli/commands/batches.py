@@ -8,7 +8,8 @@ import typer
 from luthier.cli import client
 from luthier.cli.command_line import CommandGroup
 from luthier.cli.commands import files
-from luthier.cli.screen import AsJson, OneAsJson, fail, print_json, print_objects, screen, stamp, table
+from luthier.cli.completion.names import BatchId
+from luthier.cli.screen import AsJson, OneAsJson, Quiet, fail, present, present_object, say, stamp, table
 
 app = CommandGroup("Create, list and cancel batches: files of requests, answered into files.")
 
@@ -20,6 +21,7 @@ def create(
     ],
     endpoint: Annotated[str, typer.Option(help="Endpoint that all requests are for.")] = "/v1/chat/completions",
     json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Create a batch and print its id. A local file is uploaded first."""
     with client.connected() as api:
@@ -27,44 +29,46 @@ def create(
         file_id = requests if is_id else files.upload_file(api, Path(requests), "batch").id
         asked: Any = endpoint
         batch = api.batches.create(input_file_id=file_id, endpoint=asked, completion_window="24h")
-    _print(batch, json_, batch.id)
+    present(batch.to_dict(mode="json"), [batch.id], lambda: say(batch.id), json_, quiet)
 
 
 @app.command("list")
-def list_batches(json_: AsJson = False) -> None:
+def list_batches(json_: AsJson = False, quiet: Quiet = False) -> None:
     """List batches, newest first."""
     with client.connected() as api:
         found = list(api.batches.list(limit=100))
-    if json_:
-        print_objects(batch.to_dict(mode="json") for batch in found)
-        return
     rows = [(batch.id, batch.status, _progress(batch), batch.model, stamp(batch.created_at)) for batch in found]
-    table(("id", "status", "answered", "model", "created"), rows)
+    columns = ("id", "status", "answered", "model", "created")
+    objects = [batch.to_dict(mode="json") for batch in found]
+    present(objects, [batch.id for batch in found], lambda: table(columns, rows), json_, quiet)
 
 
 @app.command()
-def show(batch_id: str) -> None:
+def show(batch_id: BatchId, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Show a batch as JSON, with every fault of its file if it has failed."""
     with client.connected() as api:
-        print_json(api.batches.retrieve(batch_id).to_dict(mode="json"))
+        batch = api.batches.retrieve(batch_id)
+    present_object(batch.to_dict(mode="json"), batch.id, json_, quiet)
 
 
 @app.command()
-def cancel(batch_id: str, json_: OneAsJson = False) -> None:
+def cancel(batch_id: BatchId, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Cancel a batch; what is answered can be downloaded."""
     with client.connected() as api:
         batch = api.batches.cancel(batch_id)
-    _print(batch, json_, f"{batch.id} {batch.status}")
+    present(batch.to_dict(mode="json"), [batch.id], lambda: say(f"{batch.id} {batch.status}"), json_, quiet)
 
 
 @app.command()
 def download(
-    batch_id: str,
+    batch_id: BatchId,
     output: Annotated[Path, typer.Option("-o", "--output", help="Output path; - is stdout.")],
     errors: Annotated[bool, typer.Option("--errors", help="The requests that have failed, not the answers.")] = False,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download the answers of a batch that has ended, and print the path."""
-    files.check_output(output)
+    files.check_output(output, json_)
     with client.connected() as api:
         batch = api.batches.retrieve(batch_id)
         file_id = batch.error_file_id if errors else batch.output_file_id
@@ -72,14 +76,7 @@ def download(
             what = "errors" if errors else "answers"
             fail(f"{batch_id} is {batch.status} and has no file of {what}.")
         files.save(api, file_id, output)
-
-
-def _print(batch: Any, as_json: bool, line: str) -> None:
-    """Prints the batch as JSON, or the line in its place."""
-    if as_json:
-        print_json(batch.to_dict(mode="json"))
-    else:
-        screen.print(line, highlight=False)
+    files.present_output(file_id, output, json_, quiet)
 
 
 def _progress(batch: Any) -> str:

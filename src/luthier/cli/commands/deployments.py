@@ -8,7 +8,9 @@ import typer
 
 from luthier.cli import client
 from luthier.cli.command_line import CommandGroup
-from luthier.cli.screen import AsJson, OneAsJson, errors, fail, print_json, print_objects, screen, table
+from luthier.cli.completion import candidates
+from luthier.cli.completion.names import DeploymentName
+from luthier.cli.screen import AsJson, OneAsJson, Quiet, delete_each, fail, present, present_object, say, table, waiting
 
 app = CommandGroup("Create, list and delete deployments: models that answer under a name.")
 POLL_S = 0.5
@@ -18,10 +20,14 @@ CAPACITY = "Tokens per minute, in units of the service's LUTHIER_CAPACITY_TOKENS
 @app.command()
 def create(
     name: str,
-    model: Annotated[str, typer.Option(help="Base model, fine-tuned model or checkpoint to deploy.")],
+    model: Annotated[
+        str,
+        typer.Option(help="Base model, fine-tuned model or checkpoint to deploy.", autocompletion=candidates.models),
+    ],
     sku: Annotated[str, typer.Option(help="Deployment type, as Azure names it.")] = "Standard",
     capacity: Annotated[int, typer.Option(help=CAPACITY)] = 1,
     json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Deploy a model, and wait until parity of served and trained model is proven.
 
@@ -33,45 +39,44 @@ def create(
     properties = deployment["properties"]
     if properties["provisioningState"] != "Succeeded":
         fail(f"{name} failed: {properties.get('error', {}).get('message', 'no reason given')}")
-    if json_:
-        print_json(deployment)
-        return
-    screen.print(f"{name} answers as {properties['servedModel']}. {parity(properties)}", highlight=False)
+    words = f"{name} answers as {properties['servedModel']}. {parity(properties)}"
+    present(deployment, [name], lambda: say(words), json_, quiet)
 
 
 @app.command("list")
-def list_deployments(json_: AsJson = False) -> None:
+def list_deployments(json_: AsJson = False, quiet: Quiet = False) -> None:
     """List deployments, and of each the engine that serves it and whether that has loaded it.
 
     A deployment that rests is loaded by its next call.
     """
     with client.connected() as api:
         found = (client.call_control_plane(api, "GET", "") or {})["value"]
-        engines = {} if json_ else client.engines(api)
-    if json_:
-        print_objects(found)
-        return
+        engines = {} if json_ or quiet else client.engines(api)
     rows = [_row(deployment, engines.get(deployment["name"], {})) for deployment in found]
     columns = ("name", "model", "state", "engine", "loaded", "reason")
-    table(columns, rows, ("name", "state", "engine", "loaded", "model", "reason"))
+    shown = ("name", "state", "engine", "loaded", "model", "reason")
+    present(found, [row[0] for row in rows], lambda: table(columns, rows, shown), json_, quiet)
 
 
 @app.command()
-def show(name: str) -> None:
+def show(name: DeploymentName, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Show a deployment as JSON."""
     with client.connected() as api:
-        print_json(client.call_control_plane(api, "GET", _path(name)))
+        deployment = client.call_control_plane(api, "GET", _path(name))
+    present_object(deployment, name, json_, quiet)
 
 
 @app.command()
-def delete(name: str) -> None:
+def delete(name: DeploymentName, json_: AsJson = False, quiet: Quiet = False) -> None:
     """Delete a deployment; its model is kept."""
     with client.connected() as api:
-        client.call_control_plane(
-            api, "GET", _path(name)
-        )  # the control plane answers DELETE of an unknown one with success
-        client.call_control_plane(api, "DELETE", _path(name))
-    screen.print(f"deleted {name}", highlight=False)
+        delete_each([name], lambda name: _delete(api, name), json_, quiet)
+
+
+def _delete(api: Any, name: str) -> None:
+    """Deletes a deployment. The control plane answers DELETE of an unknown one with success, so it is looked up."""
+    client.call_control_plane(api, "GET", _path(name))
+    client.call_control_plane(api, "DELETE", _path(name))
 
 
 def put(api: Any, name: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def put(api: Any, name: str, body: dict[str, Any]) -> dict[str, Any]:
     or failed; returns its last body, in either case. Errors of the service pass to `client.connected`.
     """
     deployment = client.call_control_plane(api, "PUT", _path(name), body) or {}
-    with errors.status(f"loading {name} and checking parity"):  # drawn only in a terminal
+    with waiting(f"loading {name} and checking parity"):
         while deployment["properties"]["provisioningState"] == "Creating":
             time.sleep(POLL_S)
             deployment = client.call_control_plane(api, "GET", _path(name)) or {}

@@ -1,6 +1,8 @@
 """luthier files: upload, list, show, download, delete."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,59 +11,64 @@ import typer
 from luthier.cli import client
 from luthier.cli import screen as terminal
 from luthier.cli.command_line import CommandGroup
-from luthier.cli.screen import AsJson, OneAsJson, fail, print_json, print_objects, screen, table
+from luthier.cli.completion.names import FileId, FileIds
+from luthier.cli.screen import AsJson, OneAsJson, Quiet, delete_each, fail, present, present_object, say, screen, table
 from luthier.process import printable
 
+_STDOUT = "-"
 app = CommandGroup("Upload, list, download and delete files.")
 
 
 @app.command()
-def upload(path: Annotated[Path, typer.Argument(help="A JSONL file.")], json_: OneAsJson = False) -> None:
+def upload(
+    path: Annotated[Path, typer.Argument(help="A JSONL file.")], json_: OneAsJson = False, quiet: Quiet = False
+) -> None:
     """Upload a training or validation file and print its id."""
     with client.connected() as api:
         file = upload_file(api, path)
-    if json_:
-        print_json(file.to_dict(mode="json"))
-    else:
-        screen.print(file.id, highlight=False)
+    present(file.to_dict(mode="json"), [file.id], lambda: say(file.id), json_, quiet)
 
 
 @app.command("list")
-def list_files(json_: AsJson = False) -> None:
+def list_files(json_: AsJson = False, quiet: Quiet = False) -> None:
     """List files, newest first."""
     with client.connected() as api:
         found = list(api.files.list())
-    if json_:
-        print_objects(file.to_dict(mode="json") for file in found)
-        return
-    table(
-        ("id", "name", "bytes", "purpose", "status"), [(f.id, f.filename, f.bytes, f.purpose, f.status) for f in found]
-    )
+    rows = [(f.id, f.filename, f.bytes, f.purpose, f.status) for f in found]
+    columns = ("id", "name", "bytes", "purpose", "status")
+    objects = [file.to_dict(mode="json") for file in found]
+    present(objects, [file.id for file in found], lambda: table(columns, rows), json_, quiet)
 
 
 @app.command()
-def show(file_id: str) -> None:
+def show(file_id: FileId, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Show a file's metadata as JSON."""
     with client.connected() as api:
-        print_json(api.files.retrieve(file_id).to_dict(mode="json"))
+        file = api.files.retrieve(file_id)
+    present_object(file.to_dict(mode="json"), file.id, json_, quiet)
 
 
 @app.command()
 def download(
-    file_id: str,
+    file_id: FileId,
     output: Annotated[Path, typer.Option("-o", "--output", help="Output path; - is stdout.")],
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download a file and print its path.
 
     An existing file is replaced once the download is complete.
     """
-    check_output(output)
+    check_output(output, json_)
     with client.connected() as api:
         save(api, file_id, output)
+    present_output(file_id, output, json_, quiet)
 
 
-def check_output(output: Path) -> None:
-    """Ends the command with exit code 1 if no file can be written there."""
+def check_output(output: Path, json_: bool) -> None:
+    """Ends the command with exit code 1 if no file can be written there; JSON and a file do not share stdout."""
+    if json_ and str(output) == _STDOUT:
+        fail("--json and -o - both print to stdout: give only one of them.", code="usage")
     if not output.parent.is_dir():
         fail(f"There is no folder {output.parent} to write {output.name} to.")
     if output.is_dir():
@@ -69,63 +76,84 @@ def check_output(output: Path) -> None:
 
 
 def save(api: Any, file_id: str, output: Path) -> None:
-    """Writes a file of the service to `output`, which `check_output` has passed, and prints its path; - is stdout."""
-    with api.files.with_streaming_response.content(file_id, extra_headers=client.AS_CSV) as response:
-        if str(output) == "-":
-            for chunk in response.iter_bytes():
+    """Writes a file of the service to `output`, which `check_output` has passed, with a progress bar; - is stdout."""
+    with content(api, file_id, is_shown=str(output) != _STDOUT or not screen.is_terminal) as chunks:
+        if str(output) == _STDOUT:
+            for chunk in chunks:
                 sys.stdout.buffer.write(chunk)
-            return
-        if output.exists() and (output.is_symlink() or not output.is_file()):
-            _write_through(response, output)
+        elif output.exists() and (output.is_symlink() or not output.is_file()):
+            _write_through(chunks, output)
         else:
-            _write_atomically(response, output)
-    screen.print(f"{output}", highlight=False)
+            _write_atomically(chunks, output)
 
 
-def _write_through(response: Any, output: Path) -> None:
-    """Writes the response to a device, a pipe or the target of a link, which a rename would replace by a plain file.
-    What was written stays if it breaks off.
+def present_output(file_id: str, output: Path, json_: bool, quiet: bool) -> None:
+    """Prints the path of a file that was downloaded; nothing where the file itself went to stdout."""
+    if str(output) != _STDOUT:
+        present({"file_id": file_id, "path": f"{output}"}, [output], lambda: say(f"{output}"), json_, quiet)
+
+
+@contextmanager
+def content(api: Any, file_id: str, is_shown: bool = True) -> Iterator[Iterator[bytes]]:
+    """The bytes of a file in pieces, with a progress bar if `is_shown`; a result file is CSV, never base64 of it."""
+    with (
+        api.files.with_streaming_response.content(file_id, extra_headers=client.AS_CSV) as response,
+        terminal.bytes_progress(transient=True) as progress,
+    ):
+        length = response.headers.get("content-length", "")
+        task = progress.add_task(f"download {printable.escape_line(file_id)}", total=int(length) if length else None)
+        progress.update(task, visible=is_shown)
+
+        def counted() -> Iterator[bytes]:
+            """Moves the bar with each piece."""
+            for chunk in response.iter_bytes():
+                progress.advance(task, len(chunk))
+                yield chunk
+
+        yield counted()
+
+
+def read_text(api: Any, file_id: str) -> str:
+    """A whole file of the service as text, with a progress bar."""
+    with content(api, file_id) as chunks:
+        return b"".join(chunks).decode()
+
+
+def _write_through(chunks: Iterator[bytes], output: Path) -> None:
+    """Writes the bytes to a device, a pipe or the target of a link, which a rename would replace by a plain file. What
+    was written stays if they break off.
     """
     with output.open("wb") as stream:
-        for chunk in response.iter_bytes():
+        for chunk in chunks:
             stream.write(chunk)
 
 
-def _write_atomically(response: Any, output: Path) -> None:
-    """Writes the response to a file beside `output`, renamed once it is complete; nothing is left if it breaks off."""
+def _write_atomically(chunks: Iterator[bytes], output: Path) -> None:
+    """Writes the bytes to a file beside `output`, renamed once it is complete; nothing is left if they break off."""
     partial = output.with_name(f".{output.name}.part")
     try:
-        response.stream_to_file(partial)
+        _write_through(chunks, partial)
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
 
 
 @app.command()
-def delete(file_ids: list[str]) -> None:
+def delete(file_ids: FileIds, json_: AsJson = False, quiet: Quiet = False) -> None:
     """Delete files.
 
     They are deleted one by one; the first that cannot be ends the command with exit code 1.
     """
     with client.connected() as api:
-        for file_id in file_ids:
-            api.files.delete(file_id)
-            screen.print(f"deleted {file_id}", highlight=False)
+        delete_each(file_ids, api.files.delete, json_, quiet)
 
 
 def upload_file(api: Any, path: Path, purpose: str = "fine-tune") -> Any:
     """Uploads a local file, with a progress bar; returns the SDK's file object. Ends the command if there is no such
     file; errors of the service pass to `client.connected`.
     """
-    from rich.progress import Progress, TextColumn, TransferSpeedColumn
-
     require_exists(path)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        *Progress.get_default_columns()[1:],
-        TransferSpeedColumn(),
-    )
-    with terminal.progress(*columns) as progress:
+    with terminal.bytes_progress() as progress:
         task = progress.add_task(f"upload {printable.escape_line(path.name)}", total=path.stat().st_size)
         with path.open("rb") as file, progress.wrap_file(file, task_id=task) as stream:
             return api.files.create(file=(path.name, stream), purpose=purpose)

@@ -1,27 +1,35 @@
-"""luthier jobs: create and watch, list, show, their parts, cancel, pause, resume, delete, plot, losses."""
+"""luthier jobs: create and watch, list, show, cancel, pause, resume, delete; its other commands are in modules of their
+own.
+"""
 
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, assert_never
+from urllib.parse import quote
 
 import typer
 
 from luthier.cli import client
 from luthier.cli.command_line import CommandGroup
-from luthier.cli.commands import files, results, watch
+from luthier.cli.commands import files, job_parts, results, watch
+from luthier.cli.comparison import compare
+from luthier.cli.completion import candidates
+from luthier.cli.completion.names import JobId, JobIds
 from luthier.cli.data import check
 from luthier.cli.screen import (
     AsJson,
     OneAsJson,
-    errors,
+    Quiet,
+    advise,
+    delete_each,
     fail,
     figure,
-    print_json,
-    print_objects,
-    screen,
+    present,
+    present_object,
+    say,
     stamp,
     table,
+    waiting,
 )
 from luthier.cli.training import recipe_options
 from luthier.core.states import Method
@@ -38,9 +46,21 @@ _CALLS_AT_ONCE = 8
 @app.command()
 @recipe_options.with_recipe_options
 def create(
-    model: Annotated[str, typer.Option(help="Base model, fine-tuned model or checkpoint to train.")],
-    data: Annotated[str, typer.Option(help="Training file: a local JSONL file, or the id of an uploaded one.")],
-    validation: Annotated[str | None, typer.Option(help="Validation file: likewise a path or an id.")] = None,
+    model: Annotated[
+        str,
+        typer.Option(help="Base model, fine-tuned model or checkpoint to train.", autocompletion=candidates.models),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Training file: a local JSONL file, or the id of an uploaded one.",
+            autocompletion=candidates.training_data,
+        ),
+    ],
+    validation: Annotated[
+        str | None,
+        typer.Option(help="Validation file: likewise a path or an id.", autocompletion=candidates.training_data),
+    ] = None,
     epochs: recipe_options.Epochs = None,
     batch_size: recipe_options.BatchSize = None,
     lr_multiplier: recipe_options.LearningRateMultiplier = None,
@@ -53,12 +73,13 @@ def create(
         bool, typer.Option("--watch", help="Follow the job until it ends, then print its model.")
     ] = False,
     json_: OneAsJson = False,
+    quiet: Quiet = False,
     *,
     recipe: Recipe,
 ) -> None:
     """Create a fine-tuning job and print its id. Local files are validated and uploaded first."""
     if json_ and watch_:
-        fail("--json prints the job as created, --watch follows it until it ends: give only one of them.")
+        fail("--json prints the job as created, --watch follows it until it ends: give only one of them.", code="usage")
     recipe_options.check_beta(method, beta)
     own = recipe_options.extension(recipe, epochs, MAX_EPOCHS)
     extra = ({"luthier": own} if own else {}) | (
@@ -77,12 +98,9 @@ def create(
             **{name: value for name, value in optional.items() if value is not None},
             extra_body=extra or None,
         )
-        if json_:
-            print_json(job.to_dict(mode="json"))
-            return
-        screen.print(job.id, highlight=False)
+        present(job.to_dict(mode="json"), [job.id], lambda: say(job.id), json_, quiet)
         if watch_:
-            watch.follow(api, job.id)
+            watch.follow(api, job.id, json_=False)
 
 
 def _require_ready(api: "openai.OpenAI", model: str) -> None:
@@ -92,7 +110,11 @@ def _require_ready(api: "openai.OpenAI", model: str) -> None:
     entry = api.models.retrieve(model).to_dict(mode="json")
     if not entry.get("ready", True):
         base = entry.get("model") or model
-        fail(f"The weights of {model} are not on the service's machine yet. Run there: luthier models pull {base}")
+        fail(
+            f"The weights of {model} are not on the service's machine yet. Run there: luthier models pull {base}",
+            code="model_not_ready",
+            param="model",
+        )
 
 
 def _learning(method: Method, beta: float | None, asked: dict[str, Any]) -> dict[str, Any]:
@@ -110,30 +132,35 @@ def _learning(method: Method, beta: float | None, asked: dict[str, Any]) -> dict
 
 
 @app.command("watch")
-def watch_job(job_id: str) -> None:
-    """Follow a job until it ends, with a progress bar, and print its model."""
+def watch_job(job_id: JobId, json_: OneAsJson = False, quiet: Quiet = False) -> None:
+    """Follow a job until it ends, with a progress bar and a chart of its losses, and print its model.
+
+    With --json it prints the job as it has ended. Bar and chart are drawn in a terminal only.
+    """
     with client.connected() as api:
-        watch.follow(api, job_id)
+        watch.follow(api, job_id, json_)
 
 
 @app.command("list")
-def list_jobs(json_: AsJson = False) -> None:
+def list_jobs(json_: AsJson = False, quiet: Quiet = False) -> None:
     """List jobs, newest first, with the loss at their last checkpoint."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with client.connected() as api:
+    with client.connected() as api, waiting("reading the jobs"):
         found = list(api.fine_tuning.jobs.list(limit=100))
-        if json_:
-            print_objects(job.to_dict(mode="json") for job in found)
-            return
-        with ThreadPoolExecutor(_CALLS_AT_ONCE) as calls:
-            losses = list(calls.map(lambda job: _loss(api, job), found))
+        if json_ or quiet:
+            losses: list[float | None] = [None] * len(found)
+        else:
+            with ThreadPoolExecutor(_CALLS_AT_ONCE) as calls:
+                losses = list(calls.map(lambda job: _loss(api, job), found))
     rows = [
         (j.id, j.status, j.model, j.fine_tuned_model, stamp(j.created_at), _took(j), figure(loss))
         for j, loss in zip(found, losses, strict=True)
     ]
     columns = ("id", "status", "model", "fine-tuned model", "created", "took", "loss")
-    table(columns, rows, ("id", "status", "created", "took", "loss", "fine-tuned model", "model"))
+    shown = ("id", "status", "created", "took", "loss", "fine-tuned model", "model")
+    objects = [job.to_dict(mode="json") for job in found]
+    present(objects, [job.id for job in found], lambda: table(columns, rows, shown), json_, quiet)
 
 
 def _loss(api: "openai.OpenAI", job: Any) -> float | None:
@@ -157,130 +184,59 @@ def _took(job: Any) -> str | None:
 
 
 @app.command()
-def show(job_id: str) -> None:
+def show(job_id: JobId, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Show a job and its training attempts as JSON."""
     with client.connected() as api:
-        told = api.fine_tuning.jobs.retrieve(job_id).model_dump(mode="json")
-        print_json(told | {"attempts": _attempts(api, job_id)})
+        job = api.fine_tuning.jobs.retrieve(job_id)
+        attempts = client.attempts(api, job_id)
+    present_object(job.model_dump(mode="json") | {"attempts": attempts}, job.id, json_, quiet)
 
 
 @app.command()
-def events(
-    job_id: str,
-    json_: AsJson = False,
-    follow_: Annotated[
-        bool, typer.Option("--follow", "-f", help="Continue until the job has ended or is paused.")
-    ] = False,
-) -> None:
-    """Print a job's events, oldest first."""
-    if json_ and follow_:
-        fail("--json prints one array, --follow has no end: give only one of them.")
-    seen: set[str] = set()
-    with client.connected() as api:
-        while True:
-            ended = (
-                api.fine_tuning.jobs.retrieve(job_id).status in watch.ENDED
-            )  # before the events: none is missed then
-            fresh = watch.unseen(api, job_id, seen)[::-1]
-            if json_:
-                print_objects(event.to_dict(mode="json") for event in fresh)
-                return
-            for event in fresh:
-                watch.print_event(event, screen)
-            if ended or not follow_:
-                return
-            time.sleep(watch.POLL_S)
-
-
-@app.command()
-def checkpoints(job_id: str, json_: AsJson = False) -> None:
-    """List a job's checkpoints with their metrics."""
-    with client.connected() as api:
-        found = list(api.fine_tuning.jobs.checkpoints.list(job_id))
-    if json_:
-        print_objects(checkpoint.to_dict(mode="json") for checkpoint in found)
-        return
-    names = sorted({name for c in found for name in c.metrics.model_dump(exclude_none=True)} - {"step"})
-    rows = []
-    for c in found:
-        metrics = c.metrics.model_dump()
-        rows.append((c.step_number, c.fine_tuned_model_checkpoint, *(figure(metrics.get(name)) for name in names)))
-    table(("step", "model", *names), rows, ("step", *names, "model"))
-
-
-@app.command()
-def attempts(job_id: str, json_: AsJson = False) -> None:
-    """List a job's training attempts, newest first: last step, and how each ended."""
-    with client.connected() as api:
-        found = _attempts(api, job_id)
-    if json_:
-        print_objects(found)
-        return
-    rows = [
-        (a["number"], stamp(a["started_at"]), stamp(a["ended_at"]), a["end"], a["last_step"], a["message"])
-        for a in found
-    ]
-    table(("attempt", "started", "ended", "end", "last step", "message"), rows)
-
-
-@app.command()
-def cancel(job_id: str, json_: OneAsJson = False) -> None:
+def cancel(job_id: JobId, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Cancel a job that has not ended."""
     with client.connected() as api:
-        _print_state(api.fine_tuning.jobs.cancel(job_id), json_)
+        _present_state(api.fine_tuning.jobs.cancel(job_id), json_, quiet)
 
 
 @app.command()
-def pause(job_id: str, json_: OneAsJson = False) -> None:
+def pause(job_id: JobId, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Pause a running job: it finishes its step, saves its state and frees the machine."""
     with client.connected() as api:
         job = api.fine_tuning.jobs.pause(job_id)
         # No vendor has a word for it: until its step is saved such a job is `running` on the wire.
-        _print_state(job, json_, "pausing" if job.status == "running" else None)
-    if job.status == "running" and not json_:
-        errors.print(
-            f"It saves after the current step. luthier jobs watch {job_id} ends once it is paused.", highlight=False
+        _present_state(job, json_, quiet, "pausing" if job.status == "running" else None)
+    if job.status == "running":
+        advise(f"It saves after the current step. luthier jobs watch {job_id} ends once it is paused.")
+
+
+@app.command()
+def resume(job_id: JobId, json_: OneAsJson = False, quiet: Quiet = False) -> None:
+    """Resume a paused job."""
+    with client.connected() as api:
+        _present_state(api.fine_tuning.jobs.resume(job_id), json_, quiet)
+
+
+@app.command()
+def delete(job_ids: JobIds, json_: AsJson = False, quiet: Quiet = False) -> None:
+    """Delete ended jobs with their checkpoints and models; files are kept."""
+    with client.connected() as api:
+        delete_each(
+            job_ids, lambda id: client.delete(api, f"/openai/v1/fine_tuning/jobs/{quote(id, safe='')}"), json_, quiet
         )
 
 
-@app.command()
-def resume(job_id: str, json_: OneAsJson = False) -> None:
-    """Resume a paused job."""
-    with client.connected() as api:
-        _print_state(api.fine_tuning.jobs.resume(job_id), json_)
-
-
-@app.command()
-def delete(job_ids: list[str]) -> None:
-    """Delete ended jobs with their checkpoints and models; files are kept."""
-    with client.connected() as api:
-        for job_id in job_ids:
-            client.delete(api, f"/openai/v1/fine_tuning/jobs/{job_id}")
-            screen.print(f"deleted {job_id}", highlight=False)
-
-
-def _print_state(job: Any, json_: bool, state: str | None = None) -> None:
+def _present_state(job: Any, json_: bool, quiet: bool, state: str | None = None) -> None:
     """Prints id and status, or `state` in its place; or the job as JSON."""
-    if json_:
-        print_json(job.to_dict(mode="json"))
-    else:
-        screen.print(f"{job.id} {state or job.status}", highlight=False)
+    present(job.to_dict(mode="json"), [job.id], lambda: say(f"{job.id} {state or job.status}"), json_, quiet)
 
 
+app.command()(job_parts.events)
+app.command()(job_parts.checkpoints)
+app.command()(job_parts.attempts)
+app.command()(compare.compare)
 app.command()(results.plot)
 app.command()(results.losses)
-
-
-def _attempts(api: Any, job_id: str) -> list[dict[str, Any]]:
-    """Every attempt, newest first, as JSON objects. The SDK has no such route: its plain `get` walks the pages."""
-    found: list[dict[str, Any]] = []
-    after = ""
-    while True:
-        page = api.get(f"/fine_tuning/jobs/{job_id}/attempts?limit=100{after}", cast_to=object)
-        found += page["data"]
-        if not page["has_more"]:
-            return found
-        after = f"&after={page['last_id']}"
 
 
 def _file_id(api: Any, name: str | None) -> str | None:

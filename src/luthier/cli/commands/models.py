@@ -10,7 +10,20 @@ import typer
 from luthier.cli import client
 from luthier.cli.admin import data_folder
 from luthier.cli.command_line import CommandGroup
-from luthier.cli.screen import AsJson, errors, fail, print_json, print_objects, screen, table
+from luthier.cli.completion import candidates
+from luthier.cli.completion.names import ModelName, ModelNames
+from luthier.cli.screen import (
+    AsJson,
+    OneAsJson,
+    Quiet,
+    advise,
+    delete_each,
+    fail,
+    present,
+    present_object,
+    say,
+    table,
+)
 from luthier.core.errors import LuthierError
 
 app = CommandGroup("Pull, list and delete base models and fine-tuned models.")
@@ -30,6 +43,8 @@ def pull(
     bits: Annotated[
         int | None, typer.Option(help="Quantize the frozen weights to 8 or 4 bits (default: bf16).")
     ] = None,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download a base model and prepare it for training and serving. Needs no running service.
 
@@ -57,8 +72,9 @@ def pull(
         fail(str(error))
     # Here, so that the first chat does not wait until the decoder is compiled (once a machine).
     served_by = choice.choose(folder, settings.serve_engine)
-    screen.print(f"served by the engine {served_by.engine}", highlight=False)
-    screen.print(f"{entry.name} is ready: {folder}", highlight=False)
+    value = {"model": entry.name, "engine": served_by.engine, "path": f"{folder}"}
+    words = f"served by the engine {served_by.engine}\n{entry.name} is ready: {folder}"
+    present(value, [entry.name], lambda: say(words), json_, quiet)
 
 
 @app.command("import")
@@ -66,8 +82,11 @@ def import_run(
     folder: Annotated[Path, typer.Argument(help="The --out folder of a finished `luthier train`.")],
     suffix: Annotated[str | None, typer.Option(help="Suffix of the model's name.")] = None,
     resource: Annotated[
-        str, typer.Option(help="Resource (tenant) that owns the job and the model.")
+        str,
+        typer.Option(help="Resource (tenant) that owns the job and the model.", autocompletion=candidates.resources),
     ] = data_folder.DEFAULT,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Import a run of `luthier train` into the service: a job, its checkpoints and a model to deploy."""
     from luthier.service.jobs import run_import
@@ -75,9 +94,12 @@ def import_run(
 
     with data_folder.changing("fineTunes/write", resource, str(folder)) as context:
         job, model = run_import.import_run(context, resources.get(context, resource).id, folder, suffix)
-    screen.print(f"imported as {job.id}; it is ready within seconds, or when the service next starts", highlight=False)
-    screen.print(f"model: {model}", highlight=False)
-    screen.print(f"next: luthier deployments create NAME --model {model}", highlight=False)
+    lines = (
+        f"imported as {job.id}; it is ready within seconds, or when the service next starts",
+        f"model: {model}",
+        f"next: luthier deployments create NAME --model {model}",
+    )
+    present({"job_id": job.id, "model": model}, [model], lambda: say("\n".join(lines)), json_, quiet)
 
 
 @app.command("list")
@@ -86,28 +108,23 @@ def list_models(
         bool, typer.Option("--aliases", help="Also list the aliases of base models, such as gpt-4o-mini.")
     ] = False,
     json_: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """List the service's models: fine-tuned models first, newest first, then base models."""
     with client.connected() as api:
         models: list[dict[str, Any]] = [model.to_dict(mode="json") for model in api.models.list()]
-    if json_:
-        print_objects(models)
-        return
+    objects = list(models)
     models.sort(key=lambda m: (m["fine_tune"] is None, -m["created"] if m["fine_tune"] else 0))
     listed = [m for m in models if aliases or not _is_alias(m)]
     rows = [
         (m["id"], m["weights"], ", ".join(m["abilities"]), m.get("model"), "yes" if m["ready"] else "pull")
         for m in listed
     ]
-    table(
-        ("name", "weights", "abilities", "base model", "ready"),
-        rows,
-        ("name", "ready", "base model", "abilities", "weights"),
-    )
+    columns = ("name", "weights", "abilities", "base model", "ready")
+    shown = ("name", "ready", "base model", "abilities", "weights")
+    present(objects, [row[0] for row in rows], lambda: table(columns, rows, shown), json_, quiet)
     if len(listed) < len(models):
-        errors.print(
-            f"{len(models) - len(listed)} aliases of base models: luthier models list --aliases", highlight=False
-        )
+        advise(f"{len(models) - len(listed)} aliases of base models: luthier models list --aliases")
 
 
 def _is_alias(model: dict[str, Any]) -> bool:
@@ -116,17 +133,16 @@ def _is_alias(model: dict[str, Any]) -> bool:
 
 
 @app.command()
-def show(name: str) -> None:
+def show(name: ModelName, json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Show a model as JSON."""
     with client.connected() as api:
-        print_json(api.models.retrieve(name).to_dict(mode="json"))
+        model = api.models.retrieve(name)
+    present_object(model.to_dict(mode="json"), model.id, json_, quiet)
 
 
 @app.command("remove", hidden=True)
 @app.command()
-def delete(names: list[str]) -> None:
+def delete(names: ModelNames, json_: AsJson = False, quiet: Quiet = False) -> None:
     """Delete fine-tuned models with their checkpoints, or single checkpoints."""
     with client.connected() as api:
-        for name in names:
-            api.models.delete(name)
-            screen.print(f"deleted {name}", highlight=False)
+        delete_each(names, api.models.delete, json_, quiet)

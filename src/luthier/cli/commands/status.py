@@ -7,23 +7,20 @@ from typing import Any
 import typer
 
 from luthier.cli import client, service_address
-from luthier.cli.screen import OneAsJson, print_json, screen
+from luthier.cli.screen import OneAsJson, Quiet, present, say
 
 _GB = 1e9
 
 
-def status(json_: OneAsJson = False) -> None:
+def status(json_: OneAsJson = False, quiet: Quiet = False) -> None:
     """Show the service: device, memory, disk, queue, models and versions.
 
     Exit code 1 if it does not answer; then only this machine's own values are shown.
     """
     report, reason = _ask()
     shown = {"url": service_address.url(), "answers": report is not None} | (report or _local_report())
-    if json_:
-        print_json(shown)
-    else:
-        for name, words in _lines(shown, reason):
-            screen.print(f"{name:<12} {words}", highlight=False)
+    lines = [f"{name:<12} {words}" for name, words in _lines(shown, reason)]
+    present(shown, [shown["url"]] if report is not None else [], lambda: say("\n".join(lines)), json_, quiet)
     if report is None:
         raise typer.Exit(1)
 

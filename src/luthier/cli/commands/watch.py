@@ -9,7 +9,9 @@ from typing import Any
 from rich.text import Text
 
 from luthier.cli import screen as terminal
-from luthier.cli.screen import Screen, errors, fail, screen
+from luthier.cli.charts import live_chart
+from luthier.cli.charts.live_chart import LiveChart
+from luthier.cli.screen import Screen, advise, errors, fail, print_json, say
 from luthier.core.states import EventCode
 
 POLL_S = 2.0
@@ -19,28 +21,31 @@ ENDED = {"succeeded", "failed", "cancelled", "paused"}
 _WAITING = {"validating_files": "checking the files", "queued": "waiting for its turn", "running": "loading the model"}
 
 
-def follow(api: Any, job_id: str) -> None:
-    """Shows what a job does until it has ended or is paused; prints its model and what to do next. Ends the command
-    with exit code 1 if it failed or was cancelled. Ctrl-C stops only the watching, and is raised again.
+def follow(api: Any, job_id: str, json_: bool) -> None:
+    """Shows what a job does until it has ended or is paused; prints its model and what to do next, or the job as JSON.
+    Ends the command with exit code 1 if it failed or was cancelled. Ctrl-C ends only the watching, and is raised again.
     """
     try:
         job = _watch(api, job_id)
     except KeyboardInterrupt:
-        errors.print(f"The job goes on. To see more of it: luthier jobs watch {job_id}", highlight=False)
+        advise(f"The job goes on. To see more of it: luthier jobs watch {job_id}")
         raise
+    if json_:
+        print_json(job.to_dict(mode="json"))
     if job.status == "paused":
-        errors.print(f"{job_id} is paused. To go on: luthier jobs resume {job_id}", highlight=False)
+        advise(f"{job_id} is paused. To go on: luthier jobs resume {job_id}")
         return
     if job.status != "succeeded":
         # An event has told all of it: here is what it begins with.
         why = job.error.message.splitlines()[0] if job.error is not None and job.error.message else ""
-        fail(f"{job_id} {job.status}{f': {why}' if why else ''}")
+        code = job.error.code if job.error is not None and job.error.code else f"job_{job.status}"
+        fail(f"{job_id} {job.status}{f': {why}' if why else ''}", code=code)
+    if json_:
+        return
+    advise("Its model:")
+    say(job.fine_tuned_model)
     name = job.user_provided_suffix or "my-model"
-    errors.print("Its model:", highlight=False)
-    screen.print(job.fine_tuned_model, highlight=False)
-    errors.print("Next:", highlight=False)
-    errors.print(f"  luthier deployments create {name} --model {job.fine_tuned_model}", highlight=False)
-    errors.print(f"  luthier chat {name}", highlight=False)
+    advise(f"Next:\n  luthier deployments create {name} --model {job.fine_tuned_model}\n  luthier chat {name}")
 
 
 def unseen(api: Any, job_id: str, seen: set[str]) -> list[Any]:
@@ -78,9 +83,10 @@ def _watch(api: Any, job_id: str) -> Any:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with terminal.progress(*columns) as progress:
+    chart = LiveChart()
+    with terminal.progress(*columns, below=chart) as progress:
         task = progress.add_task("", total=None)
-        line = _Line(lambda **values: progress.update(task, **values))
+        line = _Line(lambda **values: progress.update(task, **values), chart)
         while True:
             job = api.fine_tuning.jobs.retrieve(job_id)
             line.look(job)
@@ -97,8 +103,9 @@ class _Line:
     `_epochs` and `_total`, the run's steps, are 0 until they are known; `_trains` is set by the first sign of training.
     """
 
-    def __init__(self, update: Callable[..., None]) -> None:
+    def __init__(self, update: Callable[..., None], chart: LiveChart) -> None:
         self._update = update
+        self._chart = chart
         self._epochs = 0
         self._total = 0
         self._trains = False
@@ -114,13 +121,25 @@ class _Line:
         """Takes an event: metrics update the line, any other event is printed above it."""
         if event.type == "metrics":
             self._trains = True
+            self._chart.add(event.data)
             self._step(event.data["step"], event.data["train_loss"])
             return
         if (training := values(event, EventCode.TRAINING)) is not None:
             self._total = training["n_steps"]
             self._trains = True
+            self._chart.n_steps = self._total
             self._update(description="training", total=self._total)
         print_event(event, errors)
+        if (checkpoint := values(event, EventCode.CHECKPOINT)) is not None and checkpoint["epoch"] is not None:
+            self._end_epoch(checkpoint["epoch"])
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Prints the epoch's last losses as a line, where no chart shows them."""
+        if errors.draws:
+            return
+        lines = [line for line in live_chart.loss_lines(self._chart.metrics) if line.points]
+        words = ", ".join(f"{line.label} loss {line.points[-1][1]:.4f}" for line in lines)
+        errors.print(f"Epoch {epoch}: {words}" if words else f"Epoch {epoch}", highlight=False)
 
     def _step(self, step: int, loss: float) -> None:
         """Shows the step's loss, and what the trainer saves after it: "checkpoint n" at the end of epoch n, the model

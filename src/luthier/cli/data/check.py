@@ -15,7 +15,7 @@ from rich.text import Text
 
 from luthier.atomic_io import read_chunks
 from luthier.cli.data import decoding, repair
-from luthier.cli.screen import errors, fail, print_json, screen
+from luthier.cli.screen import OneAsJson, Quiet, bytes_progress, errors, fail, print_json, screen
 from luthier.core.states import Method
 from luthier.core.training.recipe import MAX_RECIPE_EPOCHS
 from luthier.process import printable
@@ -51,7 +51,8 @@ def check(
         int | None, typer.Option(min=1, max=MAX_RECIPE_EPOCHS, help="Epochs of the job to estimate.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, max=256, help="Batch size of the job to estimate.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print problems and statistics as one JSON object.")] = False,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Validate a training file: every problem of every row, with its line and the fix.
 
@@ -78,25 +79,29 @@ def check(
     training = _checked(file, encoding, partial(data_check.check_training, rules=rules))
     held_check = partial(data_check.check_validation, rules=rules, training=training)
     held_out = None if validation is None else _checked(validation, encoding, held_check)
-    if changes is not None and not as_json:
+    if changes is not None and not (json_ or quiet):
         repair.show(file, changes)
     asked = Hyperparameters(n_epochs=epochs, batch_size=batch_size)
     settings = Settings()
     run = training_estimate.estimate(training, rules, asked, settings.data_dir.absolute(), settings.price)
-    if as_json:
-        report = data_check.as_dict(training, None if run is None else asdict(run))
-        if held_out is not None:
-            report["validation"] = data_check.as_dict(held_out)
-        if changes is not None:
-            report["changes"] = repair.as_dicts(changes)
-        print_json(report)
-    else:
+    if json_:
+        extra = {} if changes is None else {"changes": repair.as_dicts(changes)}
+        print_json(_as_dict(training, held_out, run) | extra)
+    elif not quiet:
         _show(file, training, run)
         if held_out is not None and validation is not None:
             screen.print()
             _show(validation, held_out, None)
     if not training.report.trainable or (held_out is not None and not held_out.report.trainable):
         raise typer.Exit(1)
+
+
+def _as_dict(training: "Checked", held_out: "Checked | None", run: "RunEstimate | None") -> dict[str, object]:
+    """What --json prints: the training file's report, the estimate in it, and the validation file's report."""
+    from luthier.service.files import data_check
+
+    report: dict[str, object] = data_check.as_dict(training, None if run is None else asdict(run))
+    return report if held_out is None else report | {"validation": data_check.as_dict(held_out)}
 
 
 def rules_of(model: str | None, method: Method) -> "Rules":
@@ -155,18 +160,9 @@ def _checked(path: Path, codec: str | None, check: "Callable[[Iterator[bytes]], 
 @contextmanager
 def _reading(path: Path) -> Iterator[Iterator[bytes]]:
     """The file in chunks; for a large one with a progress bar, if stderr is a terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
     size = path.stat().st_size
-    columns = (
-        TextColumn("check {task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    hidden = size < LARGE_BYTES or not errors.is_terminal
-    with Progress(*columns, console=errors, disable=hidden, transient=True) as progress:
-        task = progress.add_task(printable.escape_line(path.name), total=size)
+    with bytes_progress(transient=True) as progress:
+        task = progress.add_task(f"check {printable.escape_line(path.name)}", total=size, visible=size >= LARGE_BYTES)
 
         def counted() -> Iterator[bytes]:
             """Moves the bar with each chunk that was consumed."""

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from luthier.cli import client
+from luthier.cli.completion import candidates
 from luthier.cli.exports import export_download, hub_upload
-from luthier.cli.screen import OneAsJson, errors, fail, print_json, screen
+from luthier.cli.screen import OneAsJson, Quiet, fail, present, say, waiting
 from luthier.core.exports import ExportDtype, ExportFormat
 
 _POLL_S = 0.5
@@ -16,7 +17,9 @@ _MB = 1e6
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Fine-tuned model, checkpoint or deployment.")],
+    model: Annotated[
+        str, typer.Argument(help="Fine-tuned model, checkpoint or deployment.", autocompletion=candidates.answering)
+    ],
     format: Annotated[
         ExportFormat, typer.Option("--format", "-f", help="Files for peft, transformers, llama.cpp (two) or Ollama.")
     ],
@@ -30,6 +33,7 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="A repository that --push creates is public.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Use a folder that is not empty; files are replaced.")] = False,
     json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a fine-tuned model: an adapter, merged weights, GGUF or Ollama.
 
@@ -43,22 +47,20 @@ def export(
     with client.connected() as api:
         made = _await(api, client.create_export(api, model, format, dtype))
         if made["status"] != "succeeded":
-            fail(f"{made['error']['message']} ({made['error']['code']})")
+            fail(f"{made['error']['message']} ({made['error']['code']})", code=made["error"]["code"])
         export_download.download(api, made, out)
     if push is not None:
         made["pushed_to"] = hub_upload.upload(push, out, [file["name"] for file in made["files"]], not public)
-    if json_:
-        print_json(made)
-    else:
-        _report(made, out)
+    present(made, [out], lambda: _report(made, out), json_, quiet)
 
 
 def _await(api: Any, made: dict[str, Any]) -> dict[str, Any]:
     """The export once it has ended. Ctrl-C leaves it to the service: the same command finds it again."""
-    with errors.status("") as spinner:
+    with waiting("") as spinner:
         while made["status"] in ("queued", "running"):
             waited_s = max(0, int(time.time()) - made["created_at"])
-            spinner.update(f"{made['format']} {made['dtype']}: {made['status']}, {waited_s} s")
+            if spinner is not None:
+                spinner.update(f"{made['format']} {made['dtype']}: {made['status']}, {waited_s} s")
             time.sleep(_POLL_S)
             made = client.get_export(api, made["id"])
     return made
@@ -67,11 +69,10 @@ def _await(api: Any, made: dict[str, Any]) -> dict[str, Any]:
 def _report(made: dict[str, Any], out: Path) -> None:
     """Prints the folder, the figures of the proof and, if it was pushed, the repository."""
     parity = made["parity"]
-    screen.print(f"{out}: {len(made['files'])} files, {made['bytes'] / _MB:.1f} MB", highlight=False)
-    screen.print(
+    say(f"{out}: {len(made['files'])} files, {made['bytes'] / _MB:.1f} MB")
+    say(
         f"parity in {parity['tool']}: at most {parity['max_difference']:.4f} nats over {parity['positions']} positions "
-        f"(mean {parity['mean_difference']:.4f}), {parity['top_agreement']:.1%} of the likeliest tokens",
-        highlight=False,
+        f"(mean {parity['mean_difference']:.4f}), {parity['top_agreement']:.1%} of the likeliest tokens"
     )
     if "pushed_to" in made:
-        screen.print(f"pushed to {made['pushed_to']}", highlight=False)
+        say(f"pushed to {made['pushed_to']}")

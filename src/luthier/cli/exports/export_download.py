@@ -38,7 +38,7 @@ def download(api: "OpenAI", made: dict[str, Any], out: Path) -> None:
         for part in out.glob(".*.part"):
             part.unlink()
     mark.write_text(json.dumps({"id": made["id"]}))
-    with terminal.progress() as progress:
+    with terminal.bytes_progress() as progress:
         task = progress.add_task(f"download {made['format']}", total=made["bytes"])
         for file in made["files"]:
             _download_file(api, made["id"], file, out, lambda count: progress.advance(task, count))

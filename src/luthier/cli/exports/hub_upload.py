@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from luthier.cli.screen import errors, fail
+from luthier.cli.screen import errors, fail, waiting
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -28,10 +28,13 @@ def upload(repository: str, folder: Path, names: Sequence[str], private: bool) -
     """
     import huggingface_hub
     from httpx2 import HTTPError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    if not errors.draws:
+        disable_progress_bars()
     hub = huggingface_hub.HfApi(library_name="luthier")
     try:
-        with errors.status(f"uploading to {repository}"):
+        with waiting(f"uploading to {repository}"):
             created = hub.create_repo(repository, private=private, exist_ok=True)
             hub.upload_folder(
                 repo_id=repository,

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from luthier.cli.screen import Screen
 from luthier.core.ports import Executor
 from luthier.core.states import RunState
 from luthier.run_directory.run_directory import RunDirectory
@@ -33,7 +33,7 @@ FEW_STEPS = 100
 _RECENT_STEPS = 10
 
 
-def train(executor: Executor, run: RunDirectory, console: Console) -> Succeeded | Failed | None:
+def train(executor: Executor, run: RunDirectory, console: Screen) -> Succeeded | Failed | None:
     """Trains until the verdict, the run's last event; None if a signal stopped the trainer, or if it died.
 
     A run that has its verdict is not started again. SIGINT, SIGTERM and SIGHUP stop the trainer: it finishes its step,
@@ -65,7 +65,7 @@ def _verdict(event: RunEvent) -> Succeeded | Failed | None:
     return event if isinstance(event, Succeeded | Failed) else None
 
 
-def _stop(executor: Executor, handle: str, console: Console) -> None:
+def _stop(executor: Executor, handle: str, console: Screen) -> None:
     """Asks the trainer to save and exit, and waits until it has exited. At KeyboardInterrupt it stops waiting, and
     passes it on.
     """
@@ -110,10 +110,10 @@ class _Line:
     for throughput and time left.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Screen) -> None:
         self._console = console
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._progress = Progress(*columns, console=console, disable=not console.draws)
         self._task = self._progress.add_task("starting", total=None)
         self._recent: deque[Metrics] = deque(maxlen=_RECENT_STEPS)
 

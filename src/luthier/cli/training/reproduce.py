@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luthier.cli.screen import errors, fail, screen, table
+from luthier.cli.completion import candidates
+from luthier.cli.screen import OneAsJson, Quiet, errors, fail, present, screen, table
 from luthier.core.errors import LuthierError
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
@@ -15,8 +16,15 @@ if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not w
 
 
 def reproduce(
-    target: Annotated[str, typer.Argument(metavar="JOB|DIR", help="Job id, or run directory of `luthier train`.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="JOB|DIR", help="Job id, or run directory of `luthier train`.", autocompletion=candidates.jobs
+        ),
+    ],
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of the service (for a job).")] = None,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a finished job again and compare the bytes.
 
@@ -40,7 +48,7 @@ def reproduce(
         if isinstance(verdict, Failed):
             fail(verdict.message)
         compared = again.compare(kept, run)
-    _print(compared)
+    present(_as_dict(compared), [], lambda: _print(compared), json_, quiet)
     if not compared.equal:
         raise typer.Exit(1)
 
@@ -63,9 +71,18 @@ def _prepared(target: str, data_dir: Path | None, run: "RunDirectory") -> "Recor
         with data_folder.open_data(settings) as context:
             return again.from_job(context, DEFAULT_RESOURCE.id, target, run)
     except LuthierError as error:
-        fail(error.message)
+        fail(error.message, code=error.code, param=error.param)
     except (ValueError, OSError) as error:
         fail(f"Cannot reproduce {target}: {error}")
+
+
+def _as_dict(compared: "Comparison") -> dict[str, object]:
+    """The comparison as a JSON object."""
+    outcomes = [
+        {"outcome": name, "then": then, "now": now, "equal": then == now} for name, then, now in compared.outcomes
+    ]
+    differences = [{"what": what, "then": then, "now": now} for what, then, now in compared.differing]
+    return {"equal": compared.equal, "outcomes": outcomes, "differences": differences}
 
 
 def _print(compared: "Comparison") -> None:

@@ -1,17 +1,17 @@
 """luthier train: fine-tunes without a service, through the same run directory and trainer."""
 
+import json
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.cli.screen import errors, fail, screen
+from luthier.cli.screen import OneAsJson, Quiet, errors, fail, present, screen
 from luthier.cli.training import recipe_options
 from luthier.core.errors import LuthierError
 from luthier.core.states import Method
 from luthier.core.training.recipe import Recipe
-from luthier.process import printable
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
     from luthier.run_directory.run_directory import RunDirectory
@@ -31,9 +31,8 @@ def train(
     beta: recipe_options.Beta = None,
     seed: recipe_options.Seed = None,
     early_stop: recipe_options.EarlyStop = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON object; progress goes to stderr.")
-    ] = False,
+    json_: OneAsJson = False,
+    quiet: Quiet = False,
     *,
     recipe: Recipe,
 ) -> None:
@@ -59,7 +58,7 @@ def train(
     request = local_training.LocalRequest(model, data, validation, asked, method, seed, early_stop, recipe)
     run = _prepared(request, out)
     try:
-        verdict = follow.train(local_executor.patient_executor(), run, errors if json else screen)
+        verdict = follow.train(local_executor.patient_executor(), run, errors if json_ or quiet else screen)
     except KeyboardInterrupt:
         verdict = None
     if verdict is None:
@@ -70,10 +69,7 @@ def train(
         )
     summary = local_training.summary(run, verdict)
     training_estimate.record_throughput(Settings().data_dir.absolute(), run, verdict)
-    if json:
-        print(printable.escape_text(local_training.as_json(summary)))
-    else:
-        _print(summary)
+    present(json.loads(local_training.as_json(summary)), [summary.checkpoint], lambda: _print(summary), json_, quiet)
 
 
 def _prepared(request: "LocalRequest", out: Path) -> "RunDirectory":

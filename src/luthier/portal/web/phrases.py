@@ -9,6 +9,8 @@ NOTICES = {
     "job_resumed": "The job is back in the queue and continues where it stopped.",
     "job_deleted": "The job, its events, checkpoints and model are deleted. Its files are kept.",
     "file_deleted": "The file is deleted.",
+    "file_mended": "The mended copy is stored as this new file. The old file is unchanged.",
+    "file_chosen": "The mended copy is stored as a new file and chosen here. The old file is unchanged.",
     "model_deleted": "The model is deleted.",
     "deployment_created": "The deployment is being created: its model is loaded and proven before it answers.",
     "deployment_deleted": "The deployment is deleted. Its model remains.",

@@ -40,6 +40,7 @@ def make_renderer(static: StaticFolder, start: str) -> Renderer:
         "duration": duration,
         "moment": moment,
         "words": words,
+        "plain": plain,
     }
     environment.globals |= {"static": static.address, "NOTICES": phrases.NOTICES, "STATUS_TONES": phrases.TONES}
     return Renderer(environment, start)
@@ -94,3 +95,18 @@ def moment(time: datetime | int | float | None) -> Markup:
 def words(name: str) -> str:
     """A state's or field's name for people: validating_files is "validating files"."""
     return name.replace("_", " ")
+
+
+def plain(value: object) -> str:
+    """A setting's value for people: lists joined, numbers without needless digits, nothing as a dash."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case list() | tuple():
+            return ", ".join(map(plain, value))
+        case _:
+            return str(value)

@@ -1,4 +1,5 @@
-"""What expires: files, unfinished uploads and stored responses; and blobs without a row, moved to lost-and-found.
+"""What expires: files, unfinished uploads, stored responses, records of webhooks; and blobs without a row, moved to
+lost-and-found.
 
 The supervisor's storage loop runs it.
 """
@@ -14,6 +15,7 @@ from luthier.service.context import Context
 from luthier.service.files import files as file_service
 from luthier.service.files import uploads as upload_service
 from luthier.service.responses import stored_responses
+from luthier.service.webhooks import deliveries
 from luthier.store import installation as installation_row
 from luthier.store.queries import files, imports, uploads
 
@@ -100,7 +102,7 @@ class Housekeeper:
 
 
 def remove_expired(context: Context) -> None:
-    """Removes every file, upload and stored response that has surely expired, row first, then blobs.
+    """Removes every file, upload, stored response and webhook's record that has surely expired, row first, then blobs.
 
     A waiting job finds such a file deleted.
     """
@@ -116,3 +118,4 @@ def remove_expired(context: Context) -> None:
     for upload in overdue:
         upload_service.end(context, upload.id, UploadStatus.EXPIRED)
     stored_responses.remove_expired(context)
+    deliveries.remove_old(context)

@@ -96,6 +96,16 @@ def get(context: Context, file: File, model: str | None, method: Method | None) 
     return _as_wire(context, file.id, data_check.check_unassigned(content, rules), rules)
 
 
+def stored(context: Context, file: File) -> dict[str, object] | None:
+    """The report that is stored beside a file; None for one that nobody has checked yet."""
+    return _stored(context, file.id)
+
+
+def likely_method(context: Context, file: File) -> Method:
+    """The method that a file's first row suggests. Raises Conflict and NotFound for a file without bytes."""
+    return _likely_method(files.content(context, file))[0]
+
+
 def details(report: Report) -> str:
     """The report as a few lines of text: verdict, counts, first kinds of problems; NO_PROBLEMS if there are none."""
     if not report.n_errors and not report.n_warnings:

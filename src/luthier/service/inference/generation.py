@@ -9,7 +9,7 @@ from typing import Protocol
 from luthier.core.inference.generation import Usage
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
-from luthier.service.inference import answers, chat, completions
+from luthier.service.inference import answer_spans, answers, chat, completions
 from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart
 from luthier.service.inference.generation_requests import ChatRequest, CompletionRequest
 from luthier.service.inference.model_routing import Route
@@ -54,7 +54,11 @@ class Generation:
                     return await answers.collect(parts)
             case CompletionRequest():
                 whole = completions.complete(self.context, self.calls, route, request)
-                return await self.traffic.counted(route.target.deployment, self.context.now(), whole, _tokens)
+                answer = await self.traffic.counted(route.target.deployment, self.context.now(), whole, _tokens)
+                answer_spans.note_answer(answer)
+                if self.meter is not None:
+                    self.meter.count_tokens(answer.usage, route.is_background)
+                return answer
 
     def stream(self, route: Route, request: ChatRequest | CompletionRequest) -> AsyncGenerator[AnswerPart]:
         """The answer's deltas as they are generated, and last the usage. Closing the generator ends the generation.
@@ -66,7 +70,7 @@ class Generation:
                 parts = chat.stream(self.context, self.calls, self.grammars, route, request)
             case CompletionRequest():
                 parts = completions.stream(self.context, self.calls, route, request)
-        parts = self.traffic.metered(route.target.deployment, self.context.now(), parts)
+        parts = self.traffic.metered(route.target.deployment, self.context.now(), answer_spans.traced(parts))
         return parts if self.meter is None else _metered(self.meter, route, parts)
 
     async def count_tokens(self, route: Route, request: ChatRequest) -> int:

@@ -3,12 +3,12 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from luthier.core import ids
 from luthier.core.errors import Forbidden, InvalidRequest
 from luthier.core.models import Event, Job
-from luthier.core.states import EventCode, JobStatus, Method
+from luthier.core.states import EventCode, JobStatus, Method, SinkName
 from luthier.core.training import hyperparameters
 from luthier.core.training.hyperparameters import Hyperparameters
 from luthier.core.training.recipe import EMPTY_RECIPE, Recipe
@@ -20,6 +20,7 @@ from luthier.service.tenants import quotas
 from luthier.store.db import Connection
 from luthier.store.queries import events, jobs
 from luthier.store.queries import files as file_rows
+from luthier.store.queries.delivery import sink_cursors
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
     hyperparameters.check_seed(request.seed)
     hyperparameters.check_early_stopping(request.early_stop_patience, request.validation_file is not None)
     with context.database.writing() as tx:
-        model = _tunable(context, tx, resource_id, request.model)
+        model = tunable(context, tx, resource_id, request.model)
         model, recipe = job_recipes.fit_to_model(context, model, request.recipe)
         base = train_specs.apply_recipe(model.base, context.base_folder(model.base.name), recipe)
         train_specs.check_method(base, request.method)
@@ -86,12 +87,13 @@ def create(context: Context, resource_id: str, request: JobRequest) -> Job:
         )
         quotas.admit_job(tx, resource_id)
         jobs.insert_job(tx, job)
-        events.insert_events(tx, _first_events(context, job, model, request.notes))
+        sink_cursors.insert_missing(tx, job.id, context.tracking.sinks_of(job.extras))
+        events.insert_events(tx, _first_events(context, job, model, request))
     logger.info("job created id=%s resource=%s base=%s", job.id, resource_id, job.base_model)
     return job
 
 
-def _tunable(context: Context, tx: Connection, resource_id: str, name: str) -> models.Model:
+def tunable(context: Context, tx: Connection, resource_id: str, name: str) -> models.Model:
     """The model of that name. Raises InvalidRequest if there is none or its base weights are not here, and Forbidden if
     it is another resource's that is only shared with this one.
     """
@@ -150,8 +152,11 @@ def check_suffix(suffix: str | None, max_characters: int) -> None:
         )
 
 
-def _first_events(context: Context, job: Job, model: models.Model, notes: tuple[str, ...]) -> list[Event]:
-    """A new job's first events, not inserted: which weights it tunes, what is only stored, and the `notes`."""
+def _first_events(context: Context, job: Job, model: models.Model, request: JobRequest) -> list[Event]:
+    """A new job's first events, not inserted: which weights it tunes, what is only stored, and the request's notes.
+
+    The first keeps what the job's row loses once its files are checked: which values were left to the service.
+    """
     base = model.base
     weights = {
         "requested_model": job.requested_model,
@@ -161,8 +166,10 @@ def _first_events(context: Context, job: Job, model: models.Model, notes: tuple[
         "parameters": base.parameters,
         "licence": base.licence,
         "is_alias": job.requested_model.lower() not in (job.base_model, base.rounded_from),
+        "requested_hyperparameters": asdict(job.hyperparameters),
+        "seed_sent": request.seed is not None,
     }
     first = [job_events.message(context, job.id, EventCode.WEIGHTS, weights)]
-    if job.extras.get("integrations"):
+    if job.extras.get("integrations") and SinkName.WANDB not in context.tracking.names:
         first.append(job_events.message(context, job.id, EventCode.INTEGRATIONS_STORED))
-    return first + [job_events.message(context, job.id, EventCode.NOTE, {"text": text}) for text in notes]
+    return first + [job_events.message(context, job.id, EventCode.NOTE, {"text": text}) for text in request.notes]

@@ -17,9 +17,11 @@ from luthier.service.files.training_estimate import RunEstimate
 
 _TEXTS = {
     EventCode.INTEGRATIONS_STORED: (
-        "The integrations are stored with the job and shown; nothing is sent to Weights & Biases from here. "
-        "`WandbLogger.sync` on your side reads this job's results and sends them."
+        "The integrations are stored with the job and shown; nothing is sent to Weights & Biases: this service is not "
+        "set up for it. `WandbLogger.sync` on your side reads this job's results and sends them."
     ),
+    EventCode.TRACKING_STARTED: "Metrics are sent to {sink}: {place}",
+    EventCode.TRACKING_CAUGHT_UP: "{sink} has all metrics up to now.",
     EventCode.NOTE: "{text}",
     EventCode.FILE_WARNING: "{param} {file_id}, {where}: {problem}. {text}",
     EventCode.MORE_FILE_WARNINGS: "{param} {file_id} has warnings of {n_kinds} more kinds.",
@@ -83,6 +85,11 @@ def words(code: EventCode, values: Mapping[str, Any]) -> str:
             epoch = values["epoch"]
             reason = "where the job was paused" if epoch is None else f"the end of epoch {epoch}"
             return f"Checkpoint created at step {values['step']}, {reason}."
+        case EventCode.TRACKING_FAILING:
+            more = "tried again after the service's next start" if values["is_final"] else "the service tries on"
+            return (
+                f"Metrics are not sent to {values['sink']} now; {more}, and the job is not affected. {values['text']}"
+            )
         case EventCode.PAUSED:
             return f"Job paused {position(values['last_step'])}."
         case EventCode.RESTARTED:

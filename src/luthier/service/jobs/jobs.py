@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def get(context: Context, resource_id: str, job_id: str) -> Job:
     """One job of the resource. Raises NotFound, for a job of another resource as well."""
     with context.database.reading() as tx:
-        return _require(tx, resource_id, job_id)
+        return require(tx, resource_id, job_id)
 
 
 def list_page(
@@ -55,7 +55,7 @@ def follow_events(
     Raises NotFound for the job, InvalidRequest for an `after` that is none of its events.
     """
     with context.database.reading() as tx:
-        job = _require(tx, resource_id, job_id)
+        job = require(tx, resource_id, job_id)
         page = events.list_since(tx, job_id, after, limit)
         return page, job.status in TERMINAL_JOB_STATUSES and len(page) < limit
 
@@ -74,7 +74,7 @@ def list_checkpoints(
 ) -> tuple[list[Checkpoint], bool]:
     """A page of a job's checkpoints, newest first, and whether more follow. Raises as `list_events`."""
     with context.database.reading() as tx:
-        _require(tx, resource_id, job_id)
+        require(tx, resource_id, job_id)
         return checkpoints.list_page(tx, job_id, after, limit)
 
 
@@ -83,7 +83,7 @@ def list_attempts(
 ) -> tuple[list[Attempt], bool]:
     """A page of a job's attempts, newest first, and whether more follow. Raises as `list_events`."""
     with context.database.reading() as tx:
-        _require(tx, resource_id, job_id)
+        require(tx, resource_id, job_id)
         return attempts.list_page(tx, job_id, after, limit)
 
 
@@ -94,7 +94,7 @@ def cancel(context: Context, resource_id: str, job_id: str) -> Job:
     """
     sources = [status for status in JobStatus if status not in TERMINAL_JOB_STATUSES]
     with context.database.writing() as tx:
-        job = _require(tx, resource_id, job_id)
+        job = require(tx, resource_id, job_id)
         if not jobs.move(tx, job_id, sources, JobStatus.CANCELLED, finished_at=context.now()):
             raise Conflict(
                 "job_already_ended",
@@ -103,7 +103,7 @@ def cancel(context: Context, resource_id: str, job_id: str) -> Job:
         attempts.close(tx, job_id, context.now(), AttemptEnd.CANCELLED)
         events.insert_events(tx, [job_events.message(context, job_id, EventCode.CANCELLED)])
         logger.info("job cancelled id=%s was=%s", job_id, job.status)
-        return _require(tx, resource_id, job_id)
+        return require(tx, resource_id, job_id)
 
 
 def pause(context: Context, resource_id: str, job_id: str) -> Job:
@@ -112,25 +112,25 @@ def pause(context: Context, resource_id: str, job_id: str) -> Job:
     Raises NotFound, and Conflict for a job in any other state.
     """
     with context.database.writing() as tx:
-        job = _require(tx, resource_id, job_id)
+        job = require(tx, resource_id, job_id)
         if not jobs.move(tx, job_id, [JobStatus.RUNNING], JobStatus.PAUSING):
             raise Conflict(
                 "job_not_running", f"{job_id} is {job.status}; only a running job can be paused.{_hint(job.status)}"
             )
         events.insert_events(tx, [job_events.message(context, job_id, EventCode.PAUSING)])
         logger.info("job pausing id=%s", job_id)
-        return _require(tx, resource_id, job_id)
+        return require(tx, resource_id, job_id)
 
 
 def resume(context: Context, resource_id: str, job_id: str) -> Job:
     """Puts a paused job back into the queue, with an event. Raises NotFound, and Conflict for any other job."""
     with context.database.writing() as tx:
-        job = _require(tx, resource_id, job_id)
+        job = require(tx, resource_id, job_id)
         if not jobs.move(tx, job_id, [JobStatus.PAUSED], JobStatus.QUEUED):
             raise Conflict("job_not_paused", f"{job_id} is {job.status}; only a paused job can be resumed.")
         events.insert_events(tx, [job_events.message(context, job_id, EventCode.RESUMED)])
         logger.info("job resumed id=%s", job_id)
-        return _require(tx, resource_id, job_id)
+        return require(tx, resource_id, job_id)
 
 
 def delete(context: Context, resource_id: str, job_id: str) -> list[Checkpoint]:
@@ -140,7 +140,7 @@ def delete(context: Context, resource_id: str, job_id: str) -> list[Checkpoint]:
     supervisor deletes the row. Raises NotFound, and Conflict if the job has not ended or a deployment uses its model.
     """
     with context.database.writing() as tx:
-        job = _require(tx, resource_id, job_id)
+        job = require(tx, resource_id, job_id)
         if job.status not in TERMINAL_JOB_STATUSES:
             raise Conflict("job_not_ended", f"{job_id} is {job.status}; cancel it first, then delete it.")
         deleted = checkpoints.list_of_job(tx, job_id)
@@ -163,7 +163,7 @@ def _hint(status: JobStatus) -> str:
     return " A waiting job has nothing to save: cancel it, and create it again later." if waits else ""
 
 
-def _require(tx: Connection, resource_id: str, job_id: str) -> Job:
+def require(tx: Connection, resource_id: str, job_id: str) -> Job:
     """The job, unless it is another resource's or deleted. Raises NotFound."""
     job = jobs.get(tx, resource_id, job_id)
     if job is None:

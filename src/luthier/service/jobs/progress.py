@@ -54,6 +54,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
     verdict: Succeeded | Failed | None = None
     absorbed, started_at, estimate, last_step, saved_step = job.absorbed_bytes, job.started_at, None, 0, 0
     new_events: list[Event] = []
+    new_steps: list[Metrics] = []
     new_checkpoints: list[Checkpoint] = []
     dropped_folders: list[str] = []
     resumed = _resumed_from(context, job)
@@ -66,6 +67,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
             started_at = started_at or _time(event.at)
         elif isinstance(event, Metrics):
             last_step = event.step
+            new_steps.append(event)
             estimate = _estimate(event, *(resumed or (started_at, 0))) if started_at is not None else None
         elif isinstance(event, Saved):
             saved_step = event.step
@@ -87,9 +89,18 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
             attempts.set_last_step(tx, job.id, last_step)
         if saved_step:
             attempts.set_saved_step(tx, job.id, saved_step)
+    _count_steps(context, new_steps)
     for checkpoint in dropped:
         models.delete_bytes(context, checkpoint)
     return verdict
+
+
+def _count_steps(context: Context, steps: Sequence[Metrics]) -> None:
+    """Counts steps for the metrics, once their rows are written; those of older trainers have no seconds."""
+    for step in steps if context.observe_step is not None else ():
+        if step.seconds is not None:
+            assert context.observe_step is not None
+            context.observe_step(step.seconds, step.tokens or 0)
 
 
 def finish(context: Context, job: Job, verdict: Succeeded) -> None:
@@ -180,7 +191,8 @@ def _job_events(context: Context, job: Job, event: RunEvent) -> Iterator[Event]:
                 or event.step % 10 == 0
                 or event.full_valid_loss is not None
             ):
-                yield job_events.metrics(context, job.id, _time(event.at), event.step, event.figures())
+                figures = event.figures() | event.course()
+                yield job_events.metrics(context, job.id, _time(event.at), event.step, figures)
             return
         case Advice():
             level, code, values = EventLevel.WARNING, EventCode.ADVICE, _advice(job, event)

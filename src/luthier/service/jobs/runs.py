@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from luthier.atomic_io import disk_full_as_no_space, fsync_path
 from luthier.core.models import Event, Job, JobError
@@ -71,16 +72,18 @@ def validate_files(context: Context, job: Job, stopping: Callable[[], bool] = sh
     run = training_estimate.estimate(training, rules, job.hyperparameters, context.data_folder, context.price)
     if run is not None:
         warnings.append(job_events.message(context, job.id, EventCode.ESTIMATED, asdict(run)))
-    _enqueue(context, job, resolved, warnings)
+    _enqueue(context, job, resolved, training.report.n_examples, warnings)
     logger.info("job queued id=%s examples=%d", job.id, training.report.n_examples)
 
 
-def _enqueue(context: Context, job: Job, resolved: ResolvedHyperparameters, before: list[Event]) -> None:
+def _enqueue(
+    context: Context, job: Job, resolved: ResolvedHyperparameters, n_examples: int, before: list[Event]
+) -> None:
     """Moves the job to queued, with hyperparameters and events (`before` first); not if it was cancelled meanwhile."""
     with context.database.writing() as tx:
         if jobs.move(tx, job.id, [JobStatus.VALIDATING_FILES], JobStatus.QUEUED):
             jobs.set_hyperparameters(tx, job.id, resolved)
-            enqueued = job_events.message(context, job.id, EventCode.ENQUEUED)
+            enqueued = job_events.message(context, job.id, EventCode.ENQUEUED, {"n_examples": n_examples})
             events.insert_events(tx, [*before, enqueued])
 
 
@@ -96,14 +99,15 @@ def claim(context: Context, job: Job) -> bool:
 
 
 def write_directory(context: Context, job: Job, threads: int | None, save_interval_s: float) -> RunDirectory:
-    """Writes the run directory (data, parent model), the spec last; a directory that has its spec only loses its pause
-    request. `save_interval_s` is the seconds between two resume points.
+    """Writes the run directory (data, parent model), the spec last; of one that has its spec, the pause request is
+    removed and the base model's folder brought up to date. `save_interval_s` is the seconds between two resume points.
 
     Raises FileNotFoundError and NotFound if a file or the parent model was deleted while the job waited, and NoSpace.
     """
     run = directory(context, job)
     if run.spec.exists():
         run.pause.unlink(missing_ok=True)
+        _follow_base_model(run, context.base_folder(job.base_model))
         return run
     shutil.rmtree(run.path, ignore_errors=True)
     with disk_full_as_no_space(run.path):
@@ -119,6 +123,15 @@ def write_directory(context: Context, job: Job, threads: int | None, save_interv
         run.write_spec(_spec(context, job, run, threads, save_interval_s))
         fsync_path(run.path.parent)
     return run
+
+
+def _follow_base_model(run: RunDirectory, base_folder: Path) -> None:
+    """Rewrites the spec of a run that was restored from a backup, or whose models folder has moved: the base model is
+    in another folder now. The run resumes all the same: the folder is no part of what it computes.
+    """
+    spec = run.read_spec()
+    if spec.base_folder != base_folder:
+        run.write_spec(spec.model_copy(update={"base_folder": base_folder}))
 
 
 def ask_to_pause(context: Context, job: Job) -> None:

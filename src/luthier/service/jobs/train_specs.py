@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from luthier.catalog import BaseModelEntry, Catalog
 from luthier.core.errors import InvalidRequest
@@ -121,14 +122,23 @@ def adapter_shape_of(parent: Path, requested: LoraRecipe) -> LoraRecipe:
     """
     try:
         config = json.loads(CheckpointFolder(parent).adapter_config.read_bytes())
+    except (OSError, ValueError):
+        return requested
+    return adapter_shape(config, requested)
+
+
+def adapter_shape(config: object, requested: LoraRecipe) -> LoraRecipe:
+    """The shape that a PEFT adapter's config has; the requested one if the config cannot be read."""
+    try:
+        values: Any = config
         return requested.model_copy(
             update={
-                "rank": int(config["r"]),
-                "alpha": float(config["lora_alpha"]),
-                "targets": tuple(map(str, config["target_modules"])),
+                "rank": int(values["r"]),
+                "alpha": float(values["lora_alpha"]),
+                "targets": tuple(map(str, values["target_modules"])),
             }
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return requested
 
 

@@ -33,7 +33,7 @@ def end(context: Context, response_id: str, status: ResponseStatus, body: Json) 
     Raises NoSpace on a full disk.
     """
     with context.database.writing() as tx:
-        return responses.end(tx, response_id, status, body)
+        return responses.end(tx, response_id, status, body, context.now())
 
 
 def fail(context: Context, resource_id: str, response_id: str, error: Json) -> None:
@@ -82,7 +82,7 @@ def cancel(context: Context, resource_id: str, response_id: str) -> StoredRespon
             raise InvalidRequest("invalid_value", "Only a response in the background can be cancelled.", "response_id")
         if response.status in OPEN_STATUSES:
             body = {**response.body, "status": str(ResponseStatus.CANCELLED)}
-            responses.end(tx, response_id, ResponseStatus.CANCELLED, body)
+            responses.end(tx, response_id, ResponseStatus.CANCELLED, body, context.now())
         elif response.status is not ResponseStatus.CANCELLED:
             raise Conflict(
                 "response_ended", f"This response has ended: its status is {response.status}.", "response_id"

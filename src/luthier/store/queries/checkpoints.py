@@ -4,7 +4,7 @@ the blob store. The functions that write need a transaction of `Database.writing
 
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
 from luthier.core.models import Checkpoint
 from luthier.store import row_mapping, schema
@@ -12,6 +12,18 @@ from luthier.store.queries import copies, permissions
 
 _checkpoints = schema.checkpoints
 _columns = [column for column in _checkpoints.c if column.name != "seq"]
+
+
+def _pair(count: int, newest: int) -> tuple[int, int]:
+    return count, newest
+
+
+_mark = row_mapping.Read(
+    select(func.count(), func.coalesce(func.max(_checkpoints.c.seq), 0)).where(
+        _checkpoints.c.job_id == bindparam("job_id")
+    ),
+    _pair,
+)
 
 
 def insert_checkpoint(tx: Connection, checkpoint: Checkpoint) -> None:
@@ -56,6 +68,13 @@ def list_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tup
 def list_of_job(tx: Connection, job_id: str) -> list[Checkpoint]:
     """Every checkpoint of a job, oldest first; empty if there is none."""
     return _all(tx, _checkpoints.c.job_id == job_id)
+
+
+def mark_of_job(tx: Connection, job_id: str) -> tuple[int, int]:
+    """How many checkpoints a job has, and a number that grows with each that is inserted: what changes with the list,
+    their names aside.
+    """
+    return _mark.first(tx, job_id=job_id) or (0, 0)
 
 
 def list_of_resource(tx: Connection, resource_id: str) -> list[Checkpoint]:

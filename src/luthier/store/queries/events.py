@@ -1,16 +1,18 @@
-"""Queries on the events of jobs. Their number (`seq`) is the order of all events of all jobs, and behind every cursor.
-`insert_events` alone writes, and needs a transaction of `Database.writing`.
+"""Queries on the events of jobs, those of training steps as raw text included. Their number (`seq`) is the order of all
+events of all jobs, and behind every cursor. `insert_events` alone writes, and needs a transaction of
+`Database.writing`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, Integer, Text, bindparam, func, insert, select, type_coerce
 
 from luthier.core.models import Event
 from luthier.core.raw_json import JsonText
-from luthier.core.states import EventLevel, EventType
+from luthier.core.states import EventCode, EventLevel, EventType
 from luthier.store import row_mapping, schema
 
 _events = schema.events
@@ -26,6 +28,13 @@ def _event(
     return Event(id, job_id, created_at, _LEVELS[level], _TYPES[type], message, data)
 
 
+def _numbered_event(
+    seq: int, id: str, job_id: str, created_at: datetime, level: str, type: str, message: str, data: JsonText | None
+) -> tuple[int, Event]:
+    """The same with the row's number before it."""
+    return seq, _event(id, job_id, created_at, level, type, message, data)
+
+
 def _time(created_at: datetime) -> datetime:
     return created_at
 
@@ -34,9 +43,48 @@ _of_job = _events.c.job_id == bindparam("job_id")
 _latest_time = row_mapping.Read(
     select(_events.c.created_at).where(_of_job).order_by(_events.c.seq.desc()).limit(1), _time
 )
+_numbered = row_mapping.Read(
+    select(_events.c.seq, *_columns)
+    .where(_of_job, _events.c.seq > bindparam("after", type_=_events.c.seq.type))
+    .order_by(_events.c.seq)
+    .limit(bindparam("row_limit", type_=_events.c.seq.type)),
+    _numbered_event,
+    {"data": row_mapping.json_text},
+)
 _newest = row_mapping.Read(select(func.coalesce(func.max(_events.c.seq), 0)), int)
 _jobs_since = row_mapping.Read(select(_events.c.job_id).where(_events.c.seq > bindparam("newest")).distinct(), str)
 _pages = row_mapping.Pages(select(*_columns), _events, _of_job, _event, {"data": row_mapping.json_text})
+
+MetricsRow = tuple[Any, ...]
+"""Of a step's event its number, its time in microseconds since 1970, and its data as JSON text."""
+_FEW_EVENTS = 200
+"""Among so many of a job's first events is each that is written once before its steps, and among as many of its last
+ones each that is written at its end."""
+
+
+_of_step = (_events.c.type == str(EventType.METRICS)) & _events.c.data.is_not(None)
+_metrics = select(_events.c.seq, type_coerce(_events.c.created_at, Integer), type_coerce(_events.c.data, Text)).where(
+    _of_job, _of_step
+)
+_metrics_after = row_mapping.Read(
+    _metrics.where(_events.c.seq > bindparam("seq")).order_by(_events.c.seq).limit(bindparam("row_limit")), tuple
+)
+_newest_metrics = row_mapping.Read(_metrics.order_by(_events.c.seq.desc()).limit(bindparam("row_limit")), tuple)
+_newest_id = row_mapping.Read(select(_events.c.id).where(_of_job).order_by(_events.c.seq.desc()).limit(1), str)
+_id_of_seq = row_mapping.Read(select(_events.c.id).where(_events.c.seq == bindparam("seq")), str)
+_seq_of_id = row_mapping.Read(select(_events.c.seq).where(_of_job, _events.c.id == bindparam("id")), int)
+
+
+def _coded(*, last: bool) -> row_mapping.Read[Mapping[str, Any]]:
+    """The data of the event of a code among a job's first or last events."""
+    order = _events.c.seq.desc() if last else _events.c.seq
+    part = select(_events.c.type, _events.c.data).where(_of_job).order_by(order).limit(_FEW_EVENTS).subquery()
+    is_coded = func.json_extract(part.c.data, "$.code") == bindparam("code")
+    statement = select(part.c.data).where(part.c.type == str(EventType.MESSAGE), is_coded)
+    return row_mapping.Read(statement.limit(1), dict)
+
+
+_first_coded, _last_coded = _coded(last=False), _coded(last=True)
 
 
 def insert_events(tx: Connection, events: Sequence[Event]) -> None:
@@ -72,6 +120,11 @@ def list_since(tx: Connection, job_id: str, after: str | None, limit: int) -> li
     return page
 
 
+def list_numbered(tx: Connection, job_id: str, after: int, limit: int) -> list[tuple[int, Event]]:
+    """At most `limit` events of a job with their numbers, oldest first, from the first number greater than `after`."""
+    return _numbered.all(tx, job_id=job_id, after=after, row_limit=limit)
+
+
 def newest(tx: Connection) -> int:
     """The number of the newest event of all jobs, 0 if there is none; each that is written later has a greater one."""
     return _newest.first(tx) or 0
@@ -80,3 +133,40 @@ def newest(tx: Connection) -> int:
 def jobs_since(tx: Connection, newest: int) -> set[str]:
     """The ids of the jobs, of all resources, that have events with numbers greater than `newest`."""
     return set(_jobs_since.all(tx, newest=newest))
+
+
+def metrics_after(tx: Connection, job_id: str, seq: int, batch: int = 10_000) -> Iterator[list[MetricsRow]]:
+    """Yields the events of a job's steps with greater numbers than `seq`, oldest first, in lists of at most `batch`."""
+    while rows := _metrics_after.raw(tx, job_id=job_id, seq=seq, row_limit=batch):
+        yield rows
+        seq = rows[-1][0]
+
+
+def newest_metrics(tx: Connection, job_id: str, limit: int) -> list[MetricsRow]:
+    """The events of a job's last `limit` reported steps, oldest first."""
+    return _newest_metrics.raw(tx, job_id=job_id, row_limit=limit)[::-1]
+
+
+def newest_id(tx: Connection, job_id: str) -> str | None:
+    """The id of a job's newest event, which changes with each; None if it has none."""
+    return _newest_id.first(tx, job_id=job_id)
+
+
+def id_of(tx: Connection, seq: int) -> str | None:
+    """The id of the event of that number; None if there is none."""
+    return _id_of_seq.first(tx, seq=seq)
+
+
+def seq_of(tx: Connection, job_id: str, event_id: str) -> int | None:
+    """The number of a job's event by its id; None if the job has no such event."""
+    return _seq_of_id.first(tx, job_id=job_id, id=event_id)
+
+
+def data_of_first(tx: Connection, job_id: str, code: EventCode) -> Mapping[str, Any] | None:
+    """The data of the first event of a code that is written before a job's steps; None if there is none."""
+    return _first_coded.first(tx, job_id=job_id, code=str(code))
+
+
+def data_of_last(tx: Connection, job_id: str, code: EventCode) -> Mapping[str, Any] | None:
+    """The data of an event of a code that is written once, at a job's end; None if there is none."""
+    return _last_coded.first(tx, job_id=job_id, code=str(code))

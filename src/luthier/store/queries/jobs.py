@@ -14,7 +14,9 @@ from sqlalchemy import Connection, TableValuedAlias, bindparam, func, insert, se
 from luthier.core.models import Job, JobError
 from luthier.core.states import TERMINAL_JOB_STATUSES, JobStatus, Method
 from luthier.core.training.hyperparameters import Hyperparameters, ResolvedHyperparameters
-from luthier.store import row_mapping, schema
+from luthier.core.webhooks.webhook_events import JOB_EVENTS
+from luthier.store import delivery_schema, row_mapping, schema
+from luthier.store.queries.webhooks import outbox
 
 _jobs = schema.jobs
 _columns = [column for column in _jobs.c if column.name != "seq"]
@@ -53,6 +55,12 @@ def insert_job(tx: Connection, job: Job) -> None:
 def get(tx: Connection, resource_id: str, job_id: str) -> Job | None:
     """The job; None if the resource has no such job, or its user deleted it."""
     return _one.first(tx, job_id=job_id, resource_id=resource_id)
+
+
+def by_id(tx: Connection, job_id: str) -> Job | None:
+    """The job of any resource, hidden or not; None if there is no row."""
+    row = tx.execute(_select.where(_jobs.c.id == job_id)).first()
+    return None if row is None else from_row(*row)
 
 
 def exists(tx: Connection, resource_id: str, job_id: str) -> bool:
@@ -112,14 +120,20 @@ def list_unreleased(tx: Connection) -> list[Job]:
     return [from_row(*row) for row in tx.execute(statement)]
 
 
-def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: object) -> bool:
+def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: Any) -> bool:
     """Writes a status, with `values` of further columns by name, if the job is in one of `sources`. False if it is in
-    another or does not exist: nothing is written then, and the caller must not record an event of it.
+    another or does not exist: nothing is written then, and the caller must not record an event of it. A last status
+    comes with its `finished_at`, and its webhook event is put into the outbox in the same transaction.
     """
     if isinstance(error := values.get("error"), JobError):
         values["error"] = row_mapping.error_to_json(error)
     statement = update(_jobs).where(_jobs.c.id == job_id, _jobs.c.status.in_(list(sources)))
-    return tx.execute(statement.values(status=target, **values)).rowcount == 1
+    if tx.execute(statement.values(status=target, **values)).rowcount != 1:
+        return False
+    if target in JOB_EVENTS:
+        owner = select(_jobs.c.resource_id).where(_jobs.c.id == job_id)
+        outbox.insert_event(tx, owner, JOB_EVENTS[target], job_id, values["finished_at"])
+    return True
 
 
 def set_hyperparameters(tx: Connection, job_id: str, resolved: ResolvedHyperparameters) -> None:
@@ -164,10 +178,10 @@ def is_hidden(tx: Connection, job_id: str) -> bool:
 
 
 def delete(tx: Connection, job_id: str) -> None:
-    """Deletes a job's row with its events and attempts. Its checkpoints must be gone: their reference to it raises
-    IntegrityError, an internal fault.
+    """Deletes a job's row with its events, attempts and sink cursors. Its checkpoints must be gone: their reference to
+    it raises IntegrityError, an internal fault.
     """
-    for table in (schema.events, schema.attempts):
+    for table in (schema.events, schema.attempts, delivery_schema.sink_cursors):
         tx.execute(table.delete().where(table.c.job_id == job_id))
     tx.execute(_jobs.delete().where(_jobs.c.id == job_id))
 

@@ -23,7 +23,7 @@ def build_router(services: Services) -> Router:
     """The one route of this module, an extension outside of every dialect."""
     router = Router(tag="health")
     Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
-    services.metrics.watch(services.context, services.calls.n_waiting, lambda: len(services.serving.faults()))
+    services.metrics.watch(services.context, services.calls.n_waiting, services.serving)
 
     @router.get(
         PATH, Action.USAGES_READ, "Get the service's metrics for Prometheus", Reply(content={"text/plain": js.TEXT})

@@ -29,7 +29,7 @@ from luthier.core.engine_ports import Address
 from luthier.core.errors import LuthierError
 from luthier.core.inference.generation import Usage
 from luthier.core.models import Principal
-from luthier.service.inference import model_routing
+from luthier.service.inference import answer_spans, model_routing
 from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart, ChoiceDelta
 from luthier.service.inference.generation_requests import ChatRequest, CompletionRequest
 from luthier.service.inference.model_routing import Route
@@ -183,6 +183,7 @@ class InferenceEndpoint:
             )
             route = await watched.unless_lost(model_routing.route(services.serving, resource_id, target))
             route = while_authorized(route, watched)
+            answer_spans.note_request(name, route.model.canonical_name, call.request, call.is_streamed)
             rate = CallRate(services, request, caller, route.target)
             rate.admit(call.tokens)
             try:
@@ -236,6 +237,7 @@ class InferenceEndpoint:
                                 yield text
                         part = await watched.unless_lost(anext(rest, None))
         except LuthierError as error:
+            answer_spans.note_error(error.code)
             closing = shapes.fail(error)
         for text in closing:
             yield text

@@ -23,7 +23,7 @@ from luthier.api.services import Services
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.models import Principal
 from luthier.core.roles import Action
-from luthier.service.inference import embeddings, model_routing
+from luthier.service.inference import answer_spans, embeddings, model_routing
 from luthier.service.inference.embeddings import EmbeddingRequest
 from luthier.service.inference.model_routing import Route
 from luthier.service.tenants.rate_limits import estimate
@@ -89,6 +89,7 @@ class EmbeddingEndpoint:
             target = await run_in_threadpool(find)
             route = await watched.unless_lost(model_routing.route(services.serving, resource_id, target))
             route = while_authorized(route, watched)
+            answer_spans.note_request(name, route.model.canonical_name, asked)
             rate = CallRate(services, request, caller, route.target)
             rate.admit(tokens_of(asked))
             try:
@@ -98,6 +99,7 @@ class EmbeddingEndpoint:
                 rate.settle(0)
                 raise
             rate.settle(answer["usage"]["total_tokens"])
+            answer_spans.note_input_tokens(answer["usage"]["total_tokens"])
             if len(answer["data"]) <= MAX_INLINE_VECTORS:
                 return JsonResponse(answer, headers=rate.headers())
             return await run_in_threadpool(partial(JsonResponse, answer, headers=rate.headers()))

@@ -10,8 +10,10 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from luthier.core.inference.batches import Batch, BatchCounts, BatchFault
 from luthier.core.states import TERMINAL_BATCH_STATUSES, BatchStatus
+from luthier.core.webhooks.webhook_events import BATCH_EVENTS
 from luthier.store import row_mapping, schema
 from luthier.store.inference_schema import batches as _batches
+from luthier.store.queries.webhooks import outbox
 
 _columns = [column for column in _batches.c if column.name != "seq"]
 _COUNTS = tuple(asdict(BatchCounts()))
@@ -55,10 +57,16 @@ def count_open(tx: Connection, resource_id: str) -> int:
 
 def move(tx: Connection, batch_id: str, sources: Collection[BatchStatus], status: BatchStatus, **values: Any) -> bool:
     """Writes the status, and further columns by name, if the batch is in one of the `sources`; False, and nothing is
-    written, if it is not, or is gone.
+    written, if it is not, or is gone. A last status comes with its time, and its webhook event is put into the outbox
+    in the same transaction.
     """
     found = (_batches.c.id == batch_id) & _batches.c.status.in_([str(source) for source in sources])
-    return tx.execute(update(_batches).where(found).values(status=status, **values)).rowcount == 1
+    if tx.execute(update(_batches).where(found).values(status=status, **values)).rowcount != 1:
+        return False
+    if status in BATCH_EVENTS:
+        owner = select(_batches.c.resource_id).where(_batches.c.id == batch_id)
+        outbox.insert_event(tx, owner, BATCH_EVENTS[status], batch_id, values[f"{status}_at"])
+    return True
 
 
 def set_counts(tx: Connection, batch_id: str, counts: BatchCounts) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, insert, select, update
 
 from luthier.core.inference.stored_responses import OPEN_STATUSES, ResponseItems, ResponseStatus, StoredResponse
+from luthier.core.webhooks.webhook_events import RESPONSE_EVENTS
 from luthier.store import inference_schema
+from luthier.store.queries.webhooks import outbox
 
 _responses = inference_schema.responses
 _item_columns = [_responses.c.previous_id, _responses.c.status, _responses.c.input_items, _responses.c.output]
@@ -63,14 +65,20 @@ def conversation(tx: Connection, resource_id: str, last_id: str) -> list[Respons
     return [ResponseItems(row[0], ResponseStatus(row[1]), row[2], row[3]) for row in rows]
 
 
-def end(tx: Connection, response_id: str, status: ResponseStatus, body: Mapping[str, Any]) -> bool:
-    """Sets status and body of a response that had no answer yet; False, and no change, for every other one."""
+def end(tx: Connection, response_id: str, status: ResponseStatus, body: Mapping[str, Any], at: datetime) -> bool:
+    """Sets status and body of a response that had no answer yet; False, and no change, for every other one.
+
+    The webhook event of a last status, which is of the time `at`, is put into the outbox in the same transaction.
+    """
     condition = _responses.c.id == response_id, _responses.c.status.in_(OPEN_STATUSES)
     request = _responses.c.request if status in OPEN_STATUSES else None
-    return (
-        tx.execute(update(_responses).where(*condition).values(status=status, **_parts(body), request=request)).rowcount
-        == 1
-    )
+    values = {"status": status, "request": request, **_parts(body)}
+    if tx.execute(update(_responses).where(*condition).values(values)).rowcount != 1:
+        return False
+    if status in RESPONSE_EVENTS:
+        owner = select(_responses.c.resource_id).where(_responses.c.id == response_id)
+        outbox.insert_event(tx, owner, RESPONSE_EVENTS[status], response_id, at)
+    return True
 
 
 def list_open(tx: Connection) -> list[tuple[str, str]]:

@@ -4,7 +4,8 @@ from sqlalchemy import Connection, func, select
 
 from luthier.core.inference.stored_responses import ResponseStatus
 from luthier.core.states import BatchStatus, DeploymentState, JobStatus
-from luthier.store import inference_schema, schema
+from luthier.core.webhooks.webhook_events import DeliveryState
+from luthier.store import inference_schema, schema, webhook_schema
 
 
 def by_state(tx: Connection) -> dict[str, dict[str, int]]:
@@ -16,6 +17,7 @@ def by_state(tx: Connection) -> dict[str, dict[str, int]]:
         ("deployments", deployments.c.state, DeploymentState, None),
         ("batches", batches.c.status, BatchStatus, None),
         ("stored_responses", responses.c.status, ResponseStatus, None),
+        ("webhook_deliveries", webhook_schema.webhook_deliveries.c.state, DeliveryState, None),
     )
     counts: dict[str, dict[str, int]] = {}
     for noun, column, states, condition in tables:

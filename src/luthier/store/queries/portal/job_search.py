@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
-from luthier.core.models import Job
-from luthier.core.states import JobStatus
+from luthier.core.models import Event, Job
+from luthier.core.states import EventLevel, EventType, JobStatus
 from luthier.store import row_mapping, schema
 from luthier.store.queries import jobs
 
@@ -60,3 +60,19 @@ def file_names(tx: Connection, resource_id: str, ids: Collection[str]) -> dict[s
     files = schema.files
     named = (files.c.resource_id == resource_id) & files.c.id.in_(list(ids))
     return {str(row.id): str(row.filename) for row in tx.execute(select(files.c.id, files.c.filename).where(named))}
+
+
+def message_page(tx: Connection, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
+    """A page of a job's events of type message, newest first, and whether more follow.
+
+    Raises InvalidRequest for an `after` that is no event of the job.
+    """
+    events = schema.events
+    statement = select(events.c.id, events.c.created_at, events.c.level, events.c.message)
+    statement = statement.where(events.c.type == EventType.MESSAGE)
+    rows, more = row_mapping.page(tx, statement, events, events.c.job_id == job_id, after, limit)
+    found = [
+        Event(row["id"], job_id, row["created_at"], EventLevel(row["level"]), EventType.MESSAGE, row["message"])
+        for row in rows
+    ]
+    return found, more

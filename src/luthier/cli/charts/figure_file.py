@@ -2,32 +2,13 @@
 plot`; matplotlib, an extra, is imported when it draws.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from luthier.run_directory.run_directory import RESULT_COLUMNS
-
-Series = dict[str, list[tuple[float, float]]]
+from luthier.cli.charts.metrics import Metrics
 
 
-def read(text: str) -> Series:
-    """The points (step, value) of each column of the text of results.csv; an empty cell is no point. Raises ValueError
-    for another file.
-    """
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ())[: len(RESULT_COLUMNS)] != RESULT_COLUMNS:
-        raise ValueError(f"this is no result file: its header must begin with {','.join(RESULT_COLUMNS)}")
-    series: Series = {name: [] for name in RESULT_COLUMNS[1:]}
-    for row in reader:
-        for name, points in series.items():
-            if row[name]:
-                points.append((float(row["step"]), float(row[name])))
-    return series
-
-
-def draw(series: Series, checkpoint_steps: Sequence[int], output: Path, title: str) -> None:
+def draw(series: Metrics, checkpoint_steps: Sequence[int], output: Path, title: str) -> None:
     """Writes the charts to `output` in the format of its suffix (svg, png, pdf), replacing an existing file; dotted
     lines mark the steps of checkpoints. Raises ModuleNotFoundError without matplotlib, OSError if the file cannot be
     written.
@@ -52,7 +33,7 @@ def draw(series: Series, checkpoint_steps: Sequence[int], output: Path, title: s
     plt.close(figure)
 
 
-def _chart(axis: object, name: str, series: Series, labels: dict[str, str]) -> None:
+def _chart(axis: object, name: str, series: Metrics, labels: dict[str, str]) -> None:
     """Draws one chart into the axis: a line for each column of `labels`, or "no validation file" if none has points."""
     from matplotlib.axes import Axes
 

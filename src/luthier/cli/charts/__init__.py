@@ -1,0 +1,1 @@
+"""Charts of a job's metrics: in the terminal, live or overlaid, and as an image file."""

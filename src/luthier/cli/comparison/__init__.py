@@ -1,0 +1,1 @@
+"""luthier jobs compare: what of jobs is read, what differs, and how it is shown."""

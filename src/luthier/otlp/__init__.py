@@ -1,0 +1,1 @@
+"""Traces for an OpenTelemetry collector; imported only where they are switched on."""

@@ -1,0 +1,1 @@
+"""Experiment trackers: where the metrics of jobs are sent, outside of the trainer."""

@@ -1,0 +1,38 @@
+"""The files of docs/deploy: a unit that systemd accepts, and settings that there are."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from luthier.settings import Settings
+from repository import ROOT
+
+UNIT = ROOT / "docs" / "deploy" / "luthier.service"
+
+
+def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
+    if (analyze := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd-analyze is not installed: apt-get install systemd")
+    # Only the program's path is not of this machine.
+    text = UNIT.read_text().replace("/opt/luthier/bin/luthier", sys.executable)
+    (tmp_path / UNIT.name).write_text(text)
+    done = subprocess.run([analyze, "verify", str(tmp_path / UNIT.name)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["luthier.service", "nginx.conf", "Caddyfile"])
+def test_settings_that_a_file_names_exist(name: str) -> None:
+    named = re.findall(r"LUTHIER_([A-Z_]+)", (UNIT.parent / name).read_text())
+    assert {setting.lower() for setting in named} - set(Settings.model_fields) == set()
+
+
+def test_page_shows_the_same_proxies_as_the_files() -> None:
+    """One truth: the page points to the files that were run."""
+    page = (ROOT / "docs" / "tls.md").read_text()
+    assert "proxy_pass" not in page
+    for name in ("deploy/nginx.conf", "deploy/Caddyfile"):
+        assert name in page
