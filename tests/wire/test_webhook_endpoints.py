@@ -108,6 +108,8 @@ def test_azures_spelling_is_served_at_azures_path(url: str, base: str) -> None:
         assert (changed["name"], changed["object"]) == ("other", "webhook.endpoint")
         page = client.get("/webhook_endpoints").json()
         assert (page["object"], [one["object"] for one in page["data"]]) == ("list", ["webhook.endpoint"])
+        wrong = client.post(f"/webhook_endpoints/{made['id']}/rotate_secret", json=[1])
+        assert wrong.status_code == 400
         rotated = client.post(f"/webhook_endpoints/{made['id']}/rotate_secret")
         assert rotated.json()["signing_secret"] != made["signing_secret"]
         gone = client.delete(f"/webhook_endpoints/{made['id']}").json()

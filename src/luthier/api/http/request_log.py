@@ -53,6 +53,6 @@ class RequestLog:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template, never the path itself; a dash for a path that no route has."""
+    """The route's template, below /portal with that; never the path itself. A dash for a path that no route has."""
     route = scope.get("route")
-    return route.path if isinstance(route, Route) else _NONE
+    return f"{scope.get('root_path', '')}{route.path}" if isinstance(route, Route) else _NONE

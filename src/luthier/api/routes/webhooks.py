@@ -29,6 +29,8 @@ _EXAMPLE = {
     "url": "https://receiver.example/webhook",
     "event_types": ["fine_tuning.job.succeeded", "fine_tuning.job.failed"],
 }
+_PLAIN_ROTATION = RotationBody()
+"""Without a body. Not None: errors are worded by the body's type, and a union has no fields."""
 
 
 def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
@@ -93,9 +95,9 @@ def _add_changes(router: Router, wire: WebhookWire, services: Services) -> None:
     @router.post(
         f"{one}/rotate_secret", Action.WEBHOOKS_WRITE, "Rotate a webhook's signing secret", reply, errors=(503,)
     )
-    def rotate_secret(webhook_id: str, caller: Caller, body: RotationBody | None = None) -> object:
+    def rotate_secret(webhook_id: str, caller: Caller, body: RotationBody = _PLAIN_ROTATION) -> object:
         """The answer has the new secret. The old one is invalid at once, or signs beside the new one for 24 hours."""
-        keep_old = body is not None and body.keep_old_secret_active_for_24_hours
+        keep_old = body.keep_old_secret_active_for_24_hours
         rotated = webhook_endpoints.rotate(context, caller.resource.id, webhook_id, keep_old)
         return wire.endpoint.from_endpoint(*rotated)
 
