@@ -15,9 +15,10 @@ from luthier import blobs, catalog
 from luthier.blobs import ObjectBlobs
 from luthier.core.errors import Conflict, NotFound, Unavailable
 from luthier.core.models import Installation
-from luthier.core.ports import TokenVerifier
+from luthier.core.ports import IssuerSignIn
 from luthier.core.training.hyperparameters import MAX_SEED
-from luthier.oidc import OidcVerifier
+from luthier.oidc.bearer_tokens import OidcVerifier
+from luthier.oidc.code_flow import CodeFlow
 from luthier.process import folder_lock
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
@@ -151,6 +152,7 @@ def make_context(
 
     Raises CatalogError, and ValueError for a setting that cannot be read. `now` gives aware UTC times.
     """
+    tokens = _tokens(settings, now)
     return Context(
         database=database,
         blobs=store.within(own.blob_prefix or ""),
@@ -166,8 +168,9 @@ def make_context(
         upload_expiry_s=settings.upload_expiry_s,
         responses_kept_for=timedelta(days=settings.response_days),
         price=settings.price,
+        tokens=tokens,
+        issuer=None if tokens is None else _issuer(settings, tokens),
         tracking=settings.tracking,
-        tokens=_tokens(settings, now),
         blobs_are_own=settings.blobs_url is None or bool(own.blob_prefix),
     )
 
@@ -176,7 +179,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _tokens(settings: Settings, now: Callable[[], datetime]) -> TokenVerifier | None:
+def _issuer(settings: Settings, tokens: OidcVerifier) -> IssuerSignIn | None:
+    """What signs people in at the issuer; None unless the settings name this installation's client there."""
+    if settings.oidc_client_id is None:
+        return None
+    secret = None if settings.oidc_client_secret is None else settings.oidc_client_secret.get_secret_value()
+    return CodeFlow(tokens, settings.oidc_client_id, secret, settings.oidc_scope, tokens.now)
+
+
+def _tokens(settings: Settings, now: Callable[[], datetime]) -> OidcVerifier | None:
     """The verifier of OpenID Connect tokens; None where no issuer is set: then only API keys authenticate."""
     if settings.oidc_issuer is None or settings.oidc_audience is None:
         return None

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     oidc_audience: str | None = None
     oidc_role_claim: str = "roles"
     oidc_resource_claim: str = "resource"
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_scope: str = "openid profile"
     tick_s: float = Field(default=0.5, gt=0)
     train_threads: int | None = Field(default=None, ge=1)
     save_interval_s: float = Field(default=60.0, gt=0)
@@ -117,8 +120,14 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_issuer(self) -> Self:
-        """Raises ValueError for an issuer without an audience, or one by plain HTTP on another machine."""
+        """Raises ValueError for an issuer without an audience or by plain HTTP elsewhere, and for half a client."""
+        if self.oidc_client_secret is not None and self.oidc_client_id is None:
+            raise ValueError("LUTHIER_OIDC_CLIENT_SECRET needs LUTHIER_OIDC_CLIENT_ID: whose secret it is")
+        if self.oidc_client_id is not None and "openid" not in self.oidc_scope.split():
+            raise ValueError("LUTHIER_OIDC_SCOPE must have the word openid: without it there is no ID token")
         if self.oidc_issuer is None:
+            if self.oidc_client_id is not None:
+                raise ValueError("LUTHIER_OIDC_CLIENT_ID needs LUTHIER_OIDC_ISSUER: at which people sign in")
             return self
         if not self.oidc_audience:
             raise ValueError("LUTHIER_OIDC_ISSUER needs LUTHIER_OIDC_AUDIENCE: the audience of the issuer's tokens")

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -25,7 +26,7 @@ from luthier.core.models import Principal, ResourceName
 from luthier.core.ports import Blob, BlobStore, Claims
 from luthier.core.roles import Role
 from luthier.core.states import FilePurpose
-from luthier.oidc import OidcVerifier
+from luthier.oidc.bearer_tokens import OidcVerifier
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
 from luthier.service.files import files, uploads
@@ -232,7 +233,7 @@ class Expiring(OidcVerifier):
     def verify(self, token: str) -> Claims:
         if self.has_expired:
             raise Unauthenticated("invalid_token", "Access denied: the token has expired.")
-        return Claims("somebody", DEFAULT_RESOURCE.account, frozenset({Role.OWNER}))
+        return Claims("somebody", DEFAULT_RESOURCE.account, frozenset({Role.OWNER}), datetime(2100, 1, 1, tzinfo=UTC))
 
 
 class Interrupted:

@@ -73,11 +73,13 @@ class BlobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a valid token says: who it was issued to, the resource (`account`) that it opens, and its roles there."""
+    """What a valid token says: who it was issued to, the resource (`account`) that it opens, its roles there, and its
+    end."""
 
     subject: str
     account: str
     roles: frozenset[Role]
+    expires_at: datetime
 
 
 class TokenVerifier(Protocol):
@@ -85,6 +87,39 @@ class TokenVerifier(Protocol):
 
     def verify(self, token: str) -> Claims:
         """What the token says. Raises Unauthenticated if it is refused, Unavailable if it cannot be checked now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignInAttempt:
+    """What one browser has to bring back: `state` comes through the issuer's redirect, `nonce` in its ID token, and
+    `verifier` proves that the code is exchanged by whoever asked for it (PKCE)."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+
+class IssuerSignIn(Protocol):
+    """Signs people in at an identity provider."""
+
+    @property
+    def host(self) -> str:
+        """The provider's host, for people."""
+        ...
+
+    def begin(self, redirect_uri: str) -> tuple[SignInAttempt, str]:
+        """A new attempt, and the address to send the browser to, which comes back to `redirect_uri`.
+
+        Raises Unavailable if the provider is silent.
+        """
+        ...
+
+    def finish(self, attempt: SignInAttempt, answer: Mapping[str, str], redirect_uri: str) -> str:
+        """The token for the browser that came back with the query `answer`; the TokenVerifier accepts it.
+
+        Raises Unauthenticated, in words for people, and Unavailable if the provider is silent.
+        """
         ...
 
 

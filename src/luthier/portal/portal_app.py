@@ -17,7 +17,7 @@ from luthier.core.models import Principal
 from luthier.portal.pages import compare, files, job_changes, job_pages, jobs, new_job, playground
 from luthier.portal.pages.models import deployment_changes, deployment_pages, export_changes, model_list, model_page
 from luthier.portal.pages.settings import audit_page, key_changes, settings_page
-from luthier.portal.web import addresses, error_pages, forms, security_headers, sign_in, static_files
+from luthier.portal.web import addresses, error_pages, forms, issuer_sign_in, security_headers, sign_in, static_files
 from luthier.portal.web.page import Page
 from luthier.portal.web.rendering import Renderer, make_renderer
 from luthier.portal.web.visit import NO_FORM, Visit
@@ -49,11 +49,14 @@ def build(services: Services) -> list[Mount | Route]:
     static = static_files.load()
     renderer = make_renderer(static, secrets.token_hex(4))
     door = sign_in.SignIn(services, renderer)
+    issuer_door = issuer_sign_in.IssuerDoor(services, renderer, door)
     application = Starlette(
         routes=[
             Route("/static/{digest}/{path:path}", static.respond, methods=["GET"]),
             Route("/sign-in", door.show, methods=["GET"]),
             Route("/sign-in", door.enter, methods=["POST"]),
+            Route("/sign-in/issuer", issuer_door.leave, methods=["GET"]),
+            Route("/sign-in/callback", issuer_door.come_back, methods=["GET"]),
             Route("/sign-out", door.leave, methods=["POST"]),
             Route("/theme", sign_in.choose_theme, methods=["POST"]),
             Route("/", _to_first_page, methods=["GET"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
-from luthier.core.ports import BlobStore, Fetcher, TokenVerifier
+from luthier.core.ports import BlobStore, Fetcher, IssuerSignIn, TokenVerifier
 from luthier.core.training.pricing import Price
 from luthier.core.training.tracking import NO_TARGETS, TrackingTargets
 from luthier.model_folder import BaseModelFolder
@@ -46,6 +46,8 @@ class Context:
     """Where the metrics of jobs go."""
     tokens: TokenVerifier | None = None
     """Set if callers may authenticate by tokens of an OpenID Connect issuer."""
+    issuer: IssuerSignIn | None = None
+    """Set if people may sign in to the portal at that issuer."""
     settled: SettledClock | None = None
     """The clock for deletions by time; None: `now`."""
     steady_s: Callable[[], float] | None = None

@@ -2,82 +2,32 @@
 
 import base64
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx2
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from openai import AzureOpenAI
 from pydantic import ValidationError
 
 from fakes import KEY, engine_calls
+from issuer import AUDIENCE, EC, RSA, SHORT, Issuer, public
 from luthier.api import server
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.errors import Unauthenticated, Unavailable
 from luthier.core.models import Job
 from luthier.core.roles import Role
-from luthier.oidc import KEYS_MAX_AGE_S, LEEWAY_S, RETRY_S, OidcVerifier
+from luthier.oidc.bearer_tokens import KEYS_MAX_AGE_S, LEEWAY_S, RETRY_S, OidcVerifier
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from luthier.settings import Settings
 
-AUDIENCE = "api://luthier"
-RSA = rsa.generate_private_key(65537, 2048)
-SHORT = rsa.generate_private_key(65537, 1024)
-EC = ec.generate_private_key(ec.SECP256R1())
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-class Issuer:
-    """Discovery document and keys over HTTP; counts how often it is asked for keys."""
-
-    def __init__(self) -> None:
-        issuer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/.well-known/openid-configuration":
-                    body: dict[str, Any] = issuer.about()
-                else:
-                    issuer.asked += 1
-                    body = {"keys": issuer.keys}
-                data = json.dumps(body).encode()
-                self.send_response(503 if issuer.is_down else 200)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self.named = self.url
-        self.keys = [public("rsa", RSA), public("ec", EC), public("short", SHORT)]
-        self.is_down = False
-        self.asked = 0
-
-    def about(self) -> dict[str, str]:
-        return {"issuer": self.named, "jwks_uri": f"{self.url}/keys"}
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-def public(kid: str, key: Any) -> dict[str, Any]:
-    algorithm = jwt.algorithms.ECAlgorithm if kid.startswith("ec") else jwt.algorithms.RSAAlgorithm
-    return {**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig"}
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class SignIn:
 
     async def show(self, request: Request) -> Response:
         """The form, or the first page for whoever is signed in already."""
-        return self._form(request, request.query_params.get("next", ""), None)
+        return self.form(request, request.query_params.get("next", ""), None)
 
     async def enter(self, request: Request) -> Response:
         """Checks the key; a session begins, and the browser goes on to the page that was asked for."""
@@ -35,14 +35,14 @@ class SignIn:
         form = await forms.read(request, self.services.intake)
         presented, next_path = form.get("key", "").strip(), form.get("next", "")
         if not presented:
-            return self._form(request, next_path, "Enter a key.", 400)
+            return self.form(request, next_path, "Enter a key.", 400)
         if sessions.is_token(presented):
-            return self._form(request, next_path, "That is no API key.", 401)
+            return self.form(request, next_path, "That is no API key.", 401)
         context = self.services.context
         try:
             caller = await authentication.caller_of(context, [presented])
         except LuthierError as error:
-            return self._form(request, next_path, error.message, 401)
+            return self.form(request, next_path, error.message, 401)
         token = await run_in_threadpool(sessions.create, context, caller, presented)
         asked = addresses.own_path(next_path)
         target = addresses.first_page(caller) if asked == f"{addresses.PREFIX}/jobs" else asked
@@ -62,8 +62,11 @@ class SignIn:
         session_cookie.remove_from(response)
         return response
 
-    def _form(self, request: Request, next_path: str, problem: str | None, status: int = 200) -> Response:
-        """The page with the form, and what was wrong with the last try."""
+    def form(
+        self, request: Request, next_path: str, problem: str | None, status: int = 200, issuer_problem: str = ""
+    ) -> Response:
+        """The page with the form, and what was wrong with the last try, by key or at the issuer."""
+        issuer = self.services.context.issuer
         values = {
             "visit": None,
             "base": addresses.portal(request),
@@ -72,6 +75,8 @@ class SignIn:
             "notice": "",
             "next": next_path,
             "problem": problem,
+            "issuer_host": "" if issuer is None else issuer.host,
+            "issuer_problem": issuer_problem,
             "takes_tokens": self.services.context.tokens is not None,
         }
         return HTMLResponse(self.renderer.render("sign_in.html", values), status)

@@ -1,6 +1,7 @@
 """Sessions of the portal: a key or token is presented once, and a random token in a cookie stands for it afterwards.
 
-A session ends by signing out, after LIFETIME, and with its key: each request asks the database again.
+A session ends by signing out, after LIFETIME, with its key or when its token expires: each request asks the database
+again.
 """
 
 import hashlib
@@ -24,15 +25,20 @@ LIFETIME = timedelta(hours=12)
 def create(context: Context, caller: Principal, presented: str) -> str:
     """Starts a session of the caller, whom `presented` (a key or a token) has authenticated; returns its token.
 
-    Deletes the sessions that have expired, so that their rows do not pile up.
+    A session that began with an issuer's token ends with it at the latest. Deletes the sessions that have expired, so
+    that their rows do not pile up. Raises as `keys.authenticate` for a token that is not accepted any more.
     """
     token = PREFIX + secrets.token_hex(32)
     now = context.now()
     is_key = not caller.key_name.startswith("oidc:")
+    ends_at = now + LIFETIME
+    if not is_key:
+        assert context.tokens is not None, "a token was accepted"
+        ends_at = min(ends_at, context.tokens.verify(presented).expires_at)
     with context.database.writing() as tx:
         sessions.delete_expired(tx, now)
         key_sha256 = _hash(presented) if is_key else None
-        sessions.insert_session(tx, _hash(token), caller, key_sha256, now, now + LIFETIME)
+        sessions.insert_session(tx, _hash(token), caller, key_sha256, now, ends_at)
     logger.info("session created resource=%s", caller.resource.id)
     return token
 

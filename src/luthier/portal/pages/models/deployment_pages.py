@@ -1,10 +1,9 @@
 """The list of deployments and the page of one: state, engine, parity, limit, traffic, code to call it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from starlette.responses import Response
 
-from luthier.core.engine_ports import EngineState
 from luthier.core.errors import NotFound
 from luthier.core.models import Deployment
 from luthier.core.roles import Action
@@ -13,18 +12,10 @@ from luthier.portal.views.models.deployment_rows import DeploymentRow
 from luthier.portal.web import addresses
 from luthier.portal.web.page import Page, get
 from luthier.portal.web.visit import Visit
-from luthier.service.models import deployment_expiry, deployments, models
+from luthier.service.models import deployment_expiry, deployments
+from luthier.service.overviews import named_models
 
 PAGE_ROWS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """What serves a deployment's model, and what kind of model that is."""
-
-    engine: EngineState | None
-    embeds: bool
-    is_tuned: bool
 
 
 def show(visit: Visit) -> Response:
@@ -42,13 +33,13 @@ def show_one(visit: Visit) -> Response:
     deployment = _get(visit)
     url = visit.request.url
     address = f"{url.scheme}://{url.netloc}{addresses.api(visit.request)}"
-    samples = call_samples.samples(address, deployment.name, _served(visit, deployment).embeds)
-    return visit.render("deployment.html", one=_row(visit, deployment), samples=samples)
+    [one] = _rows(visit, [deployment])
+    return visit.render("deployment.html", one=one, samples=call_samples.samples(address, deployment.name, one.embeds))
 
 
 def show_live(visit: Visit) -> Response:
     """The part of that page that changes."""
-    return visit.render("deployment_live.html", one=_row(visit, _get(visit)))
+    return visit.render("deployment_live.html", one=_rows(visit, [_get(visit)])[0])
 
 
 def _get(visit: Visit) -> Deployment:
@@ -66,33 +57,34 @@ def _values(visit: Visit) -> dict[str, object]:
     wanted = [one for one in every if word.lower() in f"{one.name} {one.model}".lower() and one.name > after]
     shown = wanted[:PAGE_ROWS]
     return {
-        "rows": [_row(visit, one) for one in shown],
+        "rows": _rows(visit, shown),
         "word": word,
         "after": after,
         "next": shown[-1].name if len(wanted) > PAGE_ROWS else "",
     }
 
 
-def _row(visit: Visit, deployment: Deployment) -> DeploymentRow:
-    served, services = _served(visit, deployment), visit.services
-    return deployment_rows.row(
-        deployment,
-        served.engine,
-        served.embeds,
-        services.rate_limits.limit_of(deployment),
-        services.traffic.of(deployment),
-        deployment_expiry.expires_at(deployment, served.is_tuned, services.lifetimes),
-    )
-
-
-def _served(visit: Visit, deployment: Deployment) -> _Served:
-    """As GET /luthier/engines: loads nothing. A model that is gone has no engine."""
-    try:
-        named = models.get(visit.context, visit.resource_id, deployment.served_model or deployment.model)
-    except NotFound:
-        return _Served(None, embeds=False, is_tuned=True)
-    engine = None if deployment.served_model is None else visit.services.serving.state(named)
-    return _Served(engine, named.base.embeds, named.checkpoint is not None)
+def _rows(visit: Visit, shown: Sequence[Deployment]) -> list[DeploymentRow]:
+    """The rows of deployments. As GET /luthier/engines it loads nothing; a model that is gone has no engine."""
+    services = visit.services
+    names = {one.name: one.served_model or one.model for one in shown}
+    known = named_models.find(visit.context, visit.resource_id, names.values())
+    rows = []
+    for one in shown:
+        model = known.get(names[one.name])
+        answers = model is not None and one.served_model is not None
+        is_tuned = model is None or model.checkpoint is not None
+        rows.append(
+            deployment_rows.row(
+                one,
+                services.serving.state(model) if model is not None and answers else None,
+                model is not None and model.base.embeds,
+                services.rate_limits.limit_of(one),
+                services.traffic.of(one),
+                deployment_expiry.expires_at(one, is_tuned, services.lifetimes),
+            )
+        )
+    return rows
 
 
 PAGES: tuple[Page, ...] = (

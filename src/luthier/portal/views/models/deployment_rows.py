@@ -29,9 +29,10 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRow:
-    """One deployment. `parity` and `verdict` are words, `load_tone` a badge's colour; `answers_now` is the model
-    before, while a new one is not proven; `remedy` says what to do about `error`; `is_kept_by_calls`: a call puts
-    `expires_at` off.
+    """One deployment. `parity` and `verdict` are words, `load_tone` a badge's colour.
+
+    `answers_now` is the model before, while a new one is not proven; `remedy` says what to do about `error`;
+    `is_kept_by_calls` is whether a call puts `expires_at` off. It `embeds` if its model makes vectors and no answers.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DeploymentRow:
     remedy: str
     answers_now: str
     is_kept_by_calls: bool
+    embeds: bool
 
 
 def row(
@@ -94,6 +96,7 @@ def row(
         remedy="" if error is None else _REMEDIES.get(error.code, retry),
         answers_now=deployment.answering or "",
         is_kept_by_calls=deployment.sku_name not in DEVELOPER_SKUS,
+        embeds=embeds,
     )
 
 

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 from luthier.core import ids
 from luthier.core.models import Checkpoint, Deployment, Job
+from luthier.core.states import DeploymentState, JobStatus
 from luthier.service.overviews.lineage import Generation, Lineage
 
 MOST_MODELS = 5
@@ -17,7 +18,8 @@ MOST_DEPLOYMENTS = 3
 class Thing:
     """One box: its kind (data, job, model, deployment, more), name, a note, and its page below the portal's address.
 
-    `path` is empty for what has no page any more. `model` is the whole name of a model, for edges.
+    `path` is empty for what has no page any more. `model` is the whole name of a model, for edges. `has_failed` is for
+    a job or deployment.
     """
 
     kind: str
@@ -26,6 +28,7 @@ class Thing:
     path: str
     is_current: bool = False
     model: str = ""
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +134,16 @@ def _file(file_id: str, note: str, names: Mapping[str, str]) -> Thing:
 
 
 def _job(job: Job) -> Thing:
-    return Thing("job", job.suffix or job.id, f"job, {str(job.status).replace('_', ' ')}", f"/jobs/{quote(job.id)}")
+    note = f"job, {str(job.status).replace('_', ' ')}"
+    has_failed = job.status is JobStatus.FAILED
+    return Thing("job", job.suffix or job.id, note, f"/jobs/{quote(job.id)}", has_failed=has_failed)
 
 
 def _model(checkpoint: Checkpoint, current: str) -> Thing:
     """A model by its short name; the note says its step, and its loss if it has one."""
     plain, mark, step = checkpoint.model.partition(ids.CHECKPOINT_MARK)
-    name = f"step {step} of {short_name(plain)}" if mark else short_name(plain)
+    own = short_name(plain).rpartition(" · ")[2]  # its base is told by the first box
+    name = f"step {step} of {own}" if mark else own
     loss = checkpoint.metrics.get("full_valid_loss", checkpoint.metrics.get("train_loss"))
     note = ("checkpoint" if mark else "model") + ("" if loss is None else f", loss {loss:.4g}")
     is_current = checkpoint.model == current
@@ -148,7 +154,8 @@ def _by_model(deployments: Sequence[Deployment]) -> dict[str, Sequence[Thing]]:
     """Each model's deployments, the first few by name and the others as a number."""
     grouped: dict[str, list[Thing]] = {}
     for one in deployments:
-        thing = Thing("deployment", one.name, f"deployment, {str(one.state).lower()}", f"/deployments/{one.name}")
+        note, has_failed = f"deployment, {str(one.state).lower()}", one.state is DeploymentState.FAILED
+        thing = Thing("deployment", one.name, note, f"/deployments/{one.name}", has_failed=has_failed)
         grouped.setdefault(one.model, []).append(thing)
     told: dict[str, Sequence[Thing]] = {}
     for model, things in grouped.items():

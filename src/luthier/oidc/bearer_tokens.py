@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -17,6 +17,7 @@ from luthier.core import roles
 from luthier.core.errors import Unauthenticated, Unavailable
 from luthier.core.ports import Claims
 from luthier.core.roles import Role
+from luthier.oidc import issuer_documents
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,6 @@ LEEWAY_S = 60
 KEYS_MAX_AGE_S = 3600
 RETRY_S = 30
 """The keys are fetched at most this often, whatever tokens with unknown key ids arrive."""
-FETCH_TIMEOUT_S = 5.0
-MAX_FETCHED_BYTES = 2**20
 
 
 @dataclass(slots=True)
@@ -54,6 +53,10 @@ class OidcVerifier:
 
         Raises Unauthenticated for a token that is not accepted, and Unavailable if no keys could ever be fetched.
         """
+        return self._to_claims(self.claims(token, self.audience))
+
+    def claims(self, token: str, audience: str) -> dict[str, Any]:
+        """Every claim of a token of the issuer for that audience, signature and times checked. Raises as `verify`."""
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:
@@ -61,11 +64,11 @@ class OidcVerifier:
         algorithm = header.get("alg")
         if algorithm not in ALGORITHMS:
             raise _invalid(f"its algorithm is none of {', '.join(ALGORITHMS)}")
-        claims = self._decode(token, algorithm, self._key(header.get("kid")))
+        claims = self._decode(token, algorithm, self._key(header.get("kid")), audience)
         self._check_times(claims)
-        return self._to_claims(claims)
+        return claims
 
-    def _decode(self, token: str, algorithm: str, key: dict[str, Any]) -> dict[str, Any]:
+    def _decode(self, token: str, algorithm: str, key: dict[str, Any], audience: str) -> dict[str, Any]:
         """The claims of a token whose signature, issuer and audience are right, its times unchecked.
 
         Raises Unauthenticated, with the reason as the caller reads it.
@@ -78,7 +81,7 @@ class OidcVerifier:
                 jwt.PyJWK(key, algorithm),
                 algorithms=[algorithm],
                 issuer=self.issuer,
-                audience=self.audience,
+                audience=audience,
                 # Times are checked by our own clock.
                 options={
                     "require": ["exp", "iss", "aud", "sub"],
@@ -91,7 +94,7 @@ class OidcVerifier:
         except jwt.InvalidIssuerError as error:
             raise _invalid("its issuer (iss) is not the one that this installation trusts") from error
         except jwt.InvalidAudienceError as error:
-            raise _invalid(f"its audience (aud) is not {self.audience!r}") from error
+            raise _invalid(f"its audience (aud) is not {audience!r}") from error
         except jwt.MissingRequiredClaimError as error:
             raise _invalid(f"it lacks the claim {error.claim}") from error
         except jwt.PyJWTError as error:
@@ -121,7 +124,12 @@ class OidcVerifier:
             raise _invalid(f"its claim {self.resource_claim} names no resource")
         if not named_roles:
             raise _invalid(f"its claim {self.role_claim} names no role of {', '.join(Role)}")
-        return Claims(str(claims["sub"])[:128], account, frozenset(role for role in named_roles if role is not None))
+        held = frozenset(role for role in named_roles if role is not None)
+        try:
+            expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise _invalid("one of its times is beyond the calendar") from error
+        return Claims(str(claims["sub"])[:128], account, held, expires_at)
 
     def _key(self, id: object) -> dict[str, Any]:
         """The issuer's public key (JWK) of a token's key id, fetched if the cache is old or lacks it.
@@ -157,28 +165,14 @@ class OidcVerifier:
             return
         self._tried_at = now
         try:
-            with httpx2.Client(timeout=FETCH_TIMEOUT_S, trust_env=False) as client:
-                discovery = _json(client, self.issuer.rstrip("/") + "/.well-known/openid-configuration")
-                if discovery.get("issuer") != self.issuer:
-                    raise ValueError("its discovery document is of another issuer")
-                keys = _json(client, str(discovery["jwks_uri"]))["keys"]
+            with issuer_documents.new_client() as client:
+                document = issuer_documents.discovery(client, self.issuer)
+                keys = issuer_documents.get_json(client, str(document["jwks_uri"]))["keys"]
             self._keys = {str(key.get("kid", "")): key for key in keys if isinstance(key, dict)}
             self._fetched_at = now
             logger.info("issuer keys fetched count=%d", len(self._keys))
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("issuer keys not fetched reason=%s", type(error).__name__)
-
-
-def _json(client: httpx2.Client, url: str) -> Any:
-    """The JSON at a URL. Raises httpx2.HTTPError, also for an error status, and ValueError for no JSON or too much."""
-    with client.stream("GET", url) as response:
-        response.raise_for_status()
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > MAX_FETCHED_BYTES:
-                raise ValueError("too large")
-        return httpx2.Response(200, content=bytes(body)).json()
 
 
 def _invalid(reason: str) -> Unauthenticated:
