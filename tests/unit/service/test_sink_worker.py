@@ -50,6 +50,7 @@ class ListSink:
     points: list[TrackedPoint] = field(default_factory=list)
     runs: list[TrackedRun] = field(default_factory=list)
     ends: list[TrackedEnd] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     calls: int = 0
 
     def deliver(self, run: TrackedRun, points: Sequence[TrackedPoint], end: TrackedEnd | None) -> Delivery:
@@ -62,7 +63,7 @@ class ListSink:
         return Delivery("run-1", "a folder", points[-1].seq if points and self.confirms else 0)
 
     def forget(self, job_id: str) -> None:
-        pass
+        self.forgotten.append(job_id)
 
     def close(self) -> None:
         pass
@@ -269,7 +270,7 @@ def test_bug_in_a_sink_is_a_failing_sink(context: Context, caller: Principal) ->
     assert cursor_of(context, job).error == "sink_bug"
 
 
-def test_deleted_job_is_forgotten(context: Context, caller: Principal) -> None:
+def test_job_that_is_deleted_while_it_is_sent_is_forgotten(context: Context, caller: Principal) -> None:
     job = tracked.started_job(context, caller.resource.id)
     tracked.finish(context, job)
 
@@ -278,11 +279,25 @@ def test_deleted_job_is_forgotten(context: Context, caller: Principal) -> None:
             jobs.delete(context, job.resource_id, job.id)
             return super().deliver(run, points, end)
 
-    worker = SinkWorker(context, Deleting())
+    sink = Deleting()
+    worker = SinkWorker(context, sink)
     worker.tick()
     worker.tick()
     with context.database.reading() as tx:
         assert sink_cursors.list_of_job(tx, job.id) == []
+    assert job.id in sink.forgotten
+
+
+def test_job_that_is_deleted_between_two_ticks_is_forgotten(context: Context, caller: Principal) -> None:
+    job = tracked.started_job(context, caller.resource.id, steps=3)
+    sink = ListSink()
+    worker = SinkWorker(context, sink)
+    worker.tick()
+    assert sink.forgotten == []
+    tracked.finish(context, job)
+    jobs.delete(context, job.resource_id, job.id)
+    worker.tick()
+    assert sink.forgotten == [job.id]
 
 
 def test_open_jobs_are_taken_up_when_a_sink_is_set_up(context: Context, caller: Principal) -> None:
