@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from luthier.service.background.sink_worker import WARN_AFTER, SinkWorker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
 from luthier.service.jobs import jobs
+from luthier.store.queries import jobs as job_rows
 from luthier.store.queries.delivery import sink_cursors
 from luthier.store.queries.delivery.sink_cursors import SinkCursor
 from luthier.trackers.mlflow_sink import MlflowSink
@@ -169,6 +171,27 @@ def test_job_that_ended_before_it_started_opens_no_run(context: Context, create:
     SinkWorker(context, sink).tick()
     assert sink.calls == 0
     assert cursor_of(context, job).state is SinkState.DONE
+
+
+def test_pause_does_not_end_a_run_and_the_resumed_job_continues_it(context: Context, caller: Principal) -> None:
+    job = tracked.started_job(context, caller.resource.id, steps=3)
+    sink = ListSink()
+    worker = SinkWorker(context, sink)
+    worker.tick()
+    states = [JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.QUEUED, JobStatus.RUNNING]
+    for before, after in pairwise(states):
+        with context.database.writing() as tx:
+            assert job_rows.move(tx, job.id, [before], after)
+        worker.tick()
+        SinkWorker(context, sink).tick()  # a restart at this moment
+    assert (sink.ends, cursor_of(context, job).state) == ([], SinkState.OPEN)
+    tracked.add_steps(context, job, 4, 6)
+    tracked.finish(context, job)
+    worker.tick()
+    assert tracked.expected(sink.points) == tracked.expected(tracked.points(1, 6))
+    assert len(sink.points) == len(tracked.points(1, 6))
+    assert [run.run_id for run in sink.runs] == [None, "run-1"]
+    assert [end.status for end in sink.ends] == [TrackedStatus.FINISHED]
 
 
 def test_job_of_many_events_is_sent_in_parts_and_in_order(context: Context, caller: Principal) -> None:
