@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,12 @@ from luthier.service.background.sink_worker import WARN_AFTER, SinkWorker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
 from luthier.service.jobs import jobs
+from luthier.store.queries import jobs as job_rows
 from luthier.store.queries.delivery import sink_cursors
 from luthier.store.queries.delivery.sink_cursors import SinkCursor
 from luthier.trackers.mlflow_sink import MlflowSink
 from luthier.trackers.tensorboard_sink import TensorBoardSink
+from waiting import PATIENCE
 
 TARGETS = TrackingTargets(tensorboard=Path("tb"), wandb=WandbTarget(Path("wandb")))
 
@@ -49,6 +52,7 @@ class ListSink:
     points: list[TrackedPoint] = field(default_factory=list)
     runs: list[TrackedRun] = field(default_factory=list)
     ends: list[TrackedEnd] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     calls: int = 0
 
     def deliver(self, run: TrackedRun, points: Sequence[TrackedPoint], end: TrackedEnd | None) -> Delivery:
@@ -61,7 +65,7 @@ class ListSink:
         return Delivery("run-1", "a folder", points[-1].seq if points and self.confirms else 0)
 
     def forget(self, job_id: str) -> None:
-        pass
+        self.forgotten.append(job_id)
 
     def close(self) -> None:
         pass
@@ -169,6 +173,27 @@ def test_job_that_ended_before_it_started_opens_no_run(context: Context, create:
     assert cursor_of(context, job).state is SinkState.DONE
 
 
+def test_pause_does_not_end_a_run_and_the_resumed_job_continues_it(context: Context, caller: Principal) -> None:
+    job = tracked.started_job(context, caller.resource.id, steps=3)
+    sink = ListSink()
+    worker = SinkWorker(context, sink)
+    worker.tick()
+    states = [JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.QUEUED, JobStatus.RUNNING]
+    for before, after in pairwise(states):
+        with context.database.writing() as tx:
+            assert job_rows.move(tx, job.id, [before], after)
+        worker.tick()
+        SinkWorker(context, sink).tick()  # a restart at this moment
+    assert (sink.ends, cursor_of(context, job).state) == ([], SinkState.OPEN)
+    tracked.add_steps(context, job, 4, 6)
+    tracked.finish(context, job)
+    worker.tick()
+    assert tracked.expected(sink.points) == tracked.expected(tracked.points(1, 6))
+    assert len(sink.points) == len(tracked.points(1, 6))
+    assert [run.run_id for run in sink.runs] == [None, "run-1"]
+    assert [end.status for end in sink.ends] == [TrackedStatus.FINISHED]
+
+
 def test_job_of_many_events_is_sent_in_parts_and_in_order(context: Context, caller: Principal) -> None:
     job = tracked.started_job(context, caller.resource.id)
     tracked.add_steps(context, job, 1, 1200)
@@ -268,7 +293,7 @@ def test_bug_in_a_sink_is_a_failing_sink(context: Context, caller: Principal) ->
     assert cursor_of(context, job).error == "sink_bug"
 
 
-def test_deleted_job_is_forgotten(context: Context, caller: Principal) -> None:
+def test_job_that_is_deleted_while_it_is_sent_is_forgotten(context: Context, caller: Principal) -> None:
     job = tracked.started_job(context, caller.resource.id)
     tracked.finish(context, job)
 
@@ -277,11 +302,25 @@ def test_deleted_job_is_forgotten(context: Context, caller: Principal) -> None:
             jobs.delete(context, job.resource_id, job.id)
             return super().deliver(run, points, end)
 
-    worker = SinkWorker(context, Deleting())
+    sink = Deleting()
+    worker = SinkWorker(context, sink)
     worker.tick()
     worker.tick()
     with context.database.reading() as tx:
         assert sink_cursors.list_of_job(tx, job.id) == []
+    assert job.id in sink.forgotten
+
+
+def test_job_that_is_deleted_between_two_ticks_is_forgotten(context: Context, caller: Principal) -> None:
+    job = tracked.started_job(context, caller.resource.id, steps=3)
+    sink = ListSink()
+    worker = SinkWorker(context, sink)
+    worker.tick()
+    assert sink.forgotten == []
+    tracked.finish(context, job)
+    jobs.delete(context, job.resource_id, job.id)
+    worker.tick()
+    assert sink.forgotten == [job.id]
 
 
 def test_open_jobs_are_taken_up_when_a_sink_is_set_up(context: Context, caller: Principal) -> None:
@@ -330,7 +369,7 @@ def test_sink_that_fails_or_hangs_does_not_touch_a_run(
     elif fault != "away":
         mlflow.refuse(int(fault), "X", retry_after="30")
     targets = TrackingTargets(mlflow=MlflowTarget(uri))
-    sink = MlflowSink(MlflowTarget(uri), "luthier", 20.0)
+    sink = MlflowSink(MlflowTarget(uri), "luthier", 60.0)
     worker = SinkWorker(replace(context, tracking=targets), sink, tick_s=0.001)
     worker.start()
     try:
@@ -338,7 +377,7 @@ def test_sink_that_fails_or_hangs_does_not_touch_a_run(
         began = time.monotonic()
         for _ in range(5):
             supervisor.tick()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * PATIENCE
         assert refreshed(context, job).status is JobStatus.SUCCEEDED
         assert messages(context, job).count("Job succeeded.") == 1
         assert mlflow.runs == {}

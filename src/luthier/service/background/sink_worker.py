@@ -26,7 +26,6 @@ from luthier.store.queries.delivery.sink_cursors import SinkCursor
 
 logger = logging.getLogger(__name__)
 
-JOBS_AT_ONCE = 100
 WARN_AFTER = 3
 """Failures in a row before a job's events tell of them: a restart of the tracker is not worth a warning."""
 FIRST_WAIT_S = 1.0
@@ -62,7 +61,9 @@ class SinkWorker:
             states.append(SinkState.REFUSED)  # a setting may have changed since
             self._is_first = False
         with self.context.database.reading() as tx:
-            due = sink_cursors.list_due(tx, self.sink.name, states, self.context.now(), JOBS_AT_ONCE)
+            due = sink_cursors.list_due(tx, self.sink.name, states, self.context.now())
+        for job_id in self._sent.keys() - {cursor.job_id for cursor in due}:
+            self._forget(job_id)  # it was deleted
         for cursor in due:
             if not self._stopping.is_set():
                 self._advance(cursor)
@@ -89,6 +90,8 @@ class SinkWorker:
         while not self._stopping.is_set():
             try:
                 self.tick()
+            except LuthierError as error:  # the database is busy, or its disk full
+                logger.error("tick failed loop=sink-%s code=%s", self.sink.name, error.code)
             except Exception:
                 if not self._stopping.is_set():
                     logger.exception("tick failed loop=sink-%s", self.sink.name)

@@ -44,11 +44,9 @@ def insert_missing(tx: Connection, job_id: str, sinks: Collection[SinkName]) -> 
         tx.execute(insert(_rows).on_conflict_do_nothing(), values)
 
 
-def list_due(
-    tx: Connection, sink: SinkName, states: Sequence[SinkState], now: datetime, limit: int
-) -> list[SinkCursor]:
-    """At most `limit` cursors of a sink in one of the states whose next try is due: those of jobs that have started or
-    ended. The ones that failed least come first.
+def list_due(tx: Connection, sink: SinkName, states: Sequence[SinkState], now: datetime) -> list[SinkCursor]:
+    """The cursors of a sink in one of the states whose next try is due, of jobs that have started or ended. The ones
+    that failed least come first.
     """
     has_news = or_(_jobs.c.started_at.is_not(None), _jobs.c.status.in_(TERMINAL_JOB_STATUSES))
     statement = (
@@ -57,7 +55,6 @@ def list_due(
         .where(_rows.c.sink == sink, _rows.c.state.in_(states), has_news)
         .where(or_(_rows.c.next_at.is_(None), _rows.c.next_at <= now))
         .order_by(_rows.c.tries, _rows.c.next_at)
-        .limit(limit)
     )
     return [_cursor(row._mapping) for row in tx.execute(statement)]
 
