@@ -42,7 +42,7 @@ def test_snippet_plots_every_step_until_the_job_has_ended(notebook: list[str], o
     job = openai_client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
     plt.close("all")
     code = SNIPPET.replace("ftjob-...", job.id).replace("sleep(5)", "sleep(0.05)")
-    assert len(ast.parse(code).body[-1].body) == 3  # type: ignore[attr-defined]
+    assert len(ast.parse(code).body[-1].body) == 3
     exec(compile(code, "docs/charts.md", "exec"), {})
     assert notebook, "the chart before is cleared"
     [last] = [sorted(line.get_xdata()) for line in plt.gca().lines[-1:]]
