@@ -42,7 +42,7 @@ def test_backup_of_a_running_service_is_checked_and_restored(
     assert (tmp_path / "new" / "restored-settings" / "luthier.toml").read_text() == "tick_s = 2.0\n"
     assert (tmp_path / "new" / "api-key").read_bytes() == context.key_file.read_bytes()
     audit = luthier("audit", "--json", "--action", "backups/write").stdout
-    assert json.loads(audit)["who"] == "operator"
+    assert json.loads(audit)[0]["who"] == "operator"
 
 
 def test_command_that_cannot_do_it_says_why_in_one_line(luthier: Command, tmp_path: Path) -> None:
