@@ -221,7 +221,8 @@ def test_person_gets_from_a_bad_file_to_a_tuned_answer_continues_compares_and_cl
     page.locator("tbody a[href*='.ft-']").first.click()
     visit.look("model")
     visit.open("/files", "files")
-    page.locator("tbody a[href*='/files/file-']").first.click()
+    page.locator("tbody a", has_text="clippy-mended").first.click()
+    page.get_by_text("As the model reads it").wait_for()
     visit.look("file")
     for part in ("settings", "settings/audit"):
         visit.open(f"/{part}", part.replace("/", "-"))
