@@ -110,6 +110,7 @@ def _announce(service: "Service", settings: "Settings", port: int) -> None:
         f"export OPENAI_API_KEY={key}",
         f"export LUTHIER_URL={url}   # this and the next: for the commands of luthier",
         f"export LUTHIER_API_KEY={key}\n",
+        f"Portal: {url}/portal   in a browser; sign in with the key",
         f"Deployments: PUT {url}{arm_names.path_of(service.resource)}/NAME",
         f"API description: {url}/docs   stop: Ctrl-C",
     ]
