@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.portal import browser, pages, seed
+from bench.portal import browser, cost, pages, seed
 from bench.process import ROOT
 from running import Running
 
@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100_000, help="metric rows of one job")
     parser.add_argument("--tabs", type=int, default=200)
     parser.add_argument("--without-browser", action="store_true")
+    parser.add_argument("--without-job", action="store_true", help="do not measure what a page costs a running job")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         running = Running(Path(folder) / "data", Path(MODELS))
@@ -33,6 +34,8 @@ def main() -> int:
             if not options.without_browser:
                 missed += browser.measure_first_paint(running.url, paths)
                 missed += browser.measure_tabs(running.url, job_id, running.pid, options.tabs)
+            if not options.without_job:
+                missed += cost.measure_cost(running.url, running.pid)
         finally:
             running.close()
     print("\n".join(missed) or "every bar is met")

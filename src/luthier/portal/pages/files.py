@@ -37,7 +37,7 @@ def show(visit: Visit) -> Response:
 
 def show_rows(visit: Visit) -> Response:
     """The table alone, for the script that polls it."""
-    return visit.unchanged() or visit.fragment("files_rows.html", **_list_values(visit))
+    return visit.live("files_rows.html", lambda: _list_values(visit))
 
 
 def show_file(visit: Visit) -> Response:
@@ -65,9 +65,8 @@ def show_file(visit: Visit) -> Response:
 def show_report(visit: Visit) -> Response:
     """The report alone, for the script that waits for it."""
     file = files.get(visit.context, visit.resource_id, visit.path_value("file_id"))
-    return visit.unchanged() or visit.fragment(
-        "file_report.html", file=file, model=visit.query("model"), **_report_values(visit, file)
-    )
+    about = {"file": file, "model": visit.query("model")}
+    return visit.live("file_report.html", lambda: about | _report_values(visit, file))
 
 
 def delete(visit: Visit) -> Response:

@@ -33,12 +33,12 @@ def show(visit: Visit) -> Response:
 
 def show_state(visit: Visit) -> Response:
     """State, progress and buttons alone, for the script that polls them."""
-    return visit.unchanged() or visit.fragment("job_state.html", **_overview(visit))
+    return visit.live("job_state.html", lambda: _overview(visit))
 
 
 def show_more(visit: Visit) -> Response:
     """Checkpoints and newest events alone, for the script that polls them."""
-    return visit.unchanged() or visit.fragment("job_more.html", **_overview(visit))
+    return visit.live("job_more.html", lambda: _overview(visit))
 
 
 def _overview(visit: Visit) -> dict[str, object]:

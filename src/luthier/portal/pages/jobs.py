@@ -34,7 +34,7 @@ def show(visit: Visit) -> Response:
 
 def show_rows(visit: Visit) -> Response:
     """The table alone, for the script that polls it."""
-    return visit.unchanged() or visit.fragment("jobs_rows.html", **_values(visit))
+    return visit.live("jobs_rows.html", lambda: _values(visit))
 
 
 def _values(visit: Visit) -> dict[str, object]:

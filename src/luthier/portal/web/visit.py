@@ -1,6 +1,6 @@
 """One visit of a page: who visits, with which query and form, and how the answer is made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -16,6 +16,8 @@ from luthier.service.context import Context
 from luthier.service.tenants import sessions
 
 NO_FORM: Mapping[str, str] = {}
+LIVE_S = 30
+"""After so many seconds a polled part is made again though the database is as it was: it may show times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +71,20 @@ class Visit:
         }
         return HTMLResponse(self.renderer.render(template, common | values))
 
-    def fragment(self, template: str, **values: object) -> Response:
-        """A part of a page that is polled: 304 without rendering as long as nothing was committed to the database."""
-        etag = f'W/"{self.renderer.start}-{self.context.database.version()}"'
+    def live(self, template: str, read: Callable[[], Mapping[str, object]]) -> Response:
+        """A part of a page that is polled; `read` gives the template's values.
+
+        304 without a query as long as nothing was committed to the database, for LIVE_S at most: times go on. The
+        version is taken before the values are read, so a commit in between is seen by the next poll.
+        """
+        period = int(self.context.now().timestamp() // LIVE_S)
+        etag = f'W/"{self.renderer.start}-{self.context.database.version()}-{period}"'
         headers = {"etag": etag, "cache-control": "private, no-cache"}
         if self.request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        answer = self.render(template, **values)
+        answer = self.render(template, **read())
         answer.headers.update(headers)
         return answer
-
-    def unchanged(self) -> Response | None:
-        """The 304 for a poll that has seen the database's present version, asked before anything is read; else None."""
-        etag = f'W/"{self.renderer.start}-{self.context.database.version()}"'
-        if self.request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers={"etag": etag, "cache-control": "private, no-cache"})
-        return None
 
     def redirect(self, path: str, **query: str) -> RedirectResponse:
         """303 to a page of the portal, whose path begins with a slash."""
