@@ -80,7 +80,7 @@ def _window(client: httpx2.Client, process: psutil.Process, job_id: str, is_open
 
 def _used_s(process: psutil.Process) -> float:
     times = process.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def _step(client: httpx2.Client, job_id: str) -> int:
