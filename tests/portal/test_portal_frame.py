@@ -119,7 +119,7 @@ def test_error_page_has_the_request_id_and_a_way_back(visitor: Visitor) -> None:
     answer = visitor.get("/portal/no-such-page")
     assert answer.status_code == 404
     assert answer.headers["x-request-id"] in answer.text
-    assert 'href="/portal/jobs"' in answer.text
+    assert 'href="/portal/"' in answer.text
 
 
 def test_session_reads_the_public_api_and_changes_it_only_with_its_csrf_token(visitor: Visitor) -> None:
@@ -141,3 +141,51 @@ def test_forms_and_uploads_leave_an_audit_line(visitor: Visitor, services: Servi
 def test_theme_is_remembered_without_script(visitor: Visitor) -> None:
     assert 'data-theme="dark"' in visitor.post("/portal/theme", data={"theme": "dark"}).text
     assert "data-theme" not in visitor.post("/portal/theme", data={"theme": "<b>"}).text
+
+
+def test_form_that_is_no_form_or_comes_from_a_text_that_is_no_origin_is_refused_without_a_key(url: str) -> None:
+    for path in ("/portal/theme", "/portal/sign-in"):
+        answer = httpx2.post(url + path, files={"theme": ("x", b"dark")})
+        assert (answer.status_code, "pages send forms" in answer.text) == (400, True)
+        assert httpx2.post(url + path, data={"key": KEY}, headers={"origin": "http://["}).status_code == 403
+
+
+def test_session_is_no_key_of_the_api(visitor: Visitor, url: str) -> None:
+    (token,) = dict(visitor.cookies).values()
+    for headers in ({"api-key": token}, {"authorization": f"Bearer {token}"}):
+        assert httpx2.get(f"{url}/v1/models", headers=headers).status_code == 401
+
+
+def test_cookie_over_https_counts_only_under_its_secure_name(visitor: Visitor, url: str) -> None:
+    (token,) = dict(visitor.cookies).values()
+    https = {"x-forwarded-proto": "https"}
+    for name, status in (("luthier_session", 303), ("__Host-luthier_session", 200)):
+        answer = httpx2.get(f"{url}/portal/jobs", headers=https | {"cookie": f"{name}={token}"})
+        assert answer.status_code == status
+
+
+def test_signing_in_again_ends_the_session_before(visitor: Visitor, url: str) -> None:
+    with httpx2.Client(base_url=url, cookies=dict(visitor.cookies)) as copy:
+        visitor.post("/portal/sign-in", data={"key": KEY})
+        assert copy.get("/portal/jobs").status_code == 303
+
+
+def test_looking_at_a_form_leaves_no_audit_line(visitor: Visitor, services: Services) -> None:
+    visitor.get("/portal/jobs/new?suffix=x")
+    visitor.get("/portal/deployments/new")
+    assert not services.context.audit_file.exists() or "/new" not in services.context.audit_file.read_text()
+
+
+@pytest.mark.parametrize("page", _GETS, ids=lambda page: page.path)
+def test_page_takes_long_words_and_odd_numbers_without_a_fault(visitor: Visitor, page: Page) -> None:
+    digits = "9" * 5000
+    query = dict.fromkeys(("after", "from"), "²") | {"max_tokens": f"1{'0' * 400}", "seed": digits}
+    assert visitor.get(_path(page.path), params=query).status_code < 500
+    for name in ("q", "find", "from"):
+        assert visitor.get(_path(page.path), params={name: "9" * 52_000}).status_code < 500
+
+
+def test_method_that_a_page_does_not_take_is_405_with_those_that_it_takes(visitor: Visitor) -> None:
+    answer = visitor.delete("/portal/jobs")
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["allow"]

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from luthier.api.auth import authentication, authorization, session_cookie
@@ -58,27 +58,20 @@ def build(services: Services) -> list[Mount | Route]:
             Route("/sign-in/issuer", issuer_door.leave, methods=["GET"]),
             Route("/sign-in/callback", issuer_door.come_back, methods=["GET"]),
             Route("/sign-out", door.leave, methods=["POST"]),
-            Route("/theme", sign_in.choose_theme, methods=["POST"]),
-            Route("/", _to_first_page, methods=["GET"]),
+            Route("/theme", door.choose_theme, methods=["POST"]),
+            Route("/", door.to_first_page, methods=["GET"]),
             *(Route(page.path, _handler(page, services, renderer), methods=[page.method]) for page in PAGES),
         ],
         exception_handlers={
             LuthierError: error_pages.handler(renderer),
             HTTPException: error_pages.http_handler(renderer),
+            Exception: error_pages.bug_handler(renderer),
         },
     )
     return [
         Mount(addresses.PREFIX, security_headers.SecurityHeaders(application)),
-        *(Route(path, _to_portal, methods=["GET"]) for path in ("/", addresses.PREFIX)),
+        *(Route(path, door.to_first_page, methods=["GET"]) for path in ("/", addresses.PREFIX)),
     ]
-
-
-async def _to_first_page(request: Request) -> Response:
-    return RedirectResponse(f"{addresses.portal(request)}/jobs", 303)
-
-
-async def _to_portal(request: Request) -> Response:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}{addresses.PREFIX}/jobs", 303)
 
 
 def _handler(page: Page, services: Services, renderer: Renderer) -> Handler:
@@ -91,7 +84,9 @@ def _handler(page: Page, services: Services, renderer: Renderer) -> Handler:
         if caller is None or token is None:
             return sign_in.signed_out(request)
         state = request.scope["state"]
-        state |= {"caller": caller, "action": page.action, "route": f"{addresses.PREFIX}{page.path}"}
+        state |= {"caller": caller, "route": f"{addresses.PREFIX}{page.path}"}
+        if page.method == "POST":  # a page that only shows a form changes nothing
+            state["action"] = page.action
         if page.action is not None:
             authorization.require(caller, page.action)
         form: Mapping[str, str] = NO_FORM

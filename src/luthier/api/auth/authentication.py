@@ -18,7 +18,7 @@ from luthier.core.errors import Forbidden, InvalidRequest, LuthierError, Unauthe
 from luthier.core.models import Principal
 from luthier.core.roles import Action
 from luthier.service.context import Context
-from luthier.service.tenants import keys
+from luthier.service.tenants import keys, sessions
 
 VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|v1|latest")
 
@@ -126,6 +126,7 @@ def _presented(request: Request) -> list[str]:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         presented.append(token.strip())
+    presented = [key for key in presented if not sessions.is_token(key)]  # a session is no key: it needs its cookie
     if not presented and (session := session_cookie.of_request(request)) is not None:
         return [session]
     return presented

@@ -17,7 +17,8 @@ _READS = frozenset({"GET", "HEAD"})
 
 def token_of(request: Request) -> str | None:
     """The token in the request's cookie; None without one, and for a text that no session has."""
-    token = request.cookies.get(SECURE_NAME) or request.cookies.get(NAME)
+    # Over https only the name that no page of another host could have set.
+    token = request.cookies.get(SECURE_NAME if request.url.scheme == "https" else NAME)
     return token if token is not None and sessions.is_token(token) else None
 
 

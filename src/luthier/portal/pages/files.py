@@ -131,7 +131,7 @@ def _row_values(visit: Visit, file: File, model: str) -> dict[str, object]:
     after = visit.query("after")
     page, problem = None, ""
     try:
-        page = _rows(visit, file, model, int(after) if after.isdigit() and len(after) < 12 else 0)
+        page = _rows(visit, file, model, visit.query_number("after"))
     except LuthierError as error:
         problem = error.message
     own = {"model": visit.query("model")} if visit.query("model") else {}

@@ -107,7 +107,7 @@ def show_settings(visit: Visit) -> Response:
 def show_figures(visit: Visit) -> Response:
     """The figures of every step as a table, for whoever reads without script."""
     job, name = _job(visit)
-    first = max(1, int(visit.query("from"))) if visit.query("from").isdecimal() else 1
+    first = max(1, visit.query_number("from"))
     query = MetricsQuery(from_step=first, points=None)
     metrics = job_metrics.read(visit.context, visit.services.job_metrics, visit.resource_id, job.id, query)
     names, rows, next_step = job_overview.figure_rows(metrics, FIGURES_A_PAGE)

@@ -14,7 +14,7 @@ from luthier.portal.views.job_form import ReadForm
 from luthier.portal.views.report_view import ReportView
 from luthier.portal.web import addresses
 from luthier.portal.web.page import Page, get, post
-from luthier.portal.web.visit import Visit
+from luthier.portal.web.visit import MAX_WORD, Visit
 from luthier.service.files import data_reports, file_mending, files
 from luthier.service.jobs import job_creation
 from luthier.service.models import models
@@ -168,7 +168,7 @@ def _useful_mending(preview: RunPreview) -> object:
 
 def _file_values(visit: Visit, fields: Mapping[str, str]) -> dict[str, object]:
     """The newest training files for the lists, those that are chosen in any case."""
-    word = visit.query("find") or visit.field("find")
+    word = visit.query("find") or visit.field("find")[:MAX_WORD]
     purposes = (FilePurpose.FINE_TUNE,)
     found = file_search.search(visit.context, visit.resource_id, purposes, word, None, LISTED_FILES)
     listed: list[File] = list(found.files)

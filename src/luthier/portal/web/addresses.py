@@ -36,4 +36,6 @@ def first_page(caller: Principal) -> str:
 
 def own_path(path: str) -> str:
     """A path to go on to after signing in, if it is one of the portal's own; else the first page."""
-    return path if path.startswith(f"{PREFIX}/") and "//" not in path and "\\" not in path else f"{PREFIX}/jobs"
+    parts = path.partition("?")[0].split("/")
+    is_own = path.startswith(f"{PREFIX}/") and "//" not in path and "\\" not in path and ".." not in parts
+    return path if is_own else f"{PREFIX}/jobs"

@@ -30,10 +30,28 @@ def http_handler(renderer: Renderer) -> Handler:
     """The handler of the framework's errors: a path that no page has, or a method that it does not take."""
 
     async def show(request: Request, error: Exception) -> Response:
-        """The page has the framework's status."""
+        """The page has the framework's status, and the methods that a path takes."""
         assert isinstance(error, HTTPException)
-        text = "There is no such page. It may have been deleted, or the address is not complete."
-        return _page(renderer, request, error.status_code, text, "page_not_found")
+        text, code = (
+            "There is no such page. It may have been deleted, or the address is not complete.",
+            "page_not_found",
+        )
+        if error.status_code == 405:
+            text, code = "This page does not take that method.", "method_not_allowed"
+        page = _page(renderer, request, error.status_code, text, code)
+        page.headers.update(error.headers or {})
+        return page
+
+    return show
+
+
+def bug_handler(renderer: Renderer) -> Handler:
+    """The handler of every other exception: a page that tells only the request's id, by which the log has the rest."""
+
+    async def show(request: Request, error: Exception) -> Response:
+        """Status 500. The application around the portal logs the exception's class."""
+        text = "Something went wrong here. The service's log has the reason under the request id below."
+        return _page(renderer, request, 500, text, "internal_error")
 
     return show
 
@@ -51,7 +69,7 @@ def _page(renderer: Renderer, request: Request, status: int, message: str, code:
         "code": code,
         "status": status,
         "request_id": request.scope.get("state", {}).get("request_id", "-"),
-        "back": _own_referer(request, "settings" if status == 403 else "jobs"),
+        "back": _own_referer(request, "settings" if status == 403 else ""),
     }
     return HTMLResponse(renderer.render("error.html", values), status)
 

@@ -34,8 +34,16 @@ def require_own_origin(request: Request) -> None:
     site = request.headers.get("sec-fetch-site", "same-origin")
     origin = request.headers.get("origin")
     host = request.headers.get("host", "")
-    if site not in ("same-origin", "none") or (origin is not None and urlsplit(origin).netloc != host):
+    if site not in ("same-origin", "none") or (origin is not None and _host(origin) != host):
         raise Forbidden("other_site", "This form was sent by a page of another site, so nothing was done.")
+
+
+def _host(origin: str) -> str | None:
+    """Host and port of an origin; None for a text that is no URL."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def require_csrf_token(form: Mapping[str, str], token: str) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from luthier.api.auth import authentication, session_cookie
 from luthier.api.services import Services
-from luthier.core.errors import LuthierError
+from luthier.core.errors import LuthierError, Unauthenticated
 from luthier.portal.web import addresses, forms
 from luthier.portal.web.rendering import Renderer
 from luthier.service.tenants import sessions
@@ -44,6 +44,8 @@ class SignIn:
         except LuthierError as error:
             return self.form(request, next_path, error.message, 401)
         token = await run_in_threadpool(sessions.create, context, caller, presented)
+        if (before := session_cookie.token_of(request)) is not None:
+            await run_in_threadpool(sessions.end, context, before)
         asked = addresses.own_path(next_path)
         target = addresses.first_page(caller) if asked == f"{addresses.PREFIX}/jobs" else asked
         response = RedirectResponse(addresses.api(request) + target, 303)
@@ -61,6 +63,28 @@ class SignIn:
         response = RedirectResponse(f"{addresses.portal(request)}/sign-in", 303)
         session_cookie.remove_from(response)
         return response
+
+    async def choose_theme(self, request: Request) -> Response:
+        """Stores light, dark or the system's choice in a cookie, and goes back to the page."""
+        forms.require_own_origin(request)
+        form = await forms.read(request, self.services.intake)
+        chosen = form.get("theme", "")
+        back = request.headers.get("referer", "")
+        path = back if back.startswith(f"{request.url.scheme}://{request.headers.get('host', '')}/") else ""
+        response = RedirectResponse(path or f"{addresses.portal(request)}/", 303)
+        response.set_cookie(addresses.THEME_COOKIE, chosen if chosen in addresses.THEMES else "", samesite="strict")
+        return response
+
+    async def to_first_page(self, request: Request) -> Response:
+        """Leads to the first page that the visitor's roles allow; without a session to the sign-in page."""
+        token = session_cookie.token_of(request)
+        root = str(request.scope.get("root_path", "")).removesuffix(addresses.PREFIX)
+        try:
+            caller = None if token is None else await authentication.caller_of(self.services.context, [token])
+        except Unauthenticated:
+            caller = None
+        target = f"{addresses.PREFIX}/jobs" if caller is None else addresses.first_page(caller)
+        return RedirectResponse(f"{root}{target}", 303)
 
     def form(
         self, request: Request, next_path: str, problem: str | None, status: int = 200, issuer_problem: str = ""
@@ -92,15 +116,3 @@ def signed_out(request: Request) -> Response:
     elif request.url.query:
         asked += f"?{request.url.query}"
     return RedirectResponse(f"{addresses.portal(request)}/sign-in?{urlencode({'next': asked})}", 303)
-
-
-async def choose_theme(request: Request) -> Response:
-    """Stores light, dark or the system's choice in a cookie, and goes back to the page."""
-    forms.require_own_origin(request)
-    form = await request.form(max_fields=5)
-    chosen = str(form.get("theme", ""))
-    back = request.headers.get("referer", "")
-    path = back if back.startswith(f"{request.url.scheme}://{request.headers.get('host', '')}/") else ""
-    response = RedirectResponse(path or f"{addresses.portal(request)}/jobs", 303)
-    response.set_cookie(addresses.THEME_COOKIE, chosen if chosen in addresses.THEMES else "", samesite="strict")
-    return response

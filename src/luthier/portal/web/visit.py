@@ -1,5 +1,6 @@
 """One visit of a page: who visits, with which query and form, and how the answer is made."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -16,6 +17,8 @@ from luthier.service.context import Context
 from luthier.service.tenants import sessions
 
 NO_FORM: Mapping[str, str] = {}
+MAX_WORD = 1000
+"""Longer than any name or id; the database refuses patterns of 50,000 bytes."""
 LIVE_S = 30
 """After so many seconds a polled part is made again though the database is as it was: it may show times."""
 
@@ -44,8 +47,13 @@ class Visit:
         return str(self.request.path_params[name])
 
     def query(self, name: str, default: str = "") -> str:
-        """A parameter of the URL, without blanks around it; `default` if there is none."""
-        return self.request.query_params.get(name, default).strip()
+        """The first MAX_WORD characters of a parameter of the URL, without blanks; `default` if there is none."""
+        return self.request.query_params.get(name, default).strip()[:MAX_WORD]
+
+    def query_number(self, name: str) -> int:
+        """A parameter that is a whole number of at most 15 digits; 0 without one, and for any other text."""
+        text = self.query(name)
+        return int(text) if re.fullmatch(r"[0-9]{1,15}", text) else 0
 
     def query_list(self, name: str) -> list[str]:
         """Every value of a parameter that may be repeated, in order, without empty ones."""

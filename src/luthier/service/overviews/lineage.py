@@ -1,7 +1,7 @@
 """The lineage of a model: data, job, checkpoints, deployments; what it continued from, and what continued it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luthier.core.models import Checkpoint, Deployment, Job
 from luthier.service.context import Context
@@ -69,6 +69,12 @@ def read(context: Context, resource_id: str, model: Model) -> Lineage:
             job_search.file_names(tx, resource_id, ids),
             deployments.list_all(tx, resource_id),
         )
+
+
+def without_jobs(told: Lineage) -> Lineage:
+    """What of a lineage a caller may see who may read neither jobs nor files: the models and the deployments."""
+    chain = [replace(generation, job=None) for generation in told.chain]
+    return replace(told, chain=chain, children=(), n_children=0, names={})
 
 
 def _chain(tx: Connection, resource_id: str, own: Checkpoint) -> tuple[list[Generation], str | None]:

@@ -31,6 +31,8 @@ def show(visit: Visit) -> Response:
     """The page of a base model, an alias of one, a fine-tuned model or a checkpoint."""
     model = models.get(visit.context, visit.resource_id, visit.path_value("name"))
     told = lineage.read(visit.context, visit.resource_id, model)
+    if not (visit.may(Action.JOBS_READ) and visit.may(Action.FILES_READ)):
+        told = lineage.without_jobs(told)
     steps = lineage_steps.arrange(told, model.canonical_name)
     values: dict[str, object] = {
         "model": model,
