@@ -35,7 +35,7 @@ def test_root_and_portal_lead_to_the_jobs_and_to_the_sign_in_page_without_a_sess
 def test_sign_in_with_a_wrong_key_says_what_to_do(url: str) -> None:
     answer = httpx2.post(f"{url}/portal/sign-in", data={"key": "wrong"})
     assert answer.status_code == 401
-    assert "opens no resource here" in answer.text
+    assert "opens nothing here" in answer.text
     assert "set-cookie" not in answer.headers
 
 

@@ -120,7 +120,7 @@ def test_role_that_may_only_read_is_offered_nothing_to_change(url: str, file: st
         assert answer.status_code == 303
         refused = client.get(f"/portal/jobs/{job_id}")
     assert refused.status_code == 403
-    assert "These roles do" in refused.text
+    assert "An owner of this resource can give you" in refused.text
 
 
 def test_settings_show_the_request_as_sent_and_what_auto_became_with_the_reason(

@@ -139,7 +139,7 @@ def test_session_has_the_roles_of_the_token_and_begins_at_a_page_that_they_allow
     browser: Visitor, issuer: Issuer
 ) -> None:
     issuer.access_claims = {"roles": [str(Role.OPENAI_USER)]}
-    assert go_on(browser, sign_in(browser, "/portal/jobs")).url.path == "/portal/models"
+    assert go_on(browser, sign_in(browser, "/portal/jobs")).url.path == "/portal/playground"
     assert browser.get("/portal/deployments/new").status_code == 403
 
 

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -87,6 +88,7 @@ def _handler(page: Page, services: Services, renderer: Renderer) -> Handler:
         state |= {"caller": caller, "route": f"{addresses.PREFIX}{page.path}"}
         if page.method == "POST":  # a page that only shows a form changes nothing
             state["action"] = page.action
+        visit = state["visit"] = Visit(services, renderer, request, caller, token, NO_FORM)
         if page.action is not None:
             authorization.require(caller, page.action)
         form: Mapping[str, str] = NO_FORM
@@ -94,8 +96,7 @@ def _handler(page: Page, services: Services, renderer: Renderer) -> Handler:
             forms.require_own_origin(request)
             form = await forms.read(request, services.intake)
             forms.require_csrf_token(form, token)
-        visit = Visit(services, renderer, request, caller, token, form)
-        return await run_in_threadpool(page.answer, visit)
+        return await run_in_threadpool(page.answer, replace(visit, form=form))
 
     return respond
 

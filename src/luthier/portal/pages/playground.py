@@ -27,6 +27,7 @@ def show(visit: Visit) -> Response:
         unknown=unknown,
         letters=playground_form.LETTERS,
         messages=messages,
+        may_read_rows=may_read_rows,
         numbers={
             name: playground_form.number(name, visit.query(name, DEFAULTS.get(name, "")))
             for name in playground_form.NUMBERS

@@ -88,5 +88,15 @@ function replace(part, html) {
   part.dispatchEvent(new CustomEvent("refreshed", { bubbles: true }));
 }
 
+/** A notice belongs to the change before: reloading the page, or sending its address, should not repeat it. */
+function forgetNotice() {
+  const url = new URL(location.href);
+  if (!url.searchParams.has("notice")) return;
+  url.searchParams.delete("notice");
+  history.replaceState(history.state, "", url);
+}
+
 enhance(document);
+forgetNotice();
+document.querySelector(".bar [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 for (const part of document.querySelectorAll("[data-live]")) keepLive(part);

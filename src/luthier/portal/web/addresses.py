@@ -31,7 +31,7 @@ def first_page(caller: Principal) -> str:
     allowed = {action for role in caller.roles for action in ACTIONS[role]}
     if Action.JOBS_READ in allowed:
         return f"{PREFIX}/jobs"
-    return f"{PREFIX}/models" if Action.MODELS_READ in allowed else f"{PREFIX}/settings"
+    return f"{PREFIX}/playground" if Action.INFER in allowed else f"{PREFIX}/settings"
 
 
 def own_path(path: str) -> str:

@@ -10,6 +10,7 @@ from luthier.api.dialects.error_answers import STATUS
 from luthier.core.errors import LuthierError
 from luthier.portal.web import addresses
 from luthier.portal.web.rendering import Renderer
+from luthier.portal.web.visit import Visit
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 _TITLES = {401: "Signed out", 403: "Not allowed", 404: "Not found", 409: "Not possible now", 429: "Too much at once"}
@@ -21,7 +22,10 @@ def handler(renderer: Renderer) -> Handler:
     async def show(request: Request, error: Exception) -> Response:
         """The page has the status of the error's class."""
         assert isinstance(error, LuthierError)
-        return _page(renderer, request, STATUS[type(error)], error.message, error.code)
+        text = error.message
+        if error.code == "role_not_sufficient":  # the API's words are for whoever writes a program
+            text = "Your role does not allow this. An owner of this resource can give you a key with another role."
+        return _page(renderer, request, STATUS[type(error)], text, error.code)
 
     return show
 
@@ -71,7 +75,13 @@ def _page(renderer: Renderer, request: Request, status: int, message: str, code:
         "request_id": request.scope.get("state", {}).get("request_id", "-"),
         "back": _own_referer(request, "settings" if status == 403 else ""),
     }
-    return HTMLResponse(renderer.render("error.html", values), status)
+    visit: Visit | None = request.scope.get("state", {}).get("visit")
+    if visit is None:
+        return HTMLResponse(renderer.render("error.html", values), status)
+    del values["visit"]
+    page = visit.render("error.html", **values)
+    page.status_code = status
+    return page
 
 
 def _own_referer(request: Request, other: str) -> str:

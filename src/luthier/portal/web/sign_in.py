@@ -42,7 +42,10 @@ class SignIn:
         try:
             caller = await authentication.caller_of(context, [presented])
         except LuthierError as error:
-            return self.form(request, next_path, error.message, 401)
+            text = error.message
+            if error.code == "invalid_api_key":
+                text = "This key opens nothing here. Check that it is whole, or ask whoever gave it to you for another."
+            return self.form(request, next_path, text, 401)
         token = await run_in_threadpool(sessions.create, context, caller, presented)
         if (before := session_cookie.token_of(request)) is not None:
             await run_in_threadpool(sessions.end, context, before)
@@ -101,6 +104,7 @@ class SignIn:
             "problem": problem,
             "issuer_host": "" if issuer is None else issuer.host,
             "issuer_problem": issuer_problem,
+            "was_signed_out": "ended" in request.query_params,
             "takes_tokens": self.services.context.tokens is not None,
         }
         return HTMLResponse(self.renderer.render("sign_in.html", values), status)
@@ -115,4 +119,5 @@ def signed_out(request: Request) -> Response:
         asked = f"{addresses.PREFIX}/jobs"
     elif request.url.query:
         asked += f"?{request.url.query}"
-    return RedirectResponse(f"{addresses.portal(request)}/sign-in?{urlencode({'next': asked})}", 303)
+    query = {"next": asked} | ({} if session_cookie.token_of(request) is None else {"ended": "1"})
+    return RedirectResponse(f"{addresses.portal(request)}/sign-in?{urlencode(query)}", 303)

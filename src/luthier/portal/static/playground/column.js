@@ -136,8 +136,8 @@ function fail(answer, error) {
   }
   answer.state = "failed";
   const isNetwork = error instanceof TypeError;
-  const text = isNetwork ? "The service did not answer: it may have stopped, or the network is down." : error.message;
-  const next = error.status === 401 ? " Reload this page to sign in again." : "";
+  const text = isNetwork ? "The service did not answer: it may have stopped, or the network is down." : error.status === 401 ? "Nothing was asked." : error.message;
+  const next = error.status === 401 ? " You were signed out in another tab, or the session has ended: reload this page to sign in. Copy your question first." : "";
   answer.problem = `${text}${next}${answer.requestId ? ` (request id ${answer.requestId})` : ""}`;
 }
 

@@ -125,8 +125,11 @@ function tellSaved(file, what) {
   const line = document.createElement("p");
   line.className = "callout good";
   const { base } = document.body.dataset;
+  const tuned = document.querySelector('.pg-column[data-model*=".ft-"]')?.dataset.model;
+  const from = tuned ? `&from=${encodeURIComponent(tuned)}` : "";
   line.append(`${what} saved as `, link(`${base}/files/${file.id}`, file.filename), ". ",
-    link(`${base}/jobs/new?training_file=${file.id}`, "Make a job with it"));
+    link(`${base}/jobs/new?training_file=${file.id}${from}`, tuned ? "Train the tuned model further with it" : "Make a job with it"),
+    ". A job needs ten rows.");
   part("saved").replaceChildren(line);
 }
 
