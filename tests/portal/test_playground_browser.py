@@ -162,7 +162,7 @@ def test_rows_are_corrected_kept_and_saved_as_files_to_train_on(
     page.reload()
     assert "1 training row and 1 preference pair kept" in page.inner_text("#tray-count")
     page.click("[data-save=example]")
-    page.wait_for_selector("#tray-saved a:text('Make a job')")
+    page.wait_for_selector("#tray-saved a:text('further with it')")
     assert "Save 1 preference pair" in page.inner_text("#tray-actions")
     page.click("[data-save=preference]")
     page.wait_for_selector("#tray-saved :text('1 preference pair saved')")
