@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  { echo "Luthier needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "== set-up: installing the packages of constraints.txt into $(VENV)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[train,serve-cpu,plot,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[train,serve-cpu,plot,otel,dev]'
 	@$(BIN)/python -c 'import luthier, torch, transformers, xllamacpp' && touch $@
 
 model: setup ## bring the embedded base model (92 MB, once)
