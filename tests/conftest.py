@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import hypothesis
 import pytest
 import uvicorn
@@ -41,6 +42,10 @@ from repository import SPEC_FOLDER
 # A busy machine is no fault, and a run shows what the one before it showed; --hypothesis-profile default searches anew.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
+
+# Calls without a time limit of their own have five seconds, which a busy machine takes now and then.
+_PATIENCE: httpx2.Timeout = httpx2.get.__kwdefaults__["timeout"]
+_PATIENCE.connect = _PATIENCE.read = _PATIENCE.write = _PATIENCE.pool = 60.0
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Read when a library first computes: torch in two workers would else wait for one another's threads.
