@@ -104,11 +104,11 @@ def test_slot_that_is_busy_a_moment_longer_is_given_to_the_next_in_time(
         engine.holds.set()
         leaving = send(*CHAT)
         until(lambda: engine.busy)
+        left = time.monotonic()  # from here on the engine takes its time to notice
         leaving.close()
         engine.holds.clear()
-        began = time.monotonic()
         assert client.chat.completions.create(model=BASE, messages=HELLO).choices
-        took_s.append(time.monotonic() - began)
+        took_s.append(time.monotonic() - left)
     assert engine.notices_after_s < min(took_s) < FREE_WITHIN_S
 
 
