@@ -94,7 +94,7 @@ def create(client: OpenAI, file: str, n_epochs: int) -> str:
 
 
 def ended(client: OpenAI, job_id: str) -> Any:
-    until(lambda: client.fine_tuning.jobs.retrieve(job_id).status in {"succeeded", "failed"}, 60)
+    until(lambda: client.fine_tuning.jobs.retrieve(job_id).status in {"succeeded", "failed"}, 300)
     job = client.fine_tuning.jobs.retrieve(job_id)
     assert job.status == "succeeded", job.error
     return job
@@ -134,7 +134,7 @@ def test_backup_under_load_is_restored_with_every_byte_and_its_job_ends_in_the_s
     file = client.files.create(file=("rows.jsonl", rows.good(60)), purpose="fine-tune").id
     tuned = ended(client, create(client, file, 1)).fine_tuned_model
     assert one.deploy("clippy", tuned)["provisioningState"] == "Succeeded"
-    job_id = create(client, file, 8)
+    job_id = create(client, file, 40)
     uploads = Uploads(client_of(one))
     try:
         until(lambda: step_of(client, job_id) >= 40, 60)
