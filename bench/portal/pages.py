@@ -3,7 +3,8 @@
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import httpx2
 
@@ -14,11 +15,12 @@ MAX_MS = 100
 MAX_BYTES = 200_000
 
 
-def signed_in(url: str) -> httpx2.Client:
+@contextmanager
+def signed_in(url: str) -> Iterator[httpx2.Client]:
     """A client with a session."""
-    client = httpx2.Client(base_url=url, follow_redirects=True, timeout=60)
-    client.post("/portal/sign-in", data={"key": KEY}).raise_for_status()
-    return client
+    with httpx2.Client(base_url=url, follow_redirects=True, timeout=60) as client:
+        client.post("/portal/sign-in", data={"key": KEY}).raise_for_status()
+        yield client
 
 
 def paths(url: str, job_id: str) -> list[str]:
