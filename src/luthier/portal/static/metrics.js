@@ -20,7 +20,7 @@ export class MetricsFeed {
   async refresh() {
     const tail = this.cursor ? `&after=${encodeURIComponent(this.cursor)}` : "";
     const headers = this.etag ? { "if-none-match": this.etag } : {};
-    const response = await this.#get(`points=2000${tail}`, headers);
+    const response = await this.#get(`points=800${tail}`, headers);
     if (response === null) return false;
     const answer = await response.json();
     const before = [this.columns.step.length, this.checkpoints.length, this.status].join();
