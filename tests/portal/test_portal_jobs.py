@@ -214,3 +214,11 @@ def test_state_words_of_every_status_have_a_tone() -> None:
     from luthier.portal.web import phrases
 
     assert {str(status) for status in JobStatus} <= set(map(str, phrases.TONES))
+
+
+def test_best_checkpoint_of_the_page_is_the_one_of_the_api(
+    visitor: Visitor, url: str, file: str, supervisor: Supervisor
+) -> None:
+    job_id = ended(url, file, supervisor)
+    marked = [one["is_best"] for one in visitor.get(f"/luthier/jobs/{job_id}/metrics").json()["checkpoints"]]
+    assert visitor.get(f"/portal/jobs/{job_id}").text.count(">best<") == sum(marked)

@@ -11,10 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from luthier.api.auth import authentication, authorization, session_cookie
+from luthier.api.auth import authorization, session_cookie
 from luthier.api.services import Services
-from luthier.core.errors import LuthierError, Unauthenticated
-from luthier.core.models import Principal
+from luthier.core.errors import LuthierError
 from luthier.portal.pages import compare, files, job_changes, job_pages, jobs, new_job, playground
 from luthier.portal.pages.models import deployment_changes, deployment_pages, export_changes, model_list, model_page
 from luthier.portal.pages.settings import audit_page, key_changes, settings_page
@@ -81,7 +80,7 @@ def _handler(page: Page, services: Services, renderer: Renderer) -> Handler:
     async def respond(request: Request) -> Response:
         """As the API's guarded routes it writes caller, action and route into the state, for the audit trail."""
         token = session_cookie.token_of(request)
-        caller = None if token is None else await _caller(services, token)
+        caller = None if token is None else await sign_in.caller_of_session(services, token)
         if caller is None or token is None:
             return sign_in.signed_out(request)
         state = request.scope["state"]
@@ -99,11 +98,3 @@ def _handler(page: Page, services: Services, renderer: Renderer) -> Handler:
         return await run_in_threadpool(page.answer, replace(visit, form=form))
 
     return respond
-
-
-async def _caller(services: Services, token: str) -> Principal | None:
-    """Who is signed in with the session's token; None if it has ended."""
-    try:
-        return await authentication.caller_of(services.context, [token])
-    except Unauthenticated:
-        return None

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from luthier.api.auth import authentication, session_cookie
 from luthier.api.services import Services
 from luthier.core.errors import LuthierError, Unauthenticated
+from luthier.core.models import Principal
 from luthier.portal.web import addresses, forms
 from luthier.portal.web.rendering import Renderer
 from luthier.service.tenants import sessions
@@ -82,10 +83,7 @@ class SignIn:
         """Leads to the first page that the visitor's roles allow; without a session to the sign-in page."""
         token = session_cookie.token_of(request)
         root = str(request.scope.get("root_path", "")).removesuffix(addresses.PREFIX)
-        try:
-            caller = None if token is None else await authentication.caller_of(self.services.context, [token])
-        except Unauthenticated:
-            caller = None
+        caller = None if token is None else await caller_of_session(self.services, token)
         target = f"{addresses.PREFIX}/jobs" if caller is None else addresses.first_page(caller)
         return RedirectResponse(f"{root}{target}", 303)
 
@@ -108,6 +106,14 @@ class SignIn:
             "takes_tokens": self.services.context.tokens is not None,
         }
         return HTMLResponse(self.renderer.render("sign_in.html", values), status)
+
+
+async def caller_of_session(services: Services, token: str) -> Principal | None:
+    """Who is signed in with the session's token; None if it has ended."""
+    try:
+        return await authentication.caller_of(services.context, [token])
+    except Unauthenticated:
+        return None
 
 
 def signed_out(request: Request) -> Response:

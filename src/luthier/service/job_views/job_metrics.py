@@ -82,7 +82,9 @@ def read(context: Context, cache: MetricsCache, resource_id: str, job_id: str, q
     if query.points is not None and len(part) > query.points:
         shown = part.pick(metric_reduction.kept_rows(part, series, query.points))
     n_steps = None if started is None else started.get("n_steps")
-    return JobMetrics(job, shown, series, cursor, n_steps, len(part), kept, _best(kept))
+    best = best_checkpoint(kept)
+    best_id = None if best is None else best.id
+    return JobMetrics(job, shown, series, cursor, n_steps, len(part), kept, best_id)
 
 
 def csv_lines(metrics: JobMetrics) -> Iterator[bytes]:
@@ -125,7 +127,7 @@ def _checked_series(asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in SERIES if not asked or name in asked)
 
 
-def _best(kept: Sequence[Checkpoint]) -> str | None:
-    """The id of the checkpoint with the lowest loss on the whole validation file, the earliest of equals."""
+def best_checkpoint(kept: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The one with the lowest loss on the whole validation file, the earliest of equals; None without such losses."""
     judged = [one for one in kept if "full_valid_loss" in one.metrics]
-    return min(judged, key=lambda one: one.metrics["full_valid_loss"]).id if judged else None
+    return min(judged, key=lambda one: one.metrics["full_valid_loss"], default=None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Checkpoint, File, Job
 from luthier.service.context import Context
+from luthier.service.job_views import job_metrics
 from luthier.service.jobs import jobs
 from luthier.store.queries import checkpoints
 from luthier.store.queries import files as file_rows
@@ -29,8 +30,8 @@ class ComparedJob:
 
     @property
     def best(self) -> Checkpoint | None:
-        """The checkpoint with the lowest validation loss, of the training loss without one; None without any."""
-        return min(self.checkpoints, key=_loss, default=None)
+        """The checkpoint with the lowest loss on the whole validation file; None without such losses."""
+        return job_metrics.best_checkpoint(self.checkpoints)
 
 
 def compare(context: Context, resource_id: str, job_ids: list[str]) -> list[ComparedJob]:
@@ -51,9 +52,3 @@ def compare(context: Context, resource_id: str, job_ids: list[str]) -> list[Comp
             )
             for job in found
         ]
-
-
-def _loss(checkpoint: Checkpoint) -> float:
-    """By what checkpoints are ordered: validation loss, else training loss, else last of all."""
-    metrics = checkpoint.metrics
-    return metrics.get("full_valid_loss", metrics.get("train_loss", float("inf")))
