@@ -1,4 +1,4 @@
-"""The contract of core.ports.Executor, over every implementation. The trainer is the real one on an empty directory."""
+"""The contract of the port Executor, over every implementation. The trainer is the real one on an empty directory."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from luthier.core.ports import Ending, Executor
 from luthier.core.states import RunState
+from luthier.core.training.executor_port import Ending, Executor
 from luthier.executors.local import EXIT_LOOKS, LocalExecutor
 from luthier.run_directory.run_directory import DEVICE_VARIABLE, RunDirectory
 

@@ -8,15 +8,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from luthier.core.engine_ports import Address, Capacity, EngineState, ParityReport, ServedModel
-from luthier.core.ports import Ending
 from luthier.core.states import EngineName, LoadState, RunState
+from luthier.core.training.executor_port import ONE_CPU, Ending, NodeRoom, RunNeeds
 from luthier.engines.choice import ChosenEngineClient
 from luthier.engines.embeddings.embedding_client import HttpEmbeddingClient
 from luthier.engines.engine_client import HttpEngineClient
@@ -299,14 +299,25 @@ class ScriptedExecutor:
         self.endings: dict[str, Ending] = {}
         self.at: dict[Path, str] = {}
 
-    def start(self, run: Path) -> str:
+    outlives_service = False
+
+    def room(self) -> Sequence[NodeRoom]:
+        return [NodeRoom("fake", cpus=8.0)]
+
+    def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:
         self.started.append(run)
         handle = f"fake:{len(self.started)}"
         self.at[run] = handle
         self.trainer(RunDirectory(run))
         return handle
 
-    def find(self, run: Path) -> str | None:
+    def sync(self, run: Path, handle: str) -> None:
+        """The scripted trainer works in the directory itself."""
+
+    def discard(self, run: Path) -> None:
+        """Nothing is kept elsewhere."""
+
+    def find(self, run: Path, attempt: int = 1) -> str | None:
         handle = self.at.get(run)
         return handle if handle in self.alive else None
 

@@ -9,7 +9,7 @@ from openai import OpenAI
 
 import rows
 from fakes import BASE, KEY, ScriptedExecutor, train_well
-from luthier.core.ports import Ending
+from luthier.core.training.executor_port import Ending
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import Metrics, Started
 from luthier.service.background.supervisor import Supervisor

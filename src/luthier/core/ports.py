@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 from luthier.core.roles import Role
-from luthier.core.states import RunState, SinkName
+from luthier.core.states import SinkName
 from luthier.core.training.tracking import Delivery, TrackedEnd, TrackedPoint, TrackedRun
 
 
@@ -159,50 +158,6 @@ class Fetcher(Protocol):
         Raises InvalidRequest for a URL that is refused, Unavailable for a server that cannot be reached or has not
         answered within `max_seconds`.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run's process ended, as far as it is known: no field is set if it was not a child of this process.
-
-    `out_of_memory` is set only on evidence of the kernel or of the process, never on a guess.
-    """
-
-    exit_status: int | None = None
-    signal: int | None = None
-    out_of_memory: bool = False
-
-
-class Executor(Protocol):
-    """Starts the trainer on a run directory and finds it again by a handle that survives a restart of the service."""
-
-    def start(self, run: Path) -> str:
-        """Starts a trainer process on a complete run directory and returns its handle; does not wait for it."""
-        ...
-
-    def find(self, run: Path) -> str | None:
-        """The handle of the trainer at the run, for a service that crashed before it stored it; None without one."""
-        ...
-
-    def look(self, handle: str) -> RunState:
-        """Whether the process lives: GONE also for one that this executor cannot know."""
-        ...
-
-    def ending(self, handle: str) -> Ending:
-        """How a process ended for which `look` returned GONE."""
-        ...
-
-    def ask_to_stop(self, handle: str) -> None:
-        """Asks the run to exit after its step; returns at once, `stop` waits. An exited run is no error."""
-        ...
-
-    def stop(self, handle: str) -> None:
-        """Asks the run to exit after its step, and kills it if that takes too long; returns when it has exited."""
-        ...
-
-    def kill(self, handle: str) -> None:
-        """Kills the run's process at once; returns when it has exited. An exited run is no error."""
         ...
 
 

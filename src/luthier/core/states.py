@@ -177,6 +177,7 @@ class RunState(StrEnum):
 
     ALIVE = "alive"
     GONE = "gone"
+    UNKNOWN = "unknown"
 
 
 class Ability(StrEnum):

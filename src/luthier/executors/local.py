@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes.util import find_library
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from luthier.core.ports import Ending
 from luthier.core.states import RunState
+from luthier.core.training.executor_port import ONE_CPU, Ending, NodeRoom, RunNeeds
 from luthier.executors import oom_kills
 from luthier.process import child_environment
 from luthier.run_directory.run_directory import DEVICE_VARIABLE, RunDirectory
@@ -71,7 +71,7 @@ def allocator(find: Callable[[str], str | None] = find_library) -> dict[str, str
 
 
 class LocalExecutor:
-    """Implements core.ports.Executor: starts `python -m luthier.trainer RUN_DIR` as a process of this machine.
+    """Implements the port Executor: starts `python -m luthier.trainer RUN_DIR` as a process of this machine.
 
     The process has a session of its own and outlives a crash of the service; `look` and `find` see it afterwards too.
     """
@@ -94,7 +94,15 @@ class LocalExecutor:
         self._children: dict[str, _Child] = {}
         self._endings: dict[str, Ending] = {}
 
-    def start(self, run: Path) -> str:
+    outlives_service = False
+    """A service that stops asks its trainers to save and exit, and the next start resumes them."""
+
+    def room(self) -> Sequence[NodeRoom]:
+        """This machine, for one run if none of those that were started here lives."""
+        busy = any(self.look(handle) is RunState.ALIVE for handle in list(self._children))
+        return [NodeRoom("this machine", cpus=os.cpu_count() or 1, runs=0 if busy else 1)]
+
+    def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:
         """Starts the trainer on a run directory and returns its handle; what it prints is appended to the run's log.
 
         Raises OSError if the process cannot be started or the log not be opened.
@@ -114,7 +122,7 @@ class LocalExecutor:
         self._children[handle] = _Child(process, kills, RunDirectory(run).log, log_begin)
         return handle
 
-    def find(self, run: Path) -> str | None:
+    def find(self, run: Path, attempt: int = 1) -> str | None:
         """The handle of the trainer that holds the run's lock, for a service that crashed before it stored the handle.
 
         None if nobody holds the lock, or its holder is no trainer of this run; the free lock is taken for a moment to
@@ -128,6 +136,12 @@ class LocalExecutor:
             return None
         except BlockingIOError:
             return _lock_holder(run)
+
+    def sync(self, run: Path, handle: str) -> None:
+        """Nothing: the trainer works in the run directory itself."""
+
+    def discard(self, run: Path) -> None:
+        """Nothing: all of a run is in its directory."""
 
     def look(self, handle: str) -> RunState:
         """Whether the process is ALIVE or GONE; reaps a child that has exited, and keeps its ending for `ending`."""

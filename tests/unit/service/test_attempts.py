@@ -9,8 +9,8 @@ import pytest
 from fakes import Killed, MortalDatabase, ScriptedExecutor, save_checkpoint, ticked, train_well
 from job_reads import attempts, messages, refreshed
 from luthier.core.models import Job
-from luthier.core.ports import Ending
 from luthier.core.states import AttemptEnd, JobStatus
+from luthier.core.training.executor_port import Ending
 from luthier.run_directory.run_directory import EXIT_DISK_FULL, RunDirectory
 from luthier.run_directory.run_events import Metrics, Saved, Started, Succeeded
 from luthier.service.background.supervisor import Supervisor

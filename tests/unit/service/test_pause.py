@@ -10,8 +10,8 @@ from fakes import BASE, ScriptedExecutor, save_checkpoint, train_well
 from job_reads import attempts, messages, refreshed
 from luthier.core.errors import Conflict
 from luthier.core.models import Job
-from luthier.core.ports import Ending
 from luthier.core.states import AttemptEnd, JobStatus
+from luthier.core.training.executor_port import Ending
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import Metrics, Paused, Started, Succeeded
 from luthier.service.background.supervisor import Supervisor

@@ -11,8 +11,8 @@ from fakes import BASE, Killed, MortalDatabase, ScriptedExecutor, save_checkpoin
 from job_reads import messages, refreshed
 from luthier.core.errors import Conflict
 from luthier.core.models import Job
-from luthier.core.ports import Ending
 from luthier.core.states import JobStatus
+from luthier.core.training.executor_port import Ending
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import Failed, Message, Metrics, Started, Succeeded
 from luthier.service.background.supervisor import Supervisor

@@ -13,8 +13,8 @@ from types import FrameType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from luthier.cli.screen import Screen
-from luthier.core.ports import Executor
 from luthier.core.states import RunState
+from luthier.core.training.executor_port import Executor
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import (
     Advice,

@@ -1,6 +1,6 @@
 """The executor of commands that train without a service: it imports no server and no database."""
 
-from luthier.core.ports import Executor
+from luthier.core.training.executor_port import Executor
 from luthier.executors.local import LocalExecutor
 from luthier.settings import Settings
 

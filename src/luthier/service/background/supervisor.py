@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from luthier.core.errors import Conflict, LuthierError, NoSpace, Unavailable
 from luthier.core.models import Job, JobError
-from luthier.core.ports import Executor
 from luthier.core.states import AttemptEnd, JobStatus, RunState
+from luthier.core.training.executor_port import Executor
 from luthier.run_directory.run_events import Failed, Succeeded
 from luthier.service.background import resource_purge
 from luthier.service.background.expiry import Housekeeper
@@ -159,7 +159,9 @@ class Supervisor:
             self._guarded(job, self._stop_run)
 
     def _with_trainers(self) -> list[Job]:
-        """The open jobs that have a trainer's handle."""
+        """The open jobs that have a trainer's handle, and none if those continue without the service."""
+        if self.executor.outlives_service:
+            return []
         with self.context.database.reading() as tx:
             return [job for job in jobs.list_open(tx) if job.handle is not None]
 
@@ -213,8 +215,8 @@ class Supervisor:
             return
         if self._stopping.is_set():
             return  # the next start continues it: a running job without a process
-        attempts.start_attempt(self.context, job)
-        handle = self.executor.start(run.path)
+        number = attempts.start_attempt(self.context, job)
+        handle = self.executor.start(run.path, number)
         with self.context.database.writing() as tx:
             jobs.set_handle(tx, job.id, handle)
         logger.info("run started job=%s handle=%s", job.id, handle)
@@ -222,7 +224,10 @@ class Supervisor:
     def _follow(self, job: Job) -> None:
         """Absorbs a running job's new events; ends it by its verdict, recovers it, or asks its trainer to pause."""
         # The state first, then the events: all that a run wrote before it exited is then read.
-        state = RunState.GONE if job.handle is None else self.executor.look(job.handle)
+        state = RunState.GONE
+        if job.handle is not None:
+            state = self.executor.look(job.handle)
+            self.executor.sync(runs.directory(self.context, job).path, job.handle)
         match progress.absorb(self.context, job):
             case Succeeded() as verdict:
                 progress.finish(self.context, job, verdict)
@@ -238,7 +243,7 @@ class Supervisor:
         if self._stopping.is_set():
             return  # it exited because it was asked to: `_stop_run` records that
         run = runs.directory(self.context, job)
-        if (handle := self.executor.find(run.path)) is not None:
+        if (handle := self.executor.find(run.path, attempts.current_number(self.context, job))) is not None:
             # The service died between starting it and storing its handle; or it was started by hand.
             with self.context.database.writing() as tx:
                 jobs.set_handle(tx, job.id, handle)
@@ -282,15 +287,18 @@ class Supervisor:
     def _release(self, job: Job) -> None:
         """Ends the process of an ended job, absorbs its last events, removes its run directory, and records that."""
         run = runs.directory(self.context, job)
-        handle = job.handle or self.executor.find(run.path)
+        handle = job.handle or self.executor.find(run.path, attempts.current_number(self.context, job))
         if handle is not None and job.status is JobStatus.CANCELLED:
             self.executor.kill(handle)  # nothing of it is kept: no step is worth waiting for
         elif handle is not None:
             self.executor.stop(handle)
         with suppress(Conflict):  # a damaged log is why the job failed, and nothing of it is needed
+            if handle is not None:
+                self.executor.sync(run.path, handle)
             if not job.is_deleted:
                 progress.absorb(self.context, job)
         runs.remove_files(self.context, job)
+        self.executor.discard(run.path)
         runs.set_released(self.context, job)
         logger.info("run removed job=%s", job.id)
 

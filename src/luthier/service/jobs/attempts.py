@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from luthier.core import ids
 from luthier.core.models import Attempt, Event, Job, JobError
-from luthier.core.ports import Ending
 from luthier.core.states import AttemptEnd, EventCode, EventLevel
+from luthier.core.training.executor_port import Ending
 from luthier.run_directory.run_directory import EXIT_DISK_FULL
 from luthier.service.context import Context
 from luthier.service.jobs import job_events
@@ -38,8 +38,9 @@ _FAULTS = {
 """Signals that a process causes itself."""
 
 
-def start_attempt(context: Context, job: Job) -> None:
-    """Writes the row of an attempt before its trainer is started; reuses one whose start a crash interrupted.
+def start_attempt(context: Context, job: Job) -> int:
+    """Writes the row of an attempt before its trainer is started, and returns its number; reuses one whose start a
+    crash interrupted.
 
     A further attempt takes over the step counts of the last one and gets a RESTARTED event, and the job's `started_at`
     moves on by the time in which nothing ran.
@@ -47,16 +48,24 @@ def start_attempt(context: Context, job: Job) -> None:
     now = context.now()
     with context.database.writing() as tx:
         previous = next(iter(attempts.list_of_job(tx, job.id)), None)
+        number = 1 if previous is None else previous.number + (previous.ended_at is not None)
         if previous is None:
-            attempts.insert_attempt(tx, Attempt(ids.attempt_id(context.new_hex()), job.id, 1, now, last_step=0))
+            attempts.insert_attempt(tx, Attempt(ids.attempt_id(context.new_hex()), job.id, number, now, last_step=0))
         elif previous.ended_at is not None:
-            number = previous.number + 1
             attempt = Attempt(ids.attempt_id(context.new_hex()), job.id, number, now, previous.last_step)
             attempts.insert_attempt(tx, replace(attempt, saved_step=previous.saved_step))
             events.insert_events(tx, [_restarted(context, previous, number)])
             if job.started_at is not None:
                 # The estimate uses seconds per step: time in which nothing ran does not count.
                 jobs.set_started_at(tx, job.id, job.started_at + (now - previous.ended_at))
+    return number
+
+
+def current_number(context: Context, job: Job) -> int:
+    """The number of the job's newest attempt; 1 before the first."""
+    with context.database.reading() as tx:
+        newest = next(iter(attempts.list_of_job(tx, job.id)), None)
+    return 1 if newest is None else newest.number
 
 
 def end_attempt(context: Context, job: Job, end: AttemptEnd, process: Ending | None = None) -> None:
