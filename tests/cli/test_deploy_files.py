@@ -24,7 +24,17 @@ def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["luthier.service", "nginx.conf", "Caddyfile"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "luthier.service",
+        "nginx.conf",
+        "Caddyfile",
+        "Dockerfile",
+        "helm/luthier/values.yaml",
+        "helm/luthier/templates/settings.yaml",
+    ],
+)
 def test_settings_that_a_file_names_exist(name: str) -> None:
     named = re.findall(r"LUTHIER_([A-Z_]+)", (UNIT.parent / name).read_text())
     assert {setting.lower() for setting in named} - set(Settings.model_fields) == set()
@@ -36,3 +46,14 @@ def test_page_shows_the_same_proxies_as_the_files() -> None:
     assert "proxy_pass" not in page
     for name in ("deploy/nginx.conf", "deploy/Caddyfile"):
         assert name in page
+
+
+def test_chart_is_rendered_by_helm_without_a_complaint() -> None:
+    if (helm := shutil.which("helm")) is None:
+        pytest.skip("helm is not installed")
+    chart = str(UNIT.parent / "helm" / "luthier")
+    for command in (["lint", "--strict", chart], ["template", "test", chart, "--set", "ingress.enabled=true"]):
+        done = subprocess.run([helm, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for component in ("api", "supervisor"):
+        assert f"app.kubernetes.io/component: {component}" in done.stdout
