@@ -35,7 +35,8 @@ def test_list_has_name_verdict_and_number_of_jobs(visitor: Visitor, context: Con
     headers = {"x-csrf-token": visitor.csrf}
     visitor.post("/v1/fine_tuning/jobs", json={"model": BASE, "training_file": good}, headers=headers)
     page = visitor.get("/portal/files").text
-    assert "no problems" in page
+    assert '<span class="badge good">ready</span>' in page
+    assert "not ready" in page
     assert "bad &lt;1&gt;.jsonl" in page
     assert "2 error(s), 0 warning(s)" in page
     assert '<td class="number">1</td>' in page

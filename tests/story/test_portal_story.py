@@ -191,7 +191,7 @@ def clean_up(visit: Visit, jobs: list[str]) -> None:
         page.goto(f"{visit.url}/portal{path}")
         page.locator("summary", has_text="Delete").first.click()
         page.locator(".confirm button", has_text="Delete").first.click()
-        page.wait_for_url(lambda url: "notice=" in url)
+        page.locator("p.callout.good[role=status]").wait_for()
 
     delete("/deployments/clippy-story")
     for job in reversed(jobs):

@@ -12,6 +12,7 @@ from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.context import Context
 from luthier.service.files.file_checks import FileChecks
 from luthier.service.inference.generation import Generation
+from luthier.service.job_views.answer_cache import AnswerCache
 from luthier.service.job_views.metrics_cache import MetricsCache
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.deployment_traffic import DeploymentTraffic
@@ -48,6 +49,8 @@ class Services:
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
     job_metrics: MetricsCache = field(default_factory=MetricsCache)
     """The metrics of jobs that were asked for lately."""
+    metrics_answers: AnswerCache = field(default_factory=AnswerCache)
+    """What charts were answered lately: a chart of many steps is reduced once, not for each page that shows it."""
     samples: SampleSender = field(default_factory=SampleSender)
     """Sends sample events of webhooks."""
     traffic: DeploymentTraffic = field(default_factory=DeploymentTraffic)

@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from luthier.api.auth import authorization, session_cookie
 from luthier.api.services import Services
 from luthier.core.errors import LuthierError
-from luthier.portal.pages import compare, files, job_changes, job_pages, jobs, new_job, playground
+from luthier.portal.pages import compare, files, job_changes, job_pages, jobs, new_job, playground, row_editing
 from luthier.portal.pages.models import deployment_changes, deployment_pages, export_changes, model_list, model_page
 from luthier.portal.pages.settings import audit_page, key_changes, settings_page
 from luthier.portal.web import addresses, error_pages, forms, issuer_sign_in, security_headers, sign_in, static_files
@@ -26,6 +26,7 @@ PAGES: tuple[Page, ...] = (
     *jobs.PAGES,
     *new_job.PAGES,
     *files.PAGES,
+    *row_editing.PAGES,
     *job_pages.PAGES,
     *job_changes.PAGES,
     *model_list.PAGES,

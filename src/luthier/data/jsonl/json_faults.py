@@ -123,8 +123,10 @@ def _fault_text(text: str, at: int, expected: Expected) -> FaultText:
 def _no_comma(character: str) -> FaultText:
     """The fault of a character that stands where a comma or a closing bracket is expected."""
     if character in '"{[-' or character.isalnum():
-        message = "a comma is missing between two values, or a quote inside a string has no backslash before it."
-        return "invalid_json", message, r"Write the comma, or \" for a quote inside a string."
+        message = (
+            "a comma is missing, or the quotes before it are wrong: one is missing, or one inside has no backslash."
+        )
+        return "invalid_json", message, r"Write the comma, the missing quote, or \" for a quote inside a string."
     if character in "]}":
         return "invalid_json", "the closing bracket is not the one that was opened.", "Close [ with ] and { with }."
     return (

@@ -45,7 +45,7 @@ def show_file(visit: Visit) -> Response:
     used = file_search.get_used(visit.context, visit.resource_id, visit.path_value("file_id"))
     file = used.file
     chosen = visit.query("model")
-    names = model_choices.ready_bases(models.list_all(visit.context, visit.resource_id))
+    names = model_choices.ready_bases(models.list_bases(visit.context))
     is_data = file.purpose is FilePurpose.FINE_TUNE and file.status is FileStatus.PROCESSED
     return visit.render(
         "file.html",

@@ -18,7 +18,7 @@ from luthier.portal.web.visit import MAX_WORD, Visit
 from luthier.service.files import data_reports, file_mending, files
 from luthier.service.jobs import job_creation
 from luthier.service.models import models
-from luthier.service.overviews import file_search, run_preview
+from luthier.service.overviews import example_data, file_search, run_preview
 from luthier.service.overviews.run_preview import RunPreview
 
 LISTED_FILES = 50
@@ -64,6 +64,14 @@ def mend(visit: Visit) -> Response:
     made = file_mending.create(visit.context, visit.resource_id, fields["training_file"])
     kept = {name: value for name, value in fields.items() if value and name != "method"}
     return visit.redirect("/jobs/new", **(kept | {"training_file": made.id, "notice": "file_chosen"}))
+
+
+def use_examples(visit: Visit) -> Response:
+    """Stores the example files and comes back with them chosen, all else as it was."""
+    training, validation = example_data.create(visit.context, visit.resource_id)
+    kept = {name: value for name, value in _sent(visit).items() if value and name != "method"}
+    chosen = {"training_file": training.id, "validation_file": validation.id, "notice": "examples_chosen"}
+    return visit.redirect("/jobs/new", **(kept | chosen))
 
 
 def _sent(visit: Visit) -> dict[str, str]:
@@ -190,4 +198,5 @@ PAGES: tuple[Page, ...] = (
     get("/jobs/new", Action.JOBS_WRITE, show),
     post("/jobs/new", Action.JOBS_WRITE, create),
     post("/jobs/new/mend", Action.FILES_WRITE, mend),
+    post("/jobs/new/examples", Action.FILES_WRITE, use_examples),
 )

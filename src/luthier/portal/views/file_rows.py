@@ -1,4 +1,4 @@
-"""Files as rows of the list, and the verdict on one in a word."""
+"""Files as rows of the list, and the verdict on one in a word: the first of the report's own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,9 +65,11 @@ def verdict(file: File) -> Verdict:
     if file.status_details is None:
         return Verdict("being checked", "busy")
     if not first:
-        return Verdict("no problems", "good")
+        return Verdict("ready", "good")
     counts = first.partition(": ")[2].removesuffix(".")
-    return Verdict("warnings", "warning", counts) if first.startswith(_CAN) else Verdict("errors", "bad", counts)
+    return (
+        Verdict("ready, warnings", "warning", counts) if first.startswith(_CAN) else Verdict("not ready", "bad", counts)
+    )
 
 
 def purpose_words(purpose: FilePurpose) -> str:

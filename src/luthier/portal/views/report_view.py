@@ -18,8 +18,9 @@ _TONES = {Severity.ERROR: "bad", Severity.WARNING: "warning"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of problem, or one problem: what people read of it."""
+    """One kind of problem, or one problem: what people read of it. `line` is its first one; None for the file's."""
 
+    line: int | None
     severity: str
     tone: str
     where: str
@@ -104,7 +105,15 @@ def _kind(group: ProblemGroup) -> Finding:
     keys = ", ".join(f"{key} ({count:,})" for key, count in group.keys.items())
     where = group.where[:1].upper() + group.where[1:]
     return Finding(
-        first.severity, _TONES[first.severity], where, first.path, first.message, first.fix, group.count, keys
+        first.line,
+        first.severity,
+        _TONES[first.severity],
+        where,
+        first.path,
+        first.message,
+        first.fix,
+        group.count,
+        keys,
     )
 
 
@@ -112,6 +121,7 @@ def _single(problem: Problem) -> Finding:
     """One problem of one line."""
     where = "The file" if problem.line is None else f"Line {problem.line:,}"
     return Finding(
+        problem.line,
         problem.severity,
         _TONES[problem.severity],
         where,

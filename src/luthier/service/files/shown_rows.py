@@ -130,6 +130,14 @@ class RowView:
         return ShownSequence(sequence.output, len(rendered.token_ids), sequence.learned_tokens, segments)
 
 
+def problems(rules: Rules, number: int, content: bytes) -> list[Problem]:
+    """What is wrong with one line by itself, without a base model."""
+    row = line_reader.parse_line(Line(number, content))
+    if isinstance(row, Problem):
+        return [row]
+    return list(validate.parse_row(row, rules.abilities, rules.method).problems)
+
+
 def page(context: Context, file: File, rules: Rules, after: int, limit: int) -> tuple[list[ShownRow], bool]:
     """At most `limit` rows behind the line `after`, and whether more follow.
 

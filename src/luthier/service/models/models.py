@@ -1,8 +1,10 @@
 """Models: resolve a name, list them, delete a fine-tuned one."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 from luthier.catalog import BaseModelEntry
 from luthier.core import ids
@@ -63,8 +65,8 @@ def get(context: Context, resource_id: str, name: str) -> Model:
     return model
 
 
-def list_all(context: Context, resource_id: str) -> list[Model]:
-    """What the resource may use: base models, aliases of those that are ready, fine-tuned models and checkpoints."""
+def list_bases(context: Context) -> list[Model]:
+    """Base models, and the aliases of those that are ready: what every resource may use."""
     listed = []
     for entry in context.catalog.everything():
         base = _base(context, entry.name, entry)
@@ -73,9 +75,15 @@ def list_all(context: Context, resource_id: str) -> list[Model]:
         listed.append(base)
         if base.ready:
             listed += [_base(context, alias, entry) for alias in context.catalog.aliases_of(entry.name)]
+    return listed
+
+
+def list_all(context: Context, resource_id: str) -> list[Model]:
+    """What the resource may use: base models, aliases of those that are ready, fine-tuned models and checkpoints."""
     with context.database.reading() as tx:
         tuned = checkpoints.list_of_resource(tx, resource_id)
-    return listed + [_tuned(context, checkpoint) for checkpoint in tuned]
+    ready = cache(context.is_ready)  # many models are of few bases
+    return list_bases(context) + [_tuned(context, checkpoint, ready) for checkpoint in tuned]
 
 
 def delete(context: Context, resource_id: str, name: str) -> list[Checkpoint]:
@@ -151,8 +159,11 @@ def _base(context: Context, name: str, entry: BaseModelEntry) -> Model:
     return Model(name, entry, None, released, context.is_ready(entry.name))
 
 
-def _tuned(context: Context, checkpoint: Checkpoint) -> Model:
-    """The model of a checkpoint. Raises NotFound if its base model is no longer in the catalog."""
+def _tuned(context: Context, checkpoint: Checkpoint, is_ready: Callable[[str], bool] | None = None) -> Model:
+    """The model of a checkpoint; `is_ready` is the context's, or one that remembers.
+
+    Raises NotFound if its base model is no longer in the catalog.
+    """
     entry = context.catalog.find(checkpoint.base_model)
     if entry is None:
         raise NotFound(
@@ -160,4 +171,5 @@ def _tuned(context: Context, checkpoint: Checkpoint) -> Model:
             f"{checkpoint.model} was tuned on {checkpoint.base_model}, which the catalog no longer has. "
             "Put its entry back into the catalog.",
         )
-    return Model(checkpoint.model, entry, checkpoint, checkpoint.created_at, context.is_ready(entry.name))
+    ready = (is_ready or context.is_ready)(entry.name)
+    return Model(checkpoint.model, entry, checkpoint, checkpoint.created_at, ready)

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
+import msgspec
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -13,7 +14,6 @@ from luthier.api.auth import authentication
 from luthier.api.dialects import answer
 from luthier.api.dialects.answer import Figures, Unix
 from luthier.api.routing import json_schema as js
-from luthier.api.routing.json_response import JsonResponse
 from luthier.api.routing.operation import JSON, Reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
@@ -161,9 +161,18 @@ def _answer(
     headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept"}
     if etag in _tags(request.headers.getlist("if-none-match")):
         return Response(status_code=304, headers=headers)
-    metrics = job_metrics.read(context, services.job_metrics, own, job_id, query)
+
+    def read() -> JobMetrics:
+        return job_metrics.read(context, services.job_metrics, own, job_id, query)
+
+    def encoded() -> bytes:
+        return msgspec.json.encode(JobMetricsAnswer.from_metrics(read()))
+
     if not is_csv:
-        return JsonResponse(JobMetricsAnswer.from_metrics(metrics), headers=headers)
+        # What is behind a cursor is small, and hardly asked for twice.
+        body = encoded() if query.after is not None else services.metrics_answers.get(f"{job_id} {etag}", encoded)
+        return Response(body, media_type=JSON, headers=headers)
+    metrics = read()
     headers["Content-Disposition"] = f'attachment; filename="{metrics.job.id}-metrics.csv"'
     credentials = authentication.credentials_of(request)
     chunks = job_metrics.csv_lines(metrics)

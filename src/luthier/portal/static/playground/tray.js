@@ -7,6 +7,9 @@ const NAMES = { example: ["training row", "training rows"], preference: ["prefer
 const section = document.getElementById("tray");
 const part = (id) => document.getElementById(`tray-${id}`);
 const NAME = `luthier.rows.${section.dataset.resource}`;
+/** The id of the file that examples were saved to last: by default the next ones go into a copy of it. */
+const TARGET = `luthier.rows-file.${section.dataset.resource}`;
+let listed = false;
 
 /** Keeps a row; `kind` is example or preference. Throws in plain words if the browser has no room for it. */
 export function add(kind, row) {
@@ -21,7 +24,6 @@ export function start() {
     button.addEventListener("click", () => save(button));
   }
   addEventListener("storage", (event) => { if (event.key === NAME) render(); });
-  part("target")?.addEventListener("focus", listFiles, { once: true });
   render();
 }
 
@@ -50,6 +52,7 @@ function render() {
   const none = "None yet. Keep good answers, and corrected ones, as rows to train on.";
   part("count").textContent = told.length ? `${told.join(" and ")} kept. A job takes at least ten rows of one kind.` : none;
   part("list").hidden = part("actions").hidden = kept.length === 0;
+  if (kept.length > 0 && part("target")) listFiles();
   part("list").querySelector("ol").replaceChildren(...kept.map(item));
   for (const [kind, number] of numbers) {
     const button = section.querySelector(`[data-save="${kind}"]`);
@@ -72,9 +75,13 @@ function item({ id, row }) {
 
 /** The files that rows can be added to, newest first. */
 async function listFiles() {
+  if (listed) return;
+  listed = true;
   try {
     const { data } = await (await api("/v1/files?purpose=fine-tune&limit=100")).json();
-    for (const file of data) part("target").add(new Option(`${file.filename} (${file.id})`, file.id));
+    for (const file of data) {
+      part("target").add(new Option(`${file.filename} (${file.id})`, file.id, false, file.id === localStorage.getItem(TARGET)));
+    }
   } catch (error) { tell(`Your files cannot be listed: ${error.message}`, true); }
 }
 
@@ -89,11 +96,17 @@ async function save(button) {
     const file = await upload(before, asLines(kept.map((one) => one.row)), kind);
     const saved = new Set(kept.map((one) => one.id));
     store(load().filter((one) => !saved.has(one.id)));
+    if (kind === "example") chooseNextTime(file);
     tellSaved(file, counted(kind, kept.length));
   } catch (error) {
     tell(`Nothing was saved: ${error.message}${error.requestId ? ` Request id ${error.requestId}` : ""}`, true);
   }
   button.disabled = false;
+}
+
+function chooseNextTime(file) {
+  part("target").add(new Option(`${file.filename} (${file.id})`, file.id, false, true), 1);
+  try { localStorage.setItem(TARGET, file.id); } catch { /* chosen in this tab only */ }
 }
 
 /** Name and text of the file that the rows are added to; null for a new one. */
