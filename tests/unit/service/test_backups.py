@@ -356,7 +356,7 @@ def test_backup_of_an_older_version_is_restored_and_migrated_by_the_next_start(a
     older = tmp_path / "older.db"
     config = Config()
     config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
-    database = db.Database(older)
+    database = db.SqliteDatabase(older)
     with database.writing() as tx:
         config.attributes["connection"] = tx
         command.upgrade(config, "0012")

@@ -79,7 +79,7 @@ def _coded(*, last: bool) -> row_mapping.Read[Mapping[str, Any]]:
     """The data of the event of a code among a job's first or last events."""
     order = _events.c.seq.desc() if last else _events.c.seq
     part = select(_events.c.type, _events.c.data).where(_of_job).order_by(order).limit(_FEW_EVENTS).subquery()
-    is_coded = func.json_extract(part.c.data, "$.code") == bindparam("code")
+    is_coded = row_mapping.text_member(part.c.data, "code") == bindparam("code")
     statement = select(part.c.data).where(part.c.type == str(EventType.MESSAGE), is_coded)
     return row_mapping.Read(statement.limit(1), dict)
 

@@ -188,4 +188,4 @@ def delete(tx: Connection, job_id: str) -> None:
 
 def _pairs() -> TableValuedAlias:
     """The pairs of a job's metadata as rows: keys are user text, which must not be part of a JSON path."""
-    return func.json_each(_jobs.c.extras, "$.metadata").table_valued("key", "value")
+    return row_mapping.json_pairs(_jobs.c.extras, "metadata").table_valued("key", "value")

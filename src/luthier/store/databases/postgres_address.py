@@ -1,0 +1,54 @@
+"""The address of a PostgreSQL database: its URL read, its connections made, and what of it may be shown."""
+
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import conninfo
+
+_SCHEMES = ("postgresql://", "postgres://")
+_DEFAULTS: dict[str, str | int] = {
+    "application_name": "luthier",
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""libpq's settings unless the URL has them. Units are libpq's: seconds, `tcp_user_timeout` milliseconds. A server that
+vanishes without a word is noticed after 10 to 25 s."""
+PREPARE_AFTER = 5
+"""After so many executions of a statement psycopg has the server prepare it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAddress:
+    """A database's URL, which may hold a password, and whether a pooler of transactions is in between."""
+
+    url: str = field(repr=False)
+    is_pooled: bool = False
+
+    @classmethod
+    def of_url(cls, url: str, *, is_pooled: bool = False) -> "PostgresAddress":
+        """Reads the URL as libpq does, several hosts included. Raises ValueError, without a part of it in the text."""
+        if not url.startswith(_SCHEMES):
+            raise ValueError("the database's URL must begin with postgresql://")
+        try:
+            conninfo.conninfo_to_dict(url)
+        except psycopg.Error:
+            raise ValueError("the database's URL cannot be read: postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
+        return cls(url, is_pooled)
+
+    @property
+    def description(self) -> str:
+        """Host, port and name of the database, for messages."""
+        parts = conninfo.conninfo_to_dict(self.url)
+        host, name = parts.get("host") or "this machine", parts.get("dbname") or parts.get("user") or ""
+        return f"The PostgreSQL database {name} at {host}" + (f":{parts['port']}" if parts.get("port") else "")
+
+    def connect(self) -> psycopg.Connection:
+        """A new connection in autocommit: whoever uses it begins and ends transactions. Raises psycopg's errors."""
+        given = conninfo.conninfo_to_dict(self.url)
+        defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
+        # A pooler gives each transaction another connection, which does not have the statements that this one prepared.
+        prepare = None if self.is_pooled else PREPARE_AFTER
+        return psycopg.connect(self.url, autocommit=True, prepare_threshold=prepare, **defaults)  # type: ignore[arg-type]
