@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +55,11 @@ def wait_until(is_so: Callable[[], bool], within_s: float = 30) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.005)
+
+
+def wait_until_longer(values: Sized, than: int) -> None:
+    """Waits until a list that other threads append to has more than so many values."""
+    wait_until(lambda: len(values) > than)
 
 
 def wait_until_cached(database: Database) -> None:

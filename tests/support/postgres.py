@@ -82,7 +82,9 @@ class Server:
         """Starts it and waits until it takes connections."""
         settings = {**_OPTIONS, "unix_socket_directories": str(self.folder), **self.options}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        self.process = self._begin([str(_BINARIES[-1]), "-D", str(self.data), *options])
+        # Whoever kills pytest kills the server too: nothing else would end it.
+        follows = ["/usr/bin/setpriv", "--pdeathsig", "INT", "--"]
+        self.process = self.begin([*follows, str(_BINARIES[-1]), "-D", str(self.data), *options])
         deadline = time.monotonic() + _START_S
         while True:
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url("postgres")):
@@ -106,7 +108,7 @@ class Server:
     def execute(self, statement: str) -> None:
         """Executes a statement that must not be in a transaction, in the database `postgres`."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     def create_database(self, template: str = "template1") -> str:
         """A new database, a copy of the template; returns its name."""
@@ -119,14 +121,36 @@ class Server:
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def _run(self, command: list[str]) -> None:
-        assert self._begin(command).wait(_START_S) == 0, command
+        assert self.begin(command).wait(_START_S) == 0, command
 
-    def _begin(self, command: list[str]) -> subprocess.Popen[bytes]:
+    def begin(self, command: list[str]) -> subprocess.Popen[bytes]:
         """Starts one of PostgreSQL's programs, as its own user where this one is root."""
         owner = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
         log = (self.folder / "log").open("ab")
         with log:
             return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, **owner)  # type: ignore[call-overload,no-any-return]
+
+
+class Bouncer:
+    """Debian's pgbouncer before a server, pooling transactions over very few connections; `close` ends it."""
+
+    def __init__(self, server: Server, connections: int) -> None:
+        self.folder, self.server = server.folder, server
+        config = self.folder / "pgbouncer.ini"
+        config.write_text(
+            f"[databases]\n* = host={server.folder} user=luthier\n[pgbouncer]\nauth_type = any\nlisten_addr =\n"
+            f"listen_port = 6432\nunix_socket_dir = {server.folder}\npool_mode = transaction\n"
+            f"default_pool_size = {connections}\n"
+        )
+        config.chmod(0o644)
+        self._process = server.begin(["/usr/sbin/pgbouncer", str(config)])
+
+    def url(self, database: str) -> str:
+        return f"{self.server.url(database)}&port=6432"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(_START_S)
 
 
 @cache

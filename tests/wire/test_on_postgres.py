@@ -86,7 +86,7 @@ class TestMortalServer:
         self, url: str, context: Context, mortal: postgres.Server, file: str
     ) -> None:
         created: list[str] = []
-        statuses: list[int] = []
+        refused: list[int] = []
         is_over = threading.Event()
 
         quotas.set_limits(context, "default", {Quota.QUEUED_JOBS: 100_000, Quota.JOBS: 100_000})
@@ -96,28 +96,26 @@ class TestMortalServer:
                 while not is_over.is_set():
                     body = {"training_file": file, "model": BASE}
                     answer = client.post(f"{url}/v1/fine_tuning/jobs", json=body)
-                    statuses.append(answer.status_code)
                     if answer.status_code == 200:
                         created.append(answer.json()["id"])
                     else:
+                        refused.append(answer.status_code)
                         time.sleep(0.01)
 
         threads = [threading.Thread(target=create) for _ in range(3)]
         for thread in threads:
             thread.start()
         for how in (signal.SIGQUIT, signal.SIGINT):
-            n_created, n_refused = len(created), statuses.count(503)
-            databases.wait_until(lambda n=n_created: len(created) > n + 5)
+            databases.wait_until_longer(created, len(created) + 5)
             mortal.stop(how)
-            databases.wait_until(lambda n=n_refused: statuses.count(503) > n)
+            databases.wait_until_longer(refused, len(refused))
             assert httpx2.get(f"{url}/v1/files", headers=HEADERS).status_code == 503
             mortal.start()
-        n_created = len(created)
-        databases.wait_until(lambda: len(created) > n_created + 5)
+        databases.wait_until_longer(created, len(created) + 5)
         is_over.set()
         for thread in threads:
             thread.join()
-        assert set(statuses) == {200, 503}
+        assert set(refused) == {503}
         with httpx2.Client(headers=HEADERS) as client:
             answers = [client.get(f"{url}/v1/fine_tuning/jobs/{id}") for id in created]
         assert {answer.status_code for answer in answers} == {200}

@@ -66,6 +66,12 @@ def opened(context: Context, data: Path) -> Iterator[Context]:
 
 
 @pytest.fixture
+def database_kind() -> str:
+    """Whose file is in the backup; test_backup_of_postgres.py has the other one."""
+    return "sqlite"
+
+
+@pytest.fixture
 def archive(context: Context, caller: Principal, tmp_path: Path) -> Path:
     """A backup of a data folder with two files, whose blob store has its marker."""
     for text in (b"first", b"second"):

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import psycopg
 
+from luthier.store.databases.postgres_address import is_pooled
+
 logger = logging.getLogger(__name__)
 
 CHANNEL = "luthier_commits"
@@ -18,6 +20,8 @@ POLL_S = 0.5
 """How often the count is read, whether a NOTIFY came or not: a pooler of transactions swallows LISTEN silently."""
 LEASE_S = 2.0
 """For how long an answer of the server vouches that no commit was missed: its connection may be cut in silence."""
+CLOSE_S = 1.0
+"""How long `close` waits for the thread."""
 _COUNT = "SELECT number FROM commit_counter"
 
 
@@ -64,7 +68,9 @@ class CommitWatch:
             self._valid_until = 0.0
         os.write(self._wake, b"x")
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
+            if self._thread.is_alive():  # it waits for a server that is away, and ends with the process at the latest
+                return
         os.close(self._wake)
         os.close(self._wake_end)
 
@@ -74,6 +80,8 @@ class CommitWatch:
         while not self._is_closed:
             try:
                 with self._connect() as connection:
+                    if is_pooled(connection):
+                        logger.warning("commits watched by a poll only: set LUTHIER_DATABASE_DIRECT_URL for NOTIFY")
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._follow(connection)
             except psycopg.Error as error:

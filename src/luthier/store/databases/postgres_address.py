@@ -1,6 +1,7 @@
 """The address of a PostgreSQL database: its URL read, its connections made, and what of it may be shown."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 from psycopg import conninfo
@@ -22,13 +23,12 @@ PREPARE_AFTER = 5
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """A database's URL, which may hold a password, and whether a pooler of transactions is in between."""
+    """A database's URL, which may hold a password."""
 
     url: str = field(repr=False)
-    is_pooled: bool = False
 
     @classmethod
-    def of_url(cls, url: str, *, is_pooled: bool = False) -> "PostgresAddress":
+    def of_url(cls, url: str) -> "PostgresAddress":
         """Reads the URL as libpq does, several hosts included. Raises ValueError, without a part of it in the text."""
         if not url.startswith(_SCHEMES):
             raise ValueError("the database's URL must begin with postgresql://")
@@ -36,7 +36,7 @@ class PostgresAddress:
             conninfo.conninfo_to_dict(url)
         except psycopg.Error:
             raise ValueError("the database's URL cannot be read: postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
-        return cls(url, is_pooled)
+        return cls(url)
 
     @property
     def description(self) -> str:
@@ -48,7 +48,14 @@ class PostgresAddress:
     def connect(self) -> psycopg.Connection:
         """A new connection in autocommit: whoever uses it begins and ends transactions. Raises psycopg's errors."""
         given = conninfo.conninfo_to_dict(self.url)
-        defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
-        # A pooler gives each transaction another connection, which does not have the statements that this one prepared.
-        prepare = None if self.is_pooled else PREPARE_AFTER
-        return psycopg.connect(self.url, autocommit=True, prepare_threshold=prepare, **defaults)  # type: ignore[arg-type]
+        defaults: dict[str, Any] = {name: value for name, value in _DEFAULTS.items() if name not in given}
+        connection = psycopg.connect(self.url, autocommit=True, prepare_threshold=PREPARE_AFTER, **defaults)
+        if is_pooled(connection):
+            connection.prepare_threshold = None  # the next transaction may be in another session
+        return connection
+
+
+def is_pooled(connection: psycopg.Connection) -> bool:
+    """Whether a pooler such as pgbouncer is in between: the server's process is then not the one of the greeting."""
+    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    return row is None or row[0] != connection.info.backend_pid

@@ -31,7 +31,7 @@ MAX_READERS = 32
 _WRITERS_LOCK = 0x6C757468  # "luth"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _BEGIN_WRITE = (  # one round trip; what the transaction reads later is newer than the lock
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '{lock_s}s'; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '{lock_s}s'; "
     f"SET LOCAL idle_in_transaction_session_timeout = '{PAUSE_S}s'; SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"
 )
 _COMMIT = (  # counts only a transaction that wrote something, as SQLite's data_version does
@@ -55,7 +55,7 @@ class PostgresDatabase:
 
     def __init__(self, url: str, direct_url: str | None = None) -> None:
         """Reads the URLs: ValueError for one that cannot be read. `direct_url` is for what no pooler can do."""
-        address = PostgresAddress.of_url(url, is_pooled=direct_url is not None)
+        address = PostgresAddress.of_url(url)
         direct = address if direct_url is None else PostgresAddress.of_url(direct_url)
         self.description = address.description
         self._engine = create_engine(
@@ -139,6 +139,10 @@ class PostgresDatabase:
                 try:
                     yield connection
                     self._commit(connection)
+                except (psycopg.Error, DBAPIError) as error:
+                    if postgres_errors.is_of_standby(error):  # after a failover: the next one looks for the primary
+                        self._drop(connection)
+                    raise
                 finally:
                     self._give_back(connection)
         except QueueTimeout as error:
@@ -197,14 +201,19 @@ class PostgresDatabase:
 
     def _give_back(self, connection: Connection) -> None:
         """Ends the transaction if it is open, and keeps the connection unless it is broken."""
-        if not connection.invalidated and not _is_broken(connection):
+        if not _is_broken(connection):
             with suppress(psycopg.Error):
                 _driver(connection).rollback()
                 self._idle.append(connection)
                 return
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Closes a connection for good. Idempotent."""
         with suppress(psycopg.Error, DBAPIError):
-            connection.invalidate()
-            connection.close()
+            if not connection.closed:
+                connection.invalidate()
+                connection.close()
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -235,4 +244,4 @@ def _driver(connection: Connection) -> psycopg.Connection[tuple[Any, ...]]:
 
 def _is_broken(connection: Connection) -> bool:
     """Whether the connection to the server is closed or lost."""
-    return connection.invalidated or _driver(connection).closed
+    return connection.closed or connection.invalidated or _driver(connection).closed

@@ -14,7 +14,6 @@ _BUSY = frozenset({"55P03", "40001", "40P01", "57014", "53300"})
 """A lock that was not free in time, two transactions in each other's way, a statement or connection over a limit."""
 _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006"})
 """A server that stops, starts, ended an idle session, or takes no writes: a standby."""
-_LOST_STATEMENT = frozenset({"26000", "42P05"})
 RETRY_AFTER_S = 1.0
 
 
@@ -32,6 +31,12 @@ def translated() -> Iterator[None]:
         raise words from error
 
 
+def is_of_standby(error: psycopg.Error | DBAPIError) -> bool:
+    """Whether the server takes no writes, as one that has ceased to be the primary."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg.errors.ReadOnlySqlTransaction)
+
+
 def busy() -> Unavailable:
     """The error of a transaction whose turn did not come in time: the caller may try again."""
     return Unavailable("database_busy", "The database has too many writes at this moment. Try again.")
@@ -47,9 +52,6 @@ def _in_words(error: psycopg.Error | DBAPIError) -> LuthierError | None:
         return NoSpace("disk_full", "The disk of the database is full. Make room on it and try again.")
     if state in _BUSY:
         return busy()
-    if state in _LOST_STATEMENT:
-        text = "The database is behind a pooler. Set LUTHIER_DATABASE_DIRECT_URL to the server's own address."
-        return Unavailable("database_behind_pooler", text)
     if isinstance(cause, psycopg.DataError):
         return _of_value(state)
     is_lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) and (state or "08").startswith("08")
