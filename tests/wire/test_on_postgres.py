@@ -7,19 +7,24 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
 import pytest
 from openai import OpenAI
+from pydantic import SecretStr
 
 import databases
 import postgres
 from fakes import BASE, KEY
+from luthier import app, data_folder
+from luthier.core.errors import Conflict
 from luthier.core.quotas import Quota
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
-from luthier.service.tenants import quotas
+from luthier.service.tenants import keys, quotas
+from luthier.settings import Settings
 from luthier.store import db
 from luthier.store.db import Database
 
@@ -71,6 +76,20 @@ def test_name_of_a_file_that_cannot_be_stored_is_a_400(url: str) -> None:
     form = {"purpose": (None, "user_data"), "file": ("a\0b.txt", b"abc")}
     answer = httpx2.post(f"{url}/v1/files", headers=HEADERS, files=form)
     assert answer.status_code in {200, 400}, answer.text
+
+
+def test_service_and_commands_use_the_database_of_the_settings(tmp_path: Path) -> None:
+    with postgres.new_database(is_empty=True) as database_url:
+        settings = Settings(data_dir=tmp_path / "data", database_url=SecretStr(database_url))
+        with pytest.raises(Conflict, match="another version"), data_folder.open_data(settings):
+            pass
+        service = app.build(settings)
+        with data_folder.open_data(settings) as context:
+            assert context.database.path is None
+            assert [key.name for key in keys.list_all(context, "default")] == ["key1"]
+        service.supervisor.context.database.close()
+        service.lock.release()
+    assert not (settings.data_dir / data_folder.DATABASE).exists()
 
 
 class TestMortalServer:

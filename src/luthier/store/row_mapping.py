@@ -16,7 +16,6 @@ from sqlalchemy import (
     Dialect,
     RowMapping,
     Select,
-    String,
     Table,
     Text,
     TypeCoerce,
@@ -25,9 +24,6 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 from luthier.core.errors import InvalidRequest
@@ -90,7 +86,11 @@ class Read(Generic[T]):
         """Every row as a value of `make`, in the statement's order; empty if there is none. `values` are the
         statement's `bindparam`s by name.
         """
-        rows = self.raw(tx, **values)
+        connection = tx.connection.dbapi_connection  # as in `raw`, a call to which would take half a microsecond
+        if isinstance(connection, sqlite3.Connection):
+            rows = connection.execute(self._sql, self._fixed | values).fetchall()
+        else:
+            rows = self._from_postgres(tx, values)
         columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
         for index, convert in self._converters if rows else ():
             columns[index] = map(convert, columns[index])
@@ -101,12 +101,16 @@ class Read(Generic[T]):
         connection = tx.connection.dbapi_connection
         if isinstance(connection, sqlite3.Connection):
             return connection.execute(self._sql, self._fixed | values).fetchall()
-        sql, fixed = self._for_postgres
-        return driver(tx).execute(sql, fixed | values).fetchall()
+        return self._from_postgres(tx, values)
 
     def first(self, tx: Connection, **values: str | int) -> T | None:
         """The first row's value; None if there is no row. It fetches all rows, so the statement should limit them."""
         return next(iter(self.all(tx, **values)), None)
+
+    def _from_postgres(self, tx: Connection, values: Mapping[str, str | int]) -> list[tuple[Any, ...]]:
+        """The rows as psycopg gives them."""
+        sql, fixed = self._for_postgres
+        return driver(tx).execute(sql, {**fixed, **values}).fetchall()
 
     @cached_property
     def _for_postgres(self) -> tuple[str, dict[str, Any]]:
@@ -199,56 +203,6 @@ def _as_stored(column: ColumnElement[Any]) -> ColumnElement[Any]:
     if isinstance(column, TypeCoerce) and isinstance(column.clause.type, JSON):
         return sql_cast(column.clause, Text)
     return sql_cast(column, Text).label(column.key) if isinstance(column.type, JSON) else column
-
-
-class text_member(FunctionElement[str]):  # noqa: N801 - SQLAlchemy's functions are named as in SQL
-    """A member of a JSON object as text: `text_member(column, "name")`. The name is ours, never a user's text."""
-
-    type = String()
-    inherit_cache = True
-    name = "text_member"
-
-
-@compiles(text_member, "sqlite")
-def _member_in_sqlite(element: "text_member", compiler: SQLCompiler, **options: Any) -> str:
-    column, name = element.clauses
-    return f"json_extract({compiler.process(column, **options)}, '$.{name.value}')"
-
-
-@compiles(text_member, "postgresql")
-def _member_in_postgres(element: "text_member", compiler: SQLCompiler, **options: Any) -> str:
-    column, name = element.clauses
-    sql = compiler.process(column, **options)
-    # PostgreSQL stores U+0000 in JSON, and fails at the first look inside; the text is as Python's json writes it.
-    by_text = f"""substring(CAST({sql} AS TEXT) from '"{name.value}": "([^"]*)"')"""
-    return f"(CASE WHEN {_has_no_nul(sql)} THEN {sql} ->> '{name.value}' ELSE {by_text} END)"
-
-
-def _has_no_nul(sql: str) -> str:
-    return f"strpos(CAST({sql} AS TEXT), '\\u0000') = 0"
-
-
-class json_pairs(FunctionElement[Any]):  # noqa: N801
-    """The pairs of an object that is a member of a JSON column, as rows of two texts: `json_pairs(column, "name")`.
-
-    On PostgreSQL there are none of a column that has U+0000 anywhere.
-    """
-
-    inherit_cache = True
-    name = "json_pairs"
-
-
-@compiles(json_pairs, "sqlite")
-def _pairs_in_sqlite(element: "json_pairs", compiler: SQLCompiler, **options: Any) -> str:
-    column, name = element.clauses
-    return f"json_each({compiler.process(column, **options)}, '$.{name.value}')"
-
-
-@compiles(json_pairs, "postgresql")
-def _pairs_in_postgres(element: "json_pairs", compiler: SQLCompiler, **options: Any) -> str:
-    column, name = element.clauses
-    sql = compiler.process(column, **options)
-    return f"json_each_text(CASE WHEN {_has_no_nul(sql)} THEN {sql} -> '{name.value}' END)"
 
 
 def insert_missing(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
