@@ -22,6 +22,7 @@ from luthier.core.errors import Conflict, InvalidRequest, LuthierError, NoSpace,
 from luthier.core.models import Resource
 from luthier.settings import Settings
 from luthier.store import db, schema, tables
+from luthier.store.databases import postgres_database
 from luthier.store.db import Database
 from luthier.store.queries import resources
 
@@ -151,6 +152,26 @@ def test_session_that_the_server_ended_is_replaced_before_anybody_notices(databa
             assert resources.get(tx, "r") is None
         with database.writing() as tx:
             assert resources.get(tx, "r") is None
+
+
+def test_writer_that_stops_in_its_transaction_holds_up_nobody_for_ever(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_database, "PAUSE_S", 1)
+    with databases.opened_again(database) as other:
+
+        def stop_and_go_on() -> None:
+            with database.writing() as stopped:
+                resources.insert_resource(stopped, Resource("late", "s", "g", "late"), START)
+                with other.writing() as tx:  # its turn comes when the server ends the first one
+                    resources.insert_resource(tx, Resource("r", "s", "g", "a"), START)
+                resources.insert_key(stopped, "sha", "late", "key1", START)
+
+        with pytest.raises(Unavailable):
+            stop_and_go_on()
+        with database.reading() as tx:
+            assert resources.get(tx, "late") is None
+            assert resources.get(tx, "r") is not None
 
 
 def test_nothing_that_was_answered_is_lost_when_the_server_stops_and_crashes(server: postgres.Server) -> None:

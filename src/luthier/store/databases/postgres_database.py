@@ -32,7 +32,7 @@ _WRITERS_LOCK = 0x6C757468  # "luth"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _BEGIN_WRITE = (  # one round trip; what the transaction reads later is newer than the lock
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '{lock_s}s'; "
-    f"SET LOCAL idle_in_transaction_session_timeout = '{PAUSE_S}s'; SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"
+    "SET LOCAL idle_in_transaction_session_timeout = '{pause_s}s'; SELECT pg_advisory_xact_lock({lock})"
 )
 _COMMIT = (  # counts only a transaction that wrote something, as SQLite's data_version does
     "WITH counted AS (UPDATE commit_counter SET number = number + 1 "
@@ -135,7 +135,8 @@ class PostgresDatabase:
         """
         try:
             with self._writers.held(BUSY_TIMEOUT_S), postgres_errors.translated():
-                connection = self._begun(_BEGIN_WRITE.format(lock_s=round(BUSY_TIMEOUT_S)))
+                begin = _BEGIN_WRITE.format(lock_s=round(BUSY_TIMEOUT_S), pause_s=PAUSE_S, lock=_WRITERS_LOCK)
+                connection = self._begun(begin)
                 try:
                     yield connection
                     self._commit(connection)
