@@ -56,8 +56,8 @@ def lock(settings: Settings, command: str, address: str | None) -> FolderLock:
 def open_database(settings: Settings) -> Database:
     """The database that the settings name, created or migrated to the newest schema if needed.
 
-    Raises ValueError for a URL that cannot be read, OSError, and for the operator Conflict for a database of a newer
-    version, NoSpace, and Unavailable for one that cannot be reached or used.
+    Raises OSError, and for the operator Conflict for a database of a newer version, NoSpace, Unavailable for one that
+    cannot be reached or used, InvalidRequest for a URL that cannot be read, Unsupported without psycopg.
     """
     if settings.database_url is None:
         return db.open_database(settings.data_dir / DATABASE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from luthier.core.errors import Unsupported
 from luthier.store.databases.revisions import has_revision
 from luthier.store.databases.sqlite_database import SqliteDatabase
 
@@ -95,14 +96,14 @@ def connect_postgres(url: str, direct_url: str | None = None) -> "PostgresDataba
     """A PostgreSQL database by its URL; no connection is made yet. `direct_url` reaches the same database without a
     pooler such as pgbouncer, if `url` names one.
 
-    Raises ValueError, without a part of a URL in its text, for one that cannot be read, and if psycopg is not
-    installed.
+    Raises for the operator: InvalidRequest, without a part of a URL in its text, for one that cannot be read, and
+    Unsupported if psycopg is not installed.
     """
     try:
         from luthier.store.databases import postgres_database
     except ModuleNotFoundError as error:
         text = f"LUTHIER_DATABASE_URL needs {error.name}, which is not installed. Run: pip install 'luthier[postgres]'"
-        raise ValueError(text) from error
+        raise Unsupported("postgres_not_installed", text) from error
     return postgres_database.PostgresDatabase(url, direct_url)
 
 

@@ -101,7 +101,7 @@ def test_url_that_cannot_be_read_is_refused_without_being_shown(url: str, monkey
     try:
         settings = Settings()
         assert settings.database_url is not None
-        with pytest.raises(ValueError, match="cannot be read") as caught:
+        with pytest.raises(InvalidRequest, match="cannot be read") as caught:
             db.connect_postgres(settings.database_url.get_secret_value())
         words = f"{caught.value} {settings}"
     except ValidationError as error:

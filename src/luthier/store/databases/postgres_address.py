@@ -6,7 +6,8 @@ from typing import Any
 import psycopg
 from psycopg import conninfo
 
-_SCHEMES = ("postgresql://", "postgres://")
+from luthier.core.errors import InvalidRequest
+
 _DEFAULTS: dict[str, str | int] = {
     "application_name": "luthier",
     "connect_timeout": 5,
@@ -29,13 +30,17 @@ class PostgresAddress:
 
     @classmethod
     def of_url(cls, url: str) -> "PostgresAddress":
-        """Reads the URL as libpq does, several hosts included. Raises ValueError, without a part of it in the text."""
-        if not url.startswith(_SCHEMES):
-            raise ValueError("the database's URL must begin with postgresql://")
+        """Reads the URL as libpq does, several hosts included. Raises InvalidRequest, without a part of it in the
+        text.
+        """
         try:
             conninfo.conninfo_to_dict(url)
         except psycopg.Error:
-            raise ValueError("the database's URL cannot be read: postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
+            text = (
+                "LUTHIER_DATABASE_URL or LUTHIER_DATABASE_DIRECT_URL cannot be read. It has the form "
+                "postgresql://USER:PASSWORD@HOST:PORT/NAME, with special characters of the password as %XX."
+            )
+            raise InvalidRequest("invalid_database_url", text) from None
         return cls(url)
 
     @property

@@ -54,7 +54,7 @@ class PostgresDatabase:
     path: Path | None = None
 
     def __init__(self, url: str, direct_url: str | None = None) -> None:
-        """Reads the URLs: ValueError for one that cannot be read. `direct_url` is for what no pooler can do."""
+        """Reads the URLs: InvalidRequest for one that cannot be read. `direct_url` is for what no pooler can do."""
         address = PostgresAddress.of_url(url)
         direct = address if direct_url is None else PostgresAddress.of_url(direct_url)
         self.description = address.description
