@@ -17,7 +17,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-nightly test-clients test-trackers test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,7 +29,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  { echo "Luthier needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "== set-up: installing the packages of constraints.txt into $(VENV)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[train,serve-cpu,plot,otel,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[train,serve-cpu,plot,otel,postgres,dev]'
 	@$(BIN)/python -c 'import luthier, torch, transformers, xllamacpp' && touch $@
 
 model: setup ## bring the embedded base model (92 MB, once)
@@ -68,6 +68,9 @@ $(CHART)/.installed: | setup
 coverage: setup ## what tests/unit and tests/wire run of src, branches included: the total, and the ten least covered modules
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --cov --cov-report= tests/unit tests/wire
 	@$(BIN)/python -m coverage report --sort=cover | awk 'NR <= 12 || /^TOTAL/'
+
+test-postgres: setup ## store, services and wire on PostgreSQL (Debian's package postgresql; skipped without it)
+	@LUTHIER_TEST_DATABASE=postgres $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile tests/unit/store tests/unit/service tests/wire
 
 test-nightly: model ## the long forms of the tests of faults: kills, stops, full disks, for half an hour
 	@$(BIN)/python -m pytest -m nightly

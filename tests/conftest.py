@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from openai import AzureOpenAI, OpenAI
 
+import databases
 from answers import Witness
 from asgi_switch import Switch
 from cores import own_cores
@@ -35,6 +35,7 @@ from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import keys
 from luthier.store import db
+from luthier.store.db import Database
 from luthier.url_fetch.address_policy import Allowed
 from luthier.url_fetch.fetcher import GuardedFetcher
 from repository import SPEC_FOLDER
@@ -87,15 +88,29 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def context(tmp_path: Path, empty_database: Path) -> Iterator[Context]:
+def database_kind() -> str:
+    """`sqlite` or `postgres`; a test of both is parametrized by it."""
+    return databases.default_kind()
+
+
+@pytest.fixture
+def database(database_kind: str, tmp_path: Path, empty_database: Path) -> Iterator[Database]:
+    """A database of the kind, with the newest schema and no rows."""
+    path = tmp_path / "data" / "luthier.db"
+    path.parent.mkdir(mode=0o700)
+    with databases.opened(database_kind, path, empty_database) as made:
+        yield made
+
+
+@pytest.fixture
+def context(tmp_path: Path, database: Database) -> Context:
     numbers = itertools.count(1)
     folder = tmp_path / "data"
-    folder.mkdir(mode=0o700)
-    shutil.copy(empty_database, folder / "luthier.db")
+    folder.mkdir(mode=0o700, exist_ok=True)
     (folder / "models" / BASE).mkdir(parents=True)
     (folder / "models" / BASE / "prepared.json").write_text("{}")
     made = Context(
-        database=db.open_database(folder / "luthier.db"),
+        database=database,
         blobs=blobs.local(folder / "blobs"),
         catalog=catalog.load(),
         data_folder=folder,
@@ -108,8 +123,7 @@ def context(tmp_path: Path, empty_database: Path) -> Iterator[Context]:
         fetcher=GuardedFetcher(Allowed()),
     )
     keys.prepare_default(made, folder / "api-key", KEY)
-    yield made
-    made.database.close()
+    return made
 
 
 @pytest.fixture

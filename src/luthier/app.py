@@ -47,7 +47,6 @@ from luthier.service.steady_clock import SettledClock
 from luthier.service.tenants import keys
 from luthier.service.tenants.rate_limits import RateLimits
 from luthier.settings import Settings
-from luthier.store import db
 from luthier.store.db import Database
 from luthier.trackers import tracker_choice
 
@@ -156,7 +155,7 @@ def build(settings: Settings, clocks: Clocks | None = None) -> Service:
         undone.callback(lock.release)
         for words in private_folder.restrict(settings.data_dir):
             logger.warning("%s", words)
-        database = db.open_database(settings.data_dir / data_folder.DATABASE)
+        database = data_folder.open_database(settings)
         undone.callback(database.close)
         service = _build(settings, lock, database, clocks or Clocks(data_folder.utc_now, _steady_s))
         undone.pop_all()

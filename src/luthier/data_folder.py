@@ -27,7 +27,7 @@ from luthier.service.context import Context
 from luthier.settings import Settings
 from luthier.store import db
 from luthier.store import installation as installation_row
-from luthier.store.db import Database
+from luthier.store.db import Database, SqliteDatabase
 from luthier.url_fetch.address_policy import Allowed
 from luthier.url_fetch.fetcher import GuardedFetcher
 
@@ -53,6 +53,17 @@ def lock(settings: Settings, command: str, address: str | None) -> FolderLock:
     )
 
 
+def open_database(settings: Settings) -> Database:
+    """The database that the settings name, created or migrated to the newest schema if needed.
+
+    Raises OSError, and for the operator Conflict for a database of a newer version, NoSpace, Unavailable for one that
+    cannot be reached or used, InvalidRequest for a URL that cannot be read, Unsupported without psycopg.
+    """
+    if settings.database_url is None:
+        return db.open_database(settings.data_dir / DATABASE)
+    return db.open_postgres(*_database_urls(settings))
+
+
 @contextmanager
 def open_data(settings: Settings) -> Iterator[Context]:
     """The context of a service's data folder for a command, also while the service runs: it takes no lock.
@@ -63,7 +74,7 @@ def open_data(settings: Settings) -> Iterator[Context]:
         with database.reading() as tx:
             own = installation_row.get(tx)
         if own.blob_prefix is None and settings.blobs_url is not None:  # a local folder has no prefix
-            raise _other_version(settings)
+            raise _other_version(database)
         yield make_context(settings, database, make_store(settings), own, utc_now)
 
 
@@ -82,31 +93,39 @@ def adopt(settings: Settings) -> Installation:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Database]:
-    """The database while the block lasts. Raises NotFound if the file is missing, Conflict for another schema.
+    """The database while the block lasts. Raises NotFound if its file is missing, Conflict for another schema.
 
     It neither creates nor migrates one: only `luthier serve` does.
     """
     path = settings.data_dir / DATABASE
-    if not path.exists():
+    if settings.database_url is not None:
+        database: Database = db.connect_postgres(*_database_urls(settings))
+    elif path.exists():
+        database = SqliteDatabase(path)
+    else:
         raise NotFound(
             "no_data_folder",
             f"{settings.data_dir} is not the data folder of a service. LUTHIER_DATA_DIR or --data-dir names it.",
         )
-    database = db.Database(path)
     try:
         if not database.is_newest():
-            raise _other_version(settings)
+            raise _other_version(database)
         yield database
     finally:
         database.close()
 
 
-def _other_version(settings: Settings) -> Conflict:
+def _database_urls(settings: Settings) -> tuple[str, str | None]:
+    """The URL of the PostgreSQL database, and the one without a pooler if the settings have it."""
+    assert settings.database_url is not None
+    direct = settings.database_direct_url
+    return settings.database_url.get_secret_value(), None if direct is None else direct.get_secret_value()
+
+
+def _other_version(database: Database) -> Conflict:
     """The error for a database whose schema is older or newer than this version's."""
-    path = settings.data_dir / DATABASE
-    return Conflict(
-        "other_version", f"{path} is of another version of Luthier. Start `luthier serve` of this version on it once."
-    )
+    text = f"{database.description} is of another version of Luthier. Start `luthier serve` of this version on it once."
+    return Conflict("other_version", text)
 
 
 def make_store(settings: Settings) -> ObjectBlobs:

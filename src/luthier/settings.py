@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("luthier")))
     models_dir: Path | None = None
     catalog: Path | None = None
+    database_url: SecretStr | None = None
+    database_direct_url: SecretStr | None = None
     blobs_url: str | None = None
     server_key: SecretStr | None = None
     oidc_issuer: str | None = None
@@ -149,6 +151,21 @@ class Settings(BaseSettings):
         """Raises ValueError for the engine of a URL without the URL."""
         if self.serve_engine is EngineName.REMOTE and not self.engine_url:
             raise ValueError("LUTHIER_SERVE_ENGINE=remote needs LUTHIER_ENGINE_URL: a URL that ends in /v1")
+        return self
+
+    @field_validator("database_url", "database_direct_url")
+    @classmethod
+    def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
+        """Raises ValueError for a URL of anything but PostgreSQL."""
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must be a URL that begins with postgresql://; without one the database is a SQLite file")
+        return value
+
+    @model_validator(mode="after")
+    def _check_direct_url(self) -> Self:
+        """Raises ValueError for a way around a pooler without a pooler."""
+        if self.database_direct_url is not None and self.database_url is None:
+            raise ValueError("LUTHIER_DATABASE_DIRECT_URL needs LUTHIER_DATABASE_URL: the address of the pooler")
         return self
 
     @field_validator("mlflow_uri", "wandb_url")

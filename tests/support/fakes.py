@@ -377,19 +377,26 @@ def ticked(supervisor: Supervisor, times: int) -> None:
         supervisor.tick()
 
 
-class MortalDatabase(Database):
+class MortalDatabase:
     """A database whose service dies just before or just after its k-th write."""
 
     def __init__(self, database: Database, write: int, when: str) -> None:
-        super().__init__(database.path)
-        self._left, self._when = write, when
+        self._database, self._left, self._when = database, write, when
+        self.path, self.description = database.path, database.description
+        self.cached, self.peek, self.version = database.cached, database.peek, database.version
+        self.reading, self.migrate, self.is_newest = database.reading, database.migrate, database.is_newest
+        self.close = database.close
+
+    @property
+    def waiting_writers(self) -> int:
+        return self._database.waiting_writers
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         self._left -= 1
         if self._left == 0 and self._when == "before":
             raise Killed
-        with super().writing() as tx:
+        with self._database.writing() as tx:
             yield tx
         if self._left == 0:
             raise Killed

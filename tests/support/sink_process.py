@@ -17,7 +17,7 @@ from luthier import blobs, catalog
 from luthier.core.training.tracking import MlflowTarget, TrackingTargets, WandbTarget
 from luthier.service.background.sink_worker import SinkWorker
 from luthier.service.context import Context
-from luthier.store.db import Database
+from luthier.store.db import SqliteDatabase
 from luthier.trackers import tracker_choice
 from luthier.url_fetch.address_policy import Allowed
 from luthier.url_fetch.fetcher import GuardedFetcher
@@ -33,7 +33,7 @@ def main(told: dict[str, str]) -> None:
         python=told["python"],
     )
     context = Context(
-        database=Database(folder / "luthier.db"),
+        database=SqliteDatabase(folder / "luthier.db"),
         blobs=blobs.local(folder / "blobs"),
         catalog=catalog.load(),
         data_folder=folder,

@@ -26,7 +26,7 @@ PIPE_CLOSED = 128 + 13
 _OF_STDOUT = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF})
 _EXTRAS = {"matplotlib": "plot", "torch": "train", "transformers": "train", "peft": "train", "xllamacpp": "serve-cpu"}
 _PREFIX = "LUTHIER_"
-_MAY_HOLD_A_KEY = frozenset({"server_key", "blobs_url", "oidc_issuer"})
+_MAY_HOLD_A_KEY = frozenset({"server_key", "blobs_url", "oidc_issuer", "database_url", "database_direct_url"})
 
 
 def end_command(error: BaseException) -> None:

@@ -125,6 +125,8 @@ def _detail(error: BaseException) -> str | None:
             return error.code
         case sqlite3.Error():
             return getattr(error, "sqlite_errorname", None)  # missing if the driver itself raises
+        case Exception() if type(error).__module__.startswith("psycopg"):  # an extra, so not imported here
+            return getattr(error, "sqlstate", None)
         case OSError():
             return errno.errorcode.get(error.errno or 0)
         case ImportError():

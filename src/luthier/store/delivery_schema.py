@@ -12,7 +12,7 @@ sink_cursors = Table(
     metadata,
     Column("job_id", ForeignKey(schema.jobs.c.id), primary_key=True),
     Column("sink", String(32), primary_key=True),
-    Column("cursor", Integer, nullable=False, server_default="0"),
+    Column("cursor", schema.SEQ, nullable=False, server_default="0"),
     Column("state", String(16), nullable=False, server_default="open"),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("next_at", UtcTime),

@@ -12,7 +12,7 @@ metadata = schema.metadata
 responses = Table(
     "responses",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    schema.seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("resource_id", ForeignKey("resources.id"), nullable=False, index=True),
     Column("created_at", UtcTime, nullable=False),
@@ -29,7 +29,7 @@ responses = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    schema.seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("resource_id", ForeignKey(schema.resources.c.id), nullable=False, index=True),
     Column("dialect", String(32), nullable=False),

@@ -39,12 +39,19 @@ def set_clock(tx: Connection, settled_at: datetime, unsettled_s: float) -> None:
 def age(tx: Connection) -> int:
     """How many rows that may have bytes were ever inserted: a copy of the database from earlier has a smaller one.
 
-    AUTOINCREMENT never gives a number twice, whatever is deleted. A migration that builds one of these tables anew must
-    keep its number in sqlite_sequence.
+    AUTOINCREMENT never gives a number twice, whatever is deleted, nor does an identity column. A migration that builds
+    one of these tables anew must keep its number in sqlite_sequence, or in the sequence of the new column.
     """
-    names = ", ".join(f"'{name}'" for name in _WITH_BYTES)
-    total = tx.exec_driver_sql(f"SELECT COALESCE(SUM(seq), 0) FROM sqlite_sequence WHERE name IN ({names})")
-    return int(total.scalar_one())
+    if tx.dialect.name == "sqlite":
+        names = ", ".join(f"'{name}'" for name in _WITH_BYTES)
+        sql = f"SELECT COALESCE(SUM(seq), 0) FROM sqlite_sequence WHERE name IN ({names})"
+    else:
+        names = ", ".join(f"'{name}_seq_seq'" for name in _WITH_BYTES)
+        sql = (
+            "SELECT COALESCE(SUM(last_value), 0) FROM pg_sequences "
+            f"WHERE schemaname = current_schema() AND sequencename IN ({names})"
+        )
+    return int(tx.exec_driver_sql(sql).scalar_one())
 
 
 def newest_ids(tx: Connection, limit: int) -> dict[str, set[str]]:

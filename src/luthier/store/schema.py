@@ -1,4 +1,4 @@
-"""The tables as SQLAlchemy values, for the queries. `migrations/` builds them in SQLite; a test compares the two."""
+"""The tables as SQLAlchemy values, for the queries. `migrations/` builds them; a test compares the two."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +10,7 @@ from sqlalchemy import (
     Dialect,
     Float,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -43,6 +44,14 @@ def from_microseconds(value: int | None) -> datetime | None:
     return None if value is None else datetime.fromtimestamp(value / 1_000_000, UTC)
 
 
+def seq_column() -> Column[int]:
+    """The primary key of a table whose rows have an order: 64 bits on both databases, which SQLite's INTEGER has."""
+    return Column("seq", SEQ, Identity(), primary_key=True, autoincrement=True)
+
+
+SEQ = BigInteger().with_variant(Integer, "sqlite")
+"""The type of `seq`, and of every column that refers to one."""
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -62,6 +71,14 @@ installation = Table(
     Column("behind_since", UtcTime),
     Column("settled_at", UtcTime),
     Column("unsettled_s", Float, nullable=False, server_default="0"),
+)
+
+# One row: how many transactions have written. PostgreSQL has no counterpart of SQLite's data_version.
+commit_counter = Table(
+    "commit_counter",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
 )
 
 resources = Table(
@@ -99,7 +116,7 @@ quotas = Table(
 files = Table(
     "files",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("resource_id", ForeignKey(resources.c.id), nullable=False, index=True),
     Column("filename", Text, nullable=False),
@@ -125,7 +142,7 @@ file_imports = Table(
 uploads = Table(
     "uploads",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("resource_id", ForeignKey(resources.c.id), nullable=False),
     Column("filename", Text, nullable=False),
@@ -144,7 +161,7 @@ uploads = Table(
 upload_parts = Table(
     "upload_parts",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("upload_id", ForeignKey(uploads.c.id), nullable=False, index=True),
     Column("bytes", BigInteger, nullable=False),
@@ -155,7 +172,7 @@ upload_parts = Table(
 jobs = Table(
     "jobs",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("resource_id", ForeignKey(resources.c.id), nullable=False, index=True),
     Column("status", String(32), nullable=False, index=True),
@@ -192,7 +209,7 @@ jobs = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("job_id", ForeignKey(jobs.c.id), nullable=False),
     Column("number", Integer, nullable=False),
@@ -212,7 +229,7 @@ attempts = Table(
 events = Table(
     "events",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("job_id", ForeignKey(jobs.c.id), nullable=False),
     Column("created_at", UtcTime, nullable=False),
@@ -227,7 +244,7 @@ events = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("resource_id", ForeignKey(resources.c.id), nullable=False, index=True),
     Column("job_id", ForeignKey(jobs.c.id), nullable=False),
@@ -245,7 +262,7 @@ checkpoints = Table(
 checkpoint_permissions = Table(
     "checkpoint_permissions",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("checkpoint_id", ForeignKey(checkpoints.c.id), nullable=False),
     Column("account", String(64), nullable=False, index=True),
@@ -258,7 +275,7 @@ checkpoint_permissions = Table(
 checkpoint_copies = Table(
     "checkpoint_copies",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("source_resource_id", String(64), nullable=False),
     Column("copied_from", String(64), nullable=False),

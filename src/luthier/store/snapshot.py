@@ -1,4 +1,6 @@
-"""A copy of the database as it is at one moment, made while others write to it; and what its rows say about bytes."""
+"""A copy of a SQLite database as it is at one moment, made while others write to it; and what the rows of any say about
+bytes.
+"""
 
 import sqlite3
 from collections.abc import Sequence
@@ -11,11 +13,11 @@ from sqlalchemy import Connection, select
 from luthier.core.errors import Unavailable
 from luthier.core.states import FileStatus
 from luthier.store import schema
-from luthier.store.db import Database
 
 _FOREIGN_HANDLE = " of a backup"
 """Appended to the handles of trainers: no executor finds a process by one, so that a restored service never takes the
 trainer of the one it was copied from for its own."""
+_REVISION = "SELECT version_num FROM alembic_version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +34,28 @@ class StoredRows:
     job_ids: frozenset[str]
 
 
-def take(database: Database, path: Path) -> str:
-    """Copies the database into a new file (mode 0600), consistent whatever is written meanwhile, by SQLite's online
+def take(source_path: Path, path: Path) -> str:
+    """Copies a database's file into a new one (mode 0600), consistent whatever is written meanwhile, by SQLite's online
     backup; returns the schema's revision. The handles of trainers in it name no process.
 
     Raises Unavailable if the copy is damaged, which it is if the database was, and OSError.
     """
     path.touch(mode=0o600, exist_ok=False)
-    with closing(sqlite3.connect(database.path)) as source, closing(sqlite3.connect(path)) as copy:
+    with closing(sqlite3.connect(source_path)) as source, closing(sqlite3.connect(path)) as copy:
         source.backup(copy)  # in one step: a reader's transaction of WAL, which holds up no writer
         (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            text = f"The database {database.path} is damaged: {verdict}. Restore an earlier backup."
+            text = f"The database {source_path} is damaged: {verdict}. Restore an earlier backup."
             raise Unavailable("database_damaged", text)
         copy.execute("UPDATE jobs SET handle = handle || ? WHERE handle IS NOT NULL", [_FOREIGN_HANDLE])
         copy.commit()
-        (revision,) = copy.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(revision)
+        (own_revision,) = copy.execute(_REVISION).fetchone()
+    return str(own_revision)
+
+
+def revision(tx: Connection) -> str:
+    """The revision of the database's schema."""
+    return str(tx.exec_driver_sql(_REVISION).scalar_one())
 
 
 def stored_rows(tx: Connection) -> StoredRows:

@@ -11,7 +11,7 @@ metadata = schema.metadata
 webhook_endpoints = Table(
     "webhook_endpoints",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    schema.seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("resource_id", ForeignKey(schema.resources.c.id), nullable=False, index=True),
     Column("created_at", UtcTime, nullable=False),
@@ -31,7 +31,7 @@ webhook_endpoints = Table(
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    schema.seq_column(),
     Column("id", String(64), nullable=False, unique=True),
     Column("endpoint_id", ForeignKey(webhook_endpoints.c.id), nullable=False, index=True),
     Column("event_id", String(64), nullable=False),

@@ -66,6 +66,12 @@ def opened(context: Context, data: Path) -> Iterator[Context]:
 
 
 @pytest.fixture
+def database_kind() -> str:
+    """Whose file is in the backup; test_backup_of_postgres.py has the other one."""
+    return "sqlite"
+
+
+@pytest.fixture
 def archive(context: Context, caller: Principal, tmp_path: Path) -> Path:
     """A backup of a data folder with two files, whose blob store has its marker."""
     for text in (b"first", b"second"):
@@ -356,7 +362,7 @@ def test_backup_of_an_older_version_is_restored_and_migrated_by_the_next_start(a
     older = tmp_path / "older.db"
     config = Config()
     config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
-    database = db.Database(older)
+    database = db.SqliteDatabase(older)
     with database.writing() as tx:
         config.attributes["connection"] = tx
         command.upgrade(config, "0012")

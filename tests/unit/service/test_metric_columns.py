@@ -172,6 +172,7 @@ def test_version_changes_with_the_job_and_with_the_query(context: Context, store
     assert version() != first
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])  # PostgreSQL's choice depends on the number of rows
 def test_metrics_are_found_by_the_index_of_job_and_number(context: Context, store: Any) -> None:
     store("ftjob-1", list(steps(1, 3)))
     with context.database.reading() as tx:

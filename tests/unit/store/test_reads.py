@@ -1,30 +1,28 @@
 """Reads through the driver: the same values as by SQLAlchemy, one snapshot, and what others committed seen at once."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
+import databases
 from luthier.api.openapi import example_answers
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Event, Job, JobError
 from luthier.core.states import EventLevel, EventType, JobStatus, Method
 from luthier.core.training.hyperparameters import Hyperparameters
 from luthier.service.tenants import keys
-from luthier.store import db
 from luthier.store.db import Database
 from luthier.store.queries import events, jobs, resources
 
+pytestmark = pytest.mark.parametrize("database_kind", databases.KINDS)
+
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = db.open_database(tmp_path / "a.db")
-    with made.writing() as tx:
+def database(database: Database) -> Database:
+    with database.writing() as tx:
         resources.insert_resource(tx, keys.DEFAULT_RESOURCE, example_answers.JOB.created_at)
-    return made
+    return database
 
 
 def job(number: int, **changes: object) -> Job:
@@ -71,9 +69,8 @@ def test_write_of_another_process_is_seen_by_the_next_read(database: Database) -
     with database.writing() as tx:
         jobs.insert_job(tx, job(1))
     assert look(database, "ftjob-1") is not None
-    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()"
-    statement = "UPDATE jobs SET suffix = 'elsewhere' WHERE id = 'ftjob-1'"
-    subprocess.run([sys.executable, "-c", code, database.url.removeprefix("sqlite:///"), statement], check=True)
+    with databases.opened_again(database) as other, other.writing() as tx:
+        tx.exec_driver_sql("UPDATE jobs SET suffix = 'elsewhere' WHERE id = 'ftjob-1'")
     seen = look(database, "ftjob-1")
     assert seen is not None
     assert seen.suffix == "elsewhere"
@@ -123,6 +120,5 @@ def test_events_of_a_job_are_listed_in_the_order_of_their_times(database: Databa
         events.insert_events(tx, [event("d", 1, 4), event("e", 1, 9), event("f", 2, 2)])
     with database.reading() as tx:
         listed = {number: events.list_since(tx, f"ftjob-{number}", None, 10) for number in (1, 2)}
-    database.close()
     assert [(one.id, one.created_at.second) for one in listed[1]] == [("a", 5), ("b", 5), ("d", 5), ("e", 9)]
     assert [(one.id, one.created_at.second) for one in listed[2]] == [("c", 1), ("f", 2)]

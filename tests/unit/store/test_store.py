@@ -1,7 +1,6 @@
-"""The database: migrations build what the schema says, transactions queue, paging ends."""
+"""The SQLite file: its settings, its errors, and its migrations from every older schema."""
 
 import json
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from luthier.core.errors import Conflict, NoSpace
@@ -19,15 +16,9 @@ from luthier.core.models import Event, Resource, ResourceName
 from luthier.core.roles import Role
 from luthier.core.states import EventCode, EventLevel, EventType
 from luthier.service.jobs import job_events
-from luthier.store import db, delivery_schema, installation, schema
+from luthier.store import db, installation
+from luthier.store.databases import revisions
 from luthier.store.queries import attempts, copies, deployments, events, jobs, resources
-
-
-def test_migrations_build_the_schema(tmp_path: Path) -> None:
-    database = db.open_database(tmp_path / "a.db")
-    with database.reading() as tx:
-        assert compare_metadata(MigrationContext.configure(tx), delivery_schema.metadata) == []
-    database.close()
 
 
 def test_database_of_a_newer_version_is_refused_and_closed(tmp_path: Path) -> None:
@@ -50,39 +41,6 @@ def test_database_is_in_wal_mode_and_checks_foreign_keys(tmp_path: Path) -> None
     database.close()
 
 
-def test_times_come_back_to_the_microsecond(tmp_path: Path) -> None:
-    database = db.open_database(tmp_path / "a.db")
-    moment = datetime(2026, 11, 22, 1, 2, 3, 456789, tzinfo=UTC)
-    with database.writing() as tx:
-        resources.insert_resource(tx, Resource("r", "s", "g", "a"), moment)
-    with database.reading() as tx:
-        assert tx.execute(schema.resources.select()).mappings().one()["created_at"] == moment
-    database.close()
-
-
-def test_writers_queue_and_lose_nothing(tmp_path: Path) -> None:
-    """Read, then write, from eight threads: with the lock taken at the start no update is lost."""
-    database = db.open_database(tmp_path / "a.db")
-    with database.writing() as tx:
-        tx.execute(text("CREATE TABLE counter (n INTEGER)"))
-        tx.execute(text("INSERT INTO counter VALUES (0)"))
-
-    def count() -> None:
-        for _ in range(10):
-            with database.writing() as tx:
-                n = tx.execute(text("SELECT n FROM counter")).scalar_one()
-                tx.execute(text("UPDATE counter SET n = :n"), {"n": n + 1})
-
-    threads = [threading.Thread(target=count) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with database.reading() as tx:
-        assert tx.execute(text("SELECT n FROM counter")).scalar_one() == 80
-    database.close()
-
-
 def test_full_disk_rolls_the_transaction_back_with_an_error(tmp_path: Path) -> None:
     database = db.open_database(tmp_path / "a.db")
 
@@ -100,7 +58,7 @@ def test_full_disk_rolls_the_transaction_back_with_an_error(tmp_path: Path) -> N
 
 
 def test_migration_to_attempts_keeps_jobs_and_knows_which_have_a_run(tmp_path: Path) -> None:
-    database = db.Database(tmp_path / "a.db")
+    database = db.SqliteDatabase(tmp_path / "a.db")
     config = Config()
     config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
     columns = (
@@ -131,7 +89,7 @@ def test_migration_to_attempts_keeps_jobs_and_knows_which_have_a_run(tmp_path: P
 
 
 def test_migration_moves_early_stopping_out_of_the_extras_and_names_losses_files_in_data(tmp_path: Path) -> None:
-    database = db.Database(tmp_path / "a.db")
+    database = db.SqliteDatabase(tmp_path / "a.db")
     config = Config()
     config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
     columns = (
@@ -174,22 +132,22 @@ def test_migration_moves_early_stopping_out_of_the_extras_and_names_losses_files
 def test_migration_of_an_older_database_is_logged_and_a_new_one_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", logger=db.logger.name)
+    caplog.set_level("INFO", logger=revisions.logger.name)
     config = Config()
     config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
-    older = db.Database(tmp_path / "a.db")
+    older = db.SqliteDatabase(tmp_path / "a.db")
     with older.writing() as tx:
         config.attributes["connection"] = tx
         command.upgrade(config, "0006")
     older.migrate()
     older.migrate()
-    db.Database(tmp_path / "new.db").migrate()
-    [line] = [record.getMessage() for record in caplog.records if record.name == db.logger.name]
+    db.SqliteDatabase(tmp_path / "new.db").migrate()
+    [line] = [record.getMessage() for record in caplog.records if record.name == revisions.logger.name]
     assert line.startswith("database migrated from=0006 to=")
 
 
 def test_migration_to_idle_deployments_keeps_them_and_begins_to_count_now(tmp_path: Path) -> None:
-    database = db.Database(tmp_path / "a.db")
+    database = db.SqliteDatabase(tmp_path / "a.db")
     config = Config()
     config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
     with database.writing() as tx:
@@ -214,7 +172,7 @@ def test_migration_to_idle_deployments_keeps_them_and_begins_to_count_now(tmp_pa
 
 
 def test_migration_to_roles_makes_the_first_key_key1_and_it_opens_all_as_before(tmp_path: Path) -> None:
-    database = db.Database(tmp_path / "a.db")
+    database = db.SqliteDatabase(tmp_path / "a.db")
     config = Config()
     config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
     with database.writing() as tx:
@@ -232,7 +190,7 @@ def test_migration_to_roles_makes_the_first_key_key1_and_it_opens_all_as_before(
 
 
 def test_migration_to_copies_by_name_keeps_them_and_goes_on_counting_their_rows(tmp_path: Path) -> None:
-    database = db.Database(tmp_path / "a.db")
+    database = db.SqliteDatabase(tmp_path / "a.db")
     config = Config()
     config.set_main_option("script_location", str(Path(db.__file__).with_name("migrations")))
     columns = "source_resource_id, copied_from, region, job_id, model, base_model, step, metrics, files, created_at"

@@ -2,12 +2,9 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from luthier.core.errors import Unavailable
-from luthier.store import db
 from luthier.store.write_queue import QueueTimeout, WriteQueue
 
 
@@ -40,14 +37,3 @@ def test_thread_that_times_out_leaves_the_queue() -> None:
                 late.result(10)
         with queue.held(1):
             assert queue.waiting == 0
-
-
-def test_write_is_refused_while_another_process_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(db, "BUSY_TIMEOUT_MS", 20)
-    first, second = db.open_database(tmp_path / "a.db"), db.Database(tmp_path / "a.db")
-    with first.writing(), pytest.raises(Unavailable, match="Try again"), second.writing():
-        pass
-    with second.writing():
-        pass
-    first.close()
-    second.close()

@@ -195,7 +195,7 @@ def _error_statuses(route: GuardedRoute, method: str, has_body: bool) -> set[int
     """The error statuses that follow from method, path and body, and those declared; only 500 without a key."""
     if route.operation.action is None:
         return {500}
-    statuses = {400, 401, 403, 429, 500, *route.operation.errors}
+    statuses = {400, 401, 403, 429, 500, 503, *route.operation.errors}  # 503: the database may be away
     if "{" in route.path:
         statuses.add(404)
     if method not in ("GET", "HEAD"):

@@ -52,6 +52,12 @@ def backup(
             "The bytes of files and checkpoints are in an object store (LUTHIER_BLOBS_URL) and not in the backup.",
             highlight=False,
         )
+    if not manifest.has_database:
+        errors.print(
+            "The database is on a PostgreSQL server (LUTHIER_DATABASE_URL) and not in the backup: back it up by "
+            "pg_dump before each `luthier backup` (docs/postgres.md).",
+            highlight=False,
+        )
     if manifest.missing:
         n_missing = len(manifest.missing)
         errors.print(
@@ -87,6 +93,11 @@ def restore(
             manifest = backups.restore(src, folder, begin)
     except LuthierError as error:
         fail(error.message)
+    if folder is not None and not manifest.has_database:
+        errors.print(
+            "The rows are not in this backup: restore the database by pg_restore (docs/postgres.md) before the start.",
+            highlight=False,
+        )
     told = f"{src} is whole" if folder is None else f"restored {len(manifest.files):,} files to {folder}"
     _report(manifest, src, json_, quiet, f"{told}; of {manifest.created_at}, Luthier {manifest.luthier}")
 

@@ -70,6 +70,8 @@ class ExportWorker:
                 self.tick()
             except NoSpace as error:
                 logger.error("disk full loop=exports %s", error)
+            except Unavailable as error:  # as when the database's server is away
+                logger.error("tick delayed loop=exports %s", error)
             except Exception:
                 if not self._stopping.is_set():
                     logger.exception("tick failed loop=exports")

@@ -180,6 +180,8 @@ class Supervisor:
                 tick()
             except NoSpace as error:
                 logger.error("disk full loop=%s %s", name, error)
+            except Unavailable as error:  # as when the database's server is away
+                logger.error("tick delayed loop=%s %s", name, error)
             except Exception:
                 if not self._stopping.is_set():  # else a dependency may already be closed
                     logger.exception("tick failed loop=%s", name)

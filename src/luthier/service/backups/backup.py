@@ -63,6 +63,7 @@ def create(context: Context, wanted: Wanted, path: Path, begin: Callable[[int], 
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             installation=staged.installation.id,
             has_blobs=wanted.blobs_folder is not None,
+            has_database=context.database.path is not None,
             base_models=tuple(names),
             missing=tuple(sorted(staged.missing)),
         )

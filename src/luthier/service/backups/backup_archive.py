@@ -44,7 +44,7 @@ class Manifest(BaseModel):
     """What an archive has. `created_at` is ISO 8601 in UTC, `schema_revision` the database's, `installation` its id.
 
     `missing` are names of what the data folder had lost already. Without `has_blobs` the bytes of files and checkpoints
-    are in the object store of the service's settings.
+    are in the object store of the service's settings, without `has_database` the rows are on a PostgreSQL server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +55,7 @@ class Manifest(BaseModel):
     created_at: str
     installation: str
     has_blobs: bool
+    has_database: bool = True
     base_models: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     files: tuple[Entry, ...] = ()

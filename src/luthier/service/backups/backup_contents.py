@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from luthier.service.files import files, uploads
 from luthier.service.models import models
 from luthier.store import installation as installation_row
 from luthier.store import snapshot
-from luthier.store.db import Connection, Database
+from luthier.store.db import Connection, SqliteDatabase
 from luthier.store.queries import jobs
 from luthier.store.queries.inference import batches
 from luthier.store.snapshot import StoredRows
@@ -73,15 +73,10 @@ def stage(context: Context, blobs_folder: Path | None, folder: Path) -> Staged:
 
 def _stage_once(context: Context, blobs_folder: Path | None, folder: Path) -> Staged:
     """Stages one copy of the database with its bytes; `missing` are those that are not there, or not any more."""
-    revision = snapshot.take(context.database, folder / DATABASE)
-    copy = Database(folder / DATABASE)
-    try:
-        with copy.reading() as tx:
-            own, age = installation_row.get(tx), installation_row.age(tx)
-            missing = set(_stage_open_work(context, tx, folder))
-            rows = snapshot.stored_rows(tx)
-    finally:
-        copy.close()
+    with _database_copy(context, folder) as (tx, revision):
+        own, age = installation_row.get(tx), installation_row.age(tx)
+        missing = set(_stage_open_work(context, tx, folder))
+        rows = snapshot.stored_rows(tx)
     if blobs_folder is not None:
         missing.update(_stage_blobs(rows, own, blobs_folder, folder / BLOBS))
         _write_marker(own, age, folder / BLOBS)
@@ -89,6 +84,25 @@ def _stage_once(context: Context, blobs_folder: Path | None, folder: Path) -> St
         for path in context.data_folder.glob(pattern):
             shutil.copyfile(path, folder / path.name)
     return Staged(folder, revision, own, frozenset(missing))
+
+
+@contextmanager
+def _database_copy(context: Context, folder: Path) -> Iterator[tuple[Connection, str]]:
+    """Stages a copy of the database; yields a transaction that reads it, and its schema's revision.
+
+    A database on a server is not copied, and read itself: its operator has copied it before (docs/postgres.md).
+    """
+    if context.database.path is None:
+        with context.database.reading() as tx:
+            yield tx, snapshot.revision(tx)
+        return
+    revision = snapshot.take(context.database.path, folder / DATABASE)
+    copy = SqliteDatabase(folder / DATABASE)
+    try:
+        with copy.reading() as tx:
+            yield tx, revision
+    finally:
+        copy.close()
 
 
 def _stage_open_work(context: Context, tx: Connection, folder: Path) -> Iterator[str]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Integer, Text, bindparam, func, insert, selec
 from luthier.core.models import Event
 from luthier.core.raw_json import JsonText
 from luthier.core.states import EventCode, EventLevel, EventType
-from luthier.store import row_mapping, schema
+from luthier.store import json_functions, row_mapping, schema
 
 _events = schema.events
 _columns = [column for column in _events.c if column.name != "seq"]
@@ -79,7 +79,7 @@ def _coded(*, last: bool) -> row_mapping.Read[Mapping[str, Any]]:
     """The data of the event of a code among a job's first or last events."""
     order = _events.c.seq.desc() if last else _events.c.seq
     part = select(_events.c.type, _events.c.data).where(_of_job).order_by(order).limit(_FEW_EVENTS).subquery()
-    is_coded = func.json_extract(part.c.data, "$.code") == bindparam("code")
+    is_coded = json_functions.text_member(part.c.data, "code") == bindparam("code")
     statement = select(part.c.data).where(part.c.type == str(EventType.MESSAGE), is_coded)
     return row_mapping.Read(statement.limit(1), dict)
 

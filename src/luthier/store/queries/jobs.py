@@ -15,7 +15,7 @@ from luthier.core.models import Job, JobError
 from luthier.core.states import TERMINAL_JOB_STATUSES, JobStatus, Method
 from luthier.core.training.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from luthier.core.webhooks.webhook_events import JOB_EVENTS
-from luthier.store import delivery_schema, row_mapping, schema
+from luthier.store import delivery_schema, json_functions, row_mapping, schema
 from luthier.store.queries.webhooks import outbox
 
 _jobs = schema.jobs
@@ -188,4 +188,4 @@ def delete(tx: Connection, job_id: str) -> None:
 
 def _pairs() -> TableValuedAlias:
     """The pairs of a job's metadata as rows: keys are user text, which must not be part of a JSON path."""
-    return func.json_each(_jobs.c.extras, "$.metadata").table_valued("key", "value")
+    return json_functions.json_pairs(_jobs.c.extras, "metadata").table_valued("key", "value")

@@ -9,10 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from luthier.core.states import TERMINAL_JOB_STATUSES, SinkName, SinkState
-from luthier.store import delivery_schema, schema
+from luthier.store import delivery_schema, row_mapping, schema
 
 _rows = delivery_schema.sink_cursors
 _jobs = schema.jobs
@@ -40,8 +39,7 @@ class SinkCursor:
 def insert_missing(tx: Connection, job_id: str, sinks: Collection[SinkName]) -> None:
     """Inserts a cursor at the job's beginning for each of the sinks, unless there is one."""
     if sinks:
-        values = [asdict(SinkCursor(job_id, sink)) for sink in sinks]
-        tx.execute(insert(_rows).on_conflict_do_nothing(), values)
+        row_mapping.insert_missing(tx, _rows, [asdict(SinkCursor(job_id, sink)) for sink in sinks])
 
 
 def list_due(tx: Connection, sink: SinkName, states: Sequence[SinkState], now: datetime) -> list[SinkCursor]:

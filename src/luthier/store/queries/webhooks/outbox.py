@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from luthier.core.webhooks import webhook_events
 from luthier.core.webhooks.webhook_events import Delivery, DeliveryState, WebhookEndpoint, WebhookEventType
@@ -58,7 +57,7 @@ def insert_event(
         "next_at": _AT_ONCE,
     }
     rows = [common | {"id": webhook_events.delivery_id(event_id, id), "endpoint_id": id} for id in wanting]
-    tx.execute(insert(_deliveries).on_conflict_do_nothing(), rows)
+    row_mapping.insert_missing(tx, _deliveries, rows)
 
 
 def list_due(tx: Connection, now: datetime, per_endpoint: int) -> list[Due]:
