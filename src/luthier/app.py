@@ -82,6 +82,9 @@ class _Parts:
         services, supervision = self.services, self.supervision
         try:
             self.shared.own.start()
+            grant_keeper = api_parts.build_grant_keeper(services)
+            if not self.shared.is_alone:
+                grant_keeper.start()
             if supervision is not None:
                 supervision.start(BatchLines(services))
             services.grammars.start()
@@ -93,6 +96,7 @@ class _Parts:
             await services.calls.close()
             if supervision is not None:
                 await supervision.stop()
+            grant_keeper.stop()
             for close in (self.engines.engine.close, services.grammars.close, self.shared.close):
                 close()
             if services.spans is not None:

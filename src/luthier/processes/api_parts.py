@@ -16,6 +16,7 @@ from luthier.processes.shared_parts import SharedParts
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
 from luthier.service.service_metrics import ServiceMetrics
+from luthier.service.tenants.rate_grants import GrantKeeper, RateGrants
 from luthier.service.tenants.rate_limits import RateLimits
 from luthier.settings import Settings
 
@@ -50,7 +51,7 @@ def build_services(shared: SharedParts, engines: Engines, wakes: Wakes, context:
         context or shared.context,
         engines.serving,
         wakes.supervisor,
-        RateLimits(settings.capacity_tokens, settings.model_tokens),
+        RateLimits(settings.capacity_tokens, settings.model_tokens, _grants(shared)),
         intake=_intake(settings),
         grammars=GrammarChecker(),
         results_as=settings.openai_results,
@@ -60,7 +61,18 @@ def build_services(shared: SharedParts, engines: Engines, wakes: Wakes, context:
         metrics=engines.metrics,
         spans=_spans(settings),
         lifetimes=shared_parts.lifetimes(settings),
+        process=shared.name,
     )
+
+
+def build_grant_keeper(services: Services) -> GrantKeeper:
+    """What gives unused shares of rate limits back to the other processes; without effect in one that is alone."""
+    return GrantKeeper(lambda: services.rate_limits.adjust_shares(services.context.now()))
+
+
+def _grants(shared: SharedParts) -> RateGrants | None:
+    """This process's shares of rate limits; None where it is the only one that answers."""
+    return None if shared.is_alone else RateGrants(shared.database, shared.name, shared.context.elapsed_s)
 
 
 def _spans(settings: Settings) -> SpanSource | None:

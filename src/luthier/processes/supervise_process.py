@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from luthier.api.routes.inference.batch_lines import BatchLines
+from luthier.core.errors import LuthierError
 from luthier.processes import api_parts, supervisor_parts
 from luthier.processes.api_parts import Wakes
 from luthier.processes.shared_parts import SharedParts
@@ -36,12 +37,15 @@ async def _wait_for_lease(shared: SharedParts, stopping: asyncio.Event, tell: Ca
     """The lease, once nobody else has it; None if this process is to stop before."""
     is_told = False
     while not stopping.is_set():
-        lease = await asyncio.to_thread(supervisor_parts.take_lease, shared)
-        if lease is not None:
-            return lease
-        if not is_told:
-            tell(f"Waiting: the supervisor is {await asyncio.to_thread(supervisor_parts.holder_words, shared)}.")
-            is_told = True
+        try:
+            lease = await asyncio.to_thread(supervisor_parts.take_lease, shared)
+            if lease is not None:
+                return lease
+            if not is_told:
+                tell(f"Waiting: the supervisor is {await asyncio.to_thread(supervisor_parts.holder_words, shared)}.")
+                is_told = True
+        except LuthierError as error:  # the database is busy, or its disk full
+            logger.warning("lease not taken code=%s", error.code)
         await _pause(stopping, LOOK_S)
     return None
 
