@@ -81,9 +81,9 @@ class _Parts:
         """
         services, supervision = self.services, self.supervision
         try:
-            self.shared.own.start()
             grant_keeper = api_parts.build_grant_keeper(services)
-            if not self.shared.is_alone:
+            if not self.shared.is_alone:  # else nobody asks whether this process lives
+                self.shared.own.start()
                 grant_keeper.start()
             if supervision is not None:
                 supervision.start(BatchLines(services))

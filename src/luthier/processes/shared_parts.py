@@ -93,6 +93,7 @@ def open_shared(
         undone.callback(database.close)
         context = _server_context(settings, database, clocks or Clocks(data_folder.utc_now, _steady_s), is_first)
         new_key = _prepare_key(context, settings)
+        lease_keeper.forget_processes(database)
         name = f"{lease_keeper.PROCESS_PREFIX}{context.new_hex()}"
         lease = lease_keeper.take(database, name, process_identity.new_name(), settings.lease_s)
         assert lease is not None  # nobody else knows the name

@@ -13,7 +13,7 @@ from datetime import timedelta
 from luthier.core.errors import LuthierError
 from luthier.process import process_identity
 from luthier.store.db import Database
-from luthier.store.queries.leasing import leases
+from luthier.store.queries.leasing import database_clock, leases
 from luthier.store.queries.leasing.leases import Held, Lease
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ SUPERVISOR = "supervisor"
 """The lease of whoever moves jobs, keeps house and sends what is to be sent."""
 PROCESS_PREFIX = "process/"
 """Each process has a lease of its own, its heartbeat: this and the process's id are its name."""
+KEPT_FOR = timedelta(days=1)
+"""How long the lease of a process that has ended is kept."""
 RENEWALS = 3
 """How often a lease is renewed within its time: two renewals may fail before another process may take it."""
 
@@ -42,6 +44,12 @@ def take(database: Database, name: str, holder: str, ttl_s: float, is_alone: boo
     if lease is not None and held is not None:
         logger.info("lease taken name=%s token=%d after=%s", name, lease.token, held.lease.holder)
     return lease
+
+
+def forget_processes(database: Database) -> None:
+    """Deletes the leases of processes that ended long ago: their names are never used again."""
+    with database.writing() as tx:
+        leases.delete_over(tx, PROCESS_PREFIX, database_clock.now(tx) - KEPT_FOR)
 
 
 def look(database: Database, name: str) -> Held | None:

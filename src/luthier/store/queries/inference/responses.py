@@ -88,8 +88,8 @@ def end(
     if tx.execute(update(_responses).where(*condition).values(values)).rowcount != 1:
         return False
     if status in RESPONSE_EVENTS:
-        owner = select(_responses.c.resource_id).where(_responses.c.id == response_id)
-        outbox.insert_event(tx, owner, RESPONSE_EVENTS[status], response_id, at)
+        resource = select(_responses.c.resource_id).where(_responses.c.id == response_id)
+        outbox.insert_event(tx, resource, RESPONSE_EVENTS[status], response_id, at)
     return True
 
 
