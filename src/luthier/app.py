@@ -138,6 +138,8 @@ def _build(shared: SharedParts) -> Service:
             raise supervisor_parts.refused(shared)
         supervision = supervisor_parts.build(shared, lease, engines.serving, engines.metrics)
         wakes = Wakes(supervision.supervisor.wake, supervision.batch_runner.wake)
+    elif not supervisor_parts.is_held(shared):
+        logger.warning("no supervisor runs: jobs, deployments and batches wait for luthier supervise")
     services = api_parts.build_services(shared, engines, wakes)
     parts = _Parts(shared, engines, services, supervision)
     api = server.build(services, parts.lifespan, portal_app.build(services))

@@ -58,8 +58,10 @@ class SharedParts:
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other process serves this installation: it has the data folder for itself, with its database."""
-        return self.settings.supervisor and self.database.url.startswith("sqlite")
+        """Whether no other process serves this installation: it has the data folder for itself, and the database's file
+        in it.
+        """
+        return self.settings.supervisor and self.database.path is not None
 
     def close(self) -> None:
         """Ends the process's lease, and closes database and lock, the lock last."""

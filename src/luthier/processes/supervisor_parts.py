@@ -78,6 +78,12 @@ def take_lease(shared: SharedParts) -> Lease | None:
     return lease_keeper.take(shared.database, lease_keeper.SUPERVISOR, holder, ttl_s, shared.is_alone)
 
 
+def is_held(shared: SharedParts) -> bool:
+    """Whether some process is the supervisor now, as far as its lease tells."""
+    held = lease_keeper.look(shared.database, lease_keeper.SUPERVISOR)
+    return held is not None and not held.is_over and not process_identity.has_ended(held.lease.holder)
+
+
 def holder_words(shared: SharedParts) -> str:
     """Which process holds the supervisor's lease, for messages to the operator."""
     held = lease_keeper.look(shared.database, lease_keeper.SUPERVISOR)

@@ -20,11 +20,9 @@ class FencedDatabase(Database):
     """Another database's interface over the same connections; only `writing` differs."""
 
     def __init__(self, database: Database, lease: Lease) -> None:
-        """Opens nothing; whoever opened `database` closes it."""
+        """Opens nothing, and has no connections of its own: every method is the other's."""
         self._database = database
         self._lease = lease
-        self.url = database.url
-        self.path = database.path
 
     def check(self) -> None:
         """Raises LeaseLost if somebody else has taken the lease: for what is done outside of the database."""

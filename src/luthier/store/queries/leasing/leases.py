@@ -6,12 +6,21 @@ Those that write need a transaction of `Database.writing`, in which nobody else 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select, update
 
 from luthier.store.process_schema import process_tables
 from luthier.store.queries.leasing import database_clock
+from luthier.store.row_mapping import Read
 
 _leases = process_tables.leases
+_current = Read(
+    select(_leases.c.token).where(
+        _leases.c.name == bindparam("name"),
+        _leases.c.holder == bindparam("holder"),
+        _leases.c.token == bindparam("token"),
+    ),
+    int,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +79,8 @@ def release(tx: Connection, lease: Lease) -> None:
 
 
 def is_current(tx: Connection, lease: Lease) -> bool:
-    """Whether nobody has taken the lease since; its time may be over."""
-    return tx.execute(select(_leases.c.token).where(*_is_of(lease))).first() is not None
+    """Whether nobody has taken the lease since; its time may be over. Asked in each transaction of the holder."""
+    return _current.first(tx, name=lease.name, holder=lease.holder, token=lease.token) is not None
 
 
 def list_prefixed(tx: Connection, prefix: str) -> list[Held]:
