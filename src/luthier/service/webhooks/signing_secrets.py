@@ -5,6 +5,7 @@ A secret must be usable, so it cannot be hashed like a key; a copy of the databa
 """
 
 import base64
+import hmac
 import os
 import secrets
 import threading
@@ -50,6 +51,14 @@ def unseal(context: Context, endpoint_id: str, sealed: str) -> bytes:
             "is missing or another one. Restore it from a backup, or rotate the secret."
         )
         raise Unavailable("webhook_secret_unreadable", text) from error
+
+
+def derived_key(context: Context, purpose: str) -> bytes:
+    """A key of 256 bits for another purpose, the same in every process of the data folder and after a restart.
+
+    Raises as `seal`.
+    """
+    return hmac.digest(_key_or_new(context.webhook_key_file), purpose.encode(), "sha256")
 
 
 def _key_or_new(path: Path) -> bytes:
