@@ -1,59 +1,34 @@
 """The composition root: Settings to a running service.
 
-With `data_folder.py` and `serving_engines.py` it knows which implementations exist. `luthier serve` calls `build` and
-serves the FastAPI application of the result.
+With `data_folder.py`, `serving_engines.py` and `processes/` it knows which implementations exist. `luthier serve` calls
+`build` and serves the FastAPI application of the result; `luthier supervise` calls `build_supervisor`.
 """
 
 import logging
-import os
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from luthier import data_folder, serving_engines
 from luthier.api import server
-from luthier.api.intake import body_limits
-from luthier.api.intake.body_limits import Intake
 from luthier.api.routes.inference.batch_lines import BatchLines
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
-from luthier.core.ports import SpanSource
-from luthier.engines.choice import ChosenEngine
-from luthier.engines.exports.export_process import ExportProcess
-from luthier.engines.parity import check_parity
-from luthier.executors.local import LocalExecutor
-from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.portal import portal_app
-from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
-from luthier.service.background import installation
-from luthier.service.background.export_worker import ExportWorker
-from luthier.service.background.sink_worker import SinkWorker
+from luthier.processes import api_parts, shared_parts, supervisor_parts
+from luthier.processes.api_parts import Engines, Wakes
+from luthier.processes.shared_parts import Clocks, SharedParts
+from luthier.processes.supervisor_parts import SupervisorParts
 from luthier.service.background.supervisor import Supervisor
-from luthier.service.background.webhook_worker import WebhookWorker
-from luthier.service.batches.runner import BatchRunner
 from luthier.service.context import Context
-from luthier.service.models.deployment_expiry import Lifetimes
-from luthier.service.models.serving import Serving
-from luthier.service.service_metrics import ServiceMetrics
-from luthier.service.steady_clock import SettledClock
 from luthier.service.tenants import keys
-from luthier.service.tenants.rate_limits import RateLimits
 from luthier.settings import Settings
-from luthier.store.db import Database
-from luthier.trackers import tracker_choice
 
 logger = logging.getLogger(__name__)
-
-CLIENTS_KEY_VARIABLE = "LUTHIER_API_KEY"
-"""The key that clients send. The service never uses it as its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +36,8 @@ class Service:
     """Everything that `luthier serve` runs, assembled and not yet started."""
 
     api: FastAPI
-    supervisor: Supervisor
+    supervision: SupervisorParts | None
+    """What must exist once; None in a process that leaves it to `luthier supervise`."""
     resource: Resource
     new_key: str | None
     """Key1 of the default resource if this start has created it."""
@@ -70,13 +46,20 @@ class Service:
     base_models: tuple[str, ...]
     """Those that are pulled, at the start."""
 
+    @property
+    def supervisor(self) -> Supervisor:
+        """The supervisor of a process that has one."""
+        assert self.supervision is not None
+        return self.supervision.supervisor
+
     def begin_stop(self) -> None:
         """Ends the open event streams and asks the trainers to exit, so that connections can close; returns at once.
 
         The HTTP server calls it when it is asked to stop; the application's lifespan then waits for the end of all
         parts.
         """
-        self.supervisor.begin_stop()
+        if self.supervision is not None:
+            self.supervision.supervisor.begin_stop()
         self.event_feed.close()
 
 
@@ -84,14 +67,10 @@ class Service:
 class _Parts:
     """What runs beside the requests, from before the first to after the last."""
 
+    shared: SharedParts
+    engines: Engines
     services: Services
-    supervisor: Supervisor
-    exporter: ExportWorker
-    webhooks: WebhookWorker
-    batch_runner: BatchRunner
-    sinks: Sequence[SinkWorker]
-    engine: ChosenEngine
-    lock: FolderLock
+    supervision: SupervisorParts | None
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -100,30 +79,25 @@ class _Parts:
         After the last one it ends all parts, the database and the lock last. What fails is logged, and raised to the
         HTTP server.
         """
-        services = self.services
+        services, supervision = self.services, self.supervision
         try:
-            self.supervisor.start()
-            self.exporter.start()
-            self.webhooks.start()
-            for sink in self.sinks:
-                sink.start()
+            grant_keeper = api_parts.build_grant_keeper(services)
+            if not self.shared.is_alone:  # else nobody asks whether this process lives
+                self.shared.own.start()
+                grant_keeper.start()
+            if supervision is not None:
+                supervision.start(BatchLines(services))
             services.grammars.start()
-            self.batch_runner.start(BatchLines(services))
             await server.resume(app)
             yield
             await server.end(app)
-            await self.batch_runner.stop()
+            if supervision is not None:
+                await supervision.stop_batches()
             await services.calls.close()
-            self.exporter.begin_stop()
-            for sink in self.sinks:
-                sink.begin_stop()
-            await run_in_threadpool(self.supervisor.stop)
-            await run_in_threadpool(self.exporter.stop)
-            await run_in_threadpool(self.webhooks.stop)
-            for sink in self.sinks:
-                await run_in_threadpool(sink.stop)
-            closing = (self.engine.close, services.grammars.close, services.context.database.close, self.lock.release)
-            for close in closing:
+            if supervision is not None:
+                await supervision.stop()
+            grant_keeper.stop()
+            for close in (self.engines.engine.close, services.grammars.close, self.shared.close):
                 close()
             if services.spans is not None:
                 await run_in_threadpool(services.spans.close)
@@ -133,135 +107,45 @@ class _Parts:
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The wall clock, and a monotonic one: seconds since boot."""
-
-    now: Callable[[], datetime]
-    steady_s: Callable[[], float]
-
-
 def build(settings: Settings, clocks: Clocks | None = None) -> Service:
     """Locks the data folder and builds the service; `clocks` default to the machine's. No job or model runs yet.
 
-    Closes Luthier's files in it to other users, creates or migrates the database, writes the blob store's marker and
-    key1's file. Raises ValueError for an invalid catalog or setting, OSError for a folder without access, and
-    LuthierError for a folder in use, a database of a newer version, a key that cannot be key1, and a blob store that is
-    not this database's. After an error nothing is locked or open.
+    Raises as `shared_parts.open_shared`, and Conflict if another process is the supervisor, unless the settings say
+    that this one shall be none: then it shares the folder with others like it.
     """
     address = f"{settings.scheme}://{settings.host}:{settings.port}" if settings.port else None
+    shared = shared_parts.open_shared(settings, "luthier serve", address, clocks, not settings.supervisor)
     with ExitStack() as undone:
-        lock = data_folder.lock(settings, "luthier serve", address)
-        undone.callback(lock.release)
-        for words in private_folder.restrict(settings.data_dir):
-            logger.warning("%s", words)
-        database = data_folder.open_database(settings)
-        undone.callback(database.close)
-        service = _build(settings, lock, database, clocks or Clocks(data_folder.utc_now, _steady_s))
+        undone.callback(shared.close)
+        service = _build(shared)
         undone.pop_all()
     return service
 
 
-def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clocks) -> Service:
-    """Connects the parts; touches key1 and the blob store. The caller closes lock and database if it raises."""
-    spans, metrics = _spans(settings), ServiceMetrics()
-    context = replace(_server_context(settings, database, clocks), observe_step=metrics.observe_step)
-    new_key = _prepare_key(context, settings)
-    engine = serving_engines.build_engine(settings)
-    serving = Serving(context, engine, check_parity)
-    grammars = GrammarChecker()
-    supervisor = Supervisor(
-        context,
-        LocalExecutor(device=settings.train_device),
-        serving,
-        settings.tick_s,
-        settings.train_threads,
-        settings.save_interval_s,
-        _lifetimes(settings),
-        timedelta(days=settings.lost_and_found_days),
-    )
-    calls = serving_engines.engine_calls(settings)
-    exporter = _build_exporter(context, settings)
-    webhooks = WebhookWorker(context, settings.tick_s)
-    batch_runner = BatchRunner(context, settings.serve_slots)
-    sinks = [SinkWorker(context, sink, settings.tick_s) for sink in tracker_choice.sinks(context.tracking)]
-    services = Services(
-        context,
-        serving,
-        supervisor.wake,
-        RateLimits(settings.capacity_tokens, settings.model_tokens),
-        intake=_intake(settings),
-        grammars=grammars,
-        results_as=settings.openai_results,
-        calls=calls,
-        train_device=settings.train_device,
-        wake_batches=batch_runner.wake,
-        metrics=metrics,
-        spans=spans,
-        lifetimes=_lifetimes(settings),
-    )
-    parts = _Parts(services, supervisor, exporter, webhooks, batch_runner, sinks, engine, lock)
+def build_supervisor(settings: Settings, clocks: Clocks | None = None) -> SharedParts:
+    """What `processes.supervise_process` works on: the data folder, shared with API processes. Raises as `build`."""
+    return shared_parts.open_shared(settings, "luthier supervise", None, clocks, shares_folder=True)
+
+
+def _build(shared: SharedParts) -> Service:
+    """Connects the parts. The caller closes `shared` if it raises."""
+    engines = api_parts.build_engines(shared)
+    supervision = None
+    wakes = Wakes()
+    if shared.settings.supervisor:
+        lease = supervisor_parts.take_lease(shared)
+        if lease is None:
+            raise supervisor_parts.refused(shared)
+        supervision = supervisor_parts.build(shared, lease, engines.serving, engines.metrics)
+        wakes = Wakes(supervision.supervisor.wake, supervision.batch_runner.wake)
+    elif not supervisor_parts.is_held(shared):
+        logger.warning("no supervisor runs: jobs, deployments and batches wait for luthier supervise")
+    services = api_parts.build_services(shared, engines, wakes)
+    parts = _Parts(shared, engines, services, supervision)
     api = server.build(services, parts.lifespan, portal_app.build(services))
-    return Service(
-        api, supervisor, keys.DEFAULT_RESOURCE, new_key, services.event_feed, lock, tuple(_pulled_base_models(context))
-    )
-
-
-def _server_context(settings: Settings, database: Database, clocks: Clocks) -> Context:
-    """The context for the process that serves: blob store claimed, partial puts deleted, clock for deletions set.
-
-    Raises Conflict for a store of another installation and Unavailable for one that cannot be reached at the first
-    start.
-    """
-    store = data_folder.make_store(settings)
-    own = data_folder.claim(database, data_folder.store_location(settings, store), clocks.now())
-    context = data_folder.make_context(settings, database, store, own, clocks.now)
-    if context.blobs_are_own:
-        store.within(own.blob_prefix or "").delete_partial_puts(installation.FOLDERS)
-    settled = SettledClock(clocks.now, clocks.steady_s, own.settled_at, own.unsettled_s)
-    return replace(context, settled=settled, steady_s=clocks.steady_s)
-
-
-def _build_exporter(context: Context, settings: Settings) -> ExportWorker:
-    """The worker that has exports made, each in a process of its own; nothing starts."""
-    keep = timedelta(hours=settings.export_hours)
-    return ExportWorker(context, ExportProcess(threads=settings.serve_threads), keep, settings.tick_s)
-
-
-def _spans(settings: Settings) -> SpanSource | None:
-    """Where spans begin, if traces are on; nothing of OpenTelemetry's SDK is imported otherwise.
-
-    Raises ValueError if the SDK is not installed, or one of its variables cannot be read.
-    """
-    if not settings.traces:
-        return None
-    try:
-        from luthier.otlp.otlp_spans import OtlpSpans
-    except ModuleNotFoundError as error:
-        text = f"LUTHIER_TRACES needs {error.name}, which is not installed. Run: pip install 'luthier[otel]'"
-        raise ValueError(text) from error
-    return OtlpSpans()
-
-
-def _prepare_key(context: Context, settings: Settings) -> str | None:
-    """Makes sure that key1 of the default resource exists; returns its text if this start created it, else None.
-
-    Writes the key's file, and its hash in the database. Raises Conflict if LUTHIER_API_KEY is another key and
-    LUTHIER_SERVER_KEY is not set; InvalidRequest or Conflict for a LUTHIER_SERVER_KEY that cannot be key1.
-    """
-    configured = settings.server_key.get_secret_value() if settings.server_key else None
-    if configured is None and (clients := os.environ.get(CLIENTS_KEY_VARIABLE)):
-        keys.refuse_clients_key(context, clients)
-    is_first = configured is None and not settings.key_file.exists()
-    key = keys.prepare_default(context, settings.key_file, configured)
-    return key if is_first else None
-
-
-def _lifetimes(settings: Settings) -> Lifetimes:
-    """After how long deployments are deleted, from hours and days; zero means never, as in the settings."""
-    return Lifetimes(
-        timedelta(hours=settings.developer_deployment_hours), timedelta(days=settings.idle_deployment_days)
-    )
+    base_models = tuple(_pulled_base_models(shared.context))
+    feed = services.event_feed
+    return Service(api, supervision, keys.DEFAULT_RESOURCE, shared.new_key, feed, shared.lock, base_models)
 
 
 def _pulled_base_models(context: Context) -> list[str]:
@@ -269,20 +153,4 @@ def _pulled_base_models(context: Context) -> list[str]:
     return [name for name in context.catalog.entries if context.is_ready(name)]
 
 
-def _steady_s() -> float:
-    """Seconds since boot, with time in suspend if the system counts it."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
-
-
-def _intake(settings: Settings) -> Intake:
-    """The limits on request bodies that arrive at once, from the settings."""
-    return Intake(
-        body_limits.BodyLimits(
-            idle_s=settings.body_timeout_s,
-            grace_s=settings.body_grace_s,
-            min_bytes_per_s=settings.body_min_rate,
-            uploads=settings.uploads,
-            uploads_per_key=settings.uploads_per_key,
-            held_bytes=settings.held_body_mib * body_limits.MIB,
-        )
-    )
+__all__ = ["Clocks", "Service", "build", "build_supervisor"]

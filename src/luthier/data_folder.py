@@ -21,6 +21,7 @@ from luthier.oidc.bearer_tokens import OidcVerifier
 from luthier.oidc.code_flow import CodeFlow
 from luthier.process import folder_lock
 from luthier.process.folder_lock import FolderLock
+from luthier.process.folder_mutex import FolderMutex
 from luthier.service.background import installation
 from luthier.service.background.installation import StoreLocation
 from luthier.service.context import Context
@@ -37,17 +38,19 @@ DATABASE = "luthier.db"
 LOCK = "luthier.lock"
 
 
-def lock(settings: Settings, command: str, address: str | None) -> FolderLock:
+def lock(settings: Settings, command: str, address: str | None, is_shared: bool = False) -> FolderLock:
     """Locks the data folder, which is created with mode 0700 if needed; the lock's file names command and address.
 
-    The address is None before the port is known. Raises Conflict, with the holder, if another process has it,
-    Unavailable for a file system without locks, and OSError.
+    A shared lock admits other shared ones: those of processes that share the work. The address is None before the port
+    is known. Raises Conflict, with the holder, if another process has it, Unavailable for a file system without locks,
+    and OSError.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder_lock.acquire(
         settings.data_dir / LOCK,
         f"{settings.data_dir}",
         "Stop that one first, or choose another folder by --data-dir or LUTHIER_DATA_DIR.",
+        is_shared,
         command=command,
         **({} if address is None else {"address": address}),
     )
@@ -62,6 +65,25 @@ def open_database(settings: Settings) -> Database:
     if settings.database_url is None:
         return db.open_database(settings.data_dir / DATABASE)
     return db.open_postgres(*_database_urls(settings))
+
+
+def lock_shared(settings: Settings, command: str, address: str | None) -> tuple[FolderLock, bool]:
+    """A shared lock on the data folder, and whether nobody else had one: then what others left may be removed.
+
+    The caller holds `starting`, so that only one process at a time finds out. Raises as `lock`, also while a service
+    has the folder for itself.
+    """
+    try:
+        sole = lock(settings, command, address)
+    except Conflict:
+        return lock(settings, command, address, is_shared=True), False
+    sole.share()
+    return sole, True
+
+
+def starting(settings: Settings) -> FolderMutex:
+    """Held by a process that shares the data folder while it starts: keys, schema and marker are made by one."""
+    return FolderMutex(settings.data_dir)
 
 
 @contextmanager
@@ -191,6 +213,7 @@ def make_context(
         issuer=None if tokens is None else _issuer(settings, tokens),
         tracking=settings.tracking,
         blobs_are_own=settings.blobs_url is None or bool(own.blob_prefix),
+        exports_lock=FolderMutex(settings.data_dir.absolute() / "exports"),
     )
 
 

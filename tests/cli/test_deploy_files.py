@@ -11,23 +11,25 @@ import pytest
 from luthier.settings import Settings
 from repository import ROOT
 
-UNIT = ROOT / "docs" / "deploy" / "luthier.service"
+DEPLOY = ROOT / "docs" / "deploy"
+UNITS = ("luthier.service", "luthier-supervise.service", "luthier-api@.service")
 
 
-def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
+def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
     if (analyze := shutil.which("systemd-analyze")) is None:
         pytest.skip("systemd-analyze is not installed: apt-get install systemd")
     # Only the program's path is not of this machine.
-    text = UNIT.read_text().replace("/opt/luthier/bin/luthier", sys.executable)
-    (tmp_path / UNIT.name).write_text(text)
-    done = subprocess.run([analyze, "verify", str(tmp_path / UNIT.name)], capture_output=True, text=True, check=False)
+    for name in UNITS:
+        (tmp_path / name).write_text((DEPLOY / name).read_text().replace("/opt/luthier/bin/luthier", sys.executable))
+    units = [str(tmp_path / name.replace("@", "@8000")) for name in UNITS]
+    done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "luthier.service",
+        *UNITS,
         "nginx.conf",
         "Caddyfile",
         "Dockerfile",
@@ -36,7 +38,7 @@ def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_a_file_names_exist(name: str) -> None:
-    named = re.findall(r"LUTHIER_([A-Z_]+)", (UNIT.parent / name).read_text())
+    named = re.findall(r"LUTHIER_([A-Z_]+)", (DEPLOY / name).read_text())
     assert {setting.lower() for setting in named} - set(Settings.model_fields) == set()
 
 

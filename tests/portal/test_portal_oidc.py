@@ -116,6 +116,15 @@ def test_cookie_of_the_attempt_is_lax_and_short_and_that_of_the_session_strict(u
     assert not any(secret in came.text for secret in secrets_told if len(secret) > 20)
 
 
+def test_sign_in_that_comes_back_to_another_process_goes_on_there(
+    url: str, issuer: Issuer, switch: tuple[Switch, str], services: Services
+) -> None:
+    left = httpx2.get(f"{url}/portal/sign-in/issuer")
+    back = httpx2.get(left.headers["location"]).headers["location"]
+    switch[0].app = server.build(services, None, portal_app.build(services))
+    assert httpx2.get(back, cookies=dict(left.cookies)).status_code == 200
+
+
 def test_session_does_not_outlive_the_token(browser: Visitor, issuer: Issuer, context: Context) -> None:
     go_on(browser, sign_in(browser))
     clock: Any = context.now

@@ -59,6 +59,8 @@ class Services:
     """After how long deployments are deleted, for whoever shows it."""
     file_checks: FileChecks = field(default_factory=FileChecks)
     """The latest checks of training files."""
+    process: str | None = None
+    """The name of this process's lease; None: no other process works on what this one leaves."""
     calls: EngineCalls = field(kw_only=True)
 
     @property

@@ -21,6 +21,7 @@ INTERRUPTED = 128 + 2
 SECTIONS = {
     "Service": {
         "serve": "Run the service: API, supervisor and engines.",
+        "supervise": "Run the supervisor for API processes that were started without one.",
         "status": "Show the service: device, memory, disk, queue, models and versions.",
         "engines": "Show which engine serves each installed base model, and why.",
         "demo": "Run the whole workflow on ten rows: serve, upload, fine-tune, deploy and chat.",
@@ -55,6 +56,7 @@ SECTIONS = {
 """Summary by command, by section of the help."""
 COMMANDS = {
     "serve": "luthier.cli.serve",
+    "supervise": "luthier.cli.supervise",
     "status": "luthier.cli.commands.status",
     "engines": "luthier.cli.base_models.engines",
     "parity": "luthier.cli.commands.parity",

@@ -1,4 +1,6 @@
-"""luthier serve: the whole service in one process; `app.build` puts it together, `http_server.Server` serves it."""
+"""luthier serve: the whole service in one process, or one of several API processes; `app.build` puts it together,
+`http_server.Server` serves it.
+"""
 
 import logging
 import os
@@ -34,6 +36,9 @@ def serve(
         Path | None, typer.Option("--tls-cert", help="TLS certificate with its chain (PEM); serves https only.")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Private key of the TLS certificate (PEM).")] = None,
+    no_supervisor: Annotated[
+        bool, typer.Option("--no-supervisor", help="API and portal only, beside `luthier supervise`.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every request.")] = False,
 ) -> None:
     """Run the service: API, supervisor and engines.
@@ -53,6 +58,7 @@ def serve(
         "data_dir": data_dir,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
+        "supervisor": False if no_supervisor else None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     os.umask(private_folder.UMASK)

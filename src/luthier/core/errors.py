@@ -95,6 +95,10 @@ class Unavailable(LuthierError):
         self.retry_after_s = retry_after_s
 
 
+class LeaseLost(Unavailable):
+    """Another process has taken over what only one may do; this one must do nothing more of it."""
+
+
 class NoSpace(LuthierError):
     """A disk is full; the same request may succeed once there is room on it."""
 

@@ -1,6 +1,6 @@
-"""An exclusive advisory lock on a folder, which the kernel releases however its holder ends.
+"""An advisory lock on a folder, exclusive or shared, which the kernel releases however its holder ends.
 
-`data_folder` takes it, so that only one service uses a data folder.
+`data_folder` takes it, so that only one service uses a data folder, or only processes that share it.
 """
 
 import errno
@@ -44,6 +44,10 @@ class FolderLock:
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
 
+    def share(self) -> None:
+        """Makes an exclusive lock a shared one. Others may get theirs in between."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
     def release(self) -> None:
         """Releases the lock and closes the file, which stays. Idempotent."""
         if self._descriptor >= 0:
@@ -53,15 +57,16 @@ class FolderLock:
             self._descriptor = -1
 
 
-def acquire(path: Path, what: str, advice: str, **fields: object) -> FolderLock:
+def acquire(path: Path, what: str, advice: str, is_shared: bool = False, **fields: object) -> FolderLock:
     """Acquires the lock on the file, which is created if needed; never waits. `what` is the subject of the message.
 
-    Raises Conflict, which names the holder, if another process has it; Unavailable if the file system has no locks;
-    OSError if the file cannot be opened for writing.
+    A shared one may have many holders, of whom the file names the latest. Raises Conflict, which names the holder, if
+    another process has it; Unavailable if the file system has no locks; OSError if the file cannot be opened for
+    writing.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = _holder_words(descriptor)
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -58,8 +59,8 @@ class Context:
     observe_step: Callable[[float, int], object] | None = None
     """Counts a training step by its seconds and tokens; None counts nothing."""
 
-    exports_lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held by whoever changes an export's record."""
+    exports_lock: AbstractContextManager[object] = field(default_factory=threading.Lock)
+    """Held by whoever changes an export's record; excludes the other processes too where several share the folder."""
 
     def deletion_time(self) -> datetime:
         """The time for deletions: what expired before it may be deleted, for it is neither later than the machine's

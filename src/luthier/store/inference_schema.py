@@ -8,7 +8,8 @@ from luthier.store.schema import UtcTime
 metadata = schema.metadata
 
 # `previous_id` is no reference: the response before may be deleted while a later one stays. `body` is without `output`,
-# which a later one needs alone: the rest repeats the request.
+# which a later one needs alone: the rest repeats the request. `owner` is the process that generates one in the
+# background, by the name of its lease.
 responses = Table(
     "responses",
     metadata,
@@ -22,6 +23,7 @@ responses = Table(
     Column("output", JSON, nullable=False),
     Column("body", JSON, nullable=False),
     Column("request", JSON(none_as_null=True)),
+    Column("owner", String(96)),
     Index("ix_responses_created_at", "created_at"),
     sqlite_autoincrement=True,
 )

@@ -3,8 +3,9 @@
 from sqlalchemy import MetaData
 
 from luthier.store import delivery_schema, inference_schema, portal_schema, schema, webhook_schema
+from luthier.store.process_schema import process_tables
 
-SCHEMAS = (schema, inference_schema, portal_schema, webhook_schema, delivery_schema)
+SCHEMAS = (schema, inference_schema, portal_schema, webhook_schema, delivery_schema, process_tables)
 """The modules that define tables."""
 metadata: MetaData = schema.metadata
 

@@ -26,6 +26,7 @@ STATUS: dict[type[LuthierError], int] = {
     errors.HeadersTooLarge: 431,
     errors.UpstreamFailed: 500,
     errors.Unavailable: 503,
+    errors.LeaseLost: 503,
     errors.NoSpace: 507,
 }
 """HTTP status by class of error."""
@@ -55,6 +56,7 @@ _AZURE_CODES_BY_TYPE: dict[type[LuthierError], str] = {
     errors.RateLimited: "tooManyRequests",
     errors.QuotaExceeded: "quotaExceeded",
     errors.Unavailable: "serviceUnavailable",
+    errors.LeaseLost: "serviceUnavailable",
     errors.UpstreamFailed: "internalFailure",
     errors.NoSpace: "serviceUnavailable",
 }
@@ -62,6 +64,7 @@ _OPENAI_TYPES: dict[type[LuthierError], str] = {
     errors.RateLimited: "rate_limit_error",
     errors.QuotaExceeded: "insufficient_quota",
     errors.Unavailable: "server_error",
+    errors.LeaseLost: "server_error",
     errors.UpstreamFailed: "server_error",
     errors.NoSpace: "server_error",
 }

@@ -9,8 +9,7 @@ import base64
 import hashlib
 import hmac
 import json
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +26,7 @@ from luthier.portal.web import addresses
 from luthier.portal.web.rendering import Renderer
 from luthier.portal.web.sign_in import SignIn
 from luthier.service.tenants import sessions
+from luthier.service.webhooks import signing_secrets
 
 NAME = "luthier_sign_in"
 SECURE_NAME = f"__Host-{NAME}"
@@ -38,13 +38,12 @@ _LATE = "The sign-in took longer than ten minutes, or began in another browser. 
 class IssuerDoor:
     """The two addresses of a sign-in at the issuer; 404 where none is configured.
 
-    `key` signs the cookies of this start of the service: who is at the issuer during a restart begins again.
+    Cookies are signed by a key of the data folder: who comes back to another process goes on there.
     """
 
     services: Services
     renderer: Renderer
     door: SignIn
-    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     async def leave(self, request: Request) -> Response:
         """Sends the browser to the issuer, with a cookie that it has to bring back."""
@@ -52,13 +51,14 @@ class IssuerDoor:
         begin = partial(self._issuer().begin, _own_address(request))
         try:
             attempt, address = await thread_pools.run(Workers.TOKENS, begin)
+            key = await run_in_threadpool(self._key)
         except LuthierError as error:
             return self.door.form(request, next_path, None, 503, issuer_problem=error.message)
         response = RedirectResponse(address, 303)
         is_secure = request.url.scheme == "https"
         response.set_cookie(
             SECURE_NAME if is_secure else NAME,
-            self._sealed(attempt, next_path),
+            self._sealed(key, attempt, next_path),
             max_age=LIFETIME_S,
             path="/",
             secure=is_secure,
@@ -70,7 +70,8 @@ class IssuerDoor:
     async def come_back(self, request: Request) -> Response:
         """Exchanges the code for a token, begins a session, and shows the page that goes on to what was asked for."""
         issuer, context = self._issuer(), self.services.context
-        opened = self._opened(request.cookies.get(SECURE_NAME) or request.cookies.get(NAME) or "")
+        key = await run_in_threadpool(self._key)
+        opened = self._opened(key, request.cookies.get(SECURE_NAME) or request.cookies.get(NAME) or "")
         if opened is None:
             return self._refused(request, "", _LATE)
         attempt, next_path = opened
@@ -108,25 +109,30 @@ class IssuerDoor:
         _forget(response)
         return response
 
-    def _sealed(self, attempt: SignInAttempt, next_path: str) -> str:
+    def _key(self) -> bytes:
+        """What signs the cookies. For a thread: it reads a file, which the first sign-in of all creates."""
+        return signing_secrets.derived_key(self.services.context, "cookie of a sign-in at the issuer")
+
+    def _sealed(self, key: bytes, attempt: SignInAttempt, next_path: str) -> str:
         """The cookie's text: the attempt, where to go on to, and when it ends, signed."""
         ends_at = int(self.services.context.now().timestamp()) + LIFETIME_S
         content = [attempt.state, attempt.nonce, attempt.verifier, next_path[:1000], ends_at]
         text = base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
-        return f"{text}.{self._signature(text)}"
+        return f"{text}.{_signature(key, text)}"
 
-    def _opened(self, cookie: str) -> tuple[SignInAttempt, str] | None:
+    def _opened(self, key: bytes, cookie: str) -> tuple[SignInAttempt, str] | None:
         """The attempt in a cookie and where to go on to; None for a cookie that is not ours, or too old."""
         text, _, signature = cookie.partition(".")
-        if not hmac.compare_digest(self._signature(text).encode(), signature.encode()):
+        if not hmac.compare_digest(_signature(key, text).encode(), signature.encode()):
             return None
         state, nonce, verifier, next_path, ends_at = json.loads(base64.urlsafe_b64decode(text))
         if ends_at <= self.services.context.now().timestamp():
             return None
         return SignInAttempt(state, nonce, verifier), next_path
 
-    def _signature(self, text: str) -> str:
-        return hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()
+
+def _signature(key: bytes, text: str) -> str:
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def _own_address(request: Request) -> str:

@@ -1,7 +1,7 @@
 """An export on disk: a folder of its id in `exports/` of the data folder, with export.json, written atomically.
 
 There is no row: an export can be made again from its model at any time, and its bytes never leave this disk but by a
-download. Whoever writes holds `context.exports_lock`; the data folder belongs to one process.
+download. Whoever writes holds `context.exports_lock`, which excludes other processes on the same folder too.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import shutil
 import threading
 from collections import defaultdict
@@ -15,6 +16,7 @@ from luthier.atomic_io import disk_full_as_no_space, fsync_path
 from luthier.core.engine_ports import Address, Engine, EngineState, ParityCheck, ServedModel
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
+from luthier.process import process_identity
 from luthier.service.context import Context
 from luthier.service.models import models
 from luthier.service.models.models import Model
@@ -164,10 +166,11 @@ def differs(model: Model) -> str:
 def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
     """Copies a checkpoint's files from the blob store into a new local folder, atomically.
 
-    Raises NotFound if one was deleted.
+    Another process may do the same at the same time: the first one's folder stays, the files are equal. Raises NotFound
+    if one was deleted.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    _remove_leftovers(folder)
     temporary.mkdir(parents=True)
     for name in checkpoint.files:
         with (temporary / name).open("wb") as stream:
@@ -175,5 +178,18 @@ def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
                 stream.writelines(context.blobs.open(models.blob_key(checkpoint.id, name)))
             except FileNotFoundError as error:
                 raise models.not_found(checkpoint.model) from error
-    temporary.rename(folder)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
     fsync_path(folder.parent)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes unfinished copies of a folder: this process's own, and those of processes that have ended."""
+    for leftover in folder.parent.glob(f".{folder.name}.*tmp"):
+        pid = leftover.name.split(".")[-2]
+        if not pid.isdigit() or int(pid) == os.getpid() or not process_identity.is_alive(int(pid)):
+            shutil.rmtree(leftover, ignore_errors=True)

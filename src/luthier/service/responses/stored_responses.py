@@ -21,36 +21,34 @@ MAX_ITEMS_PER_PAGE = 100
 _EXPIRED_AT_ONCE = 200
 
 
-def keep(context: Context, response: StoredResponse) -> None:
-    """Stores a response with its text. Raises NoSpace on a full disk."""
-    with context.database.writing() as tx:
-        responses.insert_response(tx, response)
-
-
-def end(context: Context, response_id: str, status: ResponseStatus, body: Json) -> bool:
-    """Stores how a response in the background ended; False if it was cancelled or deleted before that.
+def keep(context: Context, response: StoredResponse, owner: str | None = None) -> None:
+    """Stores a response with its text; `owner` is the process that generates it in the background.
 
     Raises NoSpace on a full disk.
     """
     with context.database.writing() as tx:
-        return responses.end(tx, response_id, status, body, context.now())
+        responses.insert_response(tx, response, owner)
 
 
-def fail(context: Context, resource_id: str, response_id: str, error: Json) -> None:
-    """Stores that a response in the background has failed, unless it was cancelled or deleted before.
+def end(context: Context, response_id: str, status: ResponseStatus, body: Json, owner: str | None = None) -> bool:
+    """Stores how a response in the background ended; False if it was cancelled or deleted before that, or taken over
+    by another process than `owner`, unless that is None.
+
+    Raises NoSpace on a full disk.
+    """
+    with context.database.writing() as tx:
+        return responses.end(tx, response_id, status, body, context.now(), owner)
+
+
+def fail(context: Context, resource_id: str, response_id: str, error: Json, owner: str | None = None) -> None:
+    """Stores that a response in the background has failed, unless it was cancelled, deleted or taken over before.
 
     Raises NoSpace on a full disk.
     """
     response = get_open(context, resource_id, response_id)
     if response is not None:
         body = {**response.body, "status": str(ResponseStatus.FAILED), "error": error}
-        end(context, response_id, ResponseStatus.FAILED, body)
-
-
-def list_open(context: Context) -> list[tuple[str, str]]:
-    """The responses in the background that have no answer yet, oldest first: the id of each, and of its resource."""
-    with context.database.reading() as tx:
-        return responses.list_open(tx)
+        end(context, response_id, ResponseStatus.FAILED, body, owner)
 
 
 def get_open(context: Context, resource_id: str, response_id: str) -> StoredResponse | None:

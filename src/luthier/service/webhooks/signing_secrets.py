@@ -5,9 +5,11 @@ A secret must be usable, so it cannot be hashed like a key; a copy of the databa
 """
 
 import base64
+import hmac
 import os
 import secrets
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -51,18 +53,31 @@ def unseal(context: Context, endpoint_id: str, sealed: str) -> bytes:
         raise Unavailable("webhook_secret_unreadable", text) from error
 
 
+def derived_key(context: Context, purpose: str) -> bytes:
+    """A key of 256 bits for another purpose, the same in every process of the data folder and after a restart.
+
+    Raises as `seal`.
+    """
+    return hmac.digest(_key_or_new(context.webhook_key_file), purpose.encode(), "sha256")
+
+
 def _key_or_new(path: Path) -> bytes:
-    """The key of the file, which is created for its owner alone if it is missing."""
+    """The key of the file, which is created for its owner alone if it is missing.
+
+    Of two processes that create it at once, both use the file that came first.
+    """
     with _creating:
         if not path.exists():
             with atomic_io.disk_full_as_no_space(path):
-                temporary = path.with_name(f".{path.name}.tmp")
+                temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with os.fdopen(descriptor, "wb") as stream:
                     stream.write(base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
                     stream.flush()
                     os.fsync(descriptor)
-                temporary.replace(path)
+                with suppress(FileExistsError):
+                    os.link(temporary, path)
+                temporary.unlink()
                 atomic_io.fsync_path(path.parent)
         try:
             return _parsed(path.read_bytes())

@@ -50,6 +50,11 @@ class ResponseWriter:
         for number, kind in enumerate(("response.created", "response.queued")):
             yield {"type": kind, "sequence_number": number, "response": body}
 
+    @staticmethod
+    def ended(body: Mapping[str, Any], number: int) -> Shape:
+        """The event that a stored response ended with, for somebody who has seen `number` events before it."""
+        return {"type": f"response.{body['status']}", "sequence_number": number, "response": body}
+
     def queue(self) -> Iterator[Shape]:
         """The events of a response that waits to be generated, before those of `begin`."""
         self.body["status"] = str(ResponseStatus.QUEUED)

@@ -185,7 +185,7 @@ class InferenceEndpoint:
             route = while_authorized(route, watched)
             answer_spans.note_request(name, route.model.canonical_name, call.request, call.is_streamed)
             rate = CallRate(services, request, caller, route.target)
-            rate.admit(call.tokens)
+            await rate.admit_on_loop(call.tokens)
             try:
                 if not call.is_streamed:
                     answer = await watched.unless_lost(self._generation.complete(route, call.request))

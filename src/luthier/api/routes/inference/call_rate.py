@@ -1,7 +1,11 @@
 """The rate limit of one call, and the headers that say what remains of it."""
 
+from functools import partial
+
 from fastapi import Request
 
+from luthier.api.http import thread_pools
+from luthier.api.http.thread_pools import Workers
 from luthier.api.services import Services
 from luthier.core.errors import RateLimited
 from luthier.core.models import Principal
@@ -28,10 +32,30 @@ class CallRate:
         self._admission: Admission | None = None
 
     def admit(self, tokens: int) -> None:
-        """Counts the estimate.
+        """Counts the estimate; may wait for the database where several processes share the limit.
 
         Raises RateLimited, and then counts nothing; the headers of that answer are in the request's state.
         """
+        while self._needs_share(tokens):
+            self._get_share(tokens)
+        self._count(tokens)
+
+    async def admit_on_loop(self, tokens: int) -> None:
+        """As `admit`, for callers on the event loop: a thread waits for the database."""
+        while self._needs_share(tokens):
+            get_share = partial(self._get_share, tokens)
+            await thread_pools.run(Workers.WRITES, get_share)
+        self._count(tokens)
+
+    def _needs_share(self, tokens: int) -> bool:
+        return self._limit is not None and self._limits.needs_share(self._name, self._limit, tokens, self._now())
+
+    def _get_share(self, tokens: int) -> None:
+        assert self._limit is not None
+        self._limits.get_share(self._name, self._limit, tokens, self._now())
+
+    def _count(self, tokens: int) -> None:
+        """Counts the estimate within this process's share."""
         if self._limit is None:
             return
         now = self._now()

@@ -91,7 +91,7 @@ class EmbeddingEndpoint:
             route = while_authorized(route, watched)
             answer_spans.note_request(name, route.model.canonical_name, asked)
             rate = CallRate(services, request, caller, route.target)
-            rate.admit(tokens_of(asked))
+            await rate.admit_on_loop(tokens_of(asked))
             try:
                 answer = await watched.unless_lost(embed_as(services, route, body))
                 await watched.check()

@@ -117,5 +117,5 @@ def _queued(
         "calls_models": dialect.calls_models,
     }
     response = response_calls.stored(context, resource_id, body, items, writer.body, sent)
-    stored_responses.keep(context, response)
+    stored_responses.keep(context, response, services.process)
     return response

@@ -12,7 +12,7 @@ from luthier.api.dialects.dialects import Dialect
 from luthier.api.http import thread_pools
 from luthier.api.http.disconnects import EventStream
 from luthier.api.http.thread_pools import Workers
-from luthier.api.routes.inference import background_responses
+from luthier.api.routes.inference import background_responses, elsewhere_responses
 from luthier.api.routes.inference.background_responses import BackgroundResponses
 from luthier.api.routing import json_schema as js
 from luthier.api.routing import response_schemas
@@ -23,7 +23,7 @@ from luthier.api.services import Services
 from luthier.core.errors import InvalidRequest
 from luthier.core.models import Principal
 from luthier.core.roles import Action
-from luthier.service.responses import stored_responses
+from luthier.service.responses import response_owners, stored_responses
 
 _RESPONSE = Reply(content={JSON: response_schemas.response(), SSE: EventStreamOf(response_schemas.event())})
 _DELETED = js.object_schema({"id": js.TEXT, "object": js.const("response"), "deleted": js.const(True)})
@@ -49,7 +49,12 @@ def add_routes(router: Router, dialect: Dialect, services: Services) -> None:
             if starting_after is not None:
                 raise InvalidRequest("invalid_value", "starting_after goes with stream=true alone.", "starting_after")
             return JsonResponse(response.body)
-        events = _background(request).follow(response.id, -1 if starting_after is None else starting_after)
+        after, background = -1 if starting_after is None else starting_after, _background(request)
+        events = background.follow(response.id, after)
+        if events is None and await run_in_threadpool(
+            response_owners.is_elsewhere, context, services.process, caller.resource.id, response.id
+        ):
+            events = elsewhere_responses.follow(context, background, caller.resource.id, response.id, after)
         if events is None:
             text = "The events of this response are not kept; get it without stream."
             raise InvalidRequest("events_not_kept", text, "stream")

@@ -1,6 +1,7 @@
 """Queries on stored responses. A conversation is a chain of them, each with the id of the one before."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +16,8 @@ _responses = inference_schema.responses
 _item_columns = [_responses.c.previous_id, _responses.c.status, _responses.c.input_items, _responses.c.output]
 
 
-def insert_response(tx: Connection, response: StoredResponse) -> None:
-    """Inserts the row."""
+def insert_response(tx: Connection, response: StoredResponse, owner: str | None = None) -> None:
+    """Inserts the row; `owner` is the process that generates the response in the background."""
     tx.execute(
         insert(_responses).values(
             id=response.id,
@@ -27,6 +28,7 @@ def insert_response(tx: Connection, response: StoredResponse) -> None:
             input_items=list(response.input_items),
             **_parts(response.body),
             request=None if response.request is None else dict(response.request),
+            owner=owner,
         )
     )
 
@@ -65,26 +67,60 @@ def conversation(tx: Connection, resource_id: str, last_id: str) -> list[Respons
     return [ResponseItems(row[0], ResponseStatus(row[1]), row[2], row[3]) for row in rows]
 
 
-def end(tx: Connection, response_id: str, status: ResponseStatus, body: Mapping[str, Any], at: datetime) -> bool:
-    """Sets status and body of a response that had no answer yet; False, and no change, for every other one.
+def end(
+    tx: Connection,
+    response_id: str,
+    status: ResponseStatus,
+    body: Mapping[str, Any],
+    at: datetime,
+    owner: str | None = None,
+) -> bool:
+    """Sets status and body of a response that had no answer yet; False, and no change, for every other one, and for one
+    that has another owner than `owner`, unless that is None.
 
     The webhook event of a last status, which is of the time `at`, is put into the outbox in the same transaction.
     """
-    condition = _responses.c.id == response_id, _responses.c.status.in_(OPEN_STATUSES)
+    condition = [_responses.c.id == response_id, _responses.c.status.in_(OPEN_STATUSES)]
+    if owner is not None:
+        condition.append(_responses.c.owner == owner)
     request = _responses.c.request if status in OPEN_STATUSES else None
     values = {"status": status, "request": request, **_parts(body)}
     if tx.execute(update(_responses).where(*condition).values(values)).rowcount != 1:
         return False
     if status in RESPONSE_EVENTS:
-        owner = select(_responses.c.resource_id).where(_responses.c.id == response_id)
-        outbox.insert_event(tx, owner, RESPONSE_EVENTS[status], response_id, at)
+        resource = select(_responses.c.resource_id).where(_responses.c.id == response_id)
+        outbox.insert_event(tx, resource, RESPONSE_EVENTS[status], response_id, at)
     return True
 
 
-def list_open(tx: Connection) -> list[tuple[str, str]]:
-    """The responses that have no answer yet, of all resources, oldest first: the id of each, and of its resource."""
-    statement = select(_responses.c.id, _responses.c.resource_id).where(_responses.c.status.in_(OPEN_STATUSES))
-    return [(row.id, row.resource_id) for row in tx.execute(statement.order_by(_responses.c.seq))]
+@dataclass(frozen=True, slots=True)
+class OpenResponse:
+    """A response that has no answer yet. `owner` is the process that generates it, None before there were several."""
+
+    id: str
+    resource_id: str
+    owner: str | None
+
+
+def list_open(tx: Connection) -> list[OpenResponse]:
+    """The responses that have no answer yet, of all resources, oldest first."""
+    columns = _responses.c.id, _responses.c.resource_id, _responses.c.owner
+    statement = select(*columns).where(_responses.c.status.in_(OPEN_STATUSES)).order_by(_responses.c.seq)
+    return [OpenResponse(row.id, row.resource_id, row.owner) for row in tx.execute(statement)]
+
+
+def generation(tx: Connection, resource_id: str, response_id: str) -> tuple[ResponseStatus, str | None] | None:
+    """Status and owner of the resource's response, without its text; None if it has none of that id."""
+    condition = _responses.c.id == response_id, _responses.c.resource_id == resource_id
+    row = tx.execute(select(_responses.c.status, _responses.c.owner).where(*condition)).first()
+    return None if row is None else (ResponseStatus(row[0]), row[1])
+
+
+def take_over(tx: Connection, response: OpenResponse, owner: str) -> bool:
+    """Makes a process the owner of an open response; False, and no change, if it has ended or another owner by now."""
+    is_same = _responses.c.owner.is_(None) if response.owner is None else _responses.c.owner == response.owner
+    condition = _responses.c.id == response.id, _responses.c.status.in_(OPEN_STATUSES), is_same
+    return tx.execute(update(_responses).where(*condition).values(owner=owner)).rowcount == 1
 
 
 def delete(tx: Connection, resource_id: str, response_id: str) -> bool:

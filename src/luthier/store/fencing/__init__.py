@@ -1,0 +1,1 @@
+"""The database as the holder of a lease may use it."""

@@ -1,0 +1,1 @@
+"""The tables by which several processes of one installation agree, beside those of `schema`."""
