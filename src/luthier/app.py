@@ -23,12 +23,12 @@ from luthier.api.intake.body_limits import Intake
 from luthier.api.routes.inference.batch_lines import BatchLines
 from luthier.api.services import Services
 from luthier.api.streaming.event_feed import EventFeed
+from luthier.assembly import run_executor
 from luthier.core.models import Resource
 from luthier.core.ports import SpanSource
 from luthier.engines.choice import ChosenEngine
 from luthier.engines.exports.export_process import ExportProcess
 from luthier.engines.parity import check_parity
-from luthier.executors.local import LocalExecutor
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.portal import portal_app
 from luthier.process import private_folder
@@ -173,7 +173,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     grammars = GrammarChecker()
     supervisor = Supervisor(
         context,
-        LocalExecutor(device=settings.train_device),
+        run_executor.build(settings, context.blobs),
         serving,
         settings.tick_s,
         settings.train_threads,

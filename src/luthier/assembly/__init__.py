@@ -1,0 +1,1 @@
+"""What the settings choose, built: with `app.py` and the modules beside it the composition root."""
