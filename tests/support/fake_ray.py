@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -89,10 +90,8 @@ class FakeRay:
     def kill(self, id: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Ends a node's work on a job: all of its processes at once."""
         for process in self.processes(id):
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
         if number == signal.SIGKILL and (process := self.jobs[id].process) is not None:
             process.wait()
 
@@ -134,17 +133,16 @@ class FakeRay:
         wait_s = float(job.body["runtime_env"]["env_vars"].get("RAY_JOB_STOP_WAIT_TIME_S", 3))
         ending = self.processes(id)
         for process in ending:
-            process.send_signal(signal.SIGTERM)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGTERM)
 
         def kill_late() -> None:
             deadline = time.monotonic() + wait_s
             while time.monotonic() < deadline and any(process.is_running() for process in ending):
                 time.sleep(0.05)
             for process in ending:
-                try:
+                with suppress(psutil.NoSuchProcess):
                     process.kill()
-                except psutil.NoSuchProcess:
-                    continue
 
         threading.Thread(target=kill_late, daemon=True).start()
         return True
