@@ -84,6 +84,9 @@ class RayCluster:
         """Starts the head without CPUs of its own, its state in RocksDB: it outlives the head's processes."""
         storage = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self.folder / "gcs")}
         (self.folder / "gcs").mkdir(parents=True, exist_ok=True)
+        # `ray start` takes an address in this file for a head that runs if any process of the machine names it, and
+        # all nodes' processes are in one table here.
+        (self._temporary(HEAD) / "ray_current_cluster").unlink(missing_ok=True)
         where = (f"--dashboard-host={self.address(HEAD)}", "--dashboard-port=8265", "--port=6379", "--num-cpus=0")
         self._ray(HEAD, "--head", *where, **storage)
         self.wait_for_head()

@@ -85,6 +85,7 @@ class NodeRun:
             return self._run(start)
         finally:
             self._over.set()
+            self._hurry.set()
             beats.join(start.beat_s)
             shutil.rmtree(self.folder, ignore_errors=True)
 
