@@ -15,6 +15,7 @@ from fake_ray import FakeRay
 from luthier.core.errors import Unavailable
 from luthier.core.states import RunState
 from luthier.core.training.executor_port import Ending, RunNeeds
+from luthier.executors.local import LocalExecutor
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import Failed, Paused
 from luthier.run_directory.shipped_run import Beat, RunnerEnd, StartManifest
@@ -426,3 +427,29 @@ def test_outage_of_the_store_at_the_supervisor_ends_no_run(ray: FakeRay, tmp_pat
     shipped.put_end(1, RunnerEnd(exit_status=0))
     assert cluster.restarted().look("ray:ftjob-1-1") is RunState.GONE
     assert cluster.executor.ending("ray:ftjob-1-1") == Ending(exit_status=0)
+
+
+def test_run_that_began_on_this_machine_continues_on_a_node_and_back(cluster: Cluster, tmp_path: Path) -> None:
+    run = light_run(tmp_path / "ftjob-2", n_steps=150)
+    local = LocalExecutor(tmp_path / "trainer-program")
+    handle = local.start(run.path, 1)
+    cluster.wait_until(lambda: len(list(run.tail())) > 30)
+    local.kill(handle)
+    assert cluster.executor.look(handle) is RunState.GONE
+    cluster.executor.sync(run.path, handle)
+    cluster.executor.stop(handle)
+    remote = cluster.executor.start(run.path, 2)
+    begun = len(list(run.tail()))
+
+    def has_gone_on() -> bool:
+        cluster.executor.sync(run.path, remote)
+        return len(list(run.tail())) > begun + 10
+
+    cluster.wait_until(has_gone_on)
+    cluster.executor.kill(remote)
+    assert local.look(remote) is RunState.GONE
+    last = local.start(run.path, 3)
+    cluster.wait_until(lambda: local.look(last) is RunState.GONE)
+    steps = [event.step for event, _ in run.tail() if event.kind == "metrics"]
+    assert steps == list(range(1, 151))
+    assert not [event for event, _ in run.tail() if event.kind == "message"], "an attempt began again"

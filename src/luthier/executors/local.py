@@ -236,13 +236,15 @@ def _handle(process: psutil.Process) -> str:
 
 
 def _running(handle: str) -> psutil.Process | None:
-    """The process of a handle; None if it is gone, a zombie, or the pid belongs to another process now."""
+    """The process of a handle; None if it is gone, a zombie, or the pid belongs to another process now; and for a
+    handle of another executor, which was set before.
+    """
     pid, _, _ = handle.removeprefix("pid:").partition("@")
     try:
         process = psutil.Process(int(pid))
         is_same = _handle(process) == handle
         return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError):
         return None
 
 

@@ -135,6 +135,8 @@ class RemoteRuns:
         """Brings the mirror up to what the attempt has shipped; passes a pause request on. Raises Unavailable, NoSpace,
         and Conflict for damaged bytes.
         """
+        if not self._is_ours(handle):
+            return
         attempt = self._parts(handle)[1]
         mirror = self._mirror(run)
         mirror.follow(attempt)
@@ -149,7 +151,7 @@ class RemoteRuns:
         """ALIVE while beats come; GONE by the runner's own last object, by an exit code, or if the lease is over and
         the scheduler answers. UNKNOWN if store or scheduler does not answer when it is needed.
         """
-        if not handle.startswith(f"{self.launcher.name}:"):
+        if not self._is_ours(handle):
             return RunState.GONE
         followed = self._followed.get(handle) or self._followed.setdefault(handle, self._new_lease(ONE_CPU))
         now = self.clock()
@@ -294,6 +296,10 @@ class RemoteRuns:
 
     def _shipped(self, job: str) -> ShippedRun:
         return ShippedRun(self.store, f"{FOLDER}/{job}")
+
+    def _is_ours(self, handle: str) -> bool:
+        """Whether it is a handle of this launcher's: a job may have one of an executor that was set before."""
+        return handle.startswith(f"{self.launcher.name}:")
 
     def _id(self, handle: str) -> str:
         return handle.partition(":")[2]
