@@ -139,7 +139,7 @@ def test_stopped_run_has_shipped_its_last_step_and_the_next_attempt_continues_th
     assert last.kind == "saved"
     assert not run.under_way.exists(), "it left in order"
     start = cluster.executor.start(run.path, 2)
-    assert cluster.shipped(run).start(2).interrupted is False  # type: ignore[union-attr]
+    assert cluster.shipped(run).start(2).interrupted is False
     cluster.until_gone(run, start)
     steps = [event.step for event, _ in run.tail() if event.kind == "metrics"]
     assert steps == list(range(1, 101))
@@ -330,7 +330,7 @@ def test_chunk_cannot_name_files_outside_of_a_trainers_outputs(cluster: Cluster,
     shipped = cluster.shipped(run)
     chunk = shipped.chunk(1, 0)
     assert chunk is not None
-    file = next(file for file in shipped.start(1).files if file.path == "spec.json")  # type: ignore[union-attr]
+    file = next(file for file in shipped.start(1).files if file.path == "spec.json")
     end = run.events.stat().st_size
     shipped.create_chunk(1, chunk.model_copy(update={"offset": end, "files": (file, *chunk.files)}))
     run.spec.unlink()

@@ -54,7 +54,7 @@ class FakeRay:
     usage: str | None = None
 
     def __enter__(self) -> Self:
-        ray = self
+        ray: FakeRay = self
 
         class Handler(_Handler):
             head = ray

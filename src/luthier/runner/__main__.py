@@ -25,8 +25,11 @@ FOLDER_VARIABLE = "LUTHIER_RUNNER_DIR"
 LOCK_TRIES = 20
 
 
-def main(arguments: list[str]) -> int:
-    """Runs an attempt and returns the exit code of the process: the trainer's, or one of node_run and run_directory."""
+def main(arguments: list[str], python: Path | None = None) -> int:
+    """Runs an attempt and returns the exit code of the process: the trainer's, or one of node_run and run_directory.
+
+    `python` is the trainer's, None for our own. Replaces the SIGTERM handler of the process.
+    """
     url = os.environ.get(BLOBS_VARIABLE)
     if len(arguments) != 2 or not arguments[1].isdigit() or not url:
         sys.stderr.write(f"usage: {BLOBS_VARIABLE}=URL python -m luthier.runner RUN_KEY ATTEMPT\n")
@@ -49,7 +52,7 @@ def main(arguments: list[str]) -> int:
         return EXIT_LOCKED
     with lock:
         models = os.environ.get(MODELS_VARIABLE)
-        node_run = NodeRun(ShippedRun(store, key), attempt, parent / name, Path(models) if models else None)
+        node_run = NodeRun(ShippedRun(store, key), attempt, parent / name, Path(models) if models else None, python)
         signal.signal(signal.SIGTERM, lambda number, frame: node_run.terminate())
         code = node_run.run()
         (parent / f"{name}.lock").unlink(missing_ok=True)
