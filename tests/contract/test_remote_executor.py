@@ -345,12 +345,14 @@ def test_discarded_run_leaves_nothing_in_the_store_and_a_node_that_works_on_it_l
     ray: FakeRay, tmp_path: Path, run: RunDirectory
 ) -> None:
     cluster = Cluster(ray, tmp_path, node_python(tmp_path, SLEEPER))
-    cluster.executor.start(run.path, 1)
+    handle = cluster.executor.start(run.path, 1)
     cluster.wait_until(lambda: trainers(ray, "ftjob-1-1"))
     cluster.executor.discard(run.path)
     cluster.wait_until(lambda: ray.processes("ftjob-1-1") == [])
     cluster.wait_until(lambda: not [path for path in (tmp_path / "store").rglob("*") if path.is_file()])
     cluster.executor.discard(run.path)
+    assert cluster.executor.look(handle) is RunState.GONE, "whatever the scheduler says of it"
+    assert cluster.executor.room()[0].cpus == 2.0, "and it takes no room"
 
 
 def test_inputs_are_stored_once_for_all_attempts(cluster: Cluster, run: RunDirectory) -> None:

@@ -53,7 +53,6 @@ class _Followed:
     """
 
     needs: RunNeeds
-    started_at: float
     alive_at: float
     read_at: float
     sequence: int | None = None
@@ -153,12 +152,15 @@ class RemoteRuns:
         """
         if not self._is_ours(handle):
             return RunState.GONE
-        followed = self._followed.get(handle) or self._followed.setdefault(handle, self._new_lease(ONE_CPU))
-        now = self.clock()
-        if followed.state is RunState.GONE or 0 <= now - followed.read_at < self.terms.poll_s:
-            return followed.state
         job, attempt = self._parts(handle)
         try:
+            followed = self._followed.get(handle)
+            if followed is None:
+                if self._shipped(job).start(attempt) is None:
+                    return RunState.GONE  # it was discarded
+                followed = self._followed[handle] = self._new_lease(ONE_CPU)
+            if followed.state is RunState.GONE or 0 <= self.clock() - followed.read_at < self.terms.poll_s:
+                return followed.state
             self._read(self._shipped(job), attempt, followed)
         except Unavailable:
             return RunState.UNKNOWN  # `read_at` stays: the lease is counted anew when the store answers again
@@ -282,7 +284,7 @@ class RemoteRuns:
 
     def _new_lease(self, needs: RunNeeds) -> _Followed:
         now = self.clock()
-        return _Followed(needs=needs, started_at=now, alive_at=now, read_at=now - self.terms.poll_s)
+        return _Followed(needs=needs, alive_at=now, read_at=now - self.terms.poll_s)
 
     def _fix_threads(self, run: RunDirectory, needs: RunNeeds) -> None:
         """Gives the run its number of threads, if the spec leaves it to the machine: its bytes depend on it, and the
