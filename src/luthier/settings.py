@@ -68,6 +68,11 @@ class Settings(BaseSettings):
     train_threads: int | None = Field(default=None, ge=1)
     save_interval_s: float = Field(default=60.0, gt=0)
     train_device: Literal["auto", "cpu", "cuda"] = "auto"
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    ray_token: SecretStr | None = None
+    ray_python: str = Field(default="python", min_length=1)
+    run_lease_s: float = Field(default=60.0, ge=10, le=3600)
     upload_expiry_s: int = Field(default=3600, ge=60)
     lost_and_found_days: float = Field(default=30.0, ge=0, le=1e6)
     connections: int = Field(default=4096, ge=16)
@@ -168,6 +173,19 @@ class Settings(BaseSettings):
         """Raises ValueError for a way around a pooler without a pooler."""
         if self.database_direct_url is not None and self.database_url is None:
             raise ValueError("LUTHIER_DATABASE_DIRECT_URL needs LUTHIER_DATABASE_URL: the address of the pooler")
+        return self
+
+    @model_validator(mode="after")
+    def _check_executor(self) -> Self:
+        """Raises ValueError for Ray without its address, or without a blob store that its nodes can reach."""
+        if self.executor == "ray":
+            if not self.ray_address:
+                raise ValueError("LUTHIER_EXECUTOR=ray needs LUTHIER_RAY_ADDRESS: the address of Ray's dashboard")
+            if not self.blobs_url:
+                raise ValueError(
+                    "LUTHIER_EXECUTOR=ray needs LUTHIER_BLOBS_URL: an object store, or a file:// folder, that every "
+                    "node of the cluster can reach"
+                )
         return self
 
     @field_validator("mlflow_uri", "wandb_url")

@@ -53,7 +53,7 @@ def test_page_shows_the_same_proxies_as_the_files() -> None:
 def test_chart_is_rendered_by_helm_without_a_complaint() -> None:
     if (helm := shutil.which("helm")) is None:
         pytest.skip("helm is not installed")
-    chart = str(UNIT.parent / "helm" / "luthier")
+    chart = str(DEPLOY / "helm" / "luthier")
     for command in (["lint", "--strict", chart], ["template", "test", chart, "--set", "ingress.enabled=true"]):
         done = subprocess.run([helm, *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -3,6 +3,7 @@
 The start time is in seconds since boot: a wall-clock time would change with each step of the clock.
 """
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -82,15 +83,19 @@ class LocalExecutor:
         stop_grace_s: float = STOP_GRACE_S,
         memory_kills: Callable[[], int] = oom_kills.count,
         device: str | None = None,
+        *,
+        dies_with_us: bool = False,
     ) -> None:
         """`stop_grace_s` is how long `stop` waits for the end of a step; `memory_kills` counts the machine's OOM kills.
 
-        `python` None is the service's own; `device` None leaves the choice to the trainer's environment.
+        `python` None is the service's own; `device` None leaves the choice to the trainer's environment. With
+        `dies_with_us` the kernel kills the trainer when the thread ends that started it (Linux).
         """
         self._python = python or Path(sys.executable)
         self._stop_grace_s = stop_grace_s
         self._memory_kills = memory_kills
         self._device = {} if device is None else {DEVICE_VARIABLE: device}
+        self._before_trainer = _die_with_parent if dies_with_us else None
         self._children: dict[str, _Child] = {}
         self._endings: dict[str, Ending] = {}
 
@@ -115,6 +120,7 @@ class LocalExecutor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=self._before_trainer,
                 env=allocator() | child_environment.to_compute(os.environ) | self._device,
             )
         handle = _handle(psutil.Process(process.pid))
@@ -218,19 +224,27 @@ class LocalExecutor:
         return Ending(signal=-status, out_of_memory=out_of_memory)
 
 
+def _die_with_parent() -> None:
+    """In the trainer's process before it runs: has Linux kill it when we are killed (prctl(2), PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def _handle(process: psutil.Process) -> str:
     """The handle `pid:4711@<seconds from boot to the process's start>`: a pid that is reused gives another one."""
     return f"pid:{process.pid}@{process.create_time() - psutil.boot_time():.2f}"
 
 
 def _running(handle: str) -> psutil.Process | None:
-    """The process of a handle; None if it is gone, a zombie, or the pid belongs to another process now."""
+    """The process of a handle; None if it is gone, a zombie, or the pid belongs to another process now; and for a
+    handle of another executor, which was set before.
+    """
     pid, _, _ = handle.removeprefix("pid:").partition("@")
     try:
         process = psutil.Process(int(pid))
         is_same = _handle(process) == handle
         return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError):
         return None
 
 

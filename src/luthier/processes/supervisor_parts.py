@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from luthier.core.errors import Conflict
-from luthier.core.training.executor_port import Executor
 from luthier.engines.exports.export_process import ExportProcess
-from luthier.executors.local import LocalExecutor
 from luthier.process import process_identity
-from luthier.processes import shared_parts
+from luthier.processes import run_executor, shared_parts
 from luthier.processes.shared_parts import SharedParts
 from luthier.service.background.export_worker import ExportWorker
 from luthier.service.background.sink_worker import SinkWorker
@@ -111,7 +109,7 @@ def build(shared: SharedParts, lease: Lease, serving: Serving, metrics: ServiceM
     )
     supervisor = Supervisor(
         context,
-        FencedExecutor(_executor(settings), fenced.check),
+        FencedExecutor(run_executor.build(settings, shared.context.blobs), fenced.check),
         serving,
         settings.tick_s,
         settings.train_threads,
@@ -128,10 +126,6 @@ def build(shared: SharedParts, lease: Lease, serving: Serving, metrics: ServiceM
         BatchRunner(context, settings.serve_slots),
         [SinkWorker(context, sink, settings.tick_s) for sink in tracker_choice.sinks(context.tracking)],
     )
-
-
-def _executor(settings: Settings) -> Executor:
-    return LocalExecutor(device=settings.train_device)
 
 
 def _exporter(context: Context, settings: Settings) -> ExportWorker:
