@@ -21,7 +21,7 @@ from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer.cpu import fused_decoder, workspace
 from luthier.trainer.cpu.fused_decoder import FusedDecoder
 from luthier.trainer.cpu.kernels import Kernels
-from luthier.trainer.dataset.packing import PackedBatch
+from luthier.trainer.dataset.packing import PackedBatch, Segment
 from luthier.trainer.layers import attention, lora, master_weights, quantized_weights, rotary, varlen
 from luthier.trainer.layers.master_weights import MasterWeights
 from luthier.trainer.model import devices, head_loss, stored_weights
@@ -51,6 +51,8 @@ class TunedModel:
     """Whether attention runs on a GPU's varlen kernel."""
     masters: MasterWeights | None = field(repr=False, default=None)
     """If all weights are trained; `parameters` are then the masters."""
+    sharded: bool = False
+    """Whether ranks share the base's layers: every pass is then one that all ranks make at the same time."""
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +81,17 @@ class TunedModel:
         if self.masters is not None:
             self.masters.collect()
 
+    def pass_without_effect(self) -> None:
+        """Runs one token through the model and, with gradients enabled, a gradient of zero back.
+
+        For a rank that has nothing to compute in a pass of others that share its base.
+        """
+        token, position = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+        packed = PackedBatch(token, position, (Segment(0, 1),), position, token, torch.zeros(1))
+        hidden_NH = self.hidden(devices.to_device(packed, self.device))
+        if torch.is_grad_enabled():
+            self.backward(hidden_NH, torch.zeros_like(hidden_NH))
+
     @property
     def head_gradient(self) -> Tensor | None:
         """The tensor to which the loss adds the head's gradient; None if the head is frozen."""
@@ -103,9 +116,12 @@ class TunedModel:
         workspace.trim()
 
 
-def configure_process(threads: int | None, seed: int) -> None:
-    """Sets threads (None: one per core), seed, deterministic kernels, attention and log levels of the whole process."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+def configure_process(threads: int | None, seed: int, local_ranks: int = 1) -> None:
+    """Sets threads, seed, deterministic kernels, attention and log levels of the whole process.
+
+    `threads` None is one per core, shared by the `local_ranks` of this machine.
+    """
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local_ranks))
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
     # cuBLAS promises equal results only with a workspace of its own; read when a GPU is first used.
