@@ -180,6 +180,7 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
         settings.save_interval_s,
         _lifetimes(settings),
         timedelta(days=settings.lost_and_found_days),
+        settings.rank_plan,
     )
     calls = serving_engines.engine_calls(settings)
     exporter = _build_exporter(context, settings)

@@ -1,12 +1,14 @@
 """Several ranks of one run: the losses of one rank, equal bytes each time, whatever is trained and however."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 import rows
 from equality import SEQUENCES, assert_same, randomise, with_gradients
@@ -22,20 +24,59 @@ from luthier.trainer.model.tuned_model import TunedModel
 from luthier.trainer.objectives.sft import SupervisedObjective
 from luthier.trainer.ranks.rank_group import RankGroup
 from repository import CLIPPY
-from runs import PREFERENCES, TARGETS, MakeRun, contents, events
+from run_fixtures import maker
+from runs import PREFERENCES, TARGETS, contents, events
+from training import train
 
 RECIPE = LoraRecipe(rank=4, alpha=8, targets=TARGETS)
 VALID = b"".join(CLIPPY.read_bytes().splitlines(keepends=True)[:3])
-KINDS: dict[str, dict[str, Any]] = {
-    "supervised": {"valid": VALID},
-    "dpo": {**PREFERENCES, "valid": rows.pairs(3), "n_epochs": 2},
-    "full": {"lora": None, "tuning": Tuning.FULL, "learning_rate": 1e-3, "n_epochs": 2},
-    "dropout": {"lora": RECIPE.model_copy(update={"dropout": 0.1}), "n_epochs": 2},
+SUPERVISED: dict[str, Any] = {"valid": VALID, "n_epochs": 2}
+PAIRS: dict[str, Any] = {**PREFERENCES, "valid": rows.pairs(3), "n_epochs": 1}
+FULL: dict[str, Any] = {"lora": None, "tuning": Tuning.FULL, "learning_rate": 1e-3, "n_epochs": 1}
+DROPOUT: dict[str, Any] = {"lora": RECIPE.model_copy(update={"dropout": 0.1}), "n_epochs": 1}
+CONTINUED: dict[str, Any] = {"continued": True, "n_epochs": 1}
+SHARED: dict[str, Any] = {"ranks": 2, "shard_base": True}
+RUNS: dict[str, dict[str, Any]] = {
+    "supervised": SUPERVISED,
+    "supervised-3": SUPERVISED | {"ranks": 3},
+    "supervised-3-again": SUPERVISED | {"ranks": 3},
+    "supervised-4": SUPERVISED | {"ranks": 4},  # a batch has three examples
+    "supervised-shared": SUPERVISED | SHARED,
+    "supervised-shared-again": SUPERVISED | SHARED,
+    "dpo": PAIRS,
+    "dpo-2": PAIRS | {"ranks": 2},
+    "dpo-2-again": PAIRS | {"ranks": 2},
+    "dpo-shared": PAIRS | SHARED,
+    "full": FULL,
+    "full-2": FULL | {"ranks": 2},
+    "full-2-again": FULL | {"ranks": 2},
+    "dropout-2": DROPOUT | {"ranks": 2},
+    "dropout-2-again": DROPOUT | {"ranks": 2},
+    "continued": CONTINUED,
+    "continued-2": CONTINUED | {"ranks": 2},
 }
 
 
-def losses(run: RunDirectory) -> list[float]:
-    return [event["train_loss"] for event in events(run) if event["kind"] == "metrics"]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, base: Path) -> dict[str, RunDirectory]:
+    """All runs, to their ends, by one process that imports torch once."""
+    make = maker(tmp_path_factory.mktemp("ranks"), base)
+    parent = make("parent", n_epochs=1)
+    train(parent)
+    runs = {name: make(name, **spec) for name, spec in RUNS.items()}
+    for name in ("continued", "continued-2"):
+        shutil.copytree(parent.checkpoints / "step-000004", runs[name].parent)
+    statuses = dict(zip(runs, to_the_end(*runs.values()), strict=True))
+    assert statuses == {name: [0] * spec.get("ranks", 1) for name, spec in RUNS.items()}
+    return runs
+
+
+def steps(run: RunDirectory) -> list[dict[str, Any]]:
+    return [event for event in events(run) if event["kind"] == "metrics"]
+
+
+def figures(run: RunDirectory, name: str) -> list[Any]:
+    return [event[name] for event in steps(run) if name in event]
 
 
 @pytest.fixture(scope="module")
@@ -74,32 +115,41 @@ def test_shares_hold_each_example_once_and_differ_by_no_more_than_the_longest(le
     assert packing.split_over_ranks(examples, 1) == [list(range(len(lengths)))]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_ranks_have_the_losses_of_one_rank_and_equal_bytes_each_time(make_run: MakeRun, kind: str) -> None:
-    size = 3 if kind == "supervised" else 2
-    one, several, again = (make_run(name, ranks=n, **KINDS[kind]) for name, n in (("1", 1), ("n", size), ("m", size)))
-    assert to_the_end(one, several, again) == [[0], [0] * size, [0] * size]
-    assert events(several)[-1]["kind"] == "succeeded"
-    assert contents(several) == contents(again)
-    print(kind, [a - b for a, b in zip(losses(one), losses(several), strict=True)])
-    assert contents(several).keys() == contents(one).keys()
-    if kind != "dropout":  # whose random numbers are each rank's own
-        assert losses(several) == pytest.approx(losses(one), rel=2e-3)
-    assert len({event["step"] for event in events(several) if event["kind"] == "metrics"}) == len(losses(one))
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("one", "several", "tolerance"),
+    [
+        ("supervised", "supervised-3", 2e-3),
+        ("supervised", "supervised-4", 2e-3),
+        ("supervised", "supervised-shared", 2e-3),
+        ("dpo", "dpo-2", 2e-2),  # a loss near zero: the same rounding is a larger share of it
+        ("dpo", "dpo-shared", 2e-2),
+        ("full", "full-2", 2e-3),
+        ("continued", "continued-2", 2e-3),
+    ],
+)
+def test_ranks_have_the_losses_of_one_rank_to_rounding(
+    trained: dict[str, RunDirectory], one: str, several: str, tolerance: float
+) -> None:
+    for figure in ("train_loss", "valid_loss", "full_valid_loss", "gradient_norm"):
+        expected = figures(trained[one], figure)
+        differences = [abs(a - b) / abs(a) for a, b in zip(expected, figures(trained[several], figure), strict=True)]
+        print(several, figure, f"{max(differences, default=0):.1e}")
+        assert max(differences, default=0) < (tolerance if "loss" in figure else 10 * tolerance), figure
+    example_losses = [event["example_losses"] for event in steps(trained[one]) if "example_losses" in event]
+    for expected, losses in zip(example_losses, figures(trained[several], "example_losses"), strict=True):
+        assert losses == pytest.approx(expected, rel=5e-3)
+    assert contents(trained[one]).keys() == contents(trained[several]).keys()
 
 
-def test_more_ranks_than_examples_in_a_batch_train_all_the_same(make_run: MakeRun) -> None:
-    one, four = (make_run(f"{n}", ranks=n, n_epochs=1) for n in (1, 4))
-    assert to_the_end(one, four) == [[0], [0] * 4]
-    assert losses(four) == pytest.approx(losses(one), rel=2e-3)
+@pytest.mark.parametrize("name", ["supervised-3", "supervised-shared", "dpo-2", "full-2", "dropout-2"])
+def test_as_many_ranks_give_the_same_bytes_each_time(trained: dict[str, RunDirectory], name: str) -> None:
+    assert contents(trained[name]) == contents(trained[f"{name}-again"])
+    assert contents(trained[name])
 
 
-def test_ranks_go_on_from_an_adapter_and_from_one_another(make_run: MakeRun) -> None:
-    first = make_run("first", n_epochs=1, ranks=2)
-    one, two = (make_run(f"{n}", ranks=n, n_epochs=1, continued=True) for n in (1, 2))
-    assert to_the_end(first) == [[0, 0]]
-    for run in (one, two):
-        shutil.copytree(first.checkpoints / "step-000004", run.parent)
-    assert to_the_end(one, two) == [[0], [0, 0]]
-    assert losses(two) == pytest.approx(losses(one), rel=2e-3)
-    assert losses(two)[0] < losses(first)[0]
+def test_checkpoint_of_a_shared_base_is_an_adapter_like_any_other(trained: dict[str, RunDirectory]) -> None:
+    whole, shared = (trained[name].checkpoints / "step-000008" for name in ("supervised", "supervised-shared"))
+    one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, shared))
+    assert {name: tensor.shape for name, tensor in one.items()} == {name: one.shape for name, one in other.items()}
+    assert (whole / "adapter_config.json").read_bytes() == (shared / "adapter_config.json").read_bytes()

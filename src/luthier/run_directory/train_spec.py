@@ -118,8 +118,8 @@ class TrainSpec(StrictModel):
             raise ValueError("an adapter needs `lora`, and tuning of all weights has none")
         if (self.method is Method.DPO) is not (self.beta is not None):
             raise ValueError("method dpo needs `beta`, and no other method has one")
-        if self.shard_base and (self.lora is None or self.lora.quantization is not None):
-            raise ValueError("a base can be sharded if an adapter is trained on weights that are not quantized")
+        if self.shard_base and (self.ranks == 1 or self.lora is None or self.lora.quantization is not None):
+            raise ValueError("a base is shared by several ranks that train an adapter, its weights not quantized")
         return self
 
     @property

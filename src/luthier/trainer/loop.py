@@ -2,19 +2,22 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, assert_never
 
+import torch
+
 from luthier import model_folder
 from luthier.core.states import Ability, Tuning
 from luthier.data.checks import validate
-from luthier.data.rendering.renderer import Rendered, Renderer
+from luthier.data.rendering.renderer import Renderer
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import Metrics, Paused, Succeeded
 from luthier.run_directory.train_spec import TrainSpec
+from luthier.trainer import step_record
 from luthier.trainer.cpu import kernels, workspace
 from luthier.trainer.cpu.kernels import Kernels
 from luthier.trainer.dataset import chat_template, packing, probe_prompts, training_examples
@@ -39,7 +42,7 @@ from luthier.trainer.run.checkpoint_retention import CheckpointKeeper
 from luthier.trainer.run.event_log import EventLog
 from luthier.trainer.run.provenance import Origin
 from luthier.trainer.run.resume_state import Progress, ResumePoint
-from luthier.trainer.run.step_record import StepRecord
+from luthier.trainer.step_record import StepRecord
 
 TRAINING_FILE = "training_file"
 COMPARED_STEPS = 50
@@ -86,7 +89,8 @@ def train(
     ranks.require_equal(origin.inputs_and_versions(), "Files or versions")
 
     # Model and optimizer, as they were after the last saved step.
-    base = tuned_model.load_base(spec.base_folder, devices.training_dtype(device), device)
+    dtype = devices.training_dtype(device)
+    base = tuned_model.load_base(spec.base_folder, dtype, device, without_layers=spec.shard_base)
     compiled = kernels.load() if device.type == "cpu" else None
     if compiled is None and device.type == "cpu":
         event_log.say("No C++ compiler was found on this machine, so training takes its slower path. Install g++.")
@@ -131,7 +135,7 @@ def train(
             break
         step_started_at = time.monotonic()
         taken = training_step.take(model, optimizer, training, indexes, budget, spec, step, n_steps, ranks)
-        cost = _cost(examples.batch(indexes), time.monotonic() - step_started_at, steps)
+        cost = step_record.cost(examples.batch(indexes), time.monotonic() - step_started_at, steps)
         epoch_ends = step % steps_per_epoch == 0
         metrics = _measure(model, validation, spec, step, n_steps, taken.figures, epoch_ends)
         metrics = metrics.model_copy(update=cost | taken.fields())
@@ -156,16 +160,21 @@ def train(
 
     if not ranks.leads:
         return None
-    finished = record.finished
     example_losses.write(run, data_files[TRAINING_FILE], batches, steps)
+    return _succeeded(record, examples.n_tokens, time.monotonic() - started_at, device)
+
+
+def _succeeded(record: StepRecord, epoch_tokens: int, seconds: float, device: torch.device) -> Succeeded:
+    """The verdict of a run whose steps are done; says so where that was early, and removes the mark under way."""
+    spec, finished = record.spec, record.finished
     if len(finished) < spec.n_epochs:
-        event_log.say(epochs.stopped_words(finished, spec.n_epochs))
-    run.under_way.unlink(missing_ok=True)
+        record.event_log.say(epochs.stopped_words(finished, spec.n_epochs))
+    record.run.under_way.unlink(missing_ok=True)
     return Succeeded(
         at=time.time(),
         model_step=None if spec.early_stop_patience is None else epochs.best(finished).step,
-        trained_tokens=examples.n_tokens * len(finished),
-        seconds=time.monotonic() - started_at,
+        trained_tokens=epoch_tokens * len(finished),
+        seconds=seconds,
         peak_memory_bytes=devices.peak_bytes(device),
     )
 
@@ -183,7 +192,8 @@ def _trainable(base: Any, spec: TrainSpec, parent: Path | None, compiled: Kernel
             return tuned_model.unfreeze_all_weights(base, parent, compiled)
         case Tuning.LORA:
             assert spec.lora is not None
-            return tuned_model.attach_adapter(base, spec.lora, spec.seed, parent, compiled)
+            shares = spec.ranks if spec.shard_base else 1
+            return tuned_model.attach_adapter(base, spec.lora, spec.seed, parent, compiled, shares)
         case _:
             assert_never(spec.tuning)
 
@@ -247,23 +257,6 @@ def _measure(
         valid_rewards=on_batch.rewards if on_batch else None,
         full_valid_rewards=on_file.rewards if on_file else None,
     )
-
-
-def _cost(sequences: list[Rendered], seconds: float, before: Sequence[Metrics]) -> dict[str, float | None]:
-    """The tokens and the seconds of a step, as fields of Metrics: throughput is computed from them.
-
-    `before` are the metrics of all steps before it; those of an older version's log may lack the running total.
-    """
-    tokens = sum(len(sequence.token_ids) for sequence in sequences)
-    trained = before[-1].trained_tokens if before else 0
-    if trained is None:
-        trained = sum(step.tokens or 0 for step in before)
-    return {
-        "tokens": tokens,
-        "supervised_tokens": packing.supervised_tokens(sequences),
-        "trained_tokens": trained + tokens,
-        "seconds": seconds,
-    }
 
 
 def _sources(run: RunDirectory, spec: TrainSpec, origin: Origin) -> list[Source]:

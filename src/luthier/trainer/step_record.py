@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from luthier.data.rendering.renderer import Rendered
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import Metrics
 from luthier.run_directory.train_spec import TrainSpec
+from luthier.trainer.dataset import packing
 from luthier.trainer.run import diagnosis, epochs, results_csv
 from luthier.trainer.run.checkpoint_retention import CheckpointKeeper
 from luthier.trainer.run.event_log import EventLog
@@ -48,3 +50,20 @@ class StepRecord:
     def stalled(self) -> bool:
         """Whether early stopping ends the run here."""
         return epochs.stalled(self.finished, self.spec.early_stop_patience)
+
+
+def cost(sequences: list[Rendered], seconds: float, before: Sequence[Metrics]) -> dict[str, float | None]:
+    """The tokens and the seconds of a step, as fields of Metrics: throughput is computed from them.
+
+    `before` are the metrics of all steps before it; those of an older version's log may lack the running total.
+    """
+    tokens = sum(len(sequence.token_ids) for sequence in sequences)
+    trained = before[-1].trained_tokens if before else 0
+    if trained is None:
+        trained = sum(step.tokens or 0 for step in before)
+    return {
+        "tokens": tokens,
+        "supervised_tokens": packing.supervised_tokens(sequences),
+        "trained_tokens": trained + tokens,
+        "seconds": seconds,
+    }
