@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import rows
 from equality import SEQUENCES, assert_same, randomise, with_gradients
-from forked_ranks import to_the_end
+from forked_ranks import collectives, to_the_end
 from luthier.core.states import Tuning
 from luthier.data.rendering.renderer import Rendered
 from luthier.run_directory.run_directory import RunDirectory
@@ -113,6 +113,21 @@ def test_shares_hold_each_example_once_and_differ_by_no_more_than_the_longest(le
     tokens = [sum(lengths[index] for index in share) for share in shares]
     assert max(tokens) - min(tokens) <= max(lengths, default=0)
     assert packing.split_over_ranks(examples, 1) == [list(range(len(lengths)))]
+
+
+def test_collectives_give_all_ranks_the_same_and_add_in_their_order() -> None:
+    results = collectives(3)
+    mine = [torch.randn(100, generator=torch.Generator().manual_seed(rank)) for rank in range(3)]
+    summed = mine[0] + mine[1] + mine[2]
+    assert not torch.equal(summed, mine[2] + mine[1] + mine[0]), "the order is to be seen in the bits"
+    for rank, result in enumerate(results):
+        assert result["rank"] == rank
+        assert result["large"] == summed.tolist()
+        assert result["small"] == summed[:10].tolist()
+        assert result["sums"] == [0.1 + 0.1 + 0.1, 3.0]
+        assert (result["any"], result["told"], result["most"]) == ([True, False], [True, False], 0)
+        assert result["copied"] == [0.0] * 3
+        assert "Words of rank 1 are not those of rank 0" in result["refusal"]
 
 
 @pytest.mark.timeout(300)

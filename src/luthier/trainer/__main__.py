@@ -159,7 +159,9 @@ def _train(
         given = place or Place(size=spec.ranks, local_size=spec.ranks)
         ranks = rank_group.join(given, processes.listener if processes else None)
         with disk_full_as_no_space(run.events):
-            return loop.train(run, spec, event_log, stop, ranks)
+            verdict = loop.train(run, spec, event_log, stop, ranks)
+        ranks.part()
+        return verdict
     except RuntimeError as error:
         if spec.ranks == 1 or not rank_group.is_loss(error):
             raise

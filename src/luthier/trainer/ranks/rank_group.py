@@ -41,6 +41,7 @@ class RankGroup:
     rank: int = 0
     size: int = 1
     local_size: int = 1
+    watch: RankWatch | None = None
 
     @property
     def leads(self) -> bool:
@@ -98,6 +99,12 @@ class RankGroup:
                 with _losses():
                     dist.broadcast(tensor, 0)
 
+    def part(self) -> None:
+        """All ranks call it at their end: from then on each may leave before the others do."""
+        if self.watch is not None:
+            self.watch.stop()
+            self.any_of(False)
+
     def require_equal(self, content: bytes, what: str) -> None:
         """Raises Unavailable (ranks_differ), for the operator, in all ranks, unless all gave the same bytes.
 
@@ -152,8 +159,9 @@ def join(place: Place, listener: socket.socket | None) -> RankGroup:
         dist.init_process_group(
             backend, store=store, rank=place.rank, world_size=place.size, timeout=_COLLECTIVE_TIMEOUT
         )
-    RankWatch(store, place.rank, place.size).start()
-    return RankGroup(place.rank, place.size, place.local_size)
+    watch = RankWatch(store, place.rank, place.size)
+    watch.start()
+    return RankGroup(place.rank, place.size, place.local_size, watch)
 
 
 def is_loss(error: BaseException) -> bool:

@@ -46,34 +46,39 @@ class RankWatch:
         self._store = store
         self._rank = rank
         self._timeout_s = float(os.environ.get(TIMEOUT_VARIABLE, TIMEOUT_S))
+        self._stopped = threading.Event()
         self._interval_s = min(2.0, self._timeout_s / 10)
         self._watched = list(range(1, size)) if rank == 0 else [0]
 
+    def stop(self) -> None:
+        """From here on no rank is missed: all are at their end."""
+        self._stopped.set()
+
     def start(self) -> None:
-        """Starts the threads, which live as long as the process."""
+        """Starts the threads, which live until `stop` or the end of the process."""
         beats = Heartbeats(self._watched)
         for run in (self._beat, self._judge):
             threading.Thread(target=run, args=(beats,), name=f"rank-watch{run.__name__}", daemon=True).start()
 
     def _beat(self, beats: Heartbeats) -> None:
         """Counts a few times per timeout; ends the process where the store is gone."""
-        while True:
+        while not self._stopped.is_set():
             try:
                 self._store.add(f"beat/{self._rank}", 1)
                 beats.note({rank: self._store.add(f"beat/{rank}", 0) for rank in self._watched})
             except RuntimeError:  # rank 0 holds the store
-                _leave("rank 0 is gone")
-            time.sleep(self._interval_s)
+                self._leave("rank 0 is gone")
+            self._stopped.wait(self._interval_s)
 
     def _judge(self, beats: Heartbeats) -> None:
         """Ends the process where a watched rank has not counted for the timeout."""
-        while (rank := beats.lost(self._timeout_s)) is None:
-            time.sleep(self._interval_s)
-        _leave(f"rank {rank} has not answered for {self._timeout_s:g} s")
+        while not self._stopped.wait(self._interval_s):
+            if (rank := beats.lost(self._timeout_s)) is not None:
+                self._leave(f"rank {rank} has not answered for {self._timeout_s:g} s")
 
-
-def _leave(words: str) -> None:
-    """Ends this process as a kill would: its next attempt resumes from the saved step."""
-    sys.stderr.write(f"{words}: this attempt ends\n")
-    sys.stderr.flush()
-    os._exit(EXIT_RANK_LOST)
+    def _leave(self, words: str) -> None:
+        """Ends this process as a kill would: its next attempt resumes from the saved step. Unless it is at its end."""
+        if not self._stopped.is_set():
+            sys.stderr.write(f"{words}: this attempt ends\n")
+            sys.stderr.flush()
+            os._exit(EXIT_RANK_LOST)
