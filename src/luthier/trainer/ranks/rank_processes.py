@@ -101,6 +101,8 @@ class RankProcesses:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
         own = {PARENT_VARIABLE: str(os.getpid()), "GLOO_SOCKET_IFNAME": os.environ["GLOO_SOCKET_IFNAME"]}
         self._closing = False
+        self._failure: int | None = None
+        self._looking = threading.Lock()
         self._children = [
             subprocess.Popen(
                 [sys.executable, "-m", "luthier.trainer", str(run)],
@@ -140,14 +142,15 @@ class RankProcesses:
             time.sleep(_LOOK_S)
 
     def _look(self) -> int | None:
-        """The status, not 0, of a child that has exited by itself; ends this process as a signal has ended a child."""
-        for child in self._children:
-            status = child.poll()
-            if status is not None and status < 0 and not self._closing:
-                _end_by(-status)
-            if status:
-                return status
-        return None
+        """The status, not 0, of the child that failed first; ends this process as a signal has ended a child."""
+        with self._looking:  # two threads look, and one kills the others after the first failure
+            if self._failure is None:
+                statuses = [status for child in self._children if (status := child.poll())]
+                # A rank that is killed makes others exit, which have lost it: the signal is the cause.
+                if statuses and min(statuses) < 0 and not self._closing:
+                    _end_by(-min(statuses))
+                self._failure = statuses[0] if statuses else None
+            return self._failure
 
 
 def _variables(rank: int, size: int) -> dict[str, str]:
