@@ -18,7 +18,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-ranks bench-auto bench-tools bench-kills bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -135,6 +135,9 @@ bench-portal: model ## the portal over 1,000 jobs and 100,000 metric rows: pages
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)
+
+bench-ranks: model ## one job by 1, 2 and 4 ranks: losses, bytes, tokens/s of each (BENCH='--models tiny --ranks 1 2 --shard-base' for less or more)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.ranks $(BENCH)
 
 bench-check: model ## the data doctor beside bare orjson on 512 MB of chat rows, then with token counts beside the bare tokenizer
 	@$(BIN)/python -m bench.check

@@ -21,6 +21,7 @@ from pydantic_settings import (
 from luthier.core.errors import InvalidRequest
 from luthier.core.states import EngineName, ResultsAs
 from luthier.core.training.pricing import Price
+from luthier.core.training.rank_plan import RankPlan
 from luthier.core.training.tracking import PROJECT, MlflowTarget, TrackingTargets, WandbTarget
 
 FILE = Path("luthier.toml")
@@ -66,6 +67,8 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=15.0, ge=1, le=600)
     tick_s: float = Field(default=0.5, gt=0)
     train_threads: int | None = Field(default=None, ge=1)
+    train_ranks: int = Field(default=1, ge=1, le=4096)
+    train_shard_base: bool = False
     save_interval_s: float = Field(default=60.0, gt=0)
     train_device: Literal["auto", "cpu", "cuda"] = "auto"
     executor: Literal["local", "ray"] = "local"
@@ -226,6 +229,11 @@ class Settings(BaseSettings):
         """The price of trained tokens; None if the operator has set none."""
         amount = self.price_per_million_tokens
         return None if amount is None else Price(amount, self.price_currency)
+
+    @property
+    def rank_plan(self) -> RankPlan:
+        """Over how many processes new runs are spread."""
+        return RankPlan(self.train_ranks, self.train_shard_base)
 
     @property
     def tracking(self) -> TrackingTargets:

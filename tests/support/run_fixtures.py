@@ -21,9 +21,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_run(tmp_path: Path, base: Path) -> MakeRun:
     """Makes a run directory on the tiny base: ten Clippy rows, three epochs of four steps unless told otherwise."""
+    return maker(tmp_path, base)
+
+
+def maker(folder: Path, base: Path) -> MakeRun:
+    """What `make_run` is, with its run directories in `folder`."""
 
     def make(name: str = "run", rows: bytes | None = None, valid: bytes | None = None, **spec: Any) -> RunDirectory:
-        run = RunDirectory(tmp_path / name)
+        run = RunDirectory(folder / name)
         run.path.mkdir()
         run.training.write_bytes(CLIPPY.read_bytes() if rows is None else rows)
         if valid is not None:

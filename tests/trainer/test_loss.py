@@ -13,7 +13,7 @@ from equality import SEQUENCES, assert_same, compiled, randomise, with_gradients
 from luthier.data.rendering.renderer import Rendered
 from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer.dataset import packing
-from luthier.trainer.model import head_loss, optimizer_setup, tuned_model
+from luthier.trainer.model import head_loss, optimizer_setup, probes, tuned_model
 from luthier.trainer.model.tuned_model import TunedModel
 from luthier.trainer.objectives import evaluate, sft
 from runs import TARGETS, bare_spec
@@ -89,7 +89,7 @@ def test_evaluate_measures_what_training_does_and_leaves_no_gradient(tuned: Tune
 def test_exact_lifts_the_frozen_weights_and_puts_the_same_bytes_back(base: Path) -> None:
     tuned = tuned_model.frozen_model(tuned_model.load_base(base, torch.bfloat16))
     before = {name: tensor.clone() for name, tensor in tuned.causal.state_dict().items()}
-    with tuned_model.lifted_to_float32(tuned) as dtype:
+    with probes.lifted_to_float32(tuned) as dtype:
         assert dtype == "float32"
         assert {tensor.dtype for tensor in tuned.causal.parameters()} == {torch.float32}
     for name, tensor in tuned.causal.state_dict().items():

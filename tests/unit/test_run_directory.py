@@ -39,6 +39,28 @@ def test_spec_comes_back_equal_and_leaves_no_temporary_file(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["spec.json"]
 
 
+def test_spec_of_one_rank_is_written_as_it_was_before_there_were_several(tmp_path: Path) -> None:
+    one = spec(tmp_path)
+    assert not {"ranks", "shard_base"} & one.model_dump(mode="json").keys()
+    assert (one.ranks, one.shard_base) == (1, False)
+    two = TrainSpec.model_validate(one.model_dump() | {"ranks": 2, "shard_base": True})
+    assert TrainSpec.model_validate_json(two.model_dump_json()) == two
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ranks": 0},
+        {"ranks": 1, "shard_base": True},
+        {"ranks": 2, "shard_base": True, "lora": None, "tuning": "full"},
+        {"ranks": 2, "shard_base": True, "lora": {"rank": 4, "alpha": 8, "targets": ["q"], "quantization": "8bit"}},
+    ],
+)
+def test_ranks_that_a_run_cannot_have_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TrainSpec.model_validate(spec(tmp_path).model_dump() | changes)
+
+
 def test_unknown_field_or_version_of_the_spec_is_refused(tmp_path: Path) -> None:
     for change in ({"later": 1}, {"version": 2}, {"seed": -1}):
         with pytest.raises(ValidationError):

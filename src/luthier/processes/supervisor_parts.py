@@ -116,6 +116,7 @@ def build(shared: SharedParts, lease: Lease, serving: Serving, metrics: ServiceM
         settings.save_interval_s,
         shared_parts.lifetimes(settings),
         timedelta(days=settings.lost_and_found_days),
+        settings.rank_plan,
     )
     return SupervisorParts(
         context,

@@ -21,6 +21,8 @@ EXIT_DISK_FULL = 74
 """The disk is so full that not even the verdict could be written."""
 EXIT_LOCKED = 75
 """Another trainer has the run, or the run directory was taken away."""
+EXIT_RANK_LOST = 76
+"""Another rank of the run is gone or does not answer; the next attempt resumes from the saved step."""
 
 RESULTS_FILE = "results.csv"
 """The name of the file of a run's figures, in the run directory and as a result file of the job."""

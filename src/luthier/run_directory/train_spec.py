@@ -27,6 +27,16 @@ def _is_default(value: object) -> bool:
     return value in (Schedule.LINEAR, Tuning.LORA, 0.0)
 
 
+def _is_one(value: object) -> bool:
+    """Whether a count is that of one rank, and is left out when the spec is written."""
+    return value == 1
+
+
+def _is_false(value: object) -> bool:
+    """Whether a switch is off, and is left out when the spec is written."""
+    return value is False
+
+
 def _is_not_set(value: object) -> bool:
     """Whether a field is None, and is left out when the spec is written."""
     return value is None
@@ -72,7 +82,12 @@ class TrainSpec(StrictModel):
     has_validation: bool = False
     keep_checkpoints: int = Field(ge=1, default=3)
     threads: int | None = None
-    """CPU threads; None for one per core."""
+    """CPU threads of each rank; None for one per core, shared by the ranks of a machine."""
+    ranks: int = Field(default=1, ge=1, exclude_if=_is_one)
+    """Processes that train together, each on its share of every batch. What they compute depends on how many there are
+    (to rounding), so a run keeps its number; specs without the field have one."""
+    shard_base: bool = Field(default=False, exclude_if=_is_false)
+    """Whether each rank holds a share of the frozen base only (FSDP2), and gathers a layer when it computes it."""
     parent_model: str | None = None
     """The name of the model whose weights are in `parent/`, for the manifest."""
     base_licence: str | None = None
@@ -103,6 +118,8 @@ class TrainSpec(StrictModel):
             raise ValueError("an adapter needs `lora`, and tuning of all weights has none")
         if (self.method is Method.DPO) is not (self.beta is not None):
             raise ValueError("method dpo needs `beta`, and no other method has one")
+        if self.shard_base and (self.ranks == 1 or self.lora is None or self.lora.quantization is not None):
+            raise ValueError("a base is shared by several ranks that train an adapter, its weights not quantized")
         return self
 
     @property

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,8 +22,18 @@ from pydantic import ValidationError
 from luthier.atomic_io import disk_full_as_no_space
 from luthier.core.errors import Conflict, LuthierError, NoSpace
 from luthier.process import logs
-from luthier.run_directory.run_directory import EXIT_DAMAGED, EXIT_DISK_FULL, EXIT_LOCKED, EXIT_USAGE, RunDirectory
+from luthier.run_directory.run_directory import (
+    EXIT_DAMAGED,
+    EXIT_DISK_FULL,
+    EXIT_LOCKED,
+    EXIT_RANK_LOST,
+    EXIT_USAGE,
+    RunDirectory,
+)
 from luthier.run_directory.run_events import Failed, Succeeded
+from luthier.run_directory.train_spec import TrainSpec
+from luthier.trainer.ranks import rank_processes
+from luthier.trainer.ranks.rank_processes import EXIT_FAILED, EXIT_NO_MEMORY, Place, RankLost, RankProcesses
 from luthier.trainer.run.event_log import EventLog
 from luthier.trainer.run.run_lock import Lock, RunTaken
 
@@ -47,18 +58,35 @@ def main(arguments: list[str]) -> int:
 
     Holds the run's lock meanwhile, repairs what a crash left, and appends the verdict to events.jsonl; a run that has a
     verdict is left as it is. 0: there is a verdict, or the run was told to stop and its state is saved. EXIT_LOCKED:
-    the run is not, or no longer, ours. EXIT_DISK_FULL, EXIT_DAMAGED: no verdict could be written.
+    the run is not, or no longer, ours. EXIT_DISK_FULL, EXIT_DAMAGED: no verdict could be written. EXIT_RANK_LOST: one
+    of several ranks is gone. With RANK above 0 in the environment this is another rank of a run, and writes nothing.
     """
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         sys.stderr.write("usage: python -m luthier.trainer RUN_DIR\n")
         return EXIT_USAGE
     run = RunDirectory(Path(arguments[0]).resolve())
     try:
+        place = rank_processes.place_given(os.environ)
+        if place is not None:
+            rank_processes.require_size(place, run)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    try:
+        return _follow(run, place) if place is not None and place.rank > 0 else _lead(run, place)
+    except RankLost as error:
+        _log(f"{error}\n")
+        return EXIT_RANK_LOST
+
+
+def _lead(run: RunDirectory, place: Place | None) -> int:
+    """What `main` does as rank 0, which may be the only one. Raises RankLost."""
+    try:
         with disk_full_as_no_space(run.lock), Lock(run.lock) as lock:
             run.repair()
             event_log = EventLog(run, lock.check)
             if event_log.verdict is None:
-                verdict = _attempt(run, event_log)
+                verdict = _attempt(run, event_log, place)
                 if verdict is not None:
                     event_log.write(verdict)
     except RunTaken as error:
@@ -73,29 +101,33 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _attempt(run: RunDirectory, event_log: EventLog) -> Succeeded | Failed | None:
+def _follow(run: RunDirectory, place: Place) -> int:
+    """What `main` does as another rank than 0: trains with the others, and tells only how it exits. Raises RankLost."""
+    rank_processes.end_with_parent(os.environ)
+    verdict = _attempt(run, EventLog(run, silent=True), place)
+    if not isinstance(verdict, Failed):
+        return 0
+    _log(f"rank {place.rank}: {verdict.code}\n")
+    return EXIT_NO_MEMORY if verdict.code == "out_of_memory" else EXIT_FAILED
+
+
+def _attempt(run: RunDirectory, event_log: EventLog, place: Place | None) -> Succeeded | Failed | None:
     """The verdict of this attempt, not yet written; None where it was asked to stop before the end, its state saved.
 
-    Changes the process's environment and its SIGTERM handler. Any error becomes a Failed; only RunTaken passes through.
-    An unexpected error is logged by type and frames, and is then internal_error or out_of_memory.
+    Changes the process's environment and its SIGTERM handler. Any error becomes a Failed; only RunTaken and RankLost
+    pass through. An unexpected error is logged by type and frames, and is then internal_error or out_of_memory.
     """
-    sigterm = _Sigterm(run)
+    leads = place is None or place.rank == 0
+    sigterm = _Sigterm(run, may_leave=leads)
     os.environ.update(_ENVIRONMENT)
     try:
-        # Imported here: the variables above are read on import, and torch takes seconds that a held lock need not wait
-        # for. Inside the try: where memory is short, loading torch is the first to need more than there is.
-        # No garbage collection meanwhile: it walks three thousand modules again and again and finds nothing to free.
-        gc.disable()
-        from luthier.trainer import loop
-
-        gc.freeze()
-        gc.enable()
-        with disk_full_as_no_space(run.events):
-            return loop.train(run, run.read_spec(), event_log, lambda: sigterm() or run.pause.exists())
-    except RunTaken:
+        spec = run.read_spec()
+        return _train(run, spec, event_log, place, lambda: sigterm() or (leads and run.pause.exists()))
+    except (RunTaken, RankLost):
         raise
     except NoSpace as error:
-        _make_room(run)
+        if leads:
+            _make_room(run)
         return _failed(error.code, error.message)
     except LuthierError as error:
         return _failed(error.code, error.message, error.param)
@@ -107,6 +139,47 @@ def _attempt(run: RunDirectory, event_log: EventLog) -> Succeeded | Failed | Non
         if _is_out_of_memory(error):
             return _out_of_memory()
         return _failed("internal_error", f"The trainer met an unexpected {type(error).__name__}; see trainer.log.")
+
+
+def _train(
+    run: RunDirectory, spec: TrainSpec, event_log: EventLog, place: Place | None, stop: Callable[[], bool]
+) -> Succeeded | Failed | None:
+    """Trains as one rank; without a `place` as rank 0, which starts the others. Raises RankLost if one is gone."""
+    processes = RankProcesses(run.path, spec.ranks) if place is None and spec.ranks > 1 else None
+    try:
+        # Imported here: the variables above are read on import, and torch takes seconds that a held lock need not wait
+        # for. Inside the try: where memory is short, loading torch is the first to need more than there is.
+        # No garbage collection meanwhile: it walks three thousand modules again and again and finds nothing to free.
+        gc.disable()
+        from luthier.trainer import loop
+        from luthier.trainer.ranks import rank_group
+
+        gc.freeze()
+        gc.enable()
+        given = place or Place(size=spec.ranks, local_size=spec.ranks)
+        ranks = rank_group.join(given, processes.listener if processes else None)
+        with disk_full_as_no_space(run.events):
+            verdict = loop.train(run, spec, event_log, stop, ranks)
+        ranks.part()
+        return verdict
+    except RuntimeError as error:
+        if spec.ranks == 1 or not rank_group.is_loss(error):
+            raise
+        return _verdict_of_loss(processes, error)
+    finally:
+        if processes is not None:
+            processes.close()
+
+
+def _verdict_of_loss(processes: RankProcesses | None, error: RuntimeError) -> Failed:
+    """The verdict if a rank on this machine told why it ended. Raises RankLost otherwise: the next attempt resumes."""
+    match processes.loss() if processes else None:
+        case rank_processes.EXIT_NO_MEMORY:
+            return _out_of_memory()
+        case rank_processes.EXIT_FAILED:
+            return _failed("internal_error", "A rank of the trainer met an unexpected error; see trainer.log.")
+        case _:
+            raise RankLost("another rank of this run is gone or does not answer") from error
 
 
 def _log(text: str) -> None:
@@ -136,13 +209,15 @@ class _Sigterm:
     """Calling it tells whether SIGTERM has come: the loop asks before its first step and after each.
 
     Before the first such call there is nothing to save, and loading may take long: SIGTERM then ends the process at
-    once, with exit code 0, and leaves no mark of an interrupted attempt.
+    once, with exit code 0, and leaves no mark of an interrupted attempt. Unless it may not leave by itself: a rank
+    other than 0 waits until all do.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, *, may_leave: bool) -> None:
         """Replaces the SIGTERM handler of the process."""
         self._run = run
-        self._received = self._asked = False
+        self._received = False
+        self._asked = not may_leave
         signal.signal(signal.SIGTERM, self._note)
 
     def __call__(self) -> bool:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from luthier import blobs
-from luthier.processes import run_executor
 from luthier.executors.local import LocalExecutor
 from luthier.executors.ray import RayJobs
 from luthier.executors.remote_runs import RemoteRuns
+from luthier.processes import run_executor
 from luthier.settings import Settings
 
 ADDRESS = "http://head:8265"

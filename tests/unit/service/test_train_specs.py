@@ -12,6 +12,7 @@ from luthier.core.errors import InvalidRequest
 from luthier.core.models import Job
 from luthier.core.states import Method, Tuning
 from luthier.core.training.hyperparameters import ResolvedHyperparameters
+from luthier.core.training.rank_plan import RankPlan
 from luthier.run_directory.train_spec import TrainSpec
 from luthier.service.context import Context
 from luthier.service.jobs import train_specs
@@ -64,3 +65,27 @@ def test_preferences_are_refused_at_once_where_all_weights_are_tuned(
     with pytest.raises(InvalidRequest, match='tuning = "lora"') as caught:
         create(method=Method.DPO)
     assert (caught.value.code, caught.value.param) == ("method_not_supported", "method")
+
+
+@pytest.mark.parametrize(
+    ("plan", "changes", "ranks", "shard_base"),
+    [
+        (RankPlan(), {}, 1, False),
+        (RankPlan(3), {}, 3, False),
+        (RankPlan(9), {}, 4, False),  # a batch has four examples
+        (RankPlan(2, shard_base=True), {}, 2, True),
+        (RankPlan(1, shard_base=True), {}, 1, False),
+        (RankPlan(2, shard_base=True), {"tuning": Tuning.FULL}, 2, False),
+    ],
+)
+def test_spec_has_the_ranks_of_the_plan_as_far_as_the_job_can_use_them(
+    plan: RankPlan, changes: dict[str, Any], ranks: int, shard_base: bool
+) -> None:
+    entry = catalog.load().entries["llama-3.2-1b-instruct"].model_copy(update=changes)
+    chosen = ResolvedHyperparameters(
+        n_epochs=2, batch_size=4, learning_rate_multiplier=1.0, beta=None, method=Method.SUPERVISED
+    )
+    spec = train_specs.make_spec(
+        entry, Path("base"), chosen, job_id="j", seed=3, has_validation=False, threads=None, plan=plan
+    )
+    assert (spec.ranks, spec.shard_base) == (ranks, shard_base)

@@ -31,6 +31,13 @@ def train(
     beta: recipe_options.Beta = None,
     seed: recipe_options.Seed = None,
     early_stop: recipe_options.EarlyStop = None,
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="Processes that train together (default: LUTHIER_TRAIN_RANKS).")
+    ] = None,
+    shard_base: Annotated[
+        bool | None,
+        typer.Option("--shard-base/--whole-base", help="Share the frozen base out over the ranks, or not."),
+    ] = None,
     json_: OneAsJson = False,
     quiet: Quiet = False,
     *,
@@ -48,14 +55,17 @@ def train(
     """
     from luthier.cli.training import follow, local_executor
     from luthier.core.training.hyperparameters import Hyperparameters
+    from luthier.core.training.rank_plan import RankPlan
     from luthier.run_directory.run_events import Failed
     from luthier.service.files import training_estimate
     from luthier.service.jobs import local_training
     from luthier.settings import Settings
 
+    settings = Settings()
+    plan = RankPlan(ranks or settings.train_ranks, settings.train_shard_base if shard_base is None else shard_base)
     recipe_options.check_beta(method, beta)
     asked = Hyperparameters(epochs, batch_size, lr_multiplier, beta)
-    request = local_training.LocalRequest(model, data, validation, asked, method, seed, early_stop, recipe)
+    request = local_training.LocalRequest(model, data, validation, asked, method, seed, early_stop, recipe, plan)
     run = _prepared(request, out)
     try:
         verdict = follow.train(local_executor.patient_executor(), run, errors if json_ or quiet else screen)
@@ -68,7 +78,7 @@ def train(
             f"{verdict.message}\nThis run cannot continue. Fix the cause, then give another --out or remove {run.path}."
         )
     summary = local_training.summary(run, verdict)
-    training_estimate.record_throughput(Settings().data_dir.absolute(), run, verdict)
+    training_estimate.record_throughput(settings.data_dir.absolute(), run, verdict)
     if json_:
         print_json(json.loads(local_training.as_json(summary)), None)  # one line, the last of stdout
     else:

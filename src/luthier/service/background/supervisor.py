@@ -12,6 +12,7 @@ from luthier.core.errors import Conflict, LuthierError, NoSpace, Unavailable
 from luthier.core.models import Job, JobError
 from luthier.core.states import AttemptEnd, JobStatus, RunState
 from luthier.core.training.executor_port import Executor
+from luthier.core.training.rank_plan import ONE_RANK, RankPlan
 from luthier.run_directory.run_events import Failed, Succeeded
 from luthier.service.background import resource_purge
 from luthier.service.background.expiry import Housekeeper
@@ -53,6 +54,7 @@ class Supervisor:
     save_interval_s: float = 60.0
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     keep_lost: timedelta = timedelta(days=30)
+    rank_plan: RankPlan = ONE_RANK
     _stopping: threading.Event = field(default_factory=threading.Event)
     _woken: threading.Condition = field(default_factory=threading.Condition)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -206,7 +208,7 @@ class Supervisor:
     def _start(self, job: Job) -> None:
         """Writes the run directory and starts an attempt; fails the job for a deleted file or a full disk."""
         try:
-            run = runs.write_directory(self.context, job, self.train_threads, self.save_interval_s)
+            run = runs.write_directory(self.context, job, self.train_threads, self.save_interval_s, self.rank_plan)
         except FileNotFoundError as error:
             logger.info("run not started job=%s %s", job.id, error)
             text = "A file of this job was deleted while it waited. Upload it again and create a new job."

@@ -21,6 +21,7 @@ from luthier.core.errors import Conflict, ErrorDetail, InvalidRequest
 from luthier.core.states import Method
 from luthier.core.training import hyperparameters
 from luthier.core.training.hyperparameters import Hyperparameters
+from luthier.core.training.rank_plan import ONE_RANK, RankPlan
 from luthier.core.training.recipe import EMPTY_RECIPE, MAX_RECIPE_EPOCHS, Recipe
 from luthier.data.checks.validate import Report
 from luthier.data.problems.problem import Severity
@@ -52,6 +53,7 @@ class LocalRequest:
     seed: int | None
     early_stop_patience: int | None = None
     recipe: Recipe = EMPTY_RECIPE
+    plan: RankPlan = ONE_RANK
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def prepare(
         threads=threads,
         recipe=request.recipe,
         early_stop_patience=request.early_stop_patience,
+        plan=request.plan,
     )
     spec = spec.model_copy(update={"job_id": _job_id(spec, request)})
     if stored is None:

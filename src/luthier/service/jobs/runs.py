@@ -13,6 +13,7 @@ from luthier.atomic_io import disk_full_as_no_space, fsync_path
 from luthier.core.models import Event, Job, JobError
 from luthier.core.states import AttemptEnd, EventCode, EventLevel, JobStatus
 from luthier.core.training.hyperparameters import ResolvedHyperparameters
+from luthier.core.training.rank_plan import ONE_RANK, RankPlan
 from luthier.data.checks.validate import Report
 from luthier.data.problems.problem import Severity
 from luthier.run_directory.run_directory import RunDirectory
@@ -98,7 +99,9 @@ def claim(context: Context, job: Job) -> bool:
     return True
 
 
-def write_directory(context: Context, job: Job, threads: int | None, save_interval_s: float) -> RunDirectory:
+def write_directory(
+    context: Context, job: Job, threads: int | None, save_interval_s: float, plan: RankPlan = ONE_RANK
+) -> RunDirectory:
     """Writes the run directory (data, parent model), the spec last; of one that has its spec, the pause request is
     removed and the base model's folder brought up to date. `save_interval_s` is the seconds between two resume points.
 
@@ -120,7 +123,7 @@ def write_directory(context: Context, job: Job, threads: int | None, save_interv
             parent = models.get(context, job.resource_id, job.parent_model).checkpoint
             assert parent is not None
             serving.copy_files(context, parent, run.parent)
-        run.write_spec(_spec(context, job, run, threads, save_interval_s))
+        run.write_spec(_spec(context, job, run, threads, save_interval_s, plan))
         fsync_path(run.path.parent)
     return run
 
@@ -228,7 +231,9 @@ def _warnings(context: Context, job: Job, param: str, file_id: str, report: Repo
     return warnings
 
 
-def _spec(context: Context, job: Job, run: RunDirectory, threads: int | None, save_interval_s: float) -> TrainSpec:
+def _spec(
+    context: Context, job: Job, run: RunDirectory, threads: int | None, save_interval_s: float, plan: RankPlan
+) -> TrainSpec:
     """The spec of a validated job; the adapter's shape is that of the parent, whose files were copied before."""
     entry, recipe = context.catalog.find(job.base_model), job_recipes.of_job(job)
     resolved = job.hyperparameters
@@ -253,4 +258,5 @@ def _spec(context: Context, job: Job, run: RunDirectory, threads: int | None, sa
         parent_model=job.parent_model,
         save_interval_s=save_interval_s,
         early_stop_patience=job.early_stop_patience,
+        plan=plan,
     )

@@ -11,6 +11,7 @@ from luthier.core.errors import InvalidRequest
 from luthier.core.states import Method, Tuning
 from luthier.core.training import hyperparameters
 from luthier.core.training.hyperparameters import Hyperparameters, ResolvedHyperparameters
+from luthier.core.training.rank_plan import ONE_RANK, RankPlan
 from luthier.core.training.recipe import Recipe, Schedule
 from luthier.model_folder import BaseModelFolder, CheckpointFolder
 from luthier.model_source import safetensors_header
@@ -155,14 +156,16 @@ def make_spec(
     parent_model: str | None = None,
     save_interval_s: float = 60.0,
     early_stop_patience: int | None = None,
+    plan: RankPlan = ONE_RANK,
 ) -> TrainSpec:
     """The spec of a run on `base`, the result of `apply_recipe`; nothing is written.
 
-    `threads` is CPU threads, None for one per core; `save_interval_s` the seconds between two resume points;
+    `threads` is CPU threads of a rank, None for one per core; `save_interval_s` the seconds between two resume points;
     `early_stop_patience` in epochs, None for no early stopping.
     """
     recipe = recipe or Recipe()
     full = base.tuning is Tuning.FULL
+    ranks = min(plan.ranks, chosen.batch_size)
     return TrainSpec(
         job_id=job_id,
         base_model=base.name,
@@ -180,6 +183,8 @@ def make_spec(
         beta=chosen.beta,
         has_validation=has_validation,
         threads=threads,
+        ranks=ranks,
+        shard_base=plan.shard_base and ranks > 1 and not full and quantization_of(base) is None,
         parent_model=parent_model,
         schedule=recipe.schedule or Schedule.LINEAR,
         warmup=recipe.warmup,

@@ -70,8 +70,11 @@ def split_into_micro_batches(sequences: Sequence[Rendered], budget: int) -> Iter
 def micro_batches(examples: Sequence[tuple[Rendered, ...]], budget: int) -> Iterator[list[int]]:
     """Yields micro-batches of at most `budget` computed tokens, as indexes of examples, whose sequences stay together.
 
-    A larger example has one of its own. If all fit they stay in order, else they are sorted by their tokens.
+    A larger example has one of its own. If all fit they stay in order, else they are sorted by their tokens. Without
+    examples there is none.
     """
+    if not examples:
+        return
     if sum(len(sequence.token_ids) for sequences in examples for sequence in sequences) <= budget:
         yield list(range(len(examples)))
         return
@@ -85,6 +88,22 @@ def micro_batches(examples: Sequence[tuple[Rendered, ...]], budget: int) -> Iter
         group.append(index)
         n_tokens += n_new
     yield group
+
+
+def split_over_ranks(examples: Sequence[tuple[Rendered, ...]], n_ranks: int) -> list[list[int]]:
+    """The share of each rank in a batch, as ascending indexes of `examples`; with one rank it has all.
+
+    Whole examples, the longest first, each to the rank with the fewest computed tokens so far (of equals the lowest). A
+    pure function: every rank knows every share. With fewer examples than ranks some shares are empty.
+    """
+    costs = [_n_new_tokens(sequences, None) for sequences in examples]
+    shares: list[list[int]] = [[] for _ in range(n_ranks)]
+    tokens = [0] * n_ranks
+    for index in sorted(range(len(examples)), key=lambda index: -costs[index]):
+        rank = tokens.index(min(tokens))
+        shares[rank].append(index)
+        tokens[rank] += costs[index]
+    return [sorted(share) for share in shares]
 
 
 def _n_new_tokens(sequences: Sequence[Rendered], before: Rendered | None) -> int:

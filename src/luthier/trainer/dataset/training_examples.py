@@ -63,12 +63,12 @@ class Dataset:
         return sum(len(sequence.token_ids) for sequence in self.all)
 
 
-def load(source: Source, renderer: Renderer) -> tuple[TokenizedFile, str]:
+def load(source: Source, renderer: Renderer, *, stores: bool = True) -> tuple[TokenizedFile, str]:
     """A file's examples as tokens, and the sha256 of its bytes. Both examples of a preference pair follow each other.
 
     The file is read once: to be hashed if its tokens are in the cache, else to be hashed, checked and rendered in the
-    same pass, and the cache is written. (Twice, if there is a cache of other contents.) Raises InvalidRequest, for the
-    job's owner, that lists the first problems and counts all.
+    same pass, and the cache is written if `stores` is true. (Twice, if there is a cache of other contents.) Raises
+    InvalidRequest, for the job's owner, that lists the first problems and counts all.
     """
     if source.cache.exists():
         sha256 = manifest.sha256_of(source.path)
@@ -89,7 +89,8 @@ def load(source: Source, renderer: Renderer) -> tuple[TokenizedFile, str]:
         tuple(rendering.examples), tuple(rendering.line_numbers), tuple(rendering.selection.prompts)
     )
     sha256 = digest.hexdigest()
-    token_cache.save(source.cache, source.cache_key(sha256), tokenized)
+    if stores:
+        token_cache.save(source.cache, source.cache_key(sha256), tokenized)
     return tokenized, sha256
 
 

@@ -38,7 +38,15 @@ def choose_device() -> torch.device:
                 "for CUDA and the driver, or set it to auto.",
             )
         return CPU
-    return torch.device("cuda", torch.cuda.current_device())
+    local_rank = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
+    if local_rank >= torch.cuda.device_count():
+        raise Unavailable(
+            "device_missing",
+            f"Rank {local_rank} of this machine needs a GPU of its own, and torch finds {torch.cuda.device_count()}. "
+            "Start as many ranks as there are GPUs.",
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 def training_dtype(device: torch.device = CPU) -> torch.dtype:

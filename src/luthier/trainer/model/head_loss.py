@@ -17,6 +17,7 @@ from torch import Tensor
 from luthier.trainer.cpu.kernels import Kernels
 from luthier.trainer.cpu.workspace import Workspace
 from luthier.trainer.model import devices
+from luthier.trainer.ranks.rank_group import RankGroup
 
 _CHUNK_LOGITS = 2**25 if devices.has_amx() else 2**24
 """Logits per chunk, 64 MB in bf16: with AMX a product of some 600 rows with the head is twice as fast as one of 200."""
@@ -69,6 +70,14 @@ class LossSums:
         """The same in plain numbers; waits for the device."""
         sequence_nats, mean_losses = _numbers(self.sequence_nats), _numbers(self.mean_losses)
         return LossSums(float(self.nats), int(self.correct), self.tokens, sequence_nats, mean_losses)
+
+    def over_ranks(self, ranks: RankGroup) -> "LossSums":
+        """The sums over all ranks, of sums on the host; `mean_losses` are zero where another rank has the example."""
+        if ranks.size == 1:
+            return self
+        own = [float(value) for value in (self.nats, self.correct, self.tokens, *self.mean_losses)]
+        nats, correct, tokens, *means = ranks.sums(own)
+        return LossSums(nats, int(correct), int(tokens), (), tuple(means))
 
     def __add__(self, other: "LossSums") -> "LossSums":
         """Sums over both; those of sequences and examples are of `self` first."""

@@ -4,7 +4,8 @@ engines/parity.py compares an engine's log-probabilities with them before a depl
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, chain
 from typing import Any
 
@@ -16,8 +17,11 @@ from luthier.data.rendering.renderer import ChatTokenizer, Renderer
 from luthier.data.rendering.template_messages import template_message
 from luthier.trainer.dataset import packing
 from luthier.trainer.dataset.probe_prompts import MAX_PROMPT_TOKENS, Prompt
-from luthier.trainer.model import tuned_model
+from luthier.trainer.model import devices
 from luthier.trainer.model.tuned_model import TunedModel
+
+EXACT_PROBES_MAX_PARAMETERS = 3_000_000_000
+"""Up to this size probes are computed in float32; above it the lifted copy would take too much memory."""
 
 VERSION = 1
 POSITIONS = 8
@@ -34,7 +38,7 @@ def compute(tuned: TunedModel, tokenizer: ChatTokenizer, asked: Sequence[Prompt]
     was_training = tuned.causal.training
     tuned.causal.eval()
     tuned.release()
-    with tuned_model.lifted_to_float32(tuned) as dtype:
+    with lifted_to_float32(tuned) as dtype:
         token_ids = [renderer.chat_prompt(prompt) for prompt in asked]
         positions = _greedy(tuned.causal, token_ids, tokenizer.end_ids)
     tuned.causal.train(was_training)
@@ -48,6 +52,38 @@ def compute(tuned: TunedModel, tokenizer: ChatTokenizer, asked: Sequence[Prompt]
     ]
     content = {"version": VERSION, "base_model": base_model, "dtype": dtype, "probes": found}
     return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+
+
+@contextmanager
+def lifted_to_float32(tuned: TunedModel) -> Iterator[str]:
+    """Casts the stored weights to float32 for the duration and then restores the same tensors; yields the dtype.
+
+    Where such a copy does not fit, or where ranks share the base, nothing is cast. Probes computed so describe what is
+    served: an engine computes from the same stored weights, with its own rounding. Trained weights are stored in bf16,
+    whatever dtype they are computed in.
+    """
+    if tuned.sharded:
+        yield str(tuned.head.weight_VH.dtype).removeprefix("torch.")
+        return
+    whole = tuned.masters is not None
+    lifted = {id(one): one for one in tuned.causal.parameters() if whole or not one.requires_grad}.values()
+    if not _can_be_lifted(sum(tensor.numel() for tensor in lifted), tuned.device):
+        yield str(tuned.head.weight_VH.dtype).removeprefix("torch.")
+        return
+    kept = [(tensor, tensor.data) for tensor in lifted]
+    try:
+        for tensor, data in kept:
+            tensor.data = (data.bfloat16() if whole else data).float()
+        yield "float32"
+    finally:
+        for tensor, data in kept:
+            tensor.data = data
+
+
+def _can_be_lifted(n_parameters: int, place: torch.device) -> bool:
+    """Whether a float32 copy fits: the model is not too large, and a GPU has the memory free."""
+    fits = place.type != "cuda" or n_parameters * torch.float32.itemsize < devices.free_bytes(place)
+    return fits and n_parameters <= EXACT_PROBES_MAX_PARAMETERS
 
 
 @torch.inference_mode()

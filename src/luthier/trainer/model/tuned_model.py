@@ -3,8 +3,6 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +19,11 @@ from luthier.run_directory.train_spec import LoraRecipe
 from luthier.trainer.cpu import fused_decoder, workspace
 from luthier.trainer.cpu.fused_decoder import FusedDecoder
 from luthier.trainer.cpu.kernels import Kernels
-from luthier.trainer.dataset.packing import PackedBatch
+from luthier.trainer.dataset.packing import PackedBatch, Segment
 from luthier.trainer.layers import attention, lora, master_weights, quantized_weights, rotary, varlen
 from luthier.trainer.layers.master_weights import MasterWeights
-from luthier.trainer.model import devices, head_loss, stored_weights
+from luthier.trainer.model import devices, head_loss, sharded_base, stored_weights
 from luthier.trainer.model.head_loss import Head
-
-EXACT_PROBES_MAX_PARAMETERS = 3_000_000_000
-"""Up to this size probes are computed in float32; above it the lifted copy would take too much memory."""
 
 _SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -51,6 +46,8 @@ class TunedModel:
     """Whether attention runs on a GPU's varlen kernel."""
     masters: MasterWeights | None = field(repr=False, default=None)
     """If all weights are trained; `parameters` are then the masters."""
+    sharded: bool = False
+    """Whether ranks share the base's layers: every pass is then one that all ranks make at the same time."""
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +76,17 @@ class TunedModel:
         if self.masters is not None:
             self.masters.collect()
 
+    def pass_without_effect(self) -> None:
+        """Runs one token through the model and, with gradients enabled, a gradient of zero back.
+
+        For a rank that has nothing to compute in a pass of others that share its base.
+        """
+        token, position = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+        packed = PackedBatch(token, position, (Segment(0, 1),), position, token, torch.zeros(1))
+        hidden_NH = self.hidden(devices.to_device(packed, self.device))
+        if torch.is_grad_enabled():
+            self.backward(hidden_NH, torch.zeros_like(hidden_NH))
+
     @property
     def head_gradient(self) -> Tensor | None:
         """The tensor to which the loss adds the head's gradient; None if the head is frozen."""
@@ -103,9 +111,12 @@ class TunedModel:
         workspace.trim()
 
 
-def configure_process(threads: int | None, seed: int) -> None:
-    """Sets threads (None: one per core), seed, deterministic kernels, attention and log levels of the whole process."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+def configure_process(threads: int | None, seed: int, local_ranks: int = 1) -> None:
+    """Sets threads, seed, deterministic kernels, attention and log levels of the whole process.
+
+    `threads` None is one per core, shared by the `local_ranks` of this machine.
+    """
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local_ranks))
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
     # cuBLAS promises equal results only with a workspace of its own; read when a GPU is first used.
@@ -136,8 +147,12 @@ def hf_folder(folder: Path) -> Path:
     return hf.path
 
 
-def load_base(folder: Path, dtype: torch.dtype, where: torch.device = devices.CPU) -> Any:
+def load_base(
+    folder: Path, dtype: torch.dtype, where: torch.device = devices.CPU, *, without_layers: bool = False
+) -> Any:
     """The frozen base model of `folder`/hf, on a device, in evaluation mode.
+
+    If it is `without_layers` these stay on the CPU, for `attach_adapter` to share them out over ranks.
 
     Raises Unavailable if a file is missing, InvalidRequest for a file that Luthier did not write or a kind of model
     that cannot be trained.
@@ -162,7 +177,10 @@ def load_base(folder: Path, dtype: torch.dtype, where: torch.device = devices.CP
         # Rounded to bf16 it would be off by up to 0.4%, and engines do not round it.
         embedding = causal.get_input_embeddings()
         embedding.embed_scale = torch.tensor(embedding.scalar_embed_scale, dtype=torch.float32)
-    causal.to(where)
+    if without_layers:
+        sharded_base.move_all_but_layers(causal, where)
+    else:
+        causal.to(where)
     rotary.use_angle_table(getattr(causal.get_decoder(), "rotary_emb", None))
     return causal.eval()
 
@@ -173,11 +191,12 @@ def frozen_model(causal: Any) -> TunedModel:
 
 
 def attach_adapter(
-    causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, compiled: Kernels | None = None
+    causal: Any, recipe: LoraRecipe, seed: int, parent: Path | None, compiled: Kernels | None = None, shares: int = 1
 ) -> TunedModel:
     """Puts a new adapter, seeded, into the base, in place; or the one in `parent`, with its own shape.
 
-    With `compiled` kernels a model of a known shape takes the fused path, and the loss takes them too. Raises
+    With `compiled` kernels a model of a known shape takes the fused path, and the loss takes them too. With `shares`
+    above 1 the base's layers are shared out over so many ranks, and computed by the modules of transformers. Raises
     InvalidRequest if the recipe, or the parent, does not fit the base.
     """
     if parent is None:
@@ -207,15 +226,19 @@ def attach_adapter(
     base = adapted.get_base_model()
     if recipe.quantization is not None:
         quantized_weights.pack(base, recipe.quantization)
+    head = head_loss.head_of(base.get_output_embeddings().weight, compiled)
+    if shares > 1:
+        sharded_base.shard_layers(base, parameters.values(), head.weight_VH.device, shares)
     base.train(recipe.dropout > 0)
     return TunedModel(
         base,
         base.get_decoder(),
-        head_loss.head_of(base.get_output_embeddings().weight, compiled),
+        head,
         parameters,
         config,
-        None if recipe.quantization else fused_decoder.build(base, compiled),
-        varlen.supports_model(base.config, base.dtype, base.device),
+        None if recipe.quantization or shares > 1 else fused_decoder.build(base, compiled),
+        varlen.supports_model(base.config, head.weight_VH.dtype, head.weight_VH.device),
+        sharded=shares > 1,
     )
 
 
@@ -239,35 +262,6 @@ def saved_tensors(tuned: TunedModel) -> dict[str, Tensor]:
         name: tuned.parameters[name].detach().to("cpu", torch.bfloat16 if whole else torch.float32).contiguous()
         for name in sorted(tuned.parameters)
     }
-
-
-@contextmanager
-def lifted_to_float32(tuned: TunedModel) -> Iterator[str]:
-    """Casts the stored weights to float32 for the duration and then restores the same tensors; yields the dtype.
-
-    Where such a copy does not fit nothing is cast. Probes computed so describe what is served: an engine computes from
-    the same stored weights, with its own rounding. Trained weights are stored in bf16, whatever dtype they are computed
-    in.
-    """
-    whole = tuned.masters is not None
-    lifted = {id(one): one for one in tuned.causal.parameters() if whole or not one.requires_grad}.values()
-    if not _can_be_lifted(sum(tensor.numel() for tensor in lifted), tuned.device):
-        yield str(tuned.head.weight_VH.dtype).removeprefix("torch.")
-        return
-    kept = [(tensor, tensor.data) for tensor in lifted]
-    try:
-        for tensor, data in kept:
-            tensor.data = (data.bfloat16() if whole else data).float()
-        yield "float32"
-    finally:
-        for tensor, data in kept:
-            tensor.data = data
-
-
-def _can_be_lifted(n_parameters: int, place: torch.device) -> bool:
-    """Whether a float32 copy fits: the model is not too large, and a GPU has the memory free."""
-    fits = place.type != "cuda" or n_parameters * torch.float32.itemsize < devices.free_bytes(place)
-    return fits and n_parameters <= EXACT_PROBES_MAX_PARAMETERS
 
 
 def _saved_names(adapted: Any) -> dict[str, Tensor]:

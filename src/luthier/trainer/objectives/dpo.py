@@ -8,7 +8,7 @@ known only after the whole row; it then scales the gradient of each token's own 
 Axes: P pairs, N supervised tokens of a row, H hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,8 @@ from luthier.trainer.dataset.packing import PackedBatch
 from luthier.trainer.dataset.training_examples import Dataset
 from luthier.trainer.model import devices, head_loss
 from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import passes
+from luthier.trainer.ranks.rank_group import ALONE, RankGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ class PairSums:
         """The same on the CPU; waits for the device."""
         return PairSums(self.values_5.cpu(), self.tokens, self.pairs)
 
+    def over_ranks(self, ranks: RankGroup) -> "PairSums":
+        """The sums over all ranks, of sums on the host."""
+        if ranks.size == 1:
+            return self
+        *values, tokens, pairs = ranks.sums([*self.values_5.tolist(), self.tokens, self.pairs])
+        return PairSums(torch.tensor(values, dtype=torch.float64), int(tokens), int(pairs))
+
     def __add__(self, more: "PairSums") -> "PairSums":
         return PairSums(self.values_5 + more.values_5, self.tokens + more.tokens, self.pairs + more.pairs)
 
@@ -78,7 +87,7 @@ class PairSums:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceObjective:
-    """The Objective of preference pairs; `beta` is that of the loss.
+    """The Objective of preference pairs; `beta` is that of the loss. Each of the `ranks` computes its share of a batch.
 
     `reference_P2` are the log-probabilities of both outputs under the reference, float64 on the CPU, chosen first.
     """
@@ -86,6 +95,7 @@ class PreferenceObjective:
     pairs: tuple[Pair, ...]
     reference_P2: Tensor
     beta: float
+    ranks: RankGroup = ALONE
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -101,12 +111,12 @@ class PreferenceObjective:
         return max(sum(len(sequence.token_ids) for sequence in pair.sequences) for pair in self.pairs)
 
     def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> PairSums:
-        """Adds to the adapter's gradients that of the mean loss over these pairs; the sums stay on the device.
+        """Adds to the adapter's gradients this rank's part of that of the pairs' mean loss; sums stay on the device.
 
         A micro-batch has whole pairs, about `budget` tokens of them. The head is frozen and gets no gradient.
         """
         total = _zero_sums(tuned.device)
-        for group in self._groups(indexes, budget):
+        for group in self._groups(tuned, indexes, budget):
             row = pack_pairs([self.pairs[index] for index in group], tuned.device)
             hidden_NH = tuned.hidden(row.packed)
             gradient_NH = torch.empty_like(hidden_NH)
@@ -127,16 +137,18 @@ class PreferenceObjective:
         was_training = tuned.causal.training
         tuned.causal.eval()
         total = _zero_sums(tuned.device)
-        for group in self._groups(indexes, packing.EVALUATION_BUDGET):
+        for group in self._groups(tuned, indexes, packing.EVALUATION_BUDGET):
             row = pack_pairs([self.pairs[index] for index in group], tuned.device)
             total += self._compare(group, row, *output_nats(tuned, row))[0]
         tuned.causal.train(was_training)
-        return total.on_host()
+        return total.on_host().over_ranks(self.ranks)
 
-    def _groups(self, indexes: Sequence[int], budget: int) -> list[list[int]]:
-        """The micro-batches of about `budget` tokens, as indexes of pairs; no pair is split."""
+    def _groups(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> Iterator[list[int]]:
+        """The micro-batches of this rank, of about `budget` tokens, as indexes of pairs; no pair is split."""
         outputs = [self.pairs[index].sequences for index in indexes]
-        return [[indexes[index] for index in group] for group in packing.micro_batches(outputs, budget)]
+        own = packing.split_over_ranks(outputs, self.ranks.size)[self.ranks.rank]
+        groups = packing.micro_batches([outputs[place] for place in own], budget)
+        return passes.in_step(tuned, self.ranks, ([indexes[own[place]] for place in group] for group in groups))
 
     def _compare(
         self, group: list[int], row: "PackedPairs", nats_N: Tensor, correct_N: Tensor

@@ -9,15 +9,21 @@ from luthier.trainer.dataset import packing
 from luthier.trainer.model import devices, head_loss
 from luthier.trainer.model.head_loss import LossSums
 from luthier.trainer.model.tuned_model import TunedModel
+from luthier.trainer.objectives import passes
+from luthier.trainer.ranks.rank_group import ALONE, RankGroup
 
 
 @torch.no_grad()
-def evaluate(tuned: TunedModel, sequences: Sequence[Rendered]) -> LossSums:
-    """Loss and accuracy over all supervised tokens of these sequences, in plain numbers; dropout is off meanwhile."""
+def evaluate(tuned: TunedModel, sequences: Sequence[Rendered], ranks: RankGroup = ALONE) -> LossSums:
+    """Loss and accuracy over all supervised tokens of these sequences, in plain numbers; dropout is off meanwhile.
+
+    `sequences` are this rank's own; the `ranks` matter if they share the base's weights.
+    """
     was_training = tuned.causal.training
     tuned.causal.eval()
     sums = LossSums()
-    for group in packing.split_into_micro_batches(sequences, packing.EVALUATION_BUDGET):
+    groups = packing.split_into_micro_batches(sequences, packing.EVALUATION_BUDGET)
+    for group in passes.in_step(tuned, ranks, groups):
         packed = devices.to_device(packing.pack_sequences(group), tuned.device)
         sums += head_loss.loss_of(tuned.hidden(packed), tuned.head, packed.labels_N, packed.weights_N)
     tuned.causal.train(was_training)

@@ -17,6 +17,7 @@ from luthier.trainer.model.tuned_model import TunedModel
 from luthier.trainer.objectives import reference_log_probs
 from luthier.trainer.objectives.dpo import Pair, PreferenceObjective
 from luthier.trainer.objectives.sft import SupervisedObjective
+from luthier.trainer.ranks.rank_group import ALONE, RankGroup
 from luthier.trainer.run.provenance import Origin
 
 
@@ -25,6 +26,10 @@ class Figures(Protocol):
 
     def on_host(self) -> "Figures":
         """The same figures as numbers on the CPU; waits for the device to finish its pending work."""
+        ...
+
+    def over_ranks(self, ranks: RankGroup) -> "Figures":
+        """The figures of the whole batch, in all ranks, from those of each rank's share; of figures on the host."""
         ...
 
     @property
@@ -68,13 +73,14 @@ class Objective(Protocol):
     def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> Figures:
         """Adds to the trainable parameters' gradients that of the mean loss over the examples with these indexes.
 
-        They go through the model in groups of about `budget` tokens; how they are grouped changes nothing but rounding.
-        Returns the batch's figures, on the device.
+        Of several ranks each adds the part of its share of them: the sum over the ranks is the gradient. They go
+        through the model in groups of about `budget` tokens; how they are grouped changes nothing but rounding. Returns
+        the figures of the share, on the device.
         """
         ...
 
     def evaluate(self, tuned: TunedModel, indexes: Sequence[int]) -> Figures:
-        """The same figures without gradients or dropout, as numbers on the CPU."""
+        """The same figures without gradients or dropout, as numbers on the CPU; those of all ranks' shares."""
         ...
 
 
@@ -85,6 +91,7 @@ def build_objectives(
     spec: TrainSpec,
     origin: Origin,
     stop: Callable[[], bool],
+    ranks: RankGroup = ALONE,
 ) -> list[Objective] | None:
     """An Objective of each data file, in their order, given the model before the first step.
 
@@ -95,18 +102,18 @@ def build_objectives(
     for name, examples in examples_by_name.items():
         match spec.method:
             case Method.SUPERVISED:
-                objectives.append(SupervisedObjective(Dataset(examples)))
+                objectives.append(SupervisedObjective(Dataset(examples), ranks))
             case Method.DPO:
                 assert spec.beta is not None
                 _refuse_all_weights(spec)
                 pairs = tuple(Pair(*outputs) for outputs in zip(examples[::2], examples[1::2], strict=True))
                 path = cache_folder / f"{name}.reference.safetensors"
                 reference_P2 = reference_log_probs.compute(
-                    tuned, pairs, path, reference_log_probs.key(origin, name), stop
+                    tuned, pairs, path, reference_log_probs.key(origin, name), stop, ranks
                 )
                 if reference_P2 is None:
                     return None
-                objectives.append(PreferenceObjective(pairs, reference_P2, spec.beta))
+                objectives.append(PreferenceObjective(pairs, reference_P2, spec.beta, ranks))
             case _:
                 assert_never(spec.method)
     return objectives

@@ -17,8 +17,9 @@ from torch import Tensor
 from luthier.atomic_io import write_durably
 from luthier.trainer.dataset import packing
 from luthier.trainer.model.tuned_model import TunedModel
-from luthier.trainer.objectives import dpo
+from luthier.trainer.objectives import dpo, passes
 from luthier.trainer.objectives.dpo import Pair
+from luthier.trainer.ranks.rank_group import ALONE, RankGroup
 from luthier.trainer.run.provenance import Origin
 
 SAVE_INTERVAL_S = 60.0
@@ -34,31 +35,55 @@ def key(origin: Origin, name: str) -> str:
 
 
 @torch.no_grad()
-def compute(tuned: TunedModel, pairs: Sequence[Pair], path: Path, key: str, stop: Callable[[], bool]) -> Tensor | None:
+def compute(
+    tuned: TunedModel,
+    pairs: Sequence[Pair],
+    path: Path,
+    key: str,
+    stop: Callable[[], bool],
+    ranks: RankGroup = ALONE,
+) -> Tensor | None:
     """Log-probabilities of both outputs of each pair, [P, 2] in float64, under the model as it is; chosen first.
 
-    None if `stop` asked to leave. Groups in the file `path` are not computed again; new ones are saved to it about once
-    a minute and at the end. Groups are those of the whole file however often it was interrupted: no bit depends on
-    that.
+    None if `stop` asked a rank to leave. Ranks take turns with the groups; rank 0 reads and writes the file `path`.
+    What is in it is not computed again; it is saved about once a minute and at the end. Groups are those of the whole
+    data file however often it was interrupted, and however many ranks there are: no bit depends on that.
     """
     found_P2, done = _load(path, key, len(pairs))
+    done = ranks.most(done if ranks.leads else 0)
+    ranks.copy_from_rank_0([found_P2])
     groups = list(packing.micro_batches([pair.sequences for pair in pairs], packing.EVALUATION_BUDGET))
     was_training = tuned.causal.training
     tuned.causal.eval()
     saved_at = time.monotonic()
-    for group in groups[done:]:
-        row = dpo.pack_pairs([pairs[index] for index in group], tuned.device)
-        nats_N, _ = dpo.output_nats(tuned, row)
-        found_P2[group] = row.log_probabilities(nats_N).cpu()
-        done += 1
-        leaving = stop() and done < len(groups)
-        if done == len(groups) or leaving or time.monotonic() - saved_at > SAVE_INTERVAL_S:
+    while done < len(groups):
+        turn = groups[done : done + ranks.size]
+        for group in passes.in_step(tuned, ranks, turn[ranks.rank : ranks.rank + 1]):
+            row = dpo.pack_pairs([pairs[index] for index in group], tuned.device)
+            nats_N, _ = dpo.output_nats(tuned, row)
+            found_P2[group] = row.log_probabilities(nats_N).cpu()
+        _share_turn(found_P2, turn, ranks)
+        done += len(turn)
+        leaving = ranks.any_of(stop()) and done < len(groups)
+        due = done == len(groups) or leaving or time.monotonic() - saved_at > SAVE_INTERVAL_S
+        if due and ranks.leads:
             _save(path, key, found_P2, done)
             saved_at = time.monotonic()
         if leaving:
             return None
     tuned.causal.train(was_training)
     return found_P2
+
+
+def _share_turn(found_P2: Tensor, turn: Sequence[list[int]], ranks: RankGroup) -> None:
+    """Gives all ranks the log-probabilities of the groups of a turn, the first of which is rank 0's, and so on."""
+    if ranks.size == 1:
+        return
+    rows = [index for group in turn for index in group]
+    own = set(turn[ranks.rank]) if ranks.rank < len(turn) else set()
+    shared_R2 = torch.stack([found_P2[index] if index in own else torch.zeros(2).double() for index in rows])
+    ranks.sum_in_rank_order([shared_R2])
+    found_P2[rows] = shared_R2
 
 
 def _save(path: Path, key: str, found_P2: Tensor, done: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 from torch import Tensor
 
@@ -11,14 +12,19 @@ from luthier.trainer.dataset.training_examples import Dataset
 from luthier.trainer.model import devices, head_loss
 from luthier.trainer.model.head_loss import LossSums
 from luthier.trainer.model.tuned_model import TunedModel
-from luthier.trainer.objectives import evaluate
+from luthier.trainer.objectives import evaluate, passes
+from luthier.trainer.ranks.rank_group import ALONE, RankGroup
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisedObjective:
-    """The Objective of supervised examples: next-token prediction on the answers that are learned."""
+    """The Objective of supervised examples: next-token prediction on the answers that are learned.
+
+    Each of the `ranks` computes its share of a batch.
+    """
 
     examples: Dataset
+    ranks: RankGroup = ALONE
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -29,12 +35,23 @@ class SupervisedObjective:
         return max(len(sequence.token_ids) for sequence in self.examples.all)
 
     def gradients(self, tuned: TunedModel, indexes: Sequence[int], budget: int) -> LossSums:
-        """Adds to the parameters' gradients that of the mean loss over these examples' supervised tokens.
+        """Adds to the parameters' gradients this rank's part of that of the mean loss over all supervised tokens.
 
-        The sums, on the device, carry the mean loss of each example.
+        The sums, on the device, carry the mean loss of each example; zero for those of other ranks.
         """
-        sums = gradients(tuned, self.examples.batch(indexes), budget)
-        return replace(sums, mean_losses=tuple(self._example_losses(indexes, sums.sequence_nats)))
+        step_tokens = packing.supervised_tokens(self.examples.batch(indexes))
+        share = self._share(indexes)
+        own = [indexes[place] for place in share]
+        sums = gradients(tuned, self.examples.batch(own), budget, step_tokens, self.ranks)
+        losses: list[float | Tensor] = list(repeat(0.0, len(indexes)))
+        for place, loss in zip(share, self._example_losses(own, sums.sequence_nats), strict=True):
+            losses[place] = loss
+        return replace(sums, mean_losses=tuple(losses))
+
+    def _share(self, indexes: Sequence[int]) -> list[int]:
+        """The places in a batch of the examples that this rank computes."""
+        sequences = [self.examples.sequences[index] for index in indexes]
+        return packing.split_over_ranks(sequences, self.ranks.size)[self.ranks.rank]
 
     def _example_losses(
         self, indexes: Sequence[int], sequence_nats: Sequence[float | Tensor]
@@ -47,19 +64,28 @@ class SupervisedObjective:
 
     def evaluate(self, tuned: TunedModel, indexes: Sequence[int]) -> LossSums:
         """Loss and accuracy over these examples in plain numbers, without gradients; no losses of single examples."""
-        return evaluate.evaluate(tuned, self.examples.batch(indexes))
+        own = [indexes[place] for place in self._share(indexes)]
+        return evaluate.evaluate(tuned, self.examples.batch(own), self.ranks).over_ranks(self.ranks)
 
 
-def gradients(tuned: TunedModel, sequences: list[Rendered], budget: int) -> LossSums:
-    """Adds to the parameters' gradients that of the mean loss over all supervised tokens of `sequences`.
+def gradients(
+    tuned: TunedModel,
+    sequences: list[Rendered],
+    budget: int,
+    step_tokens: int | None = None,
+    ranks: RankGroup = ALONE,
+) -> LossSums:
+    """Adds to the parameters' gradients that of these sequences' summed loss divided by `step_tokens`.
 
-    They go through the model in groups of at most `budget` tokens; how they are grouped changes nothing but rounding.
-    Returns sums on the device; their `sequence_nats` are in the order of `sequences`.
+    Those are the supervised tokens of the whole batch; None: of `sequences`. They go through the model in groups of at
+    most `budget` tokens; how they are grouped changes nothing but rounding. Returns sums on the device; their
+    `sequence_nats` are in the order of `sequences`.
     """
     counts = [packing.supervised_tokens([sequence]) for sequence in sequences]
-    step_tokens = sum(counts)
+    step_tokens = sum(counts) if step_tokens is None else step_tokens
     sums, computed = LossSums(), []
-    for group in packing.micro_batches([(sequence,) for sequence in sequences], budget):
+    groups = packing.micro_batches([(sequence,) for sequence in sequences], budget)
+    for group in passes.in_step(tuned, ranks, groups):
         packed = devices.to_device(packing.pack_sequences([sequences[index] for index in group]), tuned.device)
         hidden_NH = tuned.hidden(packed)
         gradient_NH, part = head_loss.loss_with_gradient(

@@ -27,13 +27,16 @@ from luthier.run_directory.run_events import (
 class EventLog:
     """Appends the events of one run, each once, however often the trainer is started.
 
+    With `silent` it reads and writes nothing: that of a rank other than 0.
+
     `guard` raises RunTaken if this process has lost the run. It is called before every event; call it before other
     writes too if much time has passed since the last one.
     """
 
-    def __init__(self, run: RunDirectory, guard: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, run: RunDirectory, guard: Callable[[], None] = lambda: None, *, silent: bool = False) -> None:
         """Reads the events that are logged. Raises Conflict at a damaged line."""
         self._run = run
+        self._silent = silent
         self.guard = guard
         self._messages: set[str] = set()
         self._checkpoints: set[str] = set()
@@ -45,7 +48,7 @@ class EventLog:
         self._saved_step = 0
         self._started = False
         self.verdict: Succeeded | Failed | None = None
-        for event, _ in run.tail():
+        for event, _ in () if silent else run.tail():
             self._note(event)
 
     @property
@@ -103,6 +106,8 @@ class EventLog:
 
     def write(self, event: RunEvent) -> None:
         """Appends the event, whatever is logged, and waits until it is on disk. Raises RunTaken, or NoSpace."""
+        if self._silent:
+            return
         self.guard()
         self._run.append(event)
         self._note(event)

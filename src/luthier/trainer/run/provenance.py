@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -40,6 +41,11 @@ class Origin:
     def with_data_files(self, sha256: Mapping[str, str]) -> "Origin":
         """A copy with the sha256 of data files added, by their names in the manifest."""
         return replace(self, inputs={**self.inputs, **sha256})
+
+    def inputs_and_versions(self) -> bytes:
+        """What must be equal on all machines of a run: the spec, the bytes of all files, versions of the software."""
+        spec = self.spec.model_dump_json(exclude={"base_folder", "threads"})
+        return json.dumps([spec, self.inputs, self.versions, self.parent_adapter], sort_keys=True).encode()
 
     def tokens_key(self, file_sha256: str) -> str:
         """A hash of everything that the tokens of a data file depend on: the key of the token cache."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import safetensors
 import safetensors.torch
@@ -15,6 +15,7 @@ from luthier.atomic_io import make_folder, write_durably
 from luthier.core.errors import Conflict
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.train_spec import TrainSpec
+from luthier.trainer.ranks.rank_group import RankGroup
 from luthier.trainer.run import checkpoint
 from luthier.trainer.run.event_log import EventLog
 
@@ -61,7 +62,7 @@ class ResumePoint:
         """Starts the clock; `hasty` after an attempt that was interrupted. `clock` gives seconds."""
         self._run = run
         self._path = run.resume / FILE
-        self._spec = _fingerprint(spec)
+        self._spec = _spec_hash(spec)
         self._clock = clock
         self._interval_s = spec.save_interval_s
         self._hasty = hasty
@@ -142,6 +143,28 @@ class ResumePoint:
         return Progress(**json.loads(metadata["progress"])), tensors
 
 
+def share(
+    ranks: RankGroup, progress: Progress, parameters: Mapping[str, Tensor], optimizer: torch.optim.AdamW
+) -> Progress:
+    """Gives all ranks the progress, parameters and optimizer state of rank 0, which alone has loaded them."""
+    if ranks.size == 1:
+        return progress
+    step = ranks.most(progress.step if ranks.leads else 0)
+    with torch.no_grad():
+        for parameter in parameters.values():
+            if step and not ranks.leads:
+                zeros = {moment: torch.zeros_like(parameter) for moment in _MOMENTS}
+                optimizer.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **zeros}
+            moments = [optimizer.state[parameter][moment] for moment in _MOMENTS] if step else []
+            ranks.copy_from_rank_0([parameter.data, *moments])
+    return replace(progress, step=step)
+
+
+def fingerprint(parameters: Mapping[str, Tensor]) -> bytes:
+    """A hash of all parameters' names and bytes, which must be equal in all ranks."""
+    return _digest({}, parameters).encode()
+
+
 def _afresh(event_log: EventLog, reason: str) -> Progress:
     """Logs why the saved state is not used, and returns the progress of a run that has not begun."""
     event_log.say(f"Training begins again from its first step, to the same end: {reason}.")
@@ -153,11 +176,11 @@ def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _fingerprint(spec: TrainSpec) -> str:
+def _spec_hash(spec: TrainSpec) -> str:
     """A hash of what must be equal for a state to be resumed: not threads, the base's folder or the save interval.
 
     `tuning` follows from `lora`; without it states of versions that did not write it can be resumed.
