@@ -83,7 +83,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def begin(api: Api, **asked: Any) -> str:
-    return api.client.responses.create(model=BASE, input="a", background=True, **asked).id
+    id: str = api.client.responses.create(model=BASE, input="a", background=True, **asked).id
+    return id
 
 
 def test_response_is_generated_once_and_its_end_is_told_by_the_other_process(

@@ -83,7 +83,7 @@ def test_ports_of_a_lost_lease_change_nothing(context: Context, executor: Script
     with pytest.raises(LeaseLost):
         blobs.put("files/kept", chunks_while_another_takes_over())
     run = context.runs_folder / "ftjob-1"
-    calls = [
+    calls: list[Callable[[], object]] = [
         partial(blobs.delete, "files/kept"),
         partial(blobs.move, "files/kept", "files/moved"),
         partial(blobs.put, "files/new", [b"new"]),
