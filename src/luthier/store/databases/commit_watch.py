@@ -111,5 +111,8 @@ class CommitWatch:
 
     def _waited(self, connection: psycopg.Connection | None) -> None:
         """Waits POLL_S seconds, or until the connection has something or the watch is closed."""
-        sources = [self._wake_end] if connection is None else [self._wake_end, connection.fileno()]
-        select.select(sources, [], [], POLL_S)
+        poll = select.poll()  # select() takes no descriptor above 1023, and a service has thousands
+        poll.register(self._wake_end, select.POLLIN)
+        if connection is not None:
+            poll.register(connection.fileno(), select.POLLIN)
+        poll.poll(POLL_S * 1000)
