@@ -171,16 +171,18 @@ def _build(settings: Settings, lock: FolderLock, database: Database, clocks: Clo
     engine = serving_engines.build_engine(settings)
     serving = Serving(context, engine, check_parity)
     grammars = GrammarChecker()
+    executor = LocalExecutor(device=settings.train_device, jobs=settings.train_jobs)
     supervisor = Supervisor(
         context,
-        LocalExecutor(device=settings.train_device),
+        executor,
         serving,
         settings.tick_s,
-        settings.train_threads,
+        settings.threads_of_a_trainer,
         settings.save_interval_s,
         _lifetimes(settings),
         timedelta(days=settings.lost_and_found_days),
     )
+    executor.wake_at_exits(supervisor.wake)
     calls = serving_engines.engine_calls(settings)
     exporter = _build_exporter(context, settings)
     webhooks = WebhookWorker(context, settings.tick_s)

@@ -4,6 +4,7 @@ Whoever needs a setting makes a Settings: it reads environment and file anew eac
 """
 
 import ipaddress
+import os
 import sys
 from pathlib import Path
 from typing import Literal, Self
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     oidc_scope: str = "openid profile"
     tick_s: float = Field(default=0.5, gt=0)
     train_threads: int | None = Field(default=None, ge=1)
+    train_jobs: int = Field(default=1, ge=1, le=256)
     save_interval_s: float = Field(default=60.0, gt=0)
     train_device: Literal["auto", "cpu", "cuda"] = "auto"
     upload_expiry_s: int = Field(default=3600, ge=60)
@@ -183,6 +185,15 @@ class Settings(BaseSettings):
     def scheme(self) -> str:
         """The scheme of the service's own URL."""
         return "http" if self.tls_cert is None else "https"
+
+    @property
+    def threads_of_a_trainer(self) -> int | None:
+        """CPU threads of each trainer: those that are set, else the cores divided among as many as may run at once;
+        None for one per core.
+        """
+        if self.train_threads is not None or self.train_jobs == 1:
+            return self.train_threads
+        return max(1, (os.cpu_count() or 1) // self.train_jobs)
 
     @property
     def price(self) -> Price | None:
