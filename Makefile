@@ -18,7 +18,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-train bench-ranks bench-auto bench-tools bench-kills bench-ray bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-scheduling bench-next-start bench-train bench-ranks bench-auto bench-tools bench-kills bench-ray bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -135,6 +135,12 @@ bench-ray: model $(RAY)/.installed ## the Clippy job by the local executor and o
 
 bench-portal: model ## the portal over 1,000 jobs and 100,000 metric rows: pages, first paint, memory (BENCH='--jobs 100 --rows 1000 --tabs 20')
 	@PYTHONPATH=tests/support $(BIN)/python -m bench.portal $(BENCH)
+
+bench-scheduling: setup ## 10,000 queued jobs of 1,000 tenants on 200 simulated nodes (BENCH='--jobs 100 1000' for less)
+	@$(BIN)/python -m bench.scheduling $(BENCH)
+
+bench-next-start: model ## from a free machine to the next job's first step (BENCH='--jobs 3' for less)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.scheduling.next_start $(BENCH)
 
 bench-train: model $(TRL)/trl ## Luthier's trainer beside TRL's, on the same rows (BENCH='--sets gsm8k --repeat 3' for less or more)
 	@$(BIN)/python -m bench.train $(BENCH)

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from luthier import validation_messages
 from luthier.core.states import Ability, Tuning
+from luthier.core.training.executor_port import RunNeeds
 from luthier.model_folder import CATALOG_ENTRY
 from luthier.run_directory.train_spec import LoraRecipe
 
@@ -69,6 +70,22 @@ class HubSource(_Value):
 Source = Annotated[WheelSource | FolderSource | HubSource, Field(discriminator="kind")]
 
 
+class NeedsOfRun(_Value):
+    """What a run on the base model needs of the node that it runs on; what is left out is not asked for, except one
+    CPU. `labels` are the node's.
+    """
+
+    cpus: float | None = Field(gt=0, default=None)
+    gpus: float = Field(ge=0, default=0.0)
+    memory_gib: float | None = Field(gt=0, default=None)
+    labels: dict[str, str] = {}
+
+    @property
+    def of_run(self) -> RunNeeds:
+        """The same for an executor, memory in bytes, 0 if it is not known."""
+        return RunNeeds(self.cpus or 1.0, self.gpus, int((self.memory_gib or 0) * 2**30), self.labels)
+
+
 class BaseModelEntry(_Value):
     """One base model as a catalog lists it.
 
@@ -94,6 +111,8 @@ class BaseModelEntry(_Value):
     """The hub id of these weights where the source does not name it: what model cards call the base model."""
     chat_template: Path | None = None
     """A template in place of the model's own: in the file "chatml" or "plain", or a path from the catalog's folder."""
+    needs: NeedsOfRun | None = None
+    """What a run needs of its node."""
 
     rounded_from: str | None = None
     """The base model that this one is quantized from: its weights are taken from there if they are on this machine."""

@@ -4,6 +4,7 @@ Whoever needs a setting makes a Settings: it reads environment and file anew eac
 """
 
 import ipaddress
+import os
 import sys
 from pathlib import Path
 from typing import Literal, Self
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     train_threads: int | None = Field(default=None, ge=1)
     train_ranks: int = Field(default=1, ge=1, le=4096)
     train_shard_base: bool = False
+    train_jobs: int = Field(default=1, ge=1, le=256)
     save_interval_s: float = Field(default=60.0, gt=0)
     train_device: Literal["auto", "cpu", "cuda"] = "auto"
     executor: Literal["local", "ray"] = "local"
@@ -223,6 +225,15 @@ class Settings(BaseSettings):
     def scheme(self) -> str:
         """The scheme of the service's own URL."""
         return "http" if self.tls_cert is None else "https"
+
+    @property
+    def threads_of_a_trainer(self) -> int | None:
+        """CPU threads of each trainer: those that are set, else the cores divided among as many as may run at once;
+        None for one per core.
+        """
+        if self.train_threads is not None or self.train_jobs == 1:
+            return self.train_threads
+        return max(1, (os.cpu_count() or 1) // self.train_jobs)
 
     @property
     def price(self) -> Price | None:

@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from luthier.core.engine_ports import Address, Capacity, EngineState, ParityReport, ServedModel
 from luthier.core.states import EngineName, LoadState, RunState
-from luthier.core.training.executor_port import ONE_CPU, Ending, NodeRoom, RunNeeds
+from luthier.core.training.executor_port import NONE_RUNNING, ONE_CPU, Ending, NodeRoom, RunNeeds
 from luthier.engines.choice import ChosenEngineClient
 from luthier.engines.embeddings.embedding_client import HttpEmbeddingClient
 from luthier.engines.engine_client import HttpEngineClient
@@ -287,10 +287,11 @@ def failing_parity(address: Address, folder: Path, n_probes: int | None = None) 
 
 
 class ScriptedExecutor:
-    """Runs a function in the place of the trainer, at once, when a run is started."""
+    """Runs a function in the place of the trainer, at once, when a run is started; `jobs` of them may live at once."""
 
-    def __init__(self, trainer: Callable[[RunDirectory], object]) -> None:
+    def __init__(self, trainer: Callable[[RunDirectory], object], jobs: int = 1) -> None:
         self.trainer = trainer
+        self.jobs = jobs
         self.started: list[Path] = []
         self.stopped: list[str] = []
         self.asked_to_stop: list[str] = []
@@ -301,8 +302,9 @@ class ScriptedExecutor:
 
     outlives_service = False
 
-    def room(self) -> Sequence[NodeRoom]:
-        return [NodeRoom("fake", cpus=8.0)]
+    def room(self, running: Mapping[str, RunNeeds] = NONE_RUNNING) -> Sequence[NodeRoom]:
+        own = {f"fake:{number + 1}" for number in range(len(self.started))}
+        return [NodeRoom("fake", cpus=8.0, runs=max(0, self.jobs - len((own | set(running)) & self.alive)))]
 
     def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:
         self.started.append(run)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from luthier import catalog
+from luthier.core.training.executor_port import RunNeeds
 
 OWN = """
 [aliases]
@@ -32,6 +33,20 @@ def test_guides_names_lead_to_the_embedded_model() -> None:
     assert known.find("gpt-9") is None
 
 
+def test_needs_of_a_run_are_those_of_the_entry_and_of_its_variants(tmp_path: Path) -> None:
+    own = tmp_path / "catalog.toml"
+    for line, needs in (
+        ("", None),
+        ('needs = { cpus = 8, gpus = 2, memory_gib = 1.5, labels = { zone = "a" } }', (8, 2, 3 * 2**29, {"zone": "a"})),
+        ("needs = { gpus = 0.5 }", (1, 0.5, 0, {})),
+    ):
+        own.write_text(OWN + line + "\n")
+        for name in ("my-model", "my-model-4bit"):
+            entry = catalog.load(own).find(name)
+            assert entry is not None
+            assert (entry.needs and entry.needs.of_run) == (needs and RunNeeds(*needs))
+
+
 def test_own_entries_and_aliases_win(tmp_path: Path) -> None:
     own = tmp_path / "catalog.toml"
     own.write_text(OWN)
@@ -50,6 +65,7 @@ def test_own_entries_and_aliases_win(tmp_path: Path) -> None:
         (OWN.replace('licence = "MIT"\n', ""), "licence"),
         (OWN.replace('kind = "folder"', 'kind = "pickle"'), "pickle"),
         ("[[model]\n", "catalog"),
+        (OWN + "needs = { cpus = 0 }\n", "cpus"),
         (OWN.replace('lora = { rank = 8, alpha = 16, targets = ["q_proj"] }\n', ""), "is missing"),
         (OWN.replace("[[model]]", "[[model]]\nchat_template = 'nowhere.jinja'"), "neither one of chatml, plain"),
     ],

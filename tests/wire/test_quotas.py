@@ -36,6 +36,7 @@ def test_defaults_are_azures() -> None:
         Quota.FILE_BYTES: 1_073_741_824,
         Quota.JOBS: 100,
         Quota.QUEUED_JOBS: 20,
+        Quota.RUNNING_JOBS: 3,
         Quota.DEPLOYMENTS: 32,
         Quota.FINE_TUNED_DEPLOYMENTS: 10,
         Quota.JOB_TOKENS: 2_000_000_000,
@@ -49,7 +50,12 @@ def test_ones_own_resource_has_room_for_files_of_many_jobs_and_a_made_one_has_az
     )
     assert (own[Quota.FILES], own[Quota.JOBS], own[Quota.FILE_BYTES]) == (1_000_000, 1_000_000, 2**40)
     assert of_made == DEFAULTS
-    assert {quota for quota in Quota if own[quota] != of_made[quota]} == {Quota.FILES, Quota.JOBS, Quota.FILE_BYTES}
+    assert {quota for quota in Quota if own[quota] != of_made[quota]} == {
+        Quota.FILES,
+        Quota.JOBS,
+        Quota.FILE_BYTES,
+        Quota.RUNNING_JOBS,
+    }
 
 
 def test_file_over_the_quota_is_a_429_in_every_dialects_words(

@@ -194,6 +194,8 @@ class Job:
     """Whether its user has deleted it, and the supervisor has still to clear away its process or run directory."""
     early_stop_patience: int | None = None
     """After how many epochs without a better validation loss the job ends; None: never."""
+    peak_memory_bytes: int | None = None
+    """What its run is expected to take, by the estimate at validation; None: not known."""
 
     @property
     def model(self) -> str:

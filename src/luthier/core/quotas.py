@@ -23,6 +23,8 @@ class Quota(StrEnum):
     FILE_BYTES = "file_bytes"
     JOBS = "jobs"
     QUEUED_JOBS = "queued_jobs"
+    RUNNING_JOBS = "running_jobs"
+    """Nothing is refused for it: jobs above it wait."""
     DEPLOYMENTS = "deployments"
     FINE_TUNED_DEPLOYMENTS = "fine_tuned_deployments"
     JOB_TOKENS = "job_tokens"
@@ -38,11 +40,17 @@ DEFAULTS: dict[Quota, int] = {
     Quota.FILE_BYTES: 2**30,
     Quota.JOBS: 100,
     Quota.QUEUED_JOBS: 20,
+    Quota.RUNNING_JOBS: 3,
     Quota.DEPLOYMENTS: 32,
     Quota.FINE_TUNED_DEPLOYMENTS: 10,
     Quota.JOB_TOKENS: 2_000_000_000,
 }
-OWN_DEFAULTS: dict[Quota, int] = DEFAULTS | {Quota.FILES: 10**6, Quota.FILE_BYTES: 2**40, Quota.JOBS: 10**6}
+OWN_DEFAULTS: dict[Quota, int] = DEFAULTS | {
+    Quota.FILES: 10**6,
+    Quota.FILE_BYTES: 2**40,
+    Quota.JOBS: 10**6,
+    Quota.RUNNING_JOBS: 10**6,
+}
 """Of the resource that every installation has. Azure's counts divide a vendor's machine among tenants, and a job leaves
 three files: on a machine of one's own they would end the work after 33 jobs. There the disk is the limit."""
 TITLES: dict[Quota, str] = {
@@ -50,6 +58,7 @@ TITLES: dict[Quota, str] = {
     Quota.FILE_BYTES: "Bytes of all files together",
     Quota.JOBS: "Fine-tuning jobs in all",
     Quota.QUEUED_JOBS: "Fine-tuning jobs that wait",
+    Quota.RUNNING_JOBS: "Fine-tuning jobs that run",
     Quota.DEPLOYMENTS: "Deployments",
     Quota.FINE_TUNED_DEPLOYMENTS: "Deployments of fine-tuned models",
     Quota.JOB_TOKENS: "Tokens x epochs of one job",

@@ -135,6 +135,7 @@ class EventCode(StrEnum):
     MORE_FILE_WARNINGS = "more_file_warnings"
     ESTIMATED = "estimated"
     ENQUEUED = "enqueued"
+    NO_NODE = "no_node"
     STARTED = "started"
     TRAINER_MESSAGE = "trainer_message"
     TRAINING = "training"

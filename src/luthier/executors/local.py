@@ -9,8 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from ctypes.util import find_library
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from pathlib import Path
 import psutil
 
 from luthier.core.states import RunState
-from luthier.core.training.executor_port import ONE_CPU, Ending, NodeRoom, RunNeeds
-from luthier.executors import oom_kills
+from luthier.core.training.executor_port import NONE_RUNNING, ONE_CPU, Ending, NodeRoom, RunNeeds
+from luthier.executors import machine_memory, oom_kills
 from luthier.process import child_environment
 from luthier.run_directory.run_directory import DEVICE_VARIABLE, RunDirectory
 
@@ -37,6 +38,7 @@ _TCMALLOC = ("tcmalloc_minimal", "tcmalloc")
 _BAD_ALLOC = b"std::bad_alloc"
 """What the C++ runtime writes before it aborts a process that gets no more memory (RLIMIT_AS, no overcommit)."""
 _LOG_TAIL_BYTES = 64 * 1024
+_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class _Child:
     kill_counts: deque[int]
     log: Path
     log_begin: int
+    needs: RunNeeds
 
     def log_tail(self) -> bytes:
         """The end of what this process wrote to the run's log, at most 64 KiB; empty if the log is gone."""
@@ -83,12 +86,16 @@ class LocalExecutor:
         stop_grace_s: float = STOP_GRACE_S,
         memory_kills: Callable[[], int] = oom_kills.count,
         device: str | None = None,
+        jobs: int = 1,
+        available_bytes: Callable[[], int] = machine_memory.available_bytes,
         *,
+        ranks: int = 1,
         dies_with_us: bool = False,
     ) -> None:
         """`stop_grace_s` is how long `stop` waits for the end of a step; `memory_kills` counts the machine's OOM kills.
 
-        `python` None is the service's own; `device` None leaves the choice to the trainer's environment. With
+        `python` None is the service's own; `device` None leaves the choice to the trainer's environment. At most `jobs`
+        run at once, each of `ranks` processes; `available_bytes` is the machine's memory for further ones. With
         `dies_with_us` the kernel kills the trainer when the thread ends that started it (Linux).
         """
         self._python = python or Path(sys.executable)
@@ -96,16 +103,57 @@ class LocalExecutor:
         self._memory_kills = memory_kills
         self._device = {} if device is None else {DEVICE_VARIABLE: device}
         self._before_trainer = _die_with_parent if dies_with_us else None
+        self._jobs = jobs
+        self._ranks = ranks
+        self._available_bytes = available_bytes
+        self._wake: Callable[[], object] | None = None
         self._children: dict[str, _Child] = {}
         self._endings: dict[str, Ending] = {}
 
     outlives_service = False
     """A service that stops asks its trainers to save and exit, and the next start resumes them."""
 
-    def room(self) -> Sequence[NodeRoom]:
-        """This machine, for one run if none of those that were started here lives."""
-        busy = any(self.look(handle) is RunState.ALIVE for handle in list(self._children))
-        return [NodeRoom("this machine", cpus=os.cpu_count() or 1, runs=0 if busy else 1)]
+    def wake_at_exits(self, wake: Callable[[], object]) -> None:
+        """Has `wake` called, in a thread, each time a trainer of those that are started from now on has exited."""
+        self._wake = wake
+
+    def room(self, running: Mapping[str, RunNeeds] = NONE_RUNNING) -> Sequence[NodeRoom]:
+        """This machine: what its memory leaves beside the runs that live, those of an earlier service included.
+
+        Of each what it is expected to take and has not taken yet is set aside. A run that is alone is tried whatever
+        the estimate says; beside one of unknown memory none starts.
+        """
+        alive = self._alive(running)
+        cores, gpus = (
+            max(os.cpu_count() or 1, self._jobs * self._ranks),
+            len(list(_GPUS.glob("*"))) if _GPUS.exists() else 0,
+        )
+        expected = sum(
+            max(0, needs.memory_bytes - machine_memory.resident_bytes(_pid(handle))) for handle, needs in alive.items()
+        )
+        is_known = all(needs.memory_bytes for needs in alive.values())
+        return [
+            NodeRoom(
+                "this machine",
+                cpus=cores - sum(needs.cpus for needs in alive.values()),
+                gpus=gpus - sum(needs.gpus for needs in alive.values()),
+                memory_bytes=max(0, self._available_bytes() - expected),
+                runs=max(0, self._jobs - len(alive)) if is_known else 0,
+                busy_runs=len(alive),
+                holds=RunNeeds(cores, gpus),
+                takes_any_alone=True,
+            )
+        ]
+
+    def _alive(self, running: Mapping[str, RunNeeds]) -> dict[str, RunNeeds]:
+        """The runs of this machine that live, ours and those of `running`, by handle. It is no look: those count."""
+        ours = {handle: child for handle, child in self._children.copy().items() if child.process.poll() is None}
+        others = {
+            handle: needs
+            for handle, needs in running.items()
+            if handle not in ours and handle not in self._endings and _running(handle) is not None
+        }
+        return {handle: child.needs for handle, child in ours.items()} | others
 
     def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:
         """Starts the trainer on a run directory and returns its handle; what it prints is appended to the run's log.
@@ -125,7 +173,9 @@ class LocalExecutor:
             )
         handle = _handle(psutil.Process(process.pid))
         kills = deque([self._memory_kills()], maxlen=EXIT_LOOKS)
-        self._children[handle] = _Child(process, kills, RunDirectory(run).log, log_begin)
+        self._children[handle] = _Child(process, kills, RunDirectory(run).log, log_begin, needs)
+        if self._wake is not None:
+            threading.Thread(target=_wait_for_exit, args=(process.pid, self._wake), daemon=True).start()
         return handle
 
     def find(self, run: Path, attempt: int = 1) -> str | None:
@@ -204,9 +254,12 @@ class LocalExecutor:
         status = child.process.poll()
         if status is None:
             child.kill_counts.append(self._memory_kills())
-            return psutil.Process(child.process.pid)  # its pid is not reused before it is reaped
+            try:
+                return psutil.Process(child.process.pid)
+            except psutil.NoSuchProcess:  # another thread has reaped it since
+                return self._find(handle)
         self._endings[handle] = self._ending(status, child)
-        del self._children[handle]
+        self._children.pop(handle, None)
         return None
 
     def _ending(self, status: int, child: _Child) -> Ending:
@@ -230,6 +283,19 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
+def _wait_for_exit(pid: int, wake: Callable[[], object]) -> None:
+    """Calls `wake` when a child has exited; leaves it to be reaped by a look."""
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    wake()
+
+
+def _pid(handle: str) -> int:
+    """The process id of a handle; 0, which no process has, for one of another kind."""
+    number = handle.removeprefix("pid:").partition("@")[0]
+    return int(number) if number.isdecimal() else 0
+
+
 def _handle(process: psutil.Process) -> str:
     """The handle `pid:4711@<seconds from boot to the process's start>`: a pid that is reused gives another one."""
     return f"pid:{process.pid}@{process.create_time() - psutil.boot_time():.2f}"
@@ -239,9 +305,8 @@ def _running(handle: str) -> psutil.Process | None:
     """The process of a handle; None if it is gone, a zombie, or the pid belongs to another process now; and for a
     handle of another executor, which was set before.
     """
-    pid, _, _ = handle.removeprefix("pid:").partition("@")
     try:
-        process = psutil.Process(int(pid))
+        process = psutil.Process(_pid(handle))
         is_same = _handle(process) == handle
         return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.NoSuchProcess, ValueError):

@@ -116,7 +116,8 @@ def _room(node: Mapping[str, Any], raylet: Mapping[str, Any], used: Mapping[str,
     free = {name: max(0.0, float(total.get(name, 0)) - used.get(name, 0.0)) for name in ("CPU", "GPU", "memory")}
     labels = {str(name): str(value) for name, value in (raylet.get("labels") or {}).items()}
     name = str(raylet.get("nodeName") or node.get("ip"))
-    return NodeRoom(name, free["CPU"], free["GPU"], int(free["memory"]), labels)
+    holds = RunNeeds(float(total["CPU"]), float(total.get("GPU", 0)), int(total.get("memory", 0)), labels)
+    return NodeRoom(name, free["CPU"], free["GPU"], int(free["memory"]), labels, holds=holds)
 
 
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}

@@ -5,13 +5,13 @@ The scheduler's word alone ends no run (docs/ray.md): it may call a trainer fail
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from luthier.core.errors import Unavailable
 from luthier.core.states import RunState
-from luthier.core.training.executor_port import ONE_CPU, Ending, NodeRoom, RunNeeds
+from luthier.core.training.executor_port import NONE_RUNNING, ONE_CPU, Ending, NodeRoom, RunNeeds
 from luthier.executors.launcher import Launcher, Word
 from luthier.executors.local import STOP_GRACE_S
 from luthier.executors.mirror import Mirror
@@ -69,7 +69,7 @@ class RemoteRuns:
     """Implements the port Executor. A handle is `<launcher>:<job>-<attempt>`, behind the colon the launcher's id.
 
     The run directory is a mirror here. `key_prefix` is what the store's keys have before `runs/` on the nodes, whose
-    URL names the whole store. For one thread at a time.
+    URL names the whole store. Safe from several threads, of which one at a time may act on a job.
     """
 
     store: RunStore
@@ -86,7 +86,7 @@ class RemoteRuns:
     outlives_service = True
     """Nodes work on while the service restarts."""
 
-    def room(self) -> Sequence[NodeRoom]:
+    def room(self, running: Mapping[str, RunNeeds] = NONE_RUNNING) -> Sequence[NodeRoom]:
         """What is free on each node, less the runs that the scheduler's figures may not show yet: on every node that
         may have got them, so that nothing is queued there.
         """
@@ -193,7 +193,7 @@ class RemoteRuns:
         """Deletes the job's objects; a node that still works on it finds its request gone, and leaves."""
         self._shipped(run.name).delete()
         self._mirrors.pop(run, None)
-        for handle in [handle for handle in self._followed if self._parts(handle)[0] == run.name]:
+        for handle in [handle for handle in list(self._followed) if self._parts(handle)[0] == run.name]:
             del self._followed[handle]
 
     def _end(self, handle: str, request: Request) -> None:
@@ -277,7 +277,7 @@ class RemoteRuns:
         now = self.clock()
         return [
             followed
-            for followed in self._followed.values()
+            for followed in list(self._followed.values())
             if followed.state is not RunState.GONE
             and (followed.first_beat_at is None or now - followed.first_beat_at < self.terms.unseen_s)
         ]
@@ -288,10 +288,10 @@ class RemoteRuns:
 
     def _fix_threads(self, run: RunDirectory, needs: RunNeeds) -> None:
         """Gives the run its number of threads, if the spec leaves it to the machine: its bytes depend on it, and the
-        next attempt may get a node of another size.
+        next attempt may get a node of another size. Its ranks share the CPUs.
         """
         if run.spec.exists() and (spec := run.read_spec()).threads is None:
-            run.write_spec(spec.model_copy(update={"threads": max(1, int(needs.cpus))}))
+            run.write_spec(spec.model_copy(update={"threads": max(1, int(needs.cpus / spec.ranks))}))
 
     def _mirror(self, run: Path) -> Mirror:
         return self._mirrors.setdefault(run, Mirror(RunDirectory(run), self._shipped(run.name)))

@@ -20,7 +20,7 @@ def build(settings: Settings, blobs: BlobStore) -> Executor:
     Raises ValueError for a store or an address that nodes cannot use.
     """
     if settings.executor == "local":
-        return LocalExecutor(device=settings.train_device)
+        return LocalExecutor(device=settings.train_device, jobs=settings.train_jobs, ranks=settings.train_ranks)
     assert isinstance(blobs, ObjectBlobs)
     address = urlsplit(settings.ray_address or "")
     if address.scheme not in {"http", "https"} or not address.hostname or "@" in address.netloc:

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from luthier.core.errors import Conflict
 from luthier.engines.exports.export_process import ExportProcess
+from luthier.executors.local import LocalExecutor
 from luthier.process import process_identity
 from luthier.processes import run_executor, shared_parts
 from luthier.processes.shared_parts import SharedParts
@@ -107,17 +108,20 @@ def build(shared: SharedParts, lease: Lease, serving: Serving, metrics: ServiceM
         blobs=FencedBlobs(shared.context.blobs, fenced.check),
         observe_step=metrics.observe_step,
     )
+    executor = run_executor.build(settings, shared.context.blobs)
     supervisor = Supervisor(
         context,
-        FencedExecutor(run_executor.build(settings, shared.context.blobs), fenced.check),
+        FencedExecutor(executor, fenced.check),
         serving,
         settings.tick_s,
-        settings.train_threads,
+        settings.threads_of_a_trainer,
         settings.save_interval_s,
         shared_parts.lifetimes(settings),
         timedelta(days=settings.lost_and_found_days),
         settings.rank_plan,
     )
+    if isinstance(executor, LocalExecutor):
+        executor.wake_at_exits(supervisor.wake)
     return SupervisorParts(
         context,
         LeaseKeeper(shared.database, lease, settings.lease_s, shared_parts.exit_superseded),

@@ -58,20 +58,63 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.spec = path / "spec.json"
-        self.training = path / "train.jsonl"
-        self.validation = path / "valid.jsonl"
-        self.parent = path / "parent"
-        self.events = path / "events.jsonl"
-        self.results = path / RESULTS_FILE
-        self.example_losses = path / "example_losses.csv"
-        self.checkpoints = path / "checkpoints"
-        self.resume = path / "resume"
-        self.tokens = path / "tokens"
-        self.log = path / "trainer.log"
-        self.lock = path / "lock"
-        self.pause = path / "pause"
-        self.under_way = path / "under_way"
+
+    # Properties: a supervisor makes one at each look at each run, and needs a path or two of it.
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.json"
+
+    @property
+    def training(self) -> Path:
+        return self.path / "train.jsonl"
+
+    @property
+    def validation(self) -> Path:
+        return self.path / "valid.jsonl"
+
+    @property
+    def parent(self) -> Path:
+        return self.path / "parent"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def results(self) -> Path:
+        return self.path / RESULTS_FILE
+
+    @property
+    def example_losses(self) -> Path:
+        return self.path / "example_losses.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def resume(self) -> Path:
+        return self.path / "resume"
+
+    @property
+    def tokens(self) -> Path:
+        return self.path / "tokens"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "trainer.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def pause(self) -> Path:
+        return self.path / "pause"
+
+    @property
+    def under_way(self) -> Path:
+        return self.path / "under_way"
 
     def write_spec(self, spec: TrainSpec) -> None:
         """Writes the spec atomically, as the last file: a directory with a spec is ready to run."""

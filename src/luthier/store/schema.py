@@ -90,6 +90,7 @@ resources = Table(
     Column("account", String(64), nullable=False, unique=True),
     Column("created_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),
+    Column("last_start_at", UtcTime),
 )
 
 api_keys = Table(
@@ -203,6 +204,10 @@ jobs = Table(
     Column("absorbed_bytes", BigInteger, nullable=False),
     Column("is_deleted", Boolean(create_constraint=False), nullable=False, server_default=false()),
     Column("early_stop_patience", Integer),
+    Column("peak_memory_bytes", BigInteger),
+    # The queue by resource, and what has still a run: each tick reads them, however many jobs there are.
+    Index("ix_jobs_queue", "status", "resource_id", "seq"),
+    Index("ix_jobs_has_run", "has_run", "status"),
     sqlite_autoincrement=True,
 )
 

@@ -20,7 +20,7 @@ def test_answer_that_was_not_asked_for_longest_leaves_first() -> None:
         cache.get(version, lambda: bytes(10))
     cache.get("one", lambda: b"")
     cache.get("four", lambda: bytes(10))
-    assert cache.bytes == 30
+    assert cache.size_bytes == 30
     assert len(cache.get("one", lambda: b"")) == 10
     assert cache.get("two", lambda: b"again") == b"again"
 
@@ -28,4 +28,4 @@ def test_answer_that_was_not_asked_for_longest_leaves_first() -> None:
 def test_answer_larger_than_the_cache_is_given_and_not_kept() -> None:
     cache = AnswerCache(max_bytes=30)
     assert len(cache.get("large", lambda: bytes(31))) == 31
-    assert cache.bytes == 0
+    assert cache.size_bytes == 0

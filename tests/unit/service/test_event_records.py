@@ -56,6 +56,11 @@ CASES = [
     ),
     (EventCode.ESTIMATED, asdict(ESTIMATE), "A job: 2 epochs in batches of 4, 30 steps, 900 tokens"),
     (EventCode.ENQUEUED, {}, "Job enqueued. Waiting for jobs ahead to complete."),
+    (
+        EventCode.NO_NODE,
+        {"cpus": 2.0, "gpus": 1.0, "memory_bytes": 0, "labels": {}},
+        "No node of this service has what the job needs: 2 CPUs, 1 GPU. It waits until one has.",
+    ),
     (EventCode.STARTED, {}, "Job started."),
     (EventCode.TRAINER_MESSAGE, {"text": "Memory is short."}, "Memory is short."),
     (

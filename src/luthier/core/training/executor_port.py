@@ -19,12 +19,16 @@ class RunNeeds:
 
 
 ONE_CPU = RunNeeds()
+NONE_RUNNING: Mapping[str, RunNeeds] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRoom:
     """What a node has left for further runs. `runs` is how many more may start there; None if nothing but the rest
-    limits them. `memory_bytes` None: not known.
+    limits them. `memory_bytes` None: not known, and not counted. `busy_runs` run there now.
+
+    `holds` is what the whole node has, None if that is not known; its labels are those of the node. With
+    `takes_any_alone` a run that is alone there starts whatever memory it is expected to take, for that is a guess.
     """
 
     name: str
@@ -33,6 +37,9 @@ class NodeRoom:
     memory_bytes: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     runs: int | None = None
+    busy_runs: int = 0
+    holds: RunNeeds | None = None
+    takes_any_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,12 @@ class Executor(Protocol):
         """Whether runs continue while the service is stopped or restarted; else it stops them with itself."""
         ...
 
-    def room(self) -> Sequence[NodeRoom]:
-        """What is left for further runs now, a node each; nothing is queued inside an executor."""
+    def room(self, running: Mapping[str, RunNeeds] = NONE_RUNNING) -> Sequence[NodeRoom]:
+        """What is left for further runs now, a node each; nothing is queued inside an executor.
+
+        `running` are the handles of all open runs with what they need, those of earlier services included: for an
+        executor that counts runs itself.
+        """
         ...
 
     def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:

@@ -3,23 +3,26 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
-from luthier.core.errors import Conflict, LuthierError, NoSpace, Unavailable
-from luthier.core.models import Job, JobError
-from luthier.core.states import AttemptEnd, JobStatus, RunState
+from luthier.core.errors import NoSpace, Unavailable
+from luthier.core.models import Job
+from luthier.core.states import JobStatus
 from luthier.core.training.executor_port import Executor
 from luthier.core.training.rank_plan import ONE_RANK, RankPlan
-from luthier.run_directory.run_events import Failed, Succeeded
 from luthier.service.background import resource_purge
 from luthier.service.background.expiry import Housekeeper
+from luthier.service.background.run_control import job_guard, run_starts
+from luthier.service.background.run_control.run_control import RunControl
 from luthier.service.context import Context
 from luthier.service.files import data_reports
 from luthier.service.files.url_imports import Importer
-from luthier.service.jobs import attempts, checkpoint_copies, progress, runs
+from luthier.service.jobs import checkpoint_copies, runs
 from luthier.service.models import deployment_expiry, deployments
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.serving import Serving
@@ -28,7 +31,8 @@ from luthier.store.queries import jobs
 
 logger = logging.getLogger(__name__)
 
-OCCUPYING = {JobStatus.RUNNING, JobStatus.PAUSING}
+RUNS = "runs"
+LOOPS = (RUNS, "files", "deployments", "storage", "imports")
 IMPORT_THREADS = 4
 """Concurrent fetches: a slow server then delays only its own callers."""
 YIELD_S = 0.2
@@ -59,10 +63,21 @@ class Supervisor:
     _woken: threading.Condition = field(default_factory=threading.Condition)
     _threads: list[threading.Thread] = field(default_factory=list)
     _stop_thread: threading.Thread | None = None
+    _wakes: Counter[str] = field(default_factory=Counter)
     _importer: Importer = field(init=False)
     _housekeeper: Housekeeper = field(init=False)
+    _control: RunControl = field(init=False)
 
     def __post_init__(self) -> None:
+        self._control = RunControl(
+            self.context,
+            self.executor,
+            self.train_threads,
+            self.save_interval_s,
+            self.rank_plan,
+            self._stopping.is_set,
+            partial(self._wake, RUNS),
+        )
         self._housekeeper = Housekeeper(self.context, self.keep_lost)
         self._importer = Importer(self.context, self._stopping.is_set)
 
@@ -92,25 +107,15 @@ class Supervisor:
             for job in waiting:
                 if self._stopping.is_set():
                     return
-                self._guarded(job, lambda job: runs.validate_files(self.context, job, self._yield_or_stop))
+                check = partial(runs.validate_files, self.context, stopping=self._yield_or_stop)
+                job_guard.guarded(self.context, job, check)
+                self._wake(RUNS)
             if not waiting:  # the files of a job are checked with it, and first
                 data_reports.check_next(self.context, self._yield_or_stop)
 
     def tick_runs(self) -> None:
-        """Clears up after ended jobs, follows running ones, and starts the oldest queued one if the machine is free."""
-        with self.context.database.reading() as tx:
-            running, ended = jobs.list_in(tx, OCCUPYING), jobs.list_unreleased(tx)
-            queued = jobs.first_in(tx, JobStatus.QUEUED)
-        for job in ended:
-            if self._stopping.is_set():
-                return
-            self._guarded(job, self._release)
-        for job in running:
-            self._guarded(job, self._follow)
-        # One run at a time on this machine, including a cancelled one that is still stopping.
-        is_free = not running and all(map(self._is_released, ended)) and not self._stopping.is_set()
-        if queued is not None and is_free and runs.claim(self.context, queued):
-            self._guarded(queued, self._start)
+        """Follows running jobs, clears up after ended ones, and starts waiting ones where nodes have room."""
+        self._control.tick()
 
     def tick_deployments(self) -> None:
         """One pass over deleted resources, copies without an owner, and expired and new deployments."""
@@ -121,16 +126,22 @@ class Supervisor:
 
     def start(self) -> None:
         """Starts a daemon thread for each loop, several for imports."""
-        loops = [("runs", self.tick_runs), ("files", self.tick_files), ("deployments", self.tick_deployments)]
-        loops += [("storage", self.tick_storage), *[("imports", self.tick_imports)] * IMPORT_THREADS]
-        for name, tick in loops:
+        self._control.start()
+        ticks = (self.tick_runs, self.tick_files, self.tick_deployments, self.tick_storage, self.tick_imports)
+        loops = list(zip(LOOPS, ticks, strict=True))
+        for name, tick in loops + loops[-1:] * (IMPORT_THREADS - 1):
             thread = threading.Thread(target=self._run, args=(name, tick), name=f"supervisor-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def wake(self) -> None:
-        """Starts the next pass now, after a request."""
+        """Starts the next pass of every loop now, after a request, or after the pass that is under way."""
+        self._wake(*LOOPS)
+
+    def _wake(self, *names: str) -> None:
+        """The same for the loops of these names."""
         with self._woken:
+            self._wakes.update(names)
             self._woken.notify_all()
 
     def begin_stop(self) -> None:
@@ -154,18 +165,21 @@ class Supervisor:
         """Asks trainers to exit, waits for the loops until STOP_S, then for each trainer, whose attempt it ends."""
         deadline = time.monotonic() + STOP_S
         for job in self._with_trainers():  # a step takes a while: it ends while the loops finish
-            self._guarded(job, self._ask_to_exit)
+            job_guard.guarded(self.context, job, partial(run_starts.ask_to_exit, self.executor))
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._control.stop(deadline)
+        busy = self._control.in_flight()  # of these an attempt may just begin or end: the next start finds out
         for job in self._with_trainers():
-            self._guarded(job, self._stop_run)
+            if job.id not in busy:
+                job_guard.guarded(self.context, job, partial(run_starts.stop, self.context, self.executor))
 
     def _with_trainers(self) -> list[Job]:
         """The open jobs that have a trainer's handle, and none if those continue without the service."""
         if self.executor.outlives_service:
             return []
         with self.context.database.reading() as tx:
-            return [job for job in jobs.list_open(tx) if job.handle is not None]
+            return [job for job in jobs.list_occupying(tx) if job.handle is not None]
 
     def _yield_or_stop(self) -> bool:
         """Waits up to YIELD_S while requests wait to write to the database; returns whether the service stops."""
@@ -178,6 +192,7 @@ class Supervisor:
     def _run(self, name: str, tick: Callable[[], None]) -> None:
         """A thread's loop: a pass, then a wait for `tick_s` or `wake`. What a pass raises is logged."""
         while not self._stopping.is_set():
+            seen = self._wakes[name]
             try:
                 tick()
             except NoSpace as error:
@@ -188,124 +203,8 @@ class Supervisor:
                 if not self._stopping.is_set():  # else a dependency may already be closed
                     logger.exception("tick failed loop=%s", name)
             with self._woken:
-                self._woken.wait(self.tick_s)
+                self._woken.wait_for(partial(self._is_woken, name, seen), self.tick_s)  # at once after one in the pass
 
-    def _guarded(self, job: Job, action: Callable[[Job], None]) -> None:
-        """Does the action for one job. A LuthierError fails the job, except a full disk and a busy database, which are
-        logged like any other exception; only Stopped is raised."""
-        try:
-            action(job)
-        except Stopped:
-            raise
-        except (NoSpace, Unavailable) as error:
-            # Not an error of the job, and its progress is saved: a later pass continues once there is room.
-            logger.error("job delayed id=%s %s", job.id, error)
-        except LuthierError as error:
-            runs.fail(self.context, job, JobError(error.code, error.message, error.param))
-        except Exception:
-            logger.exception("tick failed job=%s", job.id)
-
-    def _start(self, job: Job) -> None:
-        """Writes the run directory and starts an attempt; fails the job for a deleted file or a full disk."""
-        try:
-            run = runs.write_directory(self.context, job, self.train_threads, self.save_interval_s, self.rank_plan)
-        except FileNotFoundError as error:
-            logger.info("run not started job=%s %s", job.id, error)
-            text = "A file of this job was deleted while it waited. Upload it again and create a new job."
-            runs.fail(self.context, job, JobError("file_not_found", text))
-            return
-        except NoSpace as error:
-            runs.fail(self.context, job, JobError(error.code, error.message))
-            return
-        if self._stopping.is_set():
-            return  # the next start continues it: a running job without a process
-        number = attempts.start_attempt(self.context, job)
-        handle = self.executor.start(run.path, number)
-        with self.context.database.writing() as tx:
-            jobs.set_handle(tx, job.id, handle)
-        logger.info("run started job=%s handle=%s", job.id, handle)
-
-    def _follow(self, job: Job) -> None:
-        """Absorbs a running job's new events; ends it by its verdict, recovers it, or asks its trainer to pause."""
-        # The state first, then the events: all that a run wrote before it exited is then read.
-        state = RunState.GONE
-        if job.handle is not None:
-            state = self.executor.look(job.handle)
-            self.executor.sync(runs.directory(self.context, job).path, job.handle)
-        match progress.absorb(self.context, job):
-            case Succeeded() as verdict:
-                progress.finish(self.context, job, verdict)
-            case Failed() as verdict:
-                runs.fail(self.context, job, JobError(verdict.code, verdict.message, verdict.param))
-            case None if state is RunState.GONE:
-                self._recover(job)
-            case None if job.status is JobStatus.PAUSING:
-                runs.ask_to_pause(self.context, job)
-
-    def _recover(self, job: Job) -> None:
-        """Recovers a run without process and verdict: finds its process, or waits, fails the job or restarts it."""
-        if self._stopping.is_set():
-            return  # it exited because it was asked to: `_stop_run` records that
-        run = runs.directory(self.context, job)
-        if (handle := self.executor.find(run.path, attempts.current_number(self.context, job))) is not None:
-            # The service died between starting it and storing its handle; or it was started by hand.
-            with self.context.database.writing() as tx:
-                jobs.set_handle(tx, job.id, handle)
-            return
-        with self.context.database.reading() as tx:
-            fresh = jobs.get(tx, job.resource_id, job.id)
-        if fresh is None or fresh.status not in OCCUPYING:
-            return
-        if fresh.handle is not None:
-            process = self.executor.ending(fresh.handle)
-            end = attempts.end_without_verdict(process)
-            if fresh.status is JobStatus.PAUSING and end in {AttemptEnd.STOPPED, AttemptEnd.VANISHED}:
-                end = AttemptEnd.PAUSED
-            attempts.end_attempt(self.context, job, end, process)
-        if fresh.status is JobStatus.PAUSING:
-            runs.set_paused(self.context, job)
-            return
-        failed = attempts.without_progress(self.context, job)
-        if attempts.are_too_many(failed):
-            logger.error("job given up id=%s attempts=%d log=%s", job.id, len(failed), run.log)
-            runs.fail(self.context, job, attempts.give_up_error(failed))
-        elif attempts.is_retry_due(failed, self.context.now()):
-            self._start(fresh)
-
-    def _ask_to_exit(self, job: Job) -> None:
-        """Asks the job's trainer to exit after its step; does not wait for it."""
-        assert job.handle is not None
-        self.executor.ask_to_stop(job.handle)
-
-    def _stop_run(self, job: Job) -> None:
-        """Stops a trainer after its step and ends its attempt, so that the next start of the service resumes the run.
-
-        A verdict that it left is read at that start.
-        """
-        assert job.handle is not None
-        self.executor.stop(job.handle)
-        if progress.absorb(self.context, job) is None and job.status in OCCUPYING:
-            attempts.end_attempt(self.context, job, AttemptEnd.SERVICE_STOPPED)
-        logger.info("run stopped for the next start job=%s", job.id)
-
-    def _release(self, job: Job) -> None:
-        """Ends the process of an ended job, absorbs its last events, removes its run directory, and records that."""
-        run = runs.directory(self.context, job)
-        handle = job.handle or self.executor.find(run.path, attempts.current_number(self.context, job))
-        if handle is not None and job.status is JobStatus.CANCELLED:
-            self.executor.kill(handle)  # nothing of it is kept: no step is worth waiting for
-        elif handle is not None:
-            self.executor.stop(handle)
-        with suppress(Conflict):  # a damaged log is why the job failed, and nothing of it is needed
-            if handle is not None:
-                self.executor.sync(run.path, handle)
-            if not job.is_deleted:
-                progress.absorb(self.context, job)
-        runs.remove_files(self.context, job)
-        self.executor.discard(run.path)
-        runs.set_released(self.context, job)
-        logger.info("run removed job=%s", job.id)
-
-    def _is_released(self, job: Job) -> bool:
-        """Whether an ended job has no process any more."""
-        return job.handle is None or self.executor.look(job.handle) is RunState.GONE
+    def _is_woken(self, name: str, seen: int) -> bool:
+        """Whether a loop was woken since it had been as often as `seen`."""
+        return self._wakes[name] != seen

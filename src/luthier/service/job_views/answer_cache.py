@@ -20,7 +20,7 @@ class AnswerCache:
         self._lock = threading.Lock()
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """What all answers in memory occupy."""
         with self._lock:
             return self._bytes

@@ -90,6 +90,8 @@ def words(code: EventCode, values: Mapping[str, Any]) -> str:
             return (
                 f"Metrics are not sent to {values['sink']} now; {more}, and the job is not affected. {values['text']}"
             )
+        case EventCode.NO_NODE:
+            return f"No node of this service has what the job needs: {_needs(values)}. It waits until one has."
         case EventCode.PAUSED:
             return f"Job paused {position(values['last_step'])}."
         case EventCode.RESTARTED:
@@ -147,6 +149,16 @@ def _outcome(end: AttemptEnd | None, signal: int | None, exit_status: int | None
 def position(last_step: int) -> str:
     """How far a run had come, as words for a sentence; step 0 is "before the first step"."""
     return f"after step {last_step}" if last_step else "before the first step"
+
+
+def _needs(values: Mapping[str, Any]) -> str:
+    """What a run needs of a node, in words."""
+    amounts = [(values["cpus"], "CPU"), (values["gpus"], "GPU")]
+    words = [f"{amount:g} {unit}{'' if amount == 1 else 's'}" for amount, unit in amounts if amount]
+    if values["memory_bytes"]:
+        words.append(f"{values['memory_bytes'] / 1e9:.1f} GB of memory")
+    words += [f"{name} {value}" for name, value in sorted(values["labels"].items())]
+    return ", ".join(words)
 
 
 def _weights(values: Mapping[str, Any]) -> str:

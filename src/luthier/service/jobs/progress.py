@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from pathlib import Path
 
 from luthier.atomic_io import read_chunks
@@ -57,7 +58,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
     new_steps: list[Metrics] = []
     new_checkpoints: list[Checkpoint] = []
     dropped_folders: list[str] = []
-    resumed = _resumed_from(context, job)
+    resumed = cache(partial(_resumed_from, context, job))  # read only where there is a step
     for event, offset in run.tail(absorbed):
         verdict = event if isinstance(event, Succeeded | Failed) else _over_quota(context, job, event)
         if verdict is not None:
@@ -68,7 +69,7 @@ def absorb(context: Context, job: Job) -> Succeeded | Failed | None:
         elif isinstance(event, Metrics):
             last_step = event.step
             new_steps.append(event)
-            estimate = _estimate(event, *(resumed or (started_at, 0))) if started_at is not None else None
+            estimate = _estimate(event, *(resumed() or (started_at, 0))) if started_at is not None else None
         elif isinstance(event, Saved):
             saved_step = event.step
         elif isinstance(event, CheckpointSaved | Paused):

@@ -26,6 +26,7 @@ from luthier.service.jobs import job_events, job_recipes, train_specs
 from luthier.service.models import models, serving
 from luthier.store.queries import attempts, checkpoints, events, jobs
 from luthier.store.queries import files as file_rows
+from luthier.store.queries.scheduling import queued_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -73,17 +74,23 @@ def validate_files(context: Context, job: Job, stopping: Callable[[], bool] = sh
     run = training_estimate.estimate(training, rules, job.hyperparameters, context.data_folder, context.price)
     if run is not None:
         warnings.append(job_events.message(context, job.id, EventCode.ESTIMATED, asdict(run)))
-    _enqueue(context, job, resolved, training.report.n_examples, warnings)
+    memory = None if run is None else run.peak_memory_bytes
+    _enqueue(context, job, resolved, memory, training.report.n_examples, warnings)
     logger.info("job queued id=%s examples=%d", job.id, training.report.n_examples)
 
 
 def _enqueue(
-    context: Context, job: Job, resolved: ResolvedHyperparameters, n_examples: int, before: list[Event]
+    context: Context,
+    job: Job,
+    resolved: ResolvedHyperparameters,
+    peak_memory_bytes: int | None,
+    n_examples: int,
+    before: list[Event],
 ) -> None:
     """Moves the job to queued, with hyperparameters and events (`before` first); not if it was cancelled meanwhile."""
     with context.database.writing() as tx:
         if jobs.move(tx, job.id, [JobStatus.VALIDATING_FILES], JobStatus.QUEUED):
-            jobs.set_hyperparameters(tx, job.id, resolved)
+            jobs.set_resolved(tx, job.id, resolved, peak_memory_bytes)
             enqueued = job_events.message(context, job.id, EventCode.ENQUEUED, {"n_examples": n_examples})
             events.insert_events(tx, [*before, enqueued])
 
@@ -93,6 +100,7 @@ def claim(context: Context, job: Job) -> bool:
     with context.database.writing() as tx:
         if not jobs.move(tx, job.id, [JobStatus.QUEUED], JobStatus.RUNNING, has_run=True):
             return False
+        queued_jobs.set_last_start(tx, job.resource_id, context.now())
         if not job.has_run:  # else it was paused, and the event of its next attempt says so
             events.insert_events(tx, [job_events.message(context, job.id, EventCode.STARTED)])
     logger.info("job started id=%s", job.id)

@@ -4,13 +4,13 @@ A check and its effect are two steps, so a process that is paused between them a
 no harm: a second trainer of a run does not get the run's lock, and a blob is deleted only after its row.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.core.ports import Blob, BlobStore, StoredBlob
 from luthier.core.states import RunState
-from luthier.core.training.executor_port import ONE_CPU, Ending, Executor, NodeRoom, RunNeeds
+from luthier.core.training.executor_port import NONE_RUNNING, ONE_CPU, Ending, Executor, NodeRoom, RunNeeds
 
 Check = Callable[[], None]
 """Raises LeaseLost if another process has taken over."""
@@ -68,8 +68,8 @@ class FencedExecutor:
     def outlives_service(self) -> bool:
         return self.executor.outlives_service
 
-    def room(self) -> Sequence[NodeRoom]:
-        return self.executor.room()
+    def room(self, running: Mapping[str, RunNeeds] = NONE_RUNNING) -> Sequence[NodeRoom]:
+        return self.executor.room(running)
 
     def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:
         self.check()

@@ -18,6 +18,7 @@ _REMEDIES = {
     Quota.FILE_BYTES: "Delete files that no job needs any more (result files count too)",
     Quota.JOBS: "Delete ended jobs",
     Quota.QUEUED_JOBS: "Wait until a queued job has started, or cancel one",
+    Quota.RUNNING_JOBS: "Wait until a running job has ended, or pause or cancel one",
     Quota.DEPLOYMENTS: "Delete a deployment; its model stays",
     Quota.FINE_TUNED_DEPLOYMENTS: "Delete a deployment of a fine-tuned model; the model stays",
     Quota.JOB_TOKENS: "Train on fewer rows or for fewer epochs",

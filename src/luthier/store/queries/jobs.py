@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, TableValuedAlias, bindparam, func, insert, select, update
+from sqlalchemy import Connection, TableValuedAlias, bindparam, func, insert, or_, select, update
 
 from luthier.core.models import Job, JobError
 from luthier.core.states import TERMINAL_JOB_STATUSES, JobStatus, Method
@@ -38,6 +38,10 @@ def from_row(*values: Any) -> Job:
     return Job(*row)
 
 
+_RUNNING = (_jobs.c.status == str(JobStatus.RUNNING)) | (_jobs.c.status == str(JobStatus.PAUSING))
+_ENDED = or_(*[_jobs.c.status == str(status) for status in sorted(TERMINAL_JOB_STATUSES)])
+_occupying = row_mapping.Read(_select.where(_RUNNING).order_by(_jobs.c.seq), from_row)
+_unreleased = row_mapping.Read(_select.where(_jobs.c.has_run, _ENDED), from_row)
 _one = row_mapping.Read(_select.where(_jobs.c.id == bindparam("job_id"), _of_resource), from_row)
 _one_id = row_mapping.Read(select(_jobs.c.id).where(_jobs.c.id == bindparam("job_id"), _of_resource), str)
 _pages = row_mapping.Pages(_select, _jobs, _of_resource, from_row)
@@ -100,6 +104,11 @@ def list_in(tx: Connection, statuses: Collection[JobStatus]) -> list[Job]:
     return [from_row(*row) for row in tx.execute(statement)]
 
 
+def list_occupying(tx: Connection) -> list[Job]:
+    """Every job that has a place on a node, running or pausing, of all resources, oldest first."""
+    return _occupying.all(tx)
+
+
 def first_in(tx: Connection, status: JobStatus) -> Job | None:
     """The oldest job in the status, of all resources, read without the others; None if there is none."""
     row = tx.execute(_select.where(_jobs.c.status == status).order_by(_jobs.c.seq).limit(1)).first()
@@ -116,8 +125,7 @@ def count_open(tx: Connection) -> dict[JobStatus, int]:
 
 def list_unreleased(tx: Connection) -> list[Job]:
     """Every ended job, hidden ones included, whose process and run directory are still to be removed."""
-    statement = _select.where(_jobs.c.status.in_(TERMINAL_JOB_STATUSES), _jobs.c.has_run)
-    return [from_row(*row) for row in tx.execute(statement)]
+    return _unreleased.all(tx)
 
 
 def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: JobStatus, **values: Any) -> bool:
@@ -136,9 +144,12 @@ def move(tx: Connection, job_id: str, sources: Collection[JobStatus], target: Jo
     return True
 
 
-def set_hyperparameters(tx: Connection, job_id: str, resolved: ResolvedHyperparameters) -> None:
-    """Replaces the requested hyperparameters by the numbers that validation has resolved them to."""
-    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(asdict(resolved)))
+def set_resolved(tx: Connection, job_id: str, resolved: ResolvedHyperparameters, peak_memory_bytes: int | None) -> None:
+    """Replaces the requested hyperparameters by the numbers that validation has resolved them to, and records what the
+    run is expected to take; None if that is not known.
+    """
+    values = asdict(resolved) | {"peak_memory_bytes": peak_memory_bytes}
+    tx.execute(update(_jobs).where(_jobs.c.id == job_id).values(values))
 
 
 def set_handle(tx: Connection, job_id: str, handle: str | None) -> None:

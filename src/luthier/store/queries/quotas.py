@@ -12,6 +12,7 @@ from luthier.store.queries import copies, permissions
 
 _quotas = schema.quotas
 _WAITING = [JobStatus.VALIDATING_FILES, JobStatus.QUEUED]
+_RUNNING = [JobStatus.RUNNING, JobStatus.PAUSING]
 
 
 def limit(tx: Connection, resource_id: str, quota: Quota) -> int:
@@ -19,6 +20,12 @@ def limit(tx: Connection, resource_id: str, quota: Quota) -> int:
     statement = select(_quotas.c.limit).where(_quotas.c.resource_id == resource_id, _quotas.c.name == quota)
     own = tx.execute(statement).scalar()
     return defaults.default(resource_id, quota) if own is None else own
+
+
+def own_limits(tx: Connection, quota: Quota) -> dict[str, int]:
+    """The limits of one quota that an operator has set, by resource; all others have the default."""
+    statement = select(_quotas.c.resource_id, _quotas.c.limit).where(_quotas.c.name == quota)
+    return {row.resource_id: row.limit for row in tx.execute(statement)}
 
 
 def set_limit(tx: Connection, resource_id: str, quota: Quota, value: int | None) -> None:
@@ -56,6 +63,8 @@ def current(tx: Connection, resource_id: str, quota: Quota) -> int:
             statement = select(func.count()).where(jobs.resource_id == resource_id, jobs.is_deleted.is_(False))
         case Quota.QUEUED_JOBS:
             statement = select(func.count()).where(jobs.resource_id == resource_id, jobs.status.in_(_WAITING))
+        case Quota.RUNNING_JOBS:
+            statement = select(func.count()).where(jobs.resource_id == resource_id, jobs.status.in_(_RUNNING))
         case Quota.DEPLOYMENTS:
             statement = select(func.count()).where(deployments.resource_id == resource_id)
         case Quota.FINE_TUNED_DEPLOYMENTS:

@@ -1,0 +1,1 @@
+"""Running jobs: followed, started where nodes have room, and cleared up after."""

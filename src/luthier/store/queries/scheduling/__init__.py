@@ -1,0 +1,1 @@
+"""Queries on what waits for a node."""
