@@ -39,7 +39,7 @@ class ClusterTarget(Target):
                 "LUTHIER_BLOBS_URL": f"s3://{store.bucket}",
                 "LUTHIER_EXECUTOR": "ray",
                 "LUTHIER_RAY_ADDRESS": cluster.dashboard,
-                "LUTHIER_RAY_PYTHON": sys.executable,
+                "LUTHIER_NODE_PYTHON": sys.executable,
                 "LUTHIER_RUN_LEASE_S": str(LEASE_S),
             }
 

@@ -73,10 +73,11 @@ class Settings(BaseSettings):
     train_jobs: int = Field(default=1, ge=1, le=256)
     save_interval_s: float = Field(default=60.0, gt=0)
     train_device: Literal["auto", "cpu", "cuda"] = "auto"
-    executor: Literal["local", "ray"] = "local"
+    executor: Literal["local", "ray", "kubernetes"] = "local"
+    kubernetes_job: Path | None = None
     ray_address: str | None = None
     ray_token: SecretStr | None = None
-    ray_python: str = Field(default="python", min_length=1)
+    node_python: str = Field(default="python", min_length=1)
     run_lease_s: float = Field(default=60.0, ge=10, le=3600)
     upload_expiry_s: int = Field(default=3600, ge=60)
     lost_and_found_days: float = Field(default=30.0, ge=0, le=1e6)
@@ -182,15 +183,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_executor(self) -> Self:
-        """Raises ValueError for Ray without its address, or without a blob store that its nodes can reach."""
-        if self.executor == "ray":
-            if not self.ray_address:
-                raise ValueError("LUTHIER_EXECUTOR=ray needs LUTHIER_RAY_ADDRESS: the address of Ray's dashboard")
-            if not self.blobs_url:
-                raise ValueError(
-                    "LUTHIER_EXECUTOR=ray needs LUTHIER_BLOBS_URL: an object store, or a file:// folder, that every "
-                    "node of the cluster can reach"
-                )
+        """Raises ValueError for a cluster without its address, or without a blob store that its nodes can reach."""
+        if self.executor == "ray" and not self.ray_address:
+            raise ValueError("LUTHIER_EXECUTOR=ray needs LUTHIER_RAY_ADDRESS: the address of Ray's dashboard")
+        if self.executor == "kubernetes" and self.kubernetes_job is None:
+            raise ValueError("LUTHIER_EXECUTOR=kubernetes needs LUTHIER_KUBERNETES_JOB: a file with the Job of a run")
+        if self.executor != "local" and not self.blobs_url:
+            raise ValueError(
+                f"LUTHIER_EXECUTOR={self.executor} needs LUTHIER_BLOBS_URL: an object store, or a file:// folder, that "
+                "every node of the cluster can reach"
+            )
         return self
 
     @field_validator("mlflow_uri", "wandb_url")

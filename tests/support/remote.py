@@ -89,7 +89,7 @@ def lose(run: RunDirectory) -> None:
 
 
 def node_python(folder: Path, trainer: Path | str) -> str:
-    """A program for LUTHIER_RAY_PYTHON whose runner starts `trainer`, a program or a script of Python."""
+    """A program for LUTHIER_NODE_PYTHON whose runner starts `trainer`, a program or a script of Python."""
     program = folder / "trainer-program"
     if isinstance(trainer, Path):
         trainer = f'#!/bin/sh\nexec {sys.executable} {trainer} "$@"\n'
