@@ -18,7 +18,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-scheduling bench-next-start bench-train bench-ranks bench-auto bench-tools bench-kills bench-ray bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-scheduling bench-next-start bench-train bench-ranks bench-auto bench-tools bench-kills bench-ray bench-cluster bench-processes bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -132,6 +132,12 @@ bench-embeddings: setup ## embeddings of the service, of llama.cpp's bare server
 
 bench-ray: model $(RAY)/.installed ## the Clippy job by the local executor and on a Ray cluster, in turn (root; BENCH='--pairs 1')
 	@PYTHONPATH=tests/support $(BIN)/python -m bench.cluster.overhead $(BENCH)
+
+bench-cluster: model $(RAY)/.installed ## 50 faults over 20 jobs on three Ray nodes, with PostgreSQL and an object store (root; BENCH='--jobs 4 --faults 8' for less)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.cluster.faults $(BENCH)
+
+bench-processes: setup ## job gets and creations a second with 1, 2 and 4 API processes, on SQLite and on PostgreSQL
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.api_processes $(BENCH)
 
 bench-portal: model ## the portal over 1,000 jobs and 100,000 metric rows: pages, first paint, memory (BENCH='--jobs 100 --rows 1000 --tabs 20')
 	@PYTHONPATH=tests/support $(BIN)/python -m bench.portal $(BENCH)
