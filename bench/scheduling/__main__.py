@@ -20,6 +20,7 @@ from bench.scheduling import queue_rows
 from bench.scheduling.cluster import SimulatedCluster
 from luthier.core.states import JobStatus
 from luthier.core.training.executor_port import NodeRoom
+from luthier.core.training.rank_plan import ONE_RANK
 from luthier.service.background.run_control.run_control import RunControl
 from luthier.store.queries import jobs
 
@@ -96,7 +97,7 @@ def simulate(folder: Path, n_jobs: int, n_tenants: int, n_nodes: int) -> Outcome
         outcome.waits_s.setdefault(owners[run.name], []).append((clock[0] - begin).total_seconds())
 
     cluster = SimulatedCluster(nodes(n_nodes), lambda: clock[0], started)
-    control = RunControl(context, cluster, None, 60.0, lambda: False, lambda: None)
+    control = RunControl(context, cluster, None, 60.0, ONE_RANK, lambda: False, lambda: None)
     process = psutil.Process()
     left = n_jobs
     while left:

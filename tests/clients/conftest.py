@@ -20,6 +20,7 @@ from fakes import EchoEngine, ScriptedExecutor, engine_calls, train_well
 from luthier.api.routes.inference.batch_lines import BatchLines
 from luthier.api.services import Services
 from luthier.core.states import RunState
+from luthier.core.training.executor_port import ONE_CPU, RunNeeds
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.run_directory.run_directory import RESULT_COLUMNS, RunDirectory
 from luthier.run_directory.run_events import Started, Succeeded
@@ -48,8 +49,8 @@ class HoldingExecutor(ScriptedExecutor):
         super().__init__(_train_or_begin)
         self._held: dict[str, RunDirectory] = {}
 
-    def start(self, run: Path) -> str:
-        handle = super().start(run)
+    def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:
+        handle = super().start(run, attempt, needs)
         directory = RunDirectory(run)
         if not any(isinstance(event, Succeeded) for event, _ in directory.tail()):
             self._held[handle] = directory

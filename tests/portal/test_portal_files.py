@@ -12,18 +12,9 @@ from luthier.core.roles import Role
 from luthier.service.context import Context
 from luthier.service.files import data_reports
 from luthier.service.tenants import keys, resources, sessions
-from portal_visitor import Visitor, sign_in
+from portal_visitor import Visitor, sign_in, upload
 
 BAD = b'{"messages": [{"role": "user", "content": "a"}]}\n' + b"no json <b>\n" + rows.good(12)
-
-
-def upload(visitor: Visitor, content: bytes, name: str = "rows.jsonl", purpose: str = "fine-tune") -> str:
-    """Uploads as the page's script does: by the session's cookie and its CSRF token. Returns the file's id."""
-    answer = visitor.post(
-        "/v1/files", data={"purpose": purpose}, files={"file": (name, content)}, headers={"x-csrf-token": visitor.csrf}
-    )
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["id"])
 
 
 def test_list_has_name_verdict_and_number_of_jobs(visitor: Visitor, context: Context) -> None:

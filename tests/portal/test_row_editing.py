@@ -4,7 +4,6 @@ import html
 import re
 
 import pytest
-from test_portal_files import upload
 
 import rows
 from fakes import BASE
@@ -12,7 +11,7 @@ from luthier.core.roles import Role
 from luthier.service.context import Context
 from luthier.service.files import files
 from luthier.service.tenants import keys
-from portal_visitor import Visitor, sign_in
+from portal_visitor import Visitor, sign_in, upload
 
 LINES = rows.good(3).splitlines()
 BROKEN = '{"messages": [{"role": "usr", "content": "a <b>"}, {"role": "assistant", "content": "c"}]}'

@@ -28,3 +28,12 @@ def sign_in(url: str, key: str = KEY) -> Iterator[Visitor]:
         assert found, answer.text
         visitor.csrf = found[1]
         yield visitor
+
+
+def upload(visitor: Visitor, content: bytes, name: str = "rows.jsonl", purpose: str = "fine-tune") -> str:
+    """Uploads as the page's script does: by the session's cookie and its CSRF token. Returns the file's id."""
+    answer = visitor.post(
+        "/v1/files", data={"purpose": purpose}, files={"file": (name, content)}, headers={"x-csrf-token": visitor.csrf}
+    )
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])

@@ -98,7 +98,7 @@ def test_shares_of_a_batch_have_together_its_loss_and_gradients(
         for rank in range(size):
             objective = SupervisedObjective(dataset, RankGroup(rank, size))
             parts.append(objective.gradients(tuned, indexes, budget).on_host())
-        return sum(part.nats for part in parts) / sum(part.tokens for part in parts)
+        return float(sum(part.nats for part in parts) / sum(part.tokens for part in parts))
 
     assert_same(whole, with_gradients(tuned, compute))
     for place in range(len(sequences)):

@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 28, tzinfo=UTC)
 @pytest.fixture
 def databases(tmp_path: Path) -> Iterator[list[Database]]:
     """Two installations' databases; the first knows the file `mine`."""
-    made = [db.open_database(tmp_path / f"{name}.db") for name in ("one", "two")]
+    made: list[Database] = [db.open_database(tmp_path / f"{name}.db") for name in ("one", "two")]
     with made[0].writing() as tx:
         resources.insert_resource(tx, Resource("r", "s", "g", "a"), NOW)
         status = FileStatus.PROCESSED

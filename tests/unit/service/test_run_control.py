@@ -21,7 +21,7 @@ from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import Message, Metrics
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
-from luthier.service.jobs import jobs, runs
+from luthier.service.jobs import job_recipes, jobs, runs, train_specs
 from luthier.service.models.serving import Serving
 from luthier.service.tenants import quotas, resources
 from luthier.store.queries import jobs as job_rows
@@ -142,8 +142,8 @@ def test_run_gets_what_its_recipe_says_and_its_estimate(
     rich = with_needs(context, needs)
     [job] = queued(rich, create, [caller.resource.id])
     with context.database.writing() as tx:
-        resolved = runs.train_specs.resolve(
-            rich.catalog.entries[BASE], job.hyperparameters, runs.job_recipes.of_job(job), 10, job.method
+        resolved = train_specs.resolve(
+            rich.catalog.entries[BASE], job.hyperparameters, job_recipes.of_job(job), 10, job.method
         )
         job_rows.set_resolved(tx, job.id, resolved, 7 * 2**30)
     cluster = Cluster([NodeRoom("plain", cpus=9), NodeRoom("rich", cpus=4, gpus=1, labels={"zone": "a"})])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -68,7 +69,8 @@ def test_jobs_of_a_resource_come_in_the_order_of_their_creation(database: Databa
 def test_reads_of_a_tick_go_by_indexes_and_sort_nothing(database: Database, read: str) -> None:
     with database.reading() as tx:
         asked: list[str] = []
-        row_mapping.driver(tx).set_trace_callback(asked.append)
+        driver: Any = row_mapping.driver(tx)
+        driver.set_trace_callback(asked.append)
         match read:
             case "heads":
                 queued_jobs.list_heads(tx)
@@ -76,7 +78,7 @@ def test_reads_of_a_tick_go_by_indexes_and_sort_nothing(database: Database, read
                 queued_jobs.list_after(tx, "a", 0, 8)
             case _:
                 jobs.list_unreleased(tx)
-        row_mapping.driver(tx).set_trace_callback(None)
+        driver.set_trace_callback(None)
         plan = [row[3] for row in tx.execute(text(f"EXPLAIN QUERY PLAN {asked[-1]}".replace(":", r"\:")))]
     index = "ix_jobs_has_run" if read == "unreleased" else "ix_jobs_queue"
     assert any(index in line for line in plan), plan
