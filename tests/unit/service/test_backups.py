@@ -114,13 +114,13 @@ def test_running_job_is_restored_with_its_run_and_no_process_is_taken_for_its_tr
         assert run.under_way.exists()
         assert not run.lock.exists()
         assert refreshed(other, job).status is JobStatus.RUNNING
-        executor.trainer = _rest
-        later = Supervisor(other, executor, serving, tick_s=0.01)
+        elsewhere = ScriptedExecutor(_rest)
+        later = Supervisor(other, elsewhere, serving, tick_s=0.01)
         for _ in range(6):
             later.tick()
         ended = refreshed(other, job)
         assert ended.status is JobStatus.SUCCEEDED, ended.error
-        assert run.path in executor.started
+        assert run.path in elsewhere.started
         assert messages(other, job)[: len(before)] == before
     assert refreshed(context, job).status is JobStatus.RUNNING
 

@@ -21,6 +21,7 @@ from luthier.service.jobs import jobs as job_service
 from luthier.service.models import checkpoint_permissions, deployments, models
 from luthier.service.tenants import keys, quotas, resources
 from luthier.store import delivery_schema, schema
+from luthier.store.process_schema import process_tables
 from luthier.store.queries import checkpoints
 
 
@@ -126,7 +127,7 @@ def test_non_empty_resource_is_deleted_only_by_force_with_its_contents(
     deployments.put(context, resource.id, deployments.DeploymentRequest("d", tuned, None, "Standard", 1))
     supervisor.tick_deployments()
     quotas.set_limits(context, resource.id, {Quota.FILES: 3})
-    with pytest.raises(Conflict, match=r"has .*3 files.*--force"):
+    with pytest.raises(Conflict, match=r"has .*4 files.*--force"):
         resources.delete(context, "other", force=False)
     assert keys.authenticate(context, texts)
     assert resources.delete(context, "other", force=True) is False
@@ -281,8 +282,9 @@ def test_empty_resource_is_deleted_at_once_and_the_default_one_never(
 
 def test_every_table_belongs_to_a_resource(context: Context, other: tuple[Resource, list[str]]) -> None:
     """Else a deleted resource would leave rows behind, or a foreign key would keep it from going."""
-    # The row of the installation and the count of commits are nobody's; a copy goes with whoever has its name.
-    reached = {schema.resources, schema.installation, schema.commit_counter, schema.checkpoint_copies}
+    # Rows of the installation and of its processes are nobody's; a copy goes with whoever has its name.
+    nobodys = {schema.installation, schema.commit_counter, process_tables.leases, process_tables.rate_grants}
+    reached = {schema.resources, schema.checkpoint_copies, *nobodys}
     while more := {
         table
         for table in delivery_schema.metadata.tables.values()

@@ -41,7 +41,7 @@ def take(database: Database, name: str, holder: str, ttl_s: float, is_alone: boo
         return None  # without a write transaction: whoever waits for a lease asks every second
     with database.writing() as tx:
         lease = leases.take(tx, name, holder, timedelta(seconds=ttl_s), gone)
-    if lease is not None and held is not None:
+    if lease is not None and held is not None and not is_alone:  # else it is just the next start
         logger.info("lease taken name=%s token=%d after=%s", name, lease.token, held.lease.holder)
     return lease
 
