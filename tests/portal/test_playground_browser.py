@@ -177,6 +177,26 @@ def test_rows_are_corrected_kept_and_saved_as_files_to_train_on(
     }
 
 
+def test_next_examples_go_into_a_copy_of_the_file_before_by_default(
+    signed_in_page: Signed, url: str, engine: EchoEngine, context: Context, tuned: str
+) -> None:
+    page, _ = signed_in_page
+    engine.says = ["One."]
+    _open(page, url, tuned)
+    for text in ("One, two.", "One, two, three."):
+        _ask(page, "Count.")
+        _keep(page, 0, text)
+        page.reload()
+        page.wait_for_selector("#tray-actions:not([hidden])")
+        if text != "One, two.":
+            page.wait_for_selector("#tray-target option:checked:not([value=''])", state="attached")
+        page.click("[data-save=example]")
+        page.wait_for_selector("#tray-saved a:text('further with it')")
+    *_, last = _files(context)
+    answers = [json.loads(line)["messages"][-1]["content"] for line in last.splitlines()]
+    assert answers == ["One, two.", "One, two, three."]
+
+
 def test_rows_are_added_behind_those_of_a_file(
     signed_in_page: Signed, url: str, engine: EchoEngine, context: Context, tuned: str
 ) -> None:

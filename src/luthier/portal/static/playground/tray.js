@@ -92,7 +92,7 @@ async function save(button) {
   button.disabled = true;
   tell(`Saving ${counted(kind, kept.length)}…`, false);
   try {
-    const before = await chosenFile();
+    const before = await chosenFile(kind);
     const file = await upload(before, asLines(kept.map((one) => one.row)), kind);
     const saved = new Set(kept.map((one) => one.id));
     store(load().filter((one) => !saved.has(one.id)));
@@ -110,9 +110,9 @@ function chooseNextTime(file) {
 }
 
 /** Name and text of the file that the rows are added to; null for a new one. */
-async function chosenFile() {
+async function chosenFile(kind) {
   const id = part("target").value;
-  if (!id) return null;
+  if (!id || (kind !== "example" && id === localStorage.getItem(TARGET))) return null; // a file has rows of one kind
   const file = await (await api(`/v1/files/${id}`)).json();
   if (file.bytes > MAX_BYTES) throw new Error(`${file.filename} is too large to be taken through the browser (50 MB).`);
   const text = (await (await api(`/v1/files/${id}/content`)).text()).trimEnd();
