@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from luthier import data_folder
-from luthier.process import private_folder, process_identity
+from luthier.process import private_folder
 from luthier.process.folder_lock import FolderLock
 from luthier.service.background import installation
 from luthier.service.context import Context
@@ -94,10 +94,8 @@ def open_shared(
         undone.callback(database.close)
         context = _server_context(settings, database, clocks or Clocks(data_folder.utc_now, _steady_s), is_first)
         new_key = _prepare_key(context, settings)
-        lease_keeper.forget_processes(database)
-        name = f"{lease_keeper.PROCESS_PREFIX}{context.new_hex()}"
-        lease = lease_keeper.take(database, name, process_identity.new_name(), settings.lease_s)
-        assert lease is not None  # nobody else knows the name
+        lease = lease_keeper.take_of_process(database, context.new_hex(), settings.lease_s, may_wait=not shares_folder)
+        name = lease.name
         own = LeaseKeeper(database, lease, settings.lease_s, exit_superseded)
         parts = SharedParts(settings, lock, database, context, name, own, new_key)
         undone.pop_all()
