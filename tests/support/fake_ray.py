@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +53,8 @@ class FakeRay:
     """Whether new jobs stay PENDING."""
     jobs: dict[str, FakeJob] = field(default_factory=dict)
     usage: str | None = None
+    clients: list[Callable[[], None]] = field(default_factory=list)
+    """What closes the connections of those that have asked."""
 
     def __enter__(self) -> Self:
         ray: FakeRay = self
@@ -69,6 +72,8 @@ class FakeRay:
         self._server.server_close()
         for id in list(self.jobs):
             self.kill(id)
+        for close in self.clients:
+            close()
 
     @property
     def address(self) -> str:

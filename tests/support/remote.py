@@ -53,6 +53,7 @@ class Cluster:
         """The executor of a service that has just started: it remembers nothing."""
         environment = {"LUTHIER_BLOBS_URL": self.url, "LUTHIER_RUNNER_DIR": str(self.folder / "node")}
         launcher = RayJobs(self.ray.address, self.ray.token, self.python, environment, self.terms.stop_grace_s)
+        self.ray.clients.append(launcher.close)
         self.executor = RemoteRuns(self.store, launcher, terms=self.terms)
         return self.executor
 

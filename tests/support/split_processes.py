@@ -69,6 +69,7 @@ class Split:
     data: Path
     environment: dict[str, str]
     processes: list[Process] = field(default_factory=list)
+    clients: list[OpenAI] = field(default_factory=list)
 
     def api(self) -> Process:
         """An API process, once it answers."""
@@ -79,7 +80,8 @@ class Split:
         return self._start(says, "supervise")
 
     def client(self, api: Process) -> OpenAI:
-        return OpenAI(base_url=f"{api.url}/v1", api_key=KEY, max_retries=0)
+        self.clients.append(OpenAI(base_url=f"{api.url}/v1", api_key=KEY, max_retries=0))
+        return self.clients[-1]
 
     def rows(self) -> list[str]:
         """Every row of the database, in SQL, without heartbeats and the time of the last housekeeping."""
@@ -94,6 +96,8 @@ class Split:
         return (self.data.parent / "processes.log").read_text()
 
     def close(self) -> None:
+        for client in self.clients:
+            client.close()
         for process in self.processes:
             if process.popen.poll() is None:
                 process.end(9)

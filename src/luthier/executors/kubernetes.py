@@ -72,6 +72,10 @@ class KubernetesJobs:
         self._client = httpx2.Client(base_url=address, timeout=TIMEOUT, verify=verify, trust_env=False)
         self._namespace = (self.account / "namespace").read_text().strip()
 
+    def close(self) -> None:
+        """Closes its connections; no call may follow."""
+        self._client.close()
+
     def submit(self, id: str, run_key: str, attempt: int, needs: RunNeeds) -> None:
         """POSTs the Job; 409 is one of that name, which was submitted before. Raises Unavailable."""
         answer = self._call("POST", self._jobs(), self._job(id, run_key, attempt, needs))

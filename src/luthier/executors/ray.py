@@ -48,6 +48,10 @@ class RayJobs:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         self._client = httpx2.Client(base_url=self.address, headers=headers, timeout=TIMEOUT, trust_env=False)
 
+    def close(self) -> None:
+        """Closes its connections; no call may follow."""
+        self._client.close()
+
     def submit(self, id: str, run_key: str, attempt: int, needs: RunNeeds) -> None:
         """POSTs the job, with CPUs always: without any resource Ray would run it on the head. Raises Unavailable."""
         grace_s = int(self.stop_grace_s + SHIPPING_GRACE_S)

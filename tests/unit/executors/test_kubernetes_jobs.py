@@ -104,7 +104,9 @@ def launcher(api: Api, tmp_path: Path) -> Iterator[KubernetesJobs]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
-    yield KubernetesJobs(TEMPLATE, environment={"A": "b"}, grace_s=70, address=address, account=tmp_path)
+    made = KubernetesJobs(TEMPLATE, environment={"A": "b"}, grace_s=70, address=address, account=tmp_path)
+    yield made
+    made.close()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -191,6 +193,7 @@ def test_api_that_refuses_or_is_silent_is_unavailable(api: Api, launcher: Kubern
     silent = KubernetesJobs(TEMPLATE, address="http://127.0.0.1:9", account=launcher.account)
     with pytest.raises(Unavailable, match="does not answer"):
         silent.nodes()
+    silent.close()
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"kind": "Job", "spec": {"template": {"spec": {"containers": []}}}}'])
