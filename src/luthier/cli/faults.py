@@ -9,8 +9,9 @@ import io
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import typer
 from pydantic import ValidationError
@@ -27,6 +28,25 @@ _OF_STDOUT = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF})
 _EXTRAS = {"matplotlib": "plot", "torch": "train", "transformers": "train", "peft": "train", "xllamacpp": "serve-cpu"}
 _PREFIX = "LUTHIER_"
 _MAY_HOLD_A_KEY = frozenset({"server_key", "blobs_url", "oidc_issuer", "database_url", "database_direct_url"})
+
+
+@contextmanager
+def as_refused_start(given: Mapping[str, Any]) -> Iterator[None]:
+    """Ends the command with one line and exit code 1 for whatever keeps a service from starting; `given` are the
+    settings of its options.
+    """
+    try:
+        yield
+    except tomllib.TOMLDecodeError as error:
+        fail(f"Luthier cannot start: {invalid_toml(error)}")
+    except ValidationError as error:
+        fail(f"Luthier cannot start: {invalid_settings(error, given)}")
+    except LuthierError as error:
+        fail(f"Luthier cannot start: {error.message}")
+    except OSError as error:
+        fail(f"Luthier cannot start: {error.filename or Settings(**given).data_dir}: {error.strerror}")
+    except ValueError as error:
+        fail(f"Luthier cannot start: {error}")
 
 
 def end_command(error: BaseException) -> None:

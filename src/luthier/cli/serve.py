@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import socket
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,6 @@ import typer
 
 from luthier import __version__
 from luthier.cli.screen import fail, screen
-from luthier.core.errors import LuthierError
 from luthier.process import logs, private_folder
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
@@ -45,7 +43,6 @@ def serve(
 
     Ctrl-C or SIGTERM stops it.
     """
-    from pydantic import ValidationError
 
     from luthier import app
     from luthier.cli import faults
@@ -62,22 +59,12 @@ def serve(
     }
     given = {name: value for name, value in options.items() if value is not None}
     os.umask(private_folder.UMASK)
-    try:
+    with faults.as_refused_start(given):
         settings = Settings(**given)
         level = "debug" if verbose else settings.log_level
         logs.configure(logging.getLevelNamesMapping()[level.upper()], as_json=settings.log_format == "json")
         service = app.build(settings)
         server = Server(service.api, service.begin_stop, settings, lambda port: _announce(service, settings, port))
-    except tomllib.TOMLDecodeError as error:
-        fail(f"Luthier cannot start: {faults.invalid_toml(error)}")
-    except ValidationError as error:
-        fail(f"Luthier cannot start: {faults.invalid_settings(error, given)}")
-    except LuthierError as error:
-        fail(f"Luthier cannot start: {error.message}")
-    except OSError as error:
-        fail(f"Luthier cannot start: {error.filename or settings.data_dir}: {error.strerror}")
-    except ValueError as error:
-        fail(f"Luthier cannot start: {error}")
     try:
         server.serve_until_stopped()
     except SystemExit:

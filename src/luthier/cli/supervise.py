@@ -6,15 +6,13 @@
 import logging
 import os
 import signal
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from luthier import __version__
-from luthier.cli.screen import fail, screen
-from luthier.core.errors import LuthierError
+from luthier.cli.screen import screen
 from luthier.process import logs, private_folder
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
@@ -33,29 +31,17 @@ def supervise(
     """
     import asyncio
 
-    from pydantic import ValidationError
-
     from luthier import app
     from luthier.cli import faults
     from luthier.settings import Settings
 
     given: dict[str, Any] = {} if data_dir is None else {"data_dir": data_dir}
     os.umask(private_folder.UMASK)
-    try:
+    with faults.as_refused_start(given):
         settings = Settings(**given, supervisor=False)
         level = "debug" if verbose else settings.log_level
         logs.configure(logging.getLevelNamesMapping()[level.upper()], as_json=settings.log_format == "json")
         shared = app.build_supervisor(settings)
-    except tomllib.TOMLDecodeError as error:
-        fail(f"Luthier cannot start: {faults.invalid_toml(error)}")
-    except ValidationError as error:
-        fail(f"Luthier cannot start: {faults.invalid_settings(error, given)}")
-    except LuthierError as error:
-        fail(f"Luthier cannot start: {error.message}")
-    except OSError as error:
-        fail(f"Luthier cannot start: {error.filename or settings.data_dir}: {error.strerror}")
-    except ValueError as error:
-        fail(f"Luthier cannot start: {error}")
     logger.info("supervise started version=%s", __version__)
     asyncio.run(_run(shared))
     logger.info("supervise stopped")
