@@ -22,6 +22,7 @@ from answers import Witness
 from asgi_switch import Switch
 from cores import own_cores
 from fakes import BASE, KEY, EchoEngine, ScriptedExecutor, agreeing_parity, engine_calls, train_well
+from host_in_process import hosted
 from luthier import blobs, catalog
 from luthier.api import server
 from luthier.api.http import connection_limits, listening
@@ -33,6 +34,8 @@ from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
 from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
+from luthier.service.scheduling.calls_port import AnswerCalls
 from luthier.service.tenants import keys
 from luthier.store import db
 from luthier.store.db import Database
@@ -193,7 +196,11 @@ def url(
     Each of its answers must be as our own description and the published schemas say.
     """
     made, address = switch
-    app = server.build(Services(context, serving, lambda: None, grammars=grammars, calls=engine_calls()), None)
+    served: ServedModels = serving
+    calls: AnswerCalls = engine_calls()
+    if os.environ.get("LUTHIER_TEST_ENGINES") == "hosts":
+        served, calls = hosted(context, serving, engine_calls())
+    app = server.build(Services(context, served, lambda: None, grammars=grammars, calls=calls), None)
     if not described:
         described |= openapi_document.document(app)
     made.app = witness = Witness(app, described)

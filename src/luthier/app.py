@@ -97,7 +97,7 @@ class _Parts:
             if supervision is not None:
                 await supervision.stop()
             grant_keeper.stop()
-            for close in (self.engines.engine.close, services.grammars.close, self.shared.close):
+            for close in (self.engines.close, services.grammars.close, self.shared.close):
                 close()
             if services.spans is not None:
                 await run_in_threadpool(services.spans.close)

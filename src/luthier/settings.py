@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     stop_grace_s: float = Field(default=1.5, ge=0)
     import_allow: str = ""
     import_http: bool = False
+    engines: Literal["local", "hosts"] = "local"
+    engine_host_url: str | None = None
+    engine_host_key: SecretStr | None = Field(default=None, min_length=16)
+    engine_drain_s: float = Field(default=30.0, ge=0, le=3600)
     serve_threads: int | None = Field(default=None, ge=1)
     serve_engine: EngineName = EngineName.AUTO
     vllm: str = "vllm"
@@ -194,6 +198,15 @@ class Settings(BaseSettings):
                 "every node of the cluster can reach"
             )
         return self
+
+    @field_validator("engine_host_url")
+    @classmethod
+    def _check_host_url(cls, value: str | None) -> str | None:
+        """Raises ValueError for what is no http:// or https:// address of a host and a port."""
+        parts = None if value is None else urlsplit(value)
+        if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/")):
+            raise ValueError("must be an address like http://10.0.0.5:8100, by which API processes reach this host")
+        return None if value is None else value.rstrip("/")
 
     @field_validator("mlflow_uri", "wandb_url")
     @classmethod

@@ -79,6 +79,10 @@ class Split:
         """A process of `luthier supervise`, once it has said whether it works or waits."""
         return self._start(says, "supervise")
 
+    def engine_host(self, *options: str) -> Process:
+        """A host of engines, once API processes can find it."""
+        return self._start("Engine host at ", "engine-host", "--port", "0", *options)
+
     def client(self, api: Process) -> OpenAI:
         self.clients.append(OpenAI(base_url=f"{api.url}/v1", api_key=KEY, max_retries=0))
         return self.clients[-1]

@@ -16,8 +16,8 @@ from luthier.service.job_views.answer_cache import AnswerCache
 from luthier.service.job_views.metrics_cache import MetricsCache
 from luthier.service.models.deployment_expiry import Lifetimes
 from luthier.service.models.deployment_traffic import DeploymentTraffic
-from luthier.service.models.serving import Serving
-from luthier.service.scheduling.engine_calls import EngineCalls
+from luthier.service.models.serving_port import ServedModels
+from luthier.service.scheduling.calls_port import AnswerCalls
 from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.tenants.rate_limits import RateLimits
 from luthier.service.webhooks.sample_events import SampleSender
@@ -31,7 +31,7 @@ class Services:
     """
 
     context: Context
-    serving: Serving
+    serving: ServedModels
     wake: Callable[[], None]
     """Wakes the supervisor."""
     rate_limits: RateLimits = field(default_factory=RateLimits)
@@ -61,7 +61,7 @@ class Services:
     """The latest checks of training files."""
     process: str | None = None
     """The name of this process's lease; None: no other process works on what this one leaves."""
-    calls: EngineCalls = field(kw_only=True)
+    calls: AnswerCalls = field(kw_only=True)
 
     @property
     def generation(self) -> Generation:

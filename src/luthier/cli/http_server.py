@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import cast
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from luthier.api.http import connection_limits, listening
 from luthier.api.http.connection_limits import ConnectionGate
@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        api: FastAPI,
+        api: ASGIApp,
         begin_stop: Callable[[], None],
         settings: Settings,
         on_started: Callable[[int], None],

@@ -22,6 +22,7 @@ SECTIONS = {
     "Service": {
         "serve": "Run the service: API, supervisor and engines.",
         "supervise": "Run the supervisor for API processes that were started without one.",
+        "engine-host": "Load models and answer for API processes.",
         "status": "Show the service: device, memory, disk, queue, models and versions.",
         "engines": "Show which engine serves each installed base model, and why.",
         "demo": "Run the whole workflow on ten rows: serve, upload, fine-tune, deploy and chat.",
@@ -57,6 +58,7 @@ SECTIONS = {
 COMMANDS = {
     "serve": "luthier.cli.serve",
     "supervise": "luthier.cli.supervise",
+    "engine-host": "luthier.cli.engine_host",
     "status": "luthier.cli.commands.status",
     "engines": "luthier.cli.base_models.engines",
     "parity": "luthier.cli.commands.parity",

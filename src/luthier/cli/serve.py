@@ -13,6 +13,7 @@ import typer
 
 from luthier import __version__
 from luthier.cli.screen import fail, screen
+from luthier.cli.service_address import ANY_ADDRESS
 from luthier.process import logs, private_folder
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
@@ -21,8 +22,6 @@ if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not w
 
 logger = logging.getLogger(__name__)
 
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-"""By a wildcard address: the loopback address that reaches a service listening on it."""
 FIRST_MODEL = "smollm2-135m-instruct"
 
 

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from luthier.cli.screen import fail
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+"""By a wildcard address: the loopback address that reaches a service listening on it."""
 URL_VARIABLE = "LUTHIER_URL"
 KEY_VARIABLE = "LUTHIER_API_KEY"
 _VENDOR_KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY")

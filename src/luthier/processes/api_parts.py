@@ -8,25 +8,32 @@ from luthier.api.intake import body_limits
 from luthier.api.intake.body_limits import Intake
 from luthier.api.services import Services
 from luthier.core.ports import SpanSource
-from luthier.engines.choice import ChosenEngine
+from luthier.engines.hosts.host_client import HttpHostClient
 from luthier.engines.parity import check_parity
 from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.processes import shared_parts
 from luthier.processes.shared_parts import SharedParts
 from luthier.service.context import Context
+from luthier.service.models.host_directory import HostDirectory
+from luthier.service.models.hosted_serving import HostedServing
 from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
+from luthier.service.scheduling.calls_port import AnswerCalls
+from luthier.service.scheduling.hosted_calls import HostedCalls
 from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.tenants.rate_grants import GrantKeeper, RateGrants
 from luthier.service.tenants.rate_limits import RateLimits
+from luthier.service.webhooks import signing_secrets
 from luthier.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The engines of one process, and what has models loaded in them."""
+    """What answers for models: engines of this process, or hosts. `close` is the end of it, after that of `calls`."""
 
-    engine: ChosenEngine
-    serving: Serving
+    serving: ServedModels
+    calls: AnswerCalls
+    close: Callable[[], None]
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
 
 
@@ -39,9 +46,29 @@ class Wakes:
 
 
 def build_engines(shared: SharedParts) -> Engines:
-    """The engines of the settings; no process of one starts. Raises ValueError for vLLM options that cannot be read."""
-    engine = serving_engines.build_engine(shared.settings)
-    return Engines(engine, Serving(shared.context, engine, check_parity))
+    """The engines of the settings, or the calls of hosts; no process of one starts.
+
+    Raises ValueError for vLLM options that cannot be read, and Unavailable for a key's file that holds something else.
+    """
+    settings, context = shared.settings, shared.context
+    if settings.engines == "hosts":
+        client = HttpHostClient(engine_host_key(shared))
+        directory = HostDirectory(shared.database, context.elapsed_s)
+        serving = HostedServing(directory, client, settings.serve_engine)
+        return Engines(serving, HostedCalls(client, directory.note_gone), client.close_now)
+    engine = serving_engines.build_engine(settings)
+    own = Serving(context, engine, check_parity)
+    return Engines(own, serving_engines.engine_calls(settings), engine.close)
+
+
+def engine_host_key(shared: SharedParts) -> str:
+    """What engine hosts and their callers share: the setting, else derived from a key of the data folder.
+
+    Raises NoSpace, and Unavailable for a key's file that holds something else.
+    """
+    if shared.settings.engine_host_key is not None:
+        return shared.settings.engine_host_key.get_secret_value()
+    return signing_secrets.derived_key(shared.context, "engine hosts").hex()
 
 
 def build_services(shared: SharedParts, engines: Engines, wakes: Wakes, context: Context | None = None) -> Services:
@@ -55,7 +82,7 @@ def build_services(shared: SharedParts, engines: Engines, wakes: Wakes, context:
         intake=_intake(settings),
         grammars=GrammarChecker(),
         results_as=settings.openai_results,
-        calls=serving_engines.engine_calls(settings),
+        calls=engines.calls,
         train_device=settings.train_device,
         wake_batches=wakes.batches,
         metrics=engines.metrics,

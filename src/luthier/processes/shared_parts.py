@@ -70,10 +70,15 @@ class SharedParts:
 
 
 def open_shared(
-    settings: Settings, command: str, address: str | None, clocks: Clocks | None, shares_folder: bool
+    settings: Settings,
+    command: str,
+    address: str | None,
+    clocks: Clocks | None,
+    shares_folder: bool,
+    needs_key: bool = True,
 ) -> SharedParts:
     """Locks the data folder, for this process alone or to be shared, and opens what is in it; `clocks` default to the
-    machine's.
+    machine's. A process that answers no client `needs_key` not, and makes none.
 
     Closes Luthier's files to other users, creates or migrates the database, writes the blob store's marker and key1's
     file. Raises ValueError for an invalid catalog or setting, OSError for a folder without access, and LuthierError for
@@ -93,7 +98,7 @@ def open_shared(
         database = data_folder.open_database(settings)
         undone.callback(database.close)
         context = _server_context(settings, database, clocks or Clocks(data_folder.utc_now, _steady_s), is_first)
-        new_key = _prepare_key(context, settings)
+        new_key = _prepare_key(context, settings) if needs_key else None
         lease = lease_keeper.take_of_process(database, context.new_hex(), settings.lease_s, may_wait=not shares_folder)
         name = lease.name
         own = LeaseKeeper(database, lease, settings.lease_s, exit_superseded)

@@ -67,7 +67,7 @@ async def _work(shared: SharedParts, lease: Lease, stopping: asyncio.Event, tell
         await parts.stop_batches()
         await services.calls.close()
         await parts.stop()
-        engines.engine.close()
+        engines.close()
         services.grammars.close()
         if services.spans is not None:
             await asyncio.to_thread(services.spans.close)

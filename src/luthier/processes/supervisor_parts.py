@@ -24,7 +24,7 @@ from luthier.service.context import Context
 from luthier.service.leasing import lease_keeper
 from luthier.service.leasing.fenced_ports import FencedBlobs, FencedExecutor
 from luthier.service.leasing.lease_keeper import LeaseKeeper
-from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
 from luthier.service.service_metrics import ServiceMetrics
 from luthier.settings import Settings
 from luthier.store.fencing.fenced_database import FencedDatabase
@@ -98,7 +98,7 @@ def refused(shared: SharedParts) -> Conflict:
     return Conflict("supervisor_running", text)
 
 
-def build(shared: SharedParts, lease: Lease, serving: Serving, metrics: ServiceMetrics) -> SupervisorParts:
+def build(shared: SharedParts, lease: Lease, serving: ServedModels, metrics: ServiceMetrics) -> SupervisorParts:
     """Connects the parts; nothing starts."""
     settings = shared.settings
     fenced = FencedDatabase(shared.database, lease)

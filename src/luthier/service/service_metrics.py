@@ -21,7 +21,7 @@ from luthier.core.states import LoadState
 from luthier.service import status
 from luthier.service.context import Context
 from luthier.service.models import deployments, models
-from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
 from luthier.service.tenants import resources
 from luthier.store.queries.inference import state_counts
 
@@ -91,7 +91,7 @@ class ServiceMetrics:
         """All series in Prometheus's text format; what `watch` was given is read now."""
         return prometheus_client.generate_latest(self.registry)
 
-    def watch(self, context: Context, n_waiting: Callable[[], int], serving: Serving) -> None:
+    def watch(self, context: Context, n_waiting: Callable[[], int], serving: ServedModels) -> None:
         """Adds the gauges that are read when somebody asks; `n_waiting` counts the answers that wait for a slot."""
         self.registry.register(_Gauges(context, n_waiting, serving))
 
@@ -102,7 +102,7 @@ class _Gauges(Collector):
 
     context: Context
     n_waiting: Callable[[], int]
-    serving: Serving
+    serving: ServedModels
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing: their names are known without a look at the database."""
@@ -145,7 +145,7 @@ def _by_state(noun: str, words: str, states: dict[str, int]) -> GaugeMetricFamil
     return gauge
 
 
-def _load_states(context: Context, serving: Serving) -> dict[str, int]:
+def _load_states(context: Context, serving: ServedModels) -> dict[str, int]:
     """How many deployments of all resources have a model that is loaded, rests, and so on; loads nothing."""
     counts: Tally[LoadState] = Tally()
     for resource, _ in resources.list_all(context):

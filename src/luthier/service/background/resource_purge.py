@@ -8,14 +8,14 @@ from luthier.service.files import files
 from luthier.service.files import uploads as upload_service
 from luthier.service.jobs import jobs as job_service
 from luthier.service.models import models
-from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
 from luthier.store.queries import checkpoints, deployments, jobs, resources, uploads
 from luthier.store.queries import files as file_rows
 
 logger = logging.getLogger(__name__)
 
 
-def purge_deleted(context: Context, serving: Serving) -> None:
+def purge_deleted(context: Context, serving: ServedModels) -> None:
     """Removes what deleted resources had, once none of their jobs has a process: blobs first, rows last.
 
     No key opens them any more, so a crash in between leaves only what the next pass removes.
@@ -38,7 +38,7 @@ def _end_jobs(context: Context, resource_id: str) -> bool:
         return not any(job.resource_id == resource_id for job in jobs.list_unreleased(tx))
 
 
-def _purge(context: Context, serving: Serving, resource_id: str) -> None:
+def _purge(context: Context, serving: ServedModels, resource_id: str) -> None:
     """Deletes the resource's blobs and unloads its models, then removes all its rows in one transaction.
 
     The rows stay for the next pass if a running request has added something meanwhile.

@@ -25,7 +25,7 @@ from luthier.service.files.url_imports import Importer
 from luthier.service.jobs import checkpoint_copies, runs
 from luthier.service.models import deployment_expiry, deployments
 from luthier.service.models.deployment_expiry import Lifetimes
-from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
 from luthier.service.shutdown import Stopped
 from luthier.store.queries import jobs
 
@@ -52,7 +52,7 @@ class Supervisor:
 
     context: Context
     executor: Executor
-    serving: Serving
+    serving: ServedModels
     tick_s: float
     train_threads: int | None = None
     save_interval_s: float = 60.0

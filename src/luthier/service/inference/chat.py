@@ -11,11 +11,11 @@ from luthier.service.inference.answer_reader import AnswerReader
 from luthier.service.inference.answers import AnswerPart, total_usage
 from luthier.service.inference.generation_requests import ChatRequest
 from luthier.service.inference.model_routing import Route
-from luthier.service.scheduling.engine_calls import EngineCalls
+from luthier.service.scheduling.calls_port import AnswerCalls
 
 
 async def stream(
-    context: Context, calls: EngineCalls, grammars: GrammarChecker, route: Route, request: ChatRequest
+    context: Context, calls: AnswerCalls, grammars: GrammarChecker, route: Route, request: ChatRequest
 ) -> AsyncGenerator[AnswerPart]:
     """The answers' deltas as they are generated, and last the usage.
 
@@ -38,7 +38,7 @@ async def stream(
 
 
 async def count_tokens(
-    context: Context, calls: EngineCalls, grammars: GrammarChecker, route: Route, request: ChatRequest
+    context: Context, calls: AnswerCalls, grammars: GrammarChecker, route: Route, request: ChatRequest
 ) -> int:
     """The tokens of the prompt, as its engine would read it. Raises as `stream`, before anything is generated."""
     request = await _prepared(context, grammars, route, request)

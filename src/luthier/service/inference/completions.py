@@ -10,10 +10,11 @@ from luthier.service.inference import answers, vocabulary
 from luthier.service.inference.answers import NO_ECHO, Answer, AnswerPart, Choice, ChoiceDelta, PromptEcho, total_usage
 from luthier.service.inference.generation_requests import CompletionRequest
 from luthier.service.inference.model_routing import Route
-from luthier.service.scheduling.engine_calls import EngineCall, EngineCalls
+from luthier.service.scheduling.calls_port import AnswerCalls
+from luthier.service.scheduling.engine_calls import EngineCall
 
 
-async def complete(context: Context, calls: EngineCalls, route: Route, request: CompletionRequest) -> Answer:
+async def complete(context: Context, calls: AnswerCalls, route: Route, request: CompletionRequest) -> Answer:
     """The `sampling.n` best choices of each prompt, in the order of prompts. Raises as `chat.stream`."""
     _check(context, route, request)
     if not request.max_tokens:
@@ -31,7 +32,7 @@ async def complete(context: Context, calls: EngineCalls, route: Route, request: 
 
 
 async def stream(
-    context: Context, calls: EngineCalls, route: Route, request: CompletionRequest
+    context: Context, calls: AnswerCalls, route: Route, request: CompletionRequest
 ) -> AsyncGenerator[AnswerPart]:
     """The choices' deltas as they are generated, and last the usage; `best_of` is `n` here. Raises as `chat.stream`."""
     _check(context, route, request)
@@ -45,7 +46,7 @@ async def stream(
 
 
 async def _generated(
-    calls: EngineCalls, route: Route, request: CompletionRequest, echoes: Sequence[PromptEcho]
+    calls: AnswerCalls, route: Route, request: CompletionRequest, echoes: Sequence[PromptEcho]
 ) -> AsyncGenerator[AnswerPart]:
     """The deltas of all choices, the echo of its prompt with the first one of each; last the usage."""
     model = {"model": route.model.canonical_name}
@@ -64,7 +65,7 @@ async def _generated(
     yield total_usage(usages, len(request.prompts))
 
 
-async def _echoes_only(calls: EngineCalls, route: Route, request: CompletionRequest) -> AsyncGenerator[AnswerPart]:
+async def _echoes_only(calls: AnswerCalls, route: Route, request: CompletionRequest) -> AsyncGenerator[AnswerPart]:
     """The prompts themselves as choices: with `max_tokens` 0 nothing is generated."""
     echoes = await _echoes(calls, route, request)
     n = request.sampling.n
@@ -81,7 +82,7 @@ def _check(context: Context, route: Route, request: CompletionRequest) -> None:
     vocabulary.check_biases(context, route.model, request.sampling.fields)
 
 
-async def _echoes(calls: EngineCalls, route: Route, request: CompletionRequest) -> list[PromptEcho]:
+async def _echoes(calls: AnswerCalls, route: Route, request: CompletionRequest) -> list[PromptEcho]:
     """For each prompt what its choices begin with: the prompt, if it is to be echoed, else NO_ECHO."""
     if not request.echo:
         return [NO_ECHO] * len(request.prompts)
@@ -90,7 +91,7 @@ async def _echoes(calls: EngineCalls, route: Route, request: CompletionRequest) 
 
 
 async def _echo(
-    calls: EngineCalls, call: EngineCall, request: CompletionRequest, prompt: str | Sequence[int]
+    calls: AnswerCalls, call: EngineCall, request: CompletionRequest, prompt: str | Sequence[int]
 ) -> PromptEcho:
     """The echo of a prompt; asks the engine for text, tokens and log-probabilities, as far as they are needed."""
     text = prompt if isinstance(prompt, str) else await calls.detokenize(call, prompt)

@@ -8,7 +8,8 @@ from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.model_folder import EmbeddingFolder
 from luthier.service.context import Context
 from luthier.service.inference.model_routing import Route
-from luthier.service.scheduling.embedding_calls import EmbeddingCall, EmbeddingCalls
+from luthier.service.scheduling.calls_port import VectorCalls
+from luthier.service.scheduling.embedding_calls import EmbeddingCall
 from luthier.tokenization.embedding_tokenizer import EmbeddingTokenizer, load_tokenizer
 
 Input = str | Sequence[int]
@@ -47,7 +48,7 @@ class Embeddings:
     tokens: int
 
 
-async def embed(context: Context, calls: EmbeddingCalls, route: Route, request: EmbeddingRequest) -> Embeddings:
+async def embed(context: Context, calls: VectorCalls, route: Route, request: EmbeddingRequest) -> Embeddings:
     """The vectors of a request's inputs.
 
     Raises InvalidRequest for inputs that are too long, token ids that no text has and other `dimensions`; RateLimited,

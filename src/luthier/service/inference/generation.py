@@ -14,7 +14,7 @@ from luthier.service.inference.answers import Answer, AnswerHeader, AnswerPart
 from luthier.service.inference.generation_requests import ChatRequest, CompletionRequest
 from luthier.service.inference.model_routing import Route
 from luthier.service.models.deployment_traffic import DeploymentTraffic
-from luthier.service.scheduling.engine_calls import EngineCalls
+from luthier.service.scheduling.calls_port import AnswerCalls
 
 
 class Meter(Protocol):
@@ -34,7 +34,7 @@ class Generation:
     """What generates answers: the context of every use case, the calls to engines, and the compiler of grammars."""
 
     context: Context
-    calls: EngineCalls
+    calls: AnswerCalls
     grammars: GrammarChecker
     meter: Meter | None = None
     """Counts what is generated; None counts nothing."""

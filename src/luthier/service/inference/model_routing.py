@@ -14,7 +14,7 @@ from luthier.core.models import Deployment
 from luthier.service.context import Context
 from luthier.service.models import deployments, model_kinds, models
 from luthier.service.models.models import Model
-from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
 from luthier.service.scheduling.admission import QueueKey
 from luthier.service.scheduling.engine_calls import EngineCall
 from luthier.store.queries import deployments as deployment_rows
@@ -99,7 +99,7 @@ def find(context: Context, resource_id: str, name: str, allows_models: bool, emb
     return target
 
 
-async def route(serving: Serving, resource_id: str, target: Target) -> Route:
+async def route(serving: ServedModels, resource_id: str, target: Target) -> Route:
     """Where the target answers; loads its model if need be, and holds no thread meanwhile.
 
     Raises Unavailable, UpstreamFailed without parity, and NotFound if the model's files were deleted.

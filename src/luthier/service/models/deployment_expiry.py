@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from luthier.core.models import Deployment
 from luthier.service.context import Context
 from luthier.service.models.deployment_fields import DEVELOPER_SKUS
-from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
 from luthier.store.db import Connection
 from luthier.store.queries import deployments
 
@@ -22,7 +22,7 @@ class Lifetimes:
     idle: timedelta = timedelta(days=15)
 
 
-def delete_expired(context: Context, serving: Serving, lifetimes: Lifetimes) -> list[Deployment]:
+def delete_expired(context: Context, serving: ServedModels, lifetimes: Lifetimes) -> list[Deployment]:
     """Deletes expired deployments and returns them; their models are kept and can be deployed again.
 
     A model that no deployment serves any more is unloaded from its engine.

@@ -14,7 +14,7 @@ from luthier.service import shutdown
 from luthier.service.context import Context
 from luthier.service.models import deployment_fields, models
 from luthier.service.models import serving as servings
-from luthier.service.models.serving import Serving
+from luthier.service.models.serving_port import ServedModels
 from luthier.service.tenants import quotas
 from luthier.store.db import Connection
 from luthier.store.queries import checkpoints, copies, deployments, resources
@@ -151,7 +151,7 @@ def list_all(context: Context, resource_id: str) -> list[Deployment]:
         return deployments.list_all(tx, resource_id)
 
 
-def delete(context: Context, serving: Serving, resource_id: str, name: str) -> bool:
+def delete(context: Context, serving: ServedModels, resource_id: str, name: str) -> bool:
     """Deletes the deployment; its model is unloaded if no other serves it. False if there was none."""
     with context.database.writing() as tx:
         deployment = deployments.get(tx, resource_id, name)
@@ -163,7 +163,7 @@ def delete(context: Context, serving: Serving, resource_id: str, name: str) -> b
     return True
 
 
-def create_waiting(context: Context, serving: Serving, stopping: Callable[[], bool] = shutdown.never) -> int:
+def create_waiting(context: Context, serving: ServedModels, stopping: Callable[[], bool] = shutdown.never) -> int:
     """Loads and checks the model of each deployment in state Creating, until `stopping`; returns their number."""
     with context.database.reading() as tx:
         waiting = deployments.list_creating(tx)
@@ -202,7 +202,7 @@ def not_found(name: str) -> NotFound:
     )
 
 
-def _create(context: Context, serving: Serving, deployment: Deployment, stopping: Callable[[], bool]) -> None:
+def _create(context: Context, serving: ServedModels, deployment: Deployment, stopping: Callable[[], bool]) -> None:
     """Loads the model, checks parity and writes the final state; writes nothing if that fails as the service stops."""
     report, error = None, None
     try:
@@ -222,7 +222,7 @@ def _create(context: Context, serving: Serving, deployment: Deployment, stopping
     logger.info("deployment ended name=%s resource=%s state=%s", deployment.name, deployment.resource_id, state)
 
 
-def _release_unused(context: Context, serving: Serving, *names: str | None) -> None:
+def _release_unused(context: Context, serving: ServedModels, *names: str | None) -> None:
     """Unloads those of the models that no deployment of any resource names."""
     with context.database.reading() as tx:
         unused = [name for name in names if name is not None and not deployments.is_served(tx, name)]

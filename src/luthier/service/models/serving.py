@@ -21,6 +21,7 @@ from luthier.service.context import Context
 from luthier.service.models import models
 from luthier.service.models.models import Model
 from luthier.service.models.proofs import Proof, Proofs
+from luthier.store.queries import copies
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +105,12 @@ class Serving:
 
     def discard(self, checkpoint: Checkpoint) -> None:
         """Unloads a deleted model and removes its local files."""
-        self.release(checkpoint.model)
-        shutil.rmtree(self._folder(checkpoint), ignore_errors=True)
+        self.remove(checkpoint.model, self._folder(checkpoint).name)
+
+    def remove(self, name: str, folder: str) -> None:
+        """Unloads a model by its canonical name, and removes the local files in the folder of that name, an id."""
+        self.release(name)
+        shutil.rmtree(self._context.served_folder / Path(folder).name, ignore_errors=True)
 
     def _address_now(self, model: Model, proven: bool) -> Address | None:
         """Where a loaded model answers that passed the check, else None; takes no lock that a load holds."""
@@ -185,6 +190,18 @@ def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
             raise
         shutil.rmtree(temporary, ignore_errors=True)
     fsync_path(folder.parent)
+
+
+def remove_gone(context: Context) -> None:
+    """Removes the local files of models that were deleted while this process was not there to be told."""
+    if not context.served_folder.exists():
+        return
+    folders = [path for path in context.served_folder.iterdir() if not path.name.startswith(".")]
+    with context.database.reading() as tx:
+        kept = copies.existing_bytes(tx, [path.name for path in folders])
+    for path in folders:
+        if path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -29,3 +29,13 @@ rate_grants = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("expires_at", UtcTime, nullable=False, index=True),
 )
+
+# Processes of `luthier engine-host`: where API processes reach each, and its lease's name. A host lives while that
+# lease has not run out.
+engine_hosts = Table(
+    "engine_hosts",
+    metadata,
+    Column("url", String(512), primary_key=True),
+    Column("process", String(96), nullable=False, index=True),
+    Column("weight", BigInteger, nullable=False),
+)

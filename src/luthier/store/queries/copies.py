@@ -5,6 +5,7 @@ A copy that its resource deletes is only marked: the source still lists it. Func
 `Database.writing`; none touches the copy's blobs.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
@@ -89,6 +90,13 @@ def delete_of_resource(tx: Connection, resource_id: str) -> None:
     for row in tx.execute(name).mappings().all():
         destination = ResourceName(row["subscription"], row["resource_group"], row["account"])
         tx.execute(_copies.delete().where(_is_to(destination)))
+
+
+def existing_bytes(tx: Connection, checkpoint_ids: Sequence[str]) -> set[str]:
+    """Those of the checkpoints that still exist, or of which a copy exists: copies have the same bytes."""
+    own = select(schema.checkpoints.c.id).where(schema.checkpoints.c.id.in_(checkpoint_ids))
+    copied = select(_copies.c.copied_from).where(_copies.c.copied_from.in_(checkpoint_ids), _is_live)
+    return {*tx.execute(own).scalars(), *tx.execute(copied).scalars()}
 
 
 def mark_orphaned(tx: Connection) -> None:

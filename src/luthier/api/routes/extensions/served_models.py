@@ -1,5 +1,6 @@
 """GET /luthier/engines and POST /luthier/parity: what serves the caller's deployments, and a new proof of a model."""
 
+import asyncio
 from typing import Annotated, Literal, Self
 
 from fastapi import Depends
@@ -170,7 +171,7 @@ def build_router(services: Services) -> Router:
         """Loads the model if need be, and asks its probes and those of all models beside it. May take seconds."""
         target = model_routing.find(context, caller.resource.id, body.model, allows_models=True, embeds=None)
         proof = await serving.prove_beside_all(target.model)
-        engine = serving.state(target.model).engine
+        engine = (await asyncio.to_thread(serving.state, target.model)).engine
         return JsonResponse(Parity.from_proof(target.model.canonical_name, engine, proof))
 
     return router

@@ -1,0 +1,69 @@
+"""The HTTP application of an engine host: one POST for an operation, its answer a stream of JSON lines.
+
+Callers are other processes of the installation, which all have its key; there are no tenants here.
+"""
+
+import hmac
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from luthier.core.inference.engine_hosts import PATH, Operation
+from luthier.engine_host import answer_lines
+from luthier.engine_host.operations import HostOperations
+
+Answer = Callable[[Request], Awaitable[Response]]
+Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
+
+
+def build(operations: HostOperations, key: str, metrics: Callable[[], bytes], lifespan: Lifespan) -> Starlette:
+    """The application. Every call but the health check must have the `key`; `metrics` gives Prometheus's text."""
+
+    async def answer(request: Request) -> Response:
+        """404 for an operation that this version does not have."""
+        try:
+            operation = Operation(request.path_params["operation"])
+        except ValueError:
+            return PlainTextResponse("There is no such operation.", 404)
+        values = operations.answer(operation, await request.json())
+        return StreamingResponse(_closed_at_end(answer_lines.lines(values)), media_type="application/x-ndjson")
+
+    async def show_metrics(request: Request) -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def live(request: Request) -> Response:
+        return PlainTextResponse("alive")
+
+    return Starlette(
+        routes=[
+            Route(PATH + "{operation}", _with_key(answer, key), methods=["POST"]),
+            Route("/metrics", _with_key(show_metrics, key)),
+            Route("/healthz", live),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def _with_key(answer: Answer, key: str) -> Answer:
+    """Answers 401 to whoever has not the key."""
+    expected = f"Bearer {key}".encode()
+
+    async def checked(request: Request) -> Response:
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+            return PlainTextResponse("The key is missing or another one.", 401)
+        return await answer(request)
+
+    return checked
+
+
+async def _closed_at_end(lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The lines; whoever goes before the last one ends the operation."""
+    try:
+        async for line in lines:
+            yield line
+    finally:
+        await lines.aclose()

@@ -1,0 +1,1 @@
+"""Calls of engine hosts over HTTP; the other end is `luthier.engine_host`."""
