@@ -18,7 +18,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-postgres test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-scheduling bench-next-start bench-train bench-ranks bench-auto bench-tools bench-kills bench-ray bench-cluster bench-processes bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-postgres test-hosts test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-scheduling bench-next-start bench-train bench-ranks bench-auto bench-tools bench-kills bench-ray bench-cluster bench-processes bench-hosts bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ coverage: setup ## what tests/unit and tests/wire run of src, branches included:
 
 test-postgres: setup ## store, services and wire on PostgreSQL (Debian's package postgresql; skipped without it)
 	@LUTHIER_TEST_DATABASE=postgres $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile tests/unit/store tests/unit/service tests/wire
+
+test-hosts: setup ## the wire's tests of models, with an engine host between API and engines
+	@LUTHIER_TEST_ENGINES=hosts $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile tests/wire -k 'chat or completion or response or embedding or standing or isolation or refusal or bounds'
 
 test-nightly: model ## the long forms of the tests of faults: kills, stops, full disks, for half an hour
 	@$(BIN)/python -m pytest -m nightly
@@ -138,6 +141,9 @@ bench-cluster: model $(RAY)/.installed ## 50 faults over 20 jobs on three Ray no
 
 bench-processes: setup ## job gets and creations a second with 1, 2 and 4 API processes, on SQLite and on PostgreSQL
 	@PYTHONPATH=tests/support $(BIN)/python -m bench.api_processes $(BENCH)
+
+bench-hosts: model ## engines of each API process beside one engine host: first token, tokens a second, memory
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.engine_hosts $(BENCH)
 
 bench-portal: model ## the portal over 1,000 jobs and 100,000 metric rows: pages, first paint, memory (BENCH='--jobs 100 --rows 1000 --tabs 20')
 	@PYTHONPATH=tests/support $(BIN)/python -m bench.portal $(BENCH)
