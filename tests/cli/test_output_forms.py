@@ -18,7 +18,8 @@ from repository import ROOT
 Command = Callable[..., Result]
 WITHOUT = {
     "serve": "runs until it is stopped, and logs",
-    "supervise": "the same", "engine-host": "the same",
+    "supervise": "the same",
+    "engine-host": "the same",
     "demo": "tells a story to a reader",
 }
 """Commands without the two options, each with the reason."""

@@ -13,8 +13,9 @@ from fake_ray import FakeRay
 from luthier import blobs, model_folder
 from luthier.core.errors import Unavailable
 from luthier.core.states import RunState
+from luthier.executors.followed_run import Terms
 from luthier.executors.ray import RayJobs
-from luthier.executors.remote_runs import RemoteRuns, Terms
+from luthier.executors.remote_runs import RemoteRuns
 from luthier.model_folder import CheckpointFolder
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.run_directory.run_events import CheckpointSaved, Failed, Paused, RunEvent, Succeeded

@@ -48,9 +48,9 @@ def test_model_is_unloaded_with_its_last_deployment(url: str, supervisor: Superv
 
 
 def test_deployment_whose_proof_fails_is_failed_and_does_not_answer(
-    url: str, azure: AzureOpenAI, supervisor: Supervisor
+    url: str, azure: AzureOpenAI, supervisor: Supervisor, engine: EchoEngine
 ) -> None:
-    supervisor.serving = Serving(supervisor.context, supervisor.serving._engine, failing_parity)
+    supervisor.serving = Serving(supervisor.context, engine, failing_parity)
     put(url, "clippy", BASE)
     supervisor.tick_deployments()
     properties = call("GET", f"{url}{PATH}/clippy").json()["properties"]
@@ -136,12 +136,12 @@ def test_call_of_a_model_that_is_not_deployed_is_told_how_to_deploy_it(url: str,
     assert "luthier deployments create" not in nobody
 
 
-def test_call_of_a_deployment_that_is_not_ready_says_so(url: str, supervisor: Supervisor) -> None:
+def test_call_of_a_deployment_that_is_not_ready_says_so(url: str, supervisor: Supervisor, engine: EchoEngine) -> None:
     put(url, "clippy", BASE)
     for path in ("/v1/chat/completions", "/openai/v1/chat/completions"):
         answer = call("POST", url + path, json={"model": "clippy"} | CHAT)
         assert (answer.status_code, "is still being created" in answer.text) == (404, True)
-    supervisor.serving = Serving(supervisor.context, supervisor.serving._engine, failing_parity)
+    supervisor.serving = Serving(supervisor.context, engine, failing_parity)
     supervisor.tick_deployments()
     answer = call("POST", f"{url}/openai/v1/chat/completions", json={"model": "clippy"} | CHAT)
     assert (answer.status_code, "has failed and cannot answer" in answer.text) == (404, True)

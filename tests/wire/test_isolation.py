@@ -7,7 +7,7 @@ from openai import OpenAI
 
 import rows
 from control_plane import PATH, call, put
-from fakes import BASE, agreeing_parity
+from fakes import BASE, EchoEngine, agreeing_parity
 from luthier.core.engine_ports import Address, ParityReport
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.models.serving import Serving
@@ -45,10 +45,10 @@ def tuned_model(client: OpenAI, supervisor: Supervisor, suffix: str) -> str:
 
 
 def test_model_beside_which_the_base_answers_otherwise_is_not_deployed(
-    url: str, openai_client: OpenAI, supervisor: Supervisor
+    url: str, openai_client: OpenAI, supervisor: Supervisor, engine: EchoEngine
 ) -> None:
     parity = LeakyParity()
-    supervisor.serving = Serving(supervisor.context, supervisor.serving._engine, parity)
+    supervisor.serving = Serving(supervisor.context, engine, parity)
     first, second = (tuned_model(openai_client, supervisor, suffix) for suffix in ("first", "second"))
     assert deploy(url, "base", BASE, supervisor)["provisioningState"] == "Succeeded"
     assert parity.single_probes == 0, "it was alone"

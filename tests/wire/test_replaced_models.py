@@ -49,10 +49,10 @@ def test_model_before_answers_until_the_newer_one_is_proven(
 
 
 def test_model_before_goes_on_answering_if_the_newer_one_fails(
-    url: str, azure: AzureOpenAI, supervisor: Supervisor, tuned: str
+    url: str, azure: AzureOpenAI, supervisor: Supervisor, engine: EchoEngine, tuned: str
 ) -> None:
     proven = supervisor.serving
-    supervisor.serving = Serving(supervisor.context, supervisor.serving._engine, failing_parity)
+    supervisor.serving = Serving(supervisor.context, engine, failing_parity)
     put(url, "assistant", tuned)
     supervisor.tick_deployments()
     assert (shown(url), answering(azure)) == (("Failed", BASE), BASE)

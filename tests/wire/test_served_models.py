@@ -112,11 +112,10 @@ def test_proof_that_fails_is_an_answer_with_its_reason(url: str, tuned: str, ser
 
 
 @pytest.fixture
-def serving_by(supervisor: Supervisor, app: Any) -> Callable[..., None]:
+def serving_by(serving: Serving, app: Any) -> Callable[..., None]:
     """Replaces the parity check of the running service."""
 
     def use(check: ParityCheck) -> None:
-        serving: Serving = supervisor.serving
         serving._proofs._check_parity = check
 
     return use

@@ -1,7 +1,4 @@
-"""Runs the trainer as a local process; the handle `pid:4711@<start time>` survives a restart of the service.
-
-The start time is in seconds since boot: a wall-clock time would change with each step of the clock.
-"""
+"""Runs the trainer as a local process; its handle survives a restart of the service."""
 
 import ctypes
 import fcntl
@@ -21,7 +18,7 @@ import psutil
 
 from luthier.core.states import RunState
 from luthier.core.training.executor_port import NONE_RUNNING, ONE_CPU, Ending, NodeRoom, RunNeeds
-from luthier.executors import machine_memory, oom_kills
+from luthier.executors import machine_memory, oom_kills, process_handles
 from luthier.process import child_environment
 from luthier.run_directory.run_directory import DEVICE_VARIABLE, RunDirectory
 
@@ -129,7 +126,8 @@ class LocalExecutor:
             len(list(_GPUS.glob("*"))) if _GPUS.exists() else 0,
         )
         expected = sum(
-            max(0, needs.memory_bytes - machine_memory.resident_bytes(_pid(handle))) for handle, needs in alive.items()
+            max(0, needs.memory_bytes - machine_memory.resident_bytes(process_handles.pid_of(handle)))
+            for handle, needs in alive.items()
         )
         is_known = all(needs.memory_bytes for needs in alive.values())
         return [
@@ -151,7 +149,7 @@ class LocalExecutor:
         others = {
             handle: needs
             for handle, needs in running.items()
-            if handle not in ours and handle not in self._endings and _running(handle) is not None
+            if handle not in ours and handle not in self._endings and process_handles.running(handle) is not None
         }
         return {handle: child.needs for handle, child in ours.items()} | others
 
@@ -171,7 +169,7 @@ class LocalExecutor:
                 preexec_fn=self._before_trainer,
                 env=allocator() | child_environment.to_compute(os.environ) | self._device,
             )
-        handle = _handle(psutil.Process(process.pid))
+        handle = process_handles.handle_of(psutil.Process(process.pid))
         kills = deque([self._memory_kills()], maxlen=EXIT_LOOKS)
         self._children[handle] = _Child(process, kills, RunDirectory(run).log, log_begin, needs)
         if self._wake is not None:
@@ -191,7 +189,7 @@ class LocalExecutor:
         except FileNotFoundError:
             return None
         except BlockingIOError:
-            return _lock_holder(run)
+            return process_handles.lock_holder(run)
 
     def sync(self, run: Path, handle: str) -> None:
         """Nothing: the trainer works in the run directory itself."""
@@ -250,7 +248,7 @@ class LocalExecutor:
         """
         child = self._children.get(handle)
         if child is None:
-            return _running(handle)
+            return process_handles.running(handle)
         status = child.process.poll()
         if status is None:
             child.kill_counts.append(self._memory_kills())
@@ -288,36 +286,3 @@ def _wait_for_exit(pid: int, wake: Callable[[], object]) -> None:
     with suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     wake()
-
-
-def _pid(handle: str) -> int:
-    """The process id of a handle; 0, which no process has, for one of another kind."""
-    number = handle.removeprefix("pid:").partition("@")[0]
-    return int(number) if number.isdecimal() else 0
-
-
-def _handle(process: psutil.Process) -> str:
-    """The handle `pid:4711@<seconds from boot to the process's start>`: a pid that is reused gives another one."""
-    return f"pid:{process.pid}@{process.create_time() - psutil.boot_time():.2f}"
-
-
-def _running(handle: str) -> psutil.Process | None:
-    """The process of a handle; None if it is gone, a zombie, or the pid belongs to another process now; and for a
-    handle of another executor, which was set before.
-    """
-    try:
-        process = psutil.Process(_pid(handle))
-        is_same = _handle(process) == handle
-        return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (psutil.NoSuchProcess, ValueError):
-        return None
-
-
-def _lock_holder(run: Path) -> str | None:
-    """The handle of the process whose pid is in the lock; None if that is no trainer of this run (a stale pid)."""
-    text = RunDirectory(run).lock.read_text()
-    try:
-        process = psutil.Process(int(text))
-        return _handle(process) if str(run) in process.cmdline() else None
-    except (ValueError, psutil.Error):
-        return None

@@ -6,62 +6,23 @@ The scheduler's word alone ends no run (docs/ray.md): it may call a trainer fail
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from luthier.core.errors import Unavailable
 from luthier.core.states import RunState
+from luthier.core.training import node_rooms
 from luthier.core.training.executor_port import NONE_RUNNING, ONE_CPU, Ending, NodeRoom, RunNeeds
+from luthier.executors.followed_run import FollowedRun, Terms
 from luthier.executors.launcher import Launcher, Word
-from luthier.executors.local import STOP_GRACE_S
 from luthier.executors.mirror import Mirror
 from luthier.run_directory.run_directory import RunDirectory
-from luthier.run_directory.shipped_run import FOLDER, Request, RunnerEnd, RunStore, ShippedRun, StartManifest
+from luthier.run_directory.shipped_run import FOLDER, Request, RunStore, ShippedRun, StartManifest
 
 logger = logging.getLogger(__name__)
 
-LEASE_S = 60.0
-_BEATS_PER_LEASE = 12
 START_LEASES = 5
 """After so many leases without a first beat a start is given up: a node that sets up its environment takes minutes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Times of remote runs, in seconds. `poll_s` is how often a node is looked at, and looks for requests itself.
-
-    `unseen_s` is how long a scheduler may take until its free resources tell of a new run; `patience_s` how long `stop`
-    and `kill` wait before they leave the rest to a later call.
-    """
-
-    lease_s: float = LEASE_S
-    poll_s: float = 1.0
-    stop_grace_s: float = STOP_GRACE_S
-    unseen_s: float = 10.0
-    patience_s: float = 5.0
-
-    @property
-    def beat_s(self) -> float:
-        return self.lease_s / _BEATS_PER_LEASE
-
-
-@dataclass(slots=True)
-class _Followed:
-    """What this process knows of a handle: the lease by its own clock, and what it has asked.
-
-    `alive_at` is when a new beat was last seen, or the first look; `read_at` the last time that the store answered.
-    """
-
-    needs: RunNeeds
-    alive_at: float
-    read_at: float
-    sequence: int | None = None
-    first_beat_at: float | None = None
-    end: RunnerEnd | None = None
-    asked: Request = Request.RUN
-    state: RunState = RunState.ALIVE
-    is_wrong_word_counted: bool = False
-    mirror_closed: bool = False
 
 
 @dataclass
@@ -80,7 +41,7 @@ class RemoteRuns:
     sleep: Callable[[float], None] = time.sleep
     wrong_words: int = 0
     """How often the scheduler called a run ended whose heart still beat: once per attempt."""
-    _followed: dict[str, _Followed] = field(default_factory=dict)
+    _followed: dict[str, FollowedRun] = field(default_factory=dict)
     _mirrors: dict[Path, Mirror] = field(default_factory=dict)
 
     outlives_service = True
@@ -93,9 +54,9 @@ class RemoteRuns:
         rooms = list(self.launcher.nodes())
         for followed in self._unseen():
             needs = followed.needs
-            fitting = [index for index, room in enumerate(rooms) if _fits(needs, room)]
+            fitting = [index for index, room in enumerate(rooms) if node_rooms.fits(room, needs)]
             for index in fitting[:1]:
-                rooms[index] = _less(rooms[index], needs)
+                rooms[index] = node_rooms.without(rooms[index], needs)
         return rooms
 
     def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:
@@ -208,7 +169,7 @@ class RemoteRuns:
                 raise Unavailable("run_not_ended", f"{self._id(handle)} was asked to exit and has not yet.")
             self.sleep(0.1)
 
-    def _judge(self, handle: str, followed: _Followed) -> RunState:
+    def _judge(self, handle: str, followed: FollowedRun) -> RunState:
         """The state of a run whose runner has not said its last word."""
         now = self.clock()
         silent_s = now - followed.alive_at
@@ -230,7 +191,7 @@ class RemoteRuns:
                 return self._gone(handle, "the lease is over, and the scheduler does not know")
         return RunState.ALIVE
 
-    def _count_wrong_word(self, handle: str, followed: _Followed) -> None:
+    def _count_wrong_word(self, handle: str, followed: FollowedRun) -> None:
         """Asks the scheduler about a run that beats, as often as beats come, to count what it says wrongly."""
         if followed.is_wrong_word_counted or followed.asked is not Request.RUN:
             return
@@ -249,7 +210,7 @@ class RemoteRuns:
         logger.info("run gone handle=%s: %s", handle, why)
         return RunState.GONE
 
-    def _read(self, shipped: ShippedRun, attempt: int, followed: _Followed) -> None:
+    def _read(self, shipped: ShippedRun, attempt: int, followed: FollowedRun) -> None:
         """Reads beat and end. A new number renews the lease; so does the store's first answer after an outage."""
         beat, end = shipped.beat(attempt), shipped.end(attempt)
         now = self.clock()
@@ -272,7 +233,7 @@ class RemoteRuns:
         followed.asked = request
         return True
 
-    def _unseen(self) -> list[_Followed]:
+    def _unseen(self) -> list[FollowedRun]:
         """Runs that were submitted and may not be in the scheduler's figures yet."""
         now = self.clock()
         return [
@@ -282,9 +243,9 @@ class RemoteRuns:
             and (followed.first_beat_at is None or now - followed.first_beat_at < self.terms.unseen_s)
         ]
 
-    def _new_lease(self, needs: RunNeeds) -> _Followed:
+    def _new_lease(self, needs: RunNeeds) -> FollowedRun:
         now = self.clock()
-        return _Followed(needs=needs, alive_at=now, read_at=now - self.terms.poll_s)
+        return FollowedRun(needs=needs, alive_at=now, read_at=now - self.terms.poll_s)
 
     def _fix_threads(self, run: RunDirectory, needs: RunNeeds) -> None:
         """Gives the run its number of threads, if the spec leaves it to the machine: its bytes depend on it, and the
@@ -310,17 +271,3 @@ class RemoteRuns:
         """Job and attempt of a handle."""
         job, _, attempt = self._id(handle).rpartition("-")
         return job, int(attempt)
-
-
-def _fits(needs: RunNeeds, room: NodeRoom) -> bool:
-    """Whether a node has room for a run; an unknown memory has."""
-    memory = room.memory_bytes is None or needs.memory_bytes <= room.memory_bytes
-    labels = all(room.labels.get(name) == value for name, value in needs.labels.items())
-    return needs.cpus <= room.cpus and needs.gpus <= room.gpus and memory and labels and room.runs != 0
-
-
-def _less(room: NodeRoom, needs: RunNeeds) -> NodeRoom:
-    """The room that a run leaves."""
-    memory = None if room.memory_bytes is None else room.memory_bytes - needs.memory_bytes
-    runs = None if room.runs is None else room.runs - 1
-    return replace(room, cpus=room.cpus - needs.cpus, gpus=room.gpus - needs.gpus, memory_bytes=memory, runs=runs)

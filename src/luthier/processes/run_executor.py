@@ -6,11 +6,12 @@ from luthier.blobs import ObjectBlobs
 from luthier.core.ports import BlobStore
 from luthier.core.training.executor_port import Executor
 from luthier.executors import kubernetes
+from luthier.executors.followed_run import Terms
 from luthier.executors.kubernetes import KubernetesJobs
 from luthier.executors.launcher import Launcher
 from luthier.executors.local import STOP_GRACE_S, LocalExecutor
 from luthier.executors.ray import SHIPPING_GRACE_S, RayJobs
-from luthier.executors.remote_runs import RemoteRuns, Terms
+from luthier.executors.remote_runs import RemoteRuns
 from luthier.run_directory.run_directory import DEVICE_VARIABLE
 from luthier.runner.__main__ import BLOBS_VARIABLE
 from luthier.runner.run_store import ObjectRunStore

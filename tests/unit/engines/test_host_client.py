@@ -173,7 +173,7 @@ def test_heartbeats_fill_the_time_between_values_and_closing_ends_the_operation(
             ended.append(True)
 
     async def run() -> list[bytes]:
-        lines = answer_lines.lines(values(), heartbeat_s=0.05)  # type: ignore[arg-type]
+        lines = answer_lines.lines(values(), heartbeat_s=0.05)
         found = []
         async for one in lines:
             found.append(one)

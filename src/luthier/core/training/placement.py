@@ -16,16 +16,15 @@ starts at the latest when the runs on that node have ended.
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from luthier.core.training import node_rooms
 from luthier.core.training.executor_port import NodeRoom, RunNeeds
 
 HOLD_AFTER_S = 60.0
 """How long smaller jobs may pass a resource's next job before a node is held for it."""
 HELD_SHARE = 4
 """One node in so many may be held, and at least one."""
-_ROUNDING = 1e-9
-"""What sums of fractions of a CPU or GPU may be off by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class Rooms:
     def are_full(self) -> bool:
         """Whether nothing more fits anywhere, however little it needs."""
         if self._are_full is None:
-            open_rooms = (_is_open(room) for name, room in self._rooms.items() if name not in self._held)
+            open_rooms = map(node_rooms.is_open, self._not_held())
             self._are_full = not any(open_rooms)
         return self._are_full
 
@@ -101,28 +100,37 @@ class Rooms:
             key = _key(needs)
             if key in self._full_for:
                 return None
-            fitting = [room for name, room in self._rooms.items() if name not in self._held and _fits(room, needs)]
+            fitting = [
+                room for name, room in self._rooms.items() if name not in self._held and node_rooms.fits(room, needs)
+            ]
             if not fitting:
                 self._full_for.add(key)
                 return None
             node = min(fitting, key=lambda room: (room.gpus, room.cpus, room.name)).name
-        self._rooms[node] = _without(self._rooms[node], needs)
+        self._rooms[node] = node_rooms.without(self._rooms[node], needs)
         self._are_full = None
         return node
 
     def could_hold(self, needs: RunNeeds) -> bool:
         """Whether some node could hold it if nothing else ran there, or might: not all say what they hold."""
-        return not self._rooms or any(_could_hold(room, needs) for room in self._rooms.values())
+        return not self._rooms or any(node_rooms.could_hold(room, needs) for room in self._rooms.values())
 
     def hold(self, job: WaitingJob) -> None:
         """Holds the node that lacks least for the job, unless as many are held as may be."""
         if len(self._held) >= max(1, len(self._rooms) // HELD_SHARE):
             return
-        able = [room for name, room in self._rooms.items() if name not in self._held and _could_hold(room, job.needs)]
+        able = [
+            room
+            for name, room in self._rooms.items()
+            if name not in self._held and node_rooms.could_hold(room, job.needs)
+        ]
         if able:
-            nearest = min(able, key=lambda room: (*_lack(room, job.needs), room.name))
+            nearest = min(able, key=lambda room: (*node_rooms.lack(room, job.needs), room.name))
             self._held[nearest.name] = job.job_id
             self._are_full = None
+
+    def _not_held(self) -> list[NodeRoom]:
+        return [room for name, room in self._rooms.items() if name not in self._held]
 
 
 def place(
@@ -160,56 +168,6 @@ def place(
                 break
             unholdable.append(job)
     return Placement(tuple(starts), dict(rooms.held), tuple(unholdable))
-
-
-def _is_open(room: NodeRoom) -> bool:
-    return (room.runs is None or room.runs > 0) and (room.cpus > _ROUNDING or room.gpus > _ROUNDING)
-
-
-def _fits(room: NodeRoom, needs: RunNeeds) -> bool:
-    """Whether a run fits beside what runs there. One of unknown memory fits where no other run is counted."""
-    if not _is_open(room) or _lack(room, needs) != (0.0, 0.0) or not _has_labels(room, needs):
-        return False
-    if room.memory_bytes is None:
-        return True
-    if room.busy_runs == 0 and (room.takes_any_alone or not needs.memory_bytes):
-        return True
-    return 0 < needs.memory_bytes <= room.memory_bytes
-
-
-def _without(room: NodeRoom, needs: RunNeeds) -> NodeRoom:
-    """The room that is left beside one more run; none if that one's memory is not known and memory counts here."""
-    left = None if room.runs is None else max(0, room.runs - 1)
-    if room.memory_bytes is not None and not needs.memory_bytes:
-        left = 0
-    return replace(
-        room,
-        cpus=room.cpus - needs.cpus,
-        gpus=room.gpus - needs.gpus,
-        memory_bytes=None if room.memory_bytes is None else room.memory_bytes - needs.memory_bytes,
-        runs=left,
-        busy_runs=room.busy_runs + 1,
-    )
-
-
-def _could_hold(room: NodeRoom, needs: RunNeeds) -> bool:
-    """Whether the node could hold the run if it were empty; True if the node does not say what it holds."""
-    if room.holds is None:
-        return _has_labels(room, needs)
-    whole = room.holds
-    has_memory = room.takes_any_alone or not whole.memory_bytes or needs.memory_bytes <= whole.memory_bytes
-    has_cores = needs.cpus <= whole.cpus + _ROUNDING and needs.gpus <= whole.gpus + _ROUNDING
-    return has_cores and has_memory and _has_labels(room, needs)
-
-
-def _lack(room: NodeRoom, needs: RunNeeds) -> tuple[float, float]:
-    """How many GPUs and CPUs the node has too few now."""
-    gpus, cpus = needs.gpus - room.gpus, needs.cpus - room.cpus
-    return (gpus if gpus > _ROUNDING else 0.0, cpus if cpus > _ROUNDING else 0.0)
-
-
-def _has_labels(room: NodeRoom, needs: RunNeeds) -> bool:
-    return all(room.labels.get(name) == value for name, value in needs.labels.items())
 
 
 def _key(needs: RunNeeds) -> object:
