@@ -184,7 +184,10 @@ def main() -> int:
     faults = ", ".join(f"{count} {name}" for name, count in sorted(campaign.done.items()))
     bad = {job_id: words for job_id, words in differing.items() if words}
     sys.stdout.write(f"{len(differing)} jobs, {sum(campaign.done.values())} faults ({faults})\n")
-    sys.stdout.write(f"not as on one machine: {bad or 'none'}; Ray's wrong verdicts: {wrong_words}\n")
+    sys.stdout.write(
+        f"not as on one machine: {bad or 'none'}; Ray's wrong verdicts: {wrong_words}; "
+        f"starts of Ray that failed: {cluster.failed_starts}\n"
+    )
     sys.stdout.write(f"{time.monotonic() - began:.0f} s\n")
     return 1 if bad else 0
 

@@ -21,6 +21,8 @@ from typing import Self
 HEAD, WORKERS = 2, (3, 4)
 """The last byte of the nodes' addresses; 1 is this machine's own."""
 _START_S = 90.0
+STARTS = 4
+"""Ray's own start may fail beside a busy machine: whoever runs it tries again."""
 
 
 def missing(venv: Path) -> str | None:
@@ -44,6 +46,8 @@ class RayCluster:
     environment: dict[str, str] = field(default_factory=dict)
     network: str = "10.77"
     name: str = field(default_factory=lambda: f"lt{os.getpid() % 100000}")
+    failed_starts: int = 0
+    """How often `ray start` has failed and was tried again."""
 
     def __enter__(self) -> Self:
         try:
@@ -84,9 +88,6 @@ class RayCluster:
         """Starts the head without CPUs of its own, its state in RocksDB: it outlives the head's processes."""
         storage = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self.folder / "gcs")}
         (self.folder / "gcs").mkdir(parents=True, exist_ok=True)
-        # `ray start` takes an address in this file for a head that runs if any process of the machine names it, and
-        # all nodes' processes are in one table here.
-        (self._temporary(HEAD) / "ray_current_cluster").unlink(missing_ok=True)
         where = (f"--dashboard-host={self.address(HEAD)}", "--dashboard-port=8265", "--port=6379", "--num-cpus=0")
         self._ray(HEAD, "--head", *where, **storage)
         self.wait_for_head()
@@ -145,16 +146,31 @@ class RayCluster:
                     os.kill(pid, signal.SIGCONT)
 
     def _ray(self, node: int, *options: str, **variables: str) -> None:
-        """Runs `ray start` in a node's namespace. Raises CalledProcessError with what it printed."""
+        """Runs `ray start` in a node's namespace. Raises RuntimeError with what it printed, after STARTS."""
         environment = {**os.environ, **self.environment, **variables, "RAY_USAGE_STATS_ENABLED": "0"}
         environment["LUTHIER_RUNNER_DIR"] = str(self.folder / f"node{node}")
         own = (f"--node-ip-address={self.address(node)}", "--object-store-memory=78643200", "--disable-usage-stats")
         temporary = ("--temp-dir", str(self._temporary(node))) if node == HEAD else ()
         command = ["ip", "netns", "exec", self._namespace(node), str(self.venv / "bin" / "ray"), "start", *own]
-        with (self.folder / f"ray{node}.log").open("ab") as log:
-            subprocess.run(
-                [*command, *temporary, *options], check=True, env=environment, cwd=self.folder, stdout=log, stderr=log
-            )
+        path = self.folder / f"ray{node}.log"
+        for _ in range(STARTS):
+            # `ray start` takes an address in this file for a head that runs if any process of the machine names it,
+            # and all nodes' processes are in one table here.
+            (self._temporary(HEAD) / "ray_current_cluster").unlink(missing_ok=True)
+            with path.open("ab") as log:
+                done = subprocess.run(
+                    [*command, *temporary, *options],
+                    check=False,
+                    env=environment,
+                    cwd=self.folder,
+                    stdout=log,
+                    stderr=log,
+                )
+            if done.returncode == 0:
+                return
+            self.failed_starts += 1
+            self.kill(node)
+        raise RuntimeError(f"Ray does not start on node {node}: {path.read_text()[-2000:]}")
 
     def _add_namespace(self, node: int) -> None:
         """Makes a node's namespace, with a link to the bridge."""
