@@ -15,6 +15,9 @@ PATH = "/luthier-engines/1/"
 RESTART_S = 5.0
 """When a caller may ask again whose host has gone: by then another one is asked."""
 
+NO_HOST = "no_engine_host"
+"""The code of the error that no host lives: what needs one waits until one starts."""
+
 
 class Operation(StrEnum):
     """What a host is asked for; the last part of the URL's path."""

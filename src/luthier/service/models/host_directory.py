@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from luthier.core.errors import Unavailable
-from luthier.core.inference.engine_hosts import EngineHost
+from luthier.core.inference.engine_hosts import NO_HOST, EngineHost
 from luthier.store.db import Database
 from luthier.store.queries.leasing import engine_hosts
 
@@ -40,6 +40,11 @@ class HostDirectory:
         return self.elapsed_s() - self._read_at < FRESH_S
 
     @property
+    def has_looked(self) -> bool:
+        """Whether the hosts were read at all."""
+        return self._read_at > -math.inf
+
+    @property
     def known(self) -> Sequence[EngineHost]:
         """The hosts of the last look."""
         return self._hosts
@@ -58,7 +63,7 @@ class HostDirectory:
         hosts = self.hosts()
         if not hosts:
             text = "No engine host runs. Start one: luthier engine-host"
-            raise Unavailable("no_engine_host", text, retry_after_s=_RETRY_S)
+            raise Unavailable(NO_HOST, text, retry_after_s=_RETRY_S)
         now = self.elapsed_s()
         reached = [host for host in hosts if self._avoided.get(host.url, -math.inf) <= now]
         return max(reached or hosts, key=lambda host: (score(host, model), host.url))

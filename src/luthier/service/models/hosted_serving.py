@@ -4,11 +4,12 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from luthier.core.engine_ports import Address, EngineState
-from luthier.core.errors import LuthierError
+from luthier.core.errors import LuthierError, Unavailable
 from luthier.core.inference import host_values
 from luthier.core.inference.engine_hosts import EngineHost, HostClient, HostGone, Operation
 from luthier.core.models import Checkpoint
@@ -24,16 +25,20 @@ HOSTS_ASKED = 3
 STATES_FRESH_S = 1.0
 STATES_TIMEOUT_S = 2.0
 RELEASE_TIMEOUT_S = 10.0
-_RESTING = "It is not loaded. The next call loads it."
+FAULTS_KEPT_S = 10.0
+"""For so long what a host has told of faults holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _States:
-    """What a host has of models, by canonical name, and its faults, as of `read_at` (monotonic seconds)."""
+    """What a host has of models, by canonical name, and its faults, as of `read_at` (monotonic seconds); `otherwise` is
+    said of a model that it does not have.
+    """
 
     models: Mapping[str, EngineState]
     faults: tuple[str, ...]
     read_at: float
+    otherwise: str = "It is not loaded. The next call loads it."
 
 
 @dataclass(slots=True)
@@ -48,6 +53,8 @@ class HostedServing:
     """By model and by start of a host."""
     _states: dict[str, _States] = field(default_factory=dict)
     _looking: threading.Lock = field(default_factory=threading.Lock)
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "engine-hosts"))
+    _refresh: "Future[None] | None" = None
 
     async def address_when_loaded(self, model: Model, proven: bool = False) -> Address:
         """As the port says. A host is asked once; later calls load the model again by themselves, if they must."""
@@ -69,11 +76,16 @@ class HostedServing:
         raise HostGone
 
     def faults(self) -> Sequence[str]:
-        """Those of all hosts that were asked for states last, and that no host runs; never waits."""
-        if not self.directory.known and self.directory.is_fresh:
-            return ["No engine host runs: start luthier engine-host."]
-        urls = {host.url for host in self.directory.known}
-        return [fault for url, states in list(self._states.items()) if url in urls for fault in states.faults]
+        """That no host runs, and the faults that hosts have told of in the last seconds; never waits: what is older is
+        asked for anew, for the next caller.
+        """
+        if self._refresh is None or self._refresh.done():
+            self._refresh = self._threads.submit(self._look_at_all)
+        if not self.directory.known:
+            return ["No engine host runs: start luthier engine-host."] if self.directory.has_looked else []
+        urls, oldest = {host.url for host in self.directory.known}, self.directory.elapsed_s() - FAULTS_KEPT_S
+        known = [states for url, states in list(self._states.items()) if url in urls and states.read_at >= oldest]
+        return [fault for states in known for fault in states.faults]
 
     def prove(self, model: Model, beside_all: bool = False) -> Proof:
         """As the port says, on the host that will answer."""
@@ -96,10 +108,10 @@ class HostedServing:
         """As the port says; of the host that would be asked now, as of the last second."""
         name = model.canonical_name
         try:
-            found = self._states_of(self.directory.host_of(name)).models.get(name)
-        except LuthierError as error:
+            states = self._states_of(self.directory.host_of(name))
+        except Unavailable as error:  # no host lives
             return EngineState(self.engine, LoadState.RESTING, error.message)
-        return found or EngineState(self.engine, LoadState.RESTING, _RESTING)
+        return states.models.get(name) or EngineState(self.engine, LoadState.RESTING, states.otherwise)
 
     def release(self, name: str) -> None:
         """As the port says, on all hosts: it may have been served elsewhere before."""
@@ -113,8 +125,11 @@ class HostedServing:
         self._forget(checkpoint.model)
 
     def _remember(self, model: Model, host: EngineHost, found: object) -> Address:
+        """Keeps an address, and those of hosts that still live."""
         address = host_values.read_address(cast(host_values.Json, found), host.url, model_fields(model))
-        self._addresses[model.canonical_name, host.process] = address
+        living = {one.process for one in self.directory.known}
+        kept = {key: one for key, one in self._addresses.items() if key[1] in living}
+        self._addresses = kept | {(model.canonical_name, host.process): address}
         return address
 
     def _forget(self, name: str) -> None:
@@ -129,21 +144,28 @@ class HostedServing:
                 logger.warning("engine host not told operation=%s code=%s", operation, error.code)
 
     def _states_of(self, host: EngineHost) -> _States:
-        """The host's states, read again after a second; the last known ones while another thread reads them.
-
-        Raises as `HostClient`.
-        """
-        known, now = self._states.get(host.url), self.directory.elapsed_s()
-        if known is not None and now - known.read_at < STATES_FRESH_S:
-            return known
+        """The host's states, read again after a second: none if it does not answer."""
         with self._looking:
             known = self._states.get(host.url)
             if known is not None and self.directory.elapsed_s() - known.read_at < STATES_FRESH_S:
                 return known
-            answer = cast(dict[str, Any], self.client.ask_now(host.url, Operation.STATES, {}, STATES_TIMEOUT_S))
-            models = {name: host_values.read_state(one) for name, one in answer["models"].items()}
-            self._states[host.url] = _States(models, tuple(answer["faults"]), self.directory.elapsed_s())
-            return self._states[host.url]
+            try:
+                answer = cast(dict[str, Any], self.client.ask_now(host.url, Operation.STATES, {}, STATES_TIMEOUT_S))
+            except LuthierError as error:
+                found = _States({}, (), self.directory.elapsed_s(), error.message)
+            else:
+                models = {name: host_values.read_state(one) for name, one in answer["models"].items()}
+                found = _States(models, tuple(answer["faults"]), self.directory.elapsed_s())
+            self._states[host.url] = found
+            return found
+
+    def _look_at_all(self) -> None:
+        """Reads the states of every host that lives."""
+        try:
+            for host in self.directory.hosts():
+                self._states_of(host)
+        except LuthierError as error:  # the database does not answer
+            logger.warning("engine hosts not looked at code=%s", error.code)
 
 
 def model_fields(model: Model) -> Mapping[str, object]:
