@@ -1,11 +1,72 @@
-"""The chunks of a put, hashed and read in threads beside the writing."""
+"""The chunks of a put: hashed and read in threads beside the writing, and told apart by whether one part holds all."""
 
 import asyncio
 import hashlib
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from queue import Empty, Queue
+from typing import Self
+
+
+class Begun:
+    """Chunks of which up to `size` bytes, in whole chunks, are read at once: all of them if `is_all`.
+
+    Iterated, it gives what was read and then the rest. Raises what the chunks raise.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], size: int) -> None:
+        self._chunks = chunks
+        self._read: deque[bytes] = deque()
+        length = 0
+        while length < size and (chunk := next(chunks, None)) is not None:
+            length += len(chunk)
+            self._read.append(chunk)
+        self.is_all = length < size
+
+    def data(self) -> bytes:
+        """All bytes, if `is_all`."""
+        return b"".join(self._read)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self._read:
+            yield self._read.popleft()
+        yield from self._chunks
+
+
+class BegunAsItComes:
+    """As Begun, on the event loop. Not a generator: when a put is cancelled, the store may be awaiting a chunk."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._read: deque[bytes] = deque()
+        self.is_all = False
+
+    @classmethod
+    async def of(cls, chunks: AsyncIterator[bytes], size: int) -> Self:
+        """Reads up to `size` bytes of the chunks, in whole chunks."""
+        begun = cls(chunks)
+        length = 0
+        while length < size:
+            try:
+                chunk = await anext(chunks)
+            except StopAsyncIteration:
+                begun.is_all = True
+                break
+            length += len(chunk)
+            begun._read.append(chunk)
+        return begun
+
+    def data(self) -> bytes:
+        """All bytes, if `is_all`."""
+        return b"".join(self._read)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self._read.popleft() if self._read else await anext(self._chunks)
 
 
 class HashedChunks:

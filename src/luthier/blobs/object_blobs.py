@@ -8,14 +8,16 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import ObjectStore
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from luthier.atomic_io import DISK_IS_FULL, fsync_path
-from luthier.blobs.chunk_streams import Digest, HashedChunks, read_in_thread
+from luthier.blobs import s3_uploads
+from luthier.blobs.chunk_streams import Begun, BegunAsItComes, Digest, HashedChunks, read_in_thread
 from luthier.core.errors import NoSpace
 from luthier.core.ports import Blob, StoredBlob
 
@@ -34,6 +36,8 @@ _PARTIAL_PUT = re.compile(r".+#\d+")
 
 class ObjectBlobs:
     """A BlobStore over any object store. A put is atomic: it becomes visible when it is complete.
+
+    One request stores what fits into CHUNK_BYTES; more is a multipart upload with parts of that size.
 
     `folder` is the folder of a local store: a put is fsynced there before it returns. All keys are below `prefix`:
     other objects of the store are not accessible. Methods raise StoreError where a store is unreachable or denies
@@ -76,7 +80,11 @@ class ObjectBlobs:
 
         try:
             with _disk_full_as_no_space(lambda: length):
-                obstore.put(self._store, self._path(key), hashed_chunks(), use_multipart=True, chunk_size=CHUNK_BYTES)
+                begun = Begun(hashed_chunks(), CHUNK_BYTES)
+                if begun.is_all:
+                    obstore.put(self._store, self._path(key), begun.data(), use_multipart=False)
+                else:
+                    obstore.put(self._store, self._path(key), begun, use_multipart=True, chunk_size=CHUNK_BYTES)
         finally:
             sha256 = digest.finish()
         if self._folder is not None:
@@ -102,7 +110,11 @@ class ObjectBlobs:
         hashed = HashedChunks(chunks)
         path = self._path(key)
         with _disk_full_as_no_space(lambda: hashed.length):
-            await obstore.put_async(self._store, path, hashed, use_multipart=True, chunk_size=CHUNK_BYTES)
+            begun = await BegunAsItComes.of(hashed, CHUNK_BYTES)
+            if begun.is_all:
+                await obstore.put_async(self._store, path, begun.data(), use_multipart=False)
+            else:
+                await obstore.put_async(self._store, path, begun, use_multipart=True, chunk_size=CHUNK_BYTES)
         if self._folder is not None:
             await asyncio.to_thread(_sync, self._folder / path, self._folder)
         return Blob(key, hashed.length, hashed.sha256.hexdigest())
@@ -164,6 +176,29 @@ class ObjectBlobs:
         for page in obstore.list(self._store, prefix=self._path(folder)):
             for entry in page:
                 yield StoredBlob(entry["path"][prefix_length:], entry["size"], entry["last_modified"])
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether the kind of store has signed URLs; whether its credentials can sign one is found out by signing."""
+        return isinstance(self._store, S3Store | AzureStore | GCSStore)
+
+    def signed_url(self, key: str, lifetime: timedelta) -> str:
+        """A URL by which anybody can GET the blob, which is not looked for, until `lifetime` is over: a secret.
+
+        May ask the store's provider of credentials. Raises StoreError if they cannot sign. Only if `can_sign`.
+        """
+        assert isinstance(self._store, S3Store | AzureStore | GCSStore)
+        return obstore.sign(self._store, "GET", self._path(key), lifetime)
+
+    def abort_partial_puts(self, began_before: datetime) -> int:
+        """Ends the multipart uploads below the prefix that began before, of S3; returns how many. Raises StoreError.
+
+        Of others nothing: Azure forgets them after a week, GCS by a rule of the bucket, a folder shows its own to
+        `delete_partial_puts`. Nothing in a store that is used from its root, either: others may put there.
+        """
+        if not isinstance(self._store, S3Store) or not self._prefix:
+            return 0
+        return s3_uploads.abort(self._store, self._prefix, began_before)
 
     def delete_partial_puts(self, folders: Iterable[str]) -> None:
         """Deletes the temporary files of puts that a kill interrupted, in these folders of a local store.
