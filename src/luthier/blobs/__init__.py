@@ -9,9 +9,10 @@ from urllib.parse import unquote, urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, from_url
 
-from luthier.blobs.object_blobs import ObjectBlobs, StoreError
+from luthier.blobs.object_blobs import ObjectBlobs, StoreError, reason
+from luthier.blobs.signed_links import SignedLinks
 
-__all__ = ["ObjectBlobs", "StoreError", "by_url", "local"]
+__all__ = ["ObjectBlobs", "SignedLinks", "StoreError", "by_url", "local", "reason"]
 
 
 def local(folder: Path) -> ObjectBlobs:

@@ -4,6 +4,7 @@ Keys are relative paths of ids.
 """
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ from luthier.blobs import s3_uploads
 from luthier.blobs.chunk_streams import Begun, BegunAsItComes, Digest, HashedChunks, read_in_thread
 from luthier.core.errors import NoSpace
 from luthier.core.ports import Blob, StoredBlob
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -191,14 +194,22 @@ class ObjectBlobs:
         return obstore.sign(self._store, "GET", self._path(key), lifetime)
 
     def abort_partial_puts(self, began_before: datetime) -> int:
-        """Ends the multipart uploads below the prefix that began before, of S3; returns how many. Raises StoreError.
+        """Ends the multipart uploads below the prefix that began before, of S3; returns how many.
 
-        Of others nothing: Azure forgets them after a week, GCS by a rule of the bucket, a folder shows its own to
-        `delete_partial_puts`. Nothing in a store that is used from its root, either: others may put there.
+        A store that refuses is logged, and nothing ended. Of others nothing: Azure forgets them after a week, GCS by a
+        rule of the bucket, a folder shows its own to `delete_partial_puts`. Nor in a store that is used from its root:
+        others may put there.
         """
         if not isinstance(self._store, S3Store) or not self._prefix:
             return 0
-        return s3_uploads.abort(self._store, self._prefix, began_before)
+        try:
+            count = s3_uploads.abort(self._store, self._prefix, began_before)
+        except (BaseError, FileNotFoundError, ValueError) as error:
+            logger.warning("unfinished uploads in the store not looked for: %s", reason(error))
+            return 0
+        if count:
+            logger.warning("unfinished uploads in the store aborted count=%d", count)
+        return count
 
     def delete_partial_puts(self, folders: Iterable[str]) -> None:
         """Deletes the temporary files of puts that a kill interrupted, in these folders of a local store.
@@ -210,6 +221,14 @@ class ObjectBlobs:
             for path in (self._folder / self._path(folder)).rglob("*#*"):
                 if _PARTIAL_PUT.fullmatch(path.name) and path.is_file():
                     path.unlink()
+
+
+def reason(error: Exception) -> str:
+    """The first line of a store's message, without its URLs, which may contain a credential, and without what the
+    store's server wrote (XML, which may name the key); 200 characters at most.
+    """
+    line = str(error).partition("<")[0].partition("\n")[0]
+    return re.sub(r"\S*://\S+", "(its URL)", line)[:200]
 
 
 @contextmanager

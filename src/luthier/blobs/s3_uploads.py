@@ -31,11 +31,12 @@ class Upload:
 def abort(store: S3Store, prefix: str, began_before: datetime) -> int:
     """Aborts the uploads of keys below `prefix` that began before; returns how many. `prefix` is within the store's.
 
-    Raises StoreError: a bucket's policy may allow neither call. One that ends meanwhile is no error.
+    Raises StoreError and FileNotFoundError: a bucket's policy may allow neither call; ValueError for an answer that is
+    no such list. An upload that ends meanwhile is no error.
     """
     folder = "/".join(part for part in (store.prefix, prefix) if part) + "/"
     bucket = _bucket(store)
-    old = [upload for upload in _list(store, bucket, folder) if upload.began_at < began_before]
+    old = [upload for upload in _list(store, bucket, folder) if _is_abandoned(upload, folder, began_before)]
     for upload in old:
         query = urlencode({"uploadId": upload.upload_id}, quote_via=quote)
         try:
@@ -45,9 +46,22 @@ def abort(store: S3Store, prefix: str, began_before: datetime) -> int:
     return len(old)
 
 
+def _is_abandoned(upload: Upload, folder: str, began_before: datetime) -> bool:
+    """Whether to abort it. Without an id the same request would delete the key's object, so it needs one."""
+    return bool(upload.upload_id) and upload.key.startswith(folder) and upload.began_at < began_before
+
+
 def read_page(page: bytes) -> tuple[list[Upload], dict[str, str]]:
-    """The uploads of one ListMultipartUploadsResult, and the parameters for the next page; empty after the last."""
-    root = ElementTree.fromstring(page)  # expat limits the expansion of entities
+    """The uploads of one ListMultipartUploadsResult, and the parameters for the next page; empty after the last.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        root = ElementTree.fromstring(page)  # expat limits the expansion of entities
+    except ElementTree.ParseError:
+        raise ValueError("the store's list of uploads is no XML") from None
+    if not root.tag.endswith("ListMultipartUploadsResult"):
+        raise ValueError("the store does not list uploads")
     uploads = [
         Upload(_text(one, "Key"), _text(one, "UploadId"), datetime.fromisoformat(_text(one, "Initiated")))
         for one in root.iterfind("{*}Upload")
