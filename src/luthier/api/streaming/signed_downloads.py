@@ -3,6 +3,8 @@
 docs/decisions/0028 has the reasons.
 """
 
+import re
+
 from fastapi import Request, Response
 from starlette.datastructures import Headers
 
@@ -13,6 +15,8 @@ from luthier.service.context import Context
 from luthier.service.files import files
 
 STATUS = 302
+_PLAIN_RANGE = re.compile(r"bytes=\d{1,18}-\d{0,18}")
+"""The ranges that every store knows; Azure has none from the end (its page "Specifying the range header")."""
 
 
 def redirect(context: Context, request: Request, file: File, part: ByteRange | None) -> Response | None:
@@ -35,8 +39,10 @@ def _is_followed_safely(headers: Headers, part: ByteRange | None) -> bool:
 
     HTTP clients drop the header Authorization on the way to another host, but no other: one with `api-key` would show
     the key to the store. The portal's cookie does not ask for a redirect, either: a page may not read another origin.
-    What the service reads otherwise than the store (several ranges, our entity tag) is answered by the service.
+    What not every store reads as the service does (several ranges, one from the end, our entity tag) is answered here.
     """
     if "api-key" in headers or not headers.get("authorization", "").lower().startswith("bearer "):
         return False
-    return "if-range" not in headers and (part is not None or "range" not in headers)
+    return "if-range" not in headers and (
+        "range" not in headers or (part is not None and _PLAIN_RANGE.fullmatch(headers["range"]) is not None)
+    )
