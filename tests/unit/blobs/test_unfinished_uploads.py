@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -131,6 +132,16 @@ def test_old_uploads_of_every_page_are_aborted_and_young_ones_are_not(bucket: Bu
     ]
     assert blobs.by_url("s3://runs").within("luthier-1").abort_partial_puts(NOW) == 4
     assert bucket.aborted == [(key, upload_id) for key, upload_id, began in bucket.uploads if began == OLD]
+
+
+def test_endpoint_of_s3_alone_in_the_environment_does_not_win_over_the_call(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", os.environ["AWS_ENDPOINT"])
+    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")
+    bucket.uploads = [("luthier-1/files/a", "one", OLD)]
+    assert blobs.by_url("s3://runs").within("luthier-1").abort_partial_puts(NOW) == 1
+    assert bucket.aborted == [("luthier-1/files/a", "one")]
 
 
 def test_bucket_that_is_a_host_of_its_own_is_swept_too(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
