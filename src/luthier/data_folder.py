@@ -4,7 +4,6 @@ With `app.py` the composition root: no other module knows which implementations 
 """
 
 import logging
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from luthier import blobs, catalog
-from luthier.blobs import ObjectBlobs
+from luthier.blobs import ObjectBlobs, SignedLinks
 from luthier.core.errors import Conflict, NotFound, Unavailable
 from luthier.core.models import Installation
 from luthier.core.ports import IssuerSignIn
@@ -172,18 +171,13 @@ def claim(database: Database, location: StoreLocation, now: datetime) -> Install
     try:
         return installation.claim(database, location, now)
     except blobs.StoreError as error:
-        reason = _reason(error)
+        reason = blobs.reason(error)
         with database.reading() as tx:
             own = installation_row.get(tx)
         if own.blob_prefix is None:
             raise Unavailable("store_unavailable", f"{location.description} cannot be used: {reason}") from error
         logger.warning("blob store unreachable, owner not checked: %s", reason)
         return own
-
-
-def _reason(error: Exception) -> str:
-    """The first line of a store's message without its URLs, which may contain a credential; 200 characters at most."""
-    return re.sub(r"\S*://\S+", "(its URL)", str(error).splitlines()[0])[:200]
 
 
 def make_context(
@@ -194,9 +188,10 @@ def make_context(
     Raises CatalogError, and ValueError for a setting that cannot be read. `now` gives aware UTC times.
     """
     tokens = _tokens(settings, now)
+    own_store = store.within(own.blob_prefix or "")
     return Context(
         database=database,
-        blobs=store.within(own.blob_prefix or ""),
+        blobs=own_store,
         catalog=catalog.load(settings.catalog, settings.models_folder),
         data_folder=settings.data_dir.absolute(),
         models_folder=settings.models_folder.absolute(),
@@ -212,6 +207,7 @@ def make_context(
         tokens=tokens,
         issuer=None if tokens is None else _issuer(settings, tokens),
         tracking=settings.tracking,
+        download_links=_links(settings, own_store),
         blobs_are_own=settings.blobs_url is None or bool(own.blob_prefix),
         exports_lock=FolderMutex(settings.data_dir.absolute() / "exports"),
     )
@@ -219,6 +215,15 @@ def make_context(
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _links(settings: Settings, store: ObjectBlobs) -> SignedLinks | None:
+    """What signs URLs of the store; None unless the settings ask for it. Raises ValueError for a store without any."""
+    if settings.signed_downloads_s == 0:
+        return None
+    if not store.can_sign:
+        raise ValueError("LUTHIER_SIGNED_DOWNLOADS_S needs LUTHIER_BLOBS_URL with s3://, az:// or gs://")
+    return SignedLinks(store, timedelta(seconds=settings.signed_downloads_s))
 
 
 def _issuer(settings: Settings, tokens: OidcVerifier) -> IssuerSignIn | None:

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     database_direct_url: SecretStr | None = None
     blobs_url: str | None = None
+    signed_downloads_s: int = Field(default=0, ge=0, le=604_800)
     server_key: SecretStr | None = None
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
@@ -207,6 +208,13 @@ class Settings(BaseSettings):
         if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/")):
             raise ValueError("must be an address like http://10.0.0.5:8100, by which API processes reach this host")
         return None if value is None else value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_signed_downloads(self) -> Self:
+        """Raises ValueError for signed URLs of a store that has none."""
+        if self.signed_downloads_s and (self.blobs_url or "file:").startswith("file:"):
+            raise ValueError("LUTHIER_SIGNED_DOWNLOADS_S needs LUTHIER_BLOBS_URL with s3://, az:// or gs://")
+        return self
 
     @field_validator("mlflow_uri", "wandb_url")
     @classmethod

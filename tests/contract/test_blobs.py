@@ -1,9 +1,10 @@
-"""The contract of core.ports.BlobStore, over every implementation."""
+"""The contract of core.ports.BlobStore, over every kind of store; those of servers by `make test-blobs`."""
 
 import asyncio
 import hashlib
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,33 +13,51 @@ import pytest
 
 from disk import full_disk
 from luthier import blobs
+from luthier.blobs import ObjectBlobs
 from luthier.core.errors import NoSpace
-from luthier.core.ports import BlobStore
+from object_servers import ObjectServer
+
+SERVERS = [pytest.param("s3", marks=pytest.mark.blobs), pytest.param("azure", marks=pytest.mark.blobs)]
 
 
-@pytest.fixture(params=["local", "memory", "prefixed"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    if request.param == "memory":
-        return blobs.by_url("memory:///")
+@pytest.fixture(params=["local", "memory", "prefixed", *SERVERS])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectBlobs:
     folder = tmp_path / "blobs & more"
-    return blobs.local(folder) if request.param == "local" else blobs.by_url(folder.as_uri()).within("luthier-1")
+    match request.param:
+        case "memory":
+            return blobs.by_url("memory:///")
+        case "local":
+            return blobs.local(folder)
+        case "prefixed":
+            return blobs.by_url(folder.as_uri()).within("luthier-1")
+        case kind:
+            server: ObjectServer = request.getfixturevalue(f"{kind}_server")
+            for name, value in server.environment.items():
+                monkeypatch.setenv(name, value)
+            return blobs.by_url(server.blobs_url).within(f"luthier-{uuid.uuid4().hex}")
 
 
 @pytest.mark.parametrize("chunks", [[], [b""], [b"abc"], [b"abc", b"", b"def"], [b"x" * 9_000_000, b"y" * 9_000_000]])
-def test_put_then_open_gives_the_bytes_and_their_hash(store: BlobStore, chunks: list[bytes]) -> None:
+def test_put_then_open_gives_the_bytes_and_their_hash(store: ObjectBlobs, chunks: list[bytes]) -> None:
     data = b"".join(chunks)
     blob = store.put("files/a", chunks)
     assert (blob.key, blob.bytes, blob.sha256) == ("files/a", len(data), hashlib.sha256(data).hexdigest())
     assert b"".join(store.open("files/a")) == data
 
 
-def test_second_put_replaces_the_first(store: BlobStore) -> None:
+def test_put_new_takes_a_free_key_only(store: ObjectBlobs) -> None:
+    assert store.put_new("pointers/1", b"first")
+    assert not store.put_new("pointers/1", b"second")
+    assert b"".join(store.open("pointers/1")) == b"first"
+
+
+def test_second_put_replaces_the_first(store: ObjectBlobs) -> None:
     store.put("a", [b"long before"])
     store.put("a", [b"new"])
     assert b"".join(store.open("a")) == b"new"
 
 
-def test_open_of_nothing_raises_and_delete_of_nothing_does_not(store: BlobStore) -> None:
+def test_open_of_nothing_raises_and_delete_of_nothing_does_not(store: ObjectBlobs) -> None:
     with pytest.raises(FileNotFoundError):
         store.open("nothing")
     store.delete("nothing")
@@ -48,7 +67,7 @@ def test_open_of_nothing_raises_and_delete_of_nothing_does_not(store: BlobStore)
         store.open("a")
 
 
-def test_interrupted_put_leaves_nothing(store: BlobStore) -> None:
+def test_interrupted_put_leaves_nothing(store: ObjectBlobs) -> None:
     def broken() -> Iterator[bytes]:
         yield b"x" * 20_000_000
         raise ValueError("the source ended")
@@ -60,14 +79,14 @@ def test_interrupted_put_leaves_nothing(store: BlobStore) -> None:
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, 3), (2, None), (4, 9_000_000), (9_000_006, 0), (9_000_003, 3)])
-def test_open_of_a_range_gives_those_bytes(store: BlobStore, start: int, length: int | None) -> None:
+def test_open_of_a_range_gives_those_bytes(store: ObjectBlobs, start: int, length: int | None) -> None:
     data = b"abc" + b"x" * 9_000_000 + b"def"
     store.put("a", [data])
     end = None if length is None else start + length
     assert b"".join(store.open("a", start, length)) == data[start:end]
 
 
-def test_join_puts_parts_behind_one_another_and_shows_every_byte(store: BlobStore) -> None:
+def test_join_puts_parts_behind_one_another_and_shows_every_byte(store: ObjectBlobs) -> None:
     parts = [b"x" * 9_000_000, b"y", b"z" * 20_000_000]
     for place, data in enumerate(parts):
         store.put(f"parts/{place}", [data])
@@ -79,7 +98,7 @@ def test_join_puts_parts_behind_one_another_and_shows_every_byte(store: BlobStor
     assert b"".join(store.open("files/a")) == data
 
 
-def test_join_with_a_missing_part_raises_and_leaves_nothing(store: BlobStore) -> None:
+def test_join_with_a_missing_part_raises_and_leaves_nothing(store: ObjectBlobs) -> None:
     store.put("parts/0", [b"x" * 20_000_000])
     with pytest.raises(FileNotFoundError):
         store.join("files/a", ["parts/0", "parts/1"], lambda chunk: None)
@@ -97,7 +116,7 @@ def test_join_that_does_not_fit_says_so_and_ends_its_reading(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["0"]
 
 
-def test_stored_lists_a_folder_with_lengths_and_times(store: BlobStore) -> None:
+def test_stored_lists_a_folder_with_lengths_and_times(store: ObjectBlobs) -> None:
     for key in ("files/a", "files/b/c", "filesystem/d", "uploads/e"):
         store.put(key, [key.encode()])
     found = list(store.stored("files"))
@@ -105,7 +124,7 @@ def test_stored_lists_a_folder_with_lengths_and_times(store: BlobStore) -> None:
     assert all(abs((datetime.now(UTC) - blob.stored_at).total_seconds()) < 60 for blob in found)
 
 
-def test_move_gives_the_bytes_another_key_and_of_nothing_raises(store: BlobStore) -> None:
+def test_move_gives_the_bytes_another_key_and_of_nothing_raises(store: ObjectBlobs) -> None:
     store.put("files/a", [b"abc"])
     store.move("files/a", "lost-and-found/2026-11-28/files/a")
     assert b"".join(store.open("lost-and-found/2026-11-28/files/a")) == b"abc"
@@ -160,7 +179,7 @@ async def _coming(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("chunks", [[], [b"abc", b"", b"def"], [b"x" * 9_000_000, b"y" * 9_000_000]])
-def test_put_as_it_comes_stores_the_same_as_put(store: BlobStore, chunks: list[bytes]) -> None:
+def test_put_as_it_comes_stores_the_same_as_put(store: ObjectBlobs, chunks: list[bytes]) -> None:
     assert asyncio.run(store.put_as_it_comes("files/a", _coming(chunks))) == store.put("files/a", chunks)
     assert b"".join(store.open("files/a")) == b"".join(chunks)
 
@@ -197,7 +216,7 @@ def test_put_as_it_comes_that_does_not_fit_says_so_and_leaves_nothing(tmp_path: 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_put_as_it_comes_holds_no_thread_while_it_waits(store: BlobStore) -> None:
+def test_put_as_it_comes_holds_no_thread_while_it_waits(store: ObjectBlobs) -> None:
     async def act() -> list[int]:
         async def slow(place: int) -> AsyncIterator[bytes]:
             yield b"x"

@@ -69,6 +69,21 @@ class BlobStore(Protocol):
         """Every blob below a folder, in no order; none for a folder that is not there."""
         ...
 
+    def abort_partial_puts(self, began_before: datetime) -> int:
+        """Ends puts that began before and are not complete: what a killed process left in the store; returns how many.
+
+        A store that cannot list them, or does not let the service, ends none.
+        """
+        ...
+
+
+class DownloadLinks(Protocol):
+    """Signed URLs of a blob store."""
+
+    def url_of(self, key: str) -> str | None:
+        """A URL by which anybody can read the blob for a short time; None if none can be signed now. May block."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from luthier.catalog import Catalog
 from luthier.core.ids import HexSource
-from luthier.core.ports import BlobStore, Fetcher, IssuerSignIn, TokenVerifier
+from luthier.core.ports import BlobStore, DownloadLinks, Fetcher, IssuerSignIn, TokenVerifier
 from luthier.core.training.pricing import Price
 from luthier.core.training.tracking import NO_TARGETS, TrackingTargets
 from luthier.model_folder import BaseModelFolder
@@ -56,6 +56,8 @@ class Context:
     blobs_are_own: bool = True
     """Whether nobody else stores objects below the keys of the blob store."""
 
+    download_links: DownloadLinks | None = None
+    """Set if clients are sent to the blob store for the bytes of files."""
     observe_step: Callable[[float, int], object] | None = None
     """Counts a training step by its seconds and tokens; None counts nothing."""
 

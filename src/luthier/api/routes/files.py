@@ -23,7 +23,7 @@ from luthier.api.routing.json_response import JsonResponse
 from luthier.api.routing.operation import FORM_OVERHEAD_BYTES, Details, PageOf, Reply, json_reply
 from luthier.api.routing.router import Router
 from luthier.api.services import Services
-from luthier.api.streaming import downloads, result_files
+from luthier.api.streaming import downloads, result_files, signed_downloads
 from luthier.api.streaming.downloads import Download
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.models import File, Principal
@@ -124,10 +124,13 @@ def _add_content(router: Router, dialect: Dialect, services: Services) -> None:
         "Get a file's bytes, or a range of them",
         Reply(content=_BYTES, headers=_RANGE_HEADERS),
         Reply(content=_BYTES, status=206, headers=(*_RANGE_HEADERS, "Content-Range")),
+        Reply(status=signed_downloads.STATUS, headers=("Cache-Control",), required_headers=("Location",)),
         **_RANGED,
     )
     def get_content(file_id: str, request: Request, caller: Caller) -> Response:
-        """409 for a file that is still being imported, or whose import failed; 416 for a range beyond its end."""
+        """409 for a file that is still being imported, or whose import failed; 416 for a range beyond its end. 302 to
+        a URL of the blob store that is signed for a short time, where the operator has switched that on.
+        """
         return _content(request, dialect, services, files.get(context, caller.resource.id, file_id))
 
     @router.head(
@@ -256,7 +259,8 @@ def _expiry(fields: dict[str, str], dialect: Dialect) -> int | None:
 
 
 def _content(request: Request, dialect: Dialect, services: Services, file: File) -> Response:
-    """The file's bytes, or the range that is asked for: a Download of status 200 or 206; 416 for an empty range.
+    """The file's bytes, or the range that is asked for: a Download of status 200 or 206, or a redirect to the blob
+    store; 416 for an empty range.
 
     results.csv is text/csv, or base64 for OpenAI's SDKs; all else is bytes. Raises Conflict for a file that is not
     imported.
@@ -277,6 +281,8 @@ def _content(request: Request, dialect: Dialect, services: Services, file: File)
         text = f"{file.id} has {length} bytes; the Range header asks for none of them."
         error = dialect.error.from_error(InvalidRequest("range_not_satisfiable", text, "Range"))
         return JsonResponse(error, 416, headers | {"Content-Range": f"bytes */{length}"})
+    if encoded is None and (redirect := signed_downloads.redirect(services.context, request, file, part)) is not None:
+        return redirect
     start, asked, status = (0, length, 200) if part is None else (part.start, part.length, 206)
     headers["Content-Length"] = str(asked)
     if part is not None:

@@ -25,6 +25,9 @@ INTERVAL_S = 60.0
 SWEEP_INTERVAL_S = 3600.0
 """Blobs are stored before their row: one without a row at two scans this far apart belongs to no running request."""
 
+ABANDONED_AFTER = timedelta(days=2)
+"""Then an unfinished put is what a killed process left: 512 MiB at LUTHIER_BODY_MIN_RATE take a day and a half."""
+
 
 @dataclass(slots=True)
 class Housekeeper:
@@ -54,7 +57,8 @@ class Housekeeper:
         self._update_marker()
 
     def sweep(self) -> None:
-        """Moves away blobs that had no row at the last scan either, restores those that have one, deletes old ones.
+        """Moves away blobs that had no row at the last scan either, restores those that have one, deletes old ones, and
+        ends puts that were left unfinished.
 
         Does nothing in a store whose other files may be somebody else's, in one without the marker of this
         installation, and with a database that is older than the blobs.
@@ -62,6 +66,7 @@ class Housekeeper:
         if not self._may_sweep():
             self._suspects.clear()
             return
+        self.context.blobs.abort_partial_puts(self.context.deletion_time() - ABANDONED_AFTER)
         orphaned_blobs.restore(self.context)
         orphans = orphaned_blobs.list_orphans(self.context)
         orphaned_blobs.move_to_lost(self.context, [blob for key, blob in orphans.items() if key in self._suspects])

@@ -134,6 +134,16 @@ def content(context: Context, file: File, start: int = 0, length: int | None = N
         raise not_found(file.id) from error
 
 
+def link(context: Context, file: File) -> str | None:
+    """A URL by which anybody can read the file's bytes for a short time: a secret. None if there are no such URLs.
+
+    Raises Conflict for a file whose import has not succeeded.
+    """
+    if file.status is not FileStatus.PROCESSED:
+        raise Conflict(*_not_ready(file))
+    return None if context.download_links is None else context.download_links.url_of(blob_key(file.id))
+
+
 def delete(context: Context, resource_id: str, file_id: str) -> None:
     """Deletes the file: row and pending import, then blobs. Raises NotFound.
 

@@ -6,6 +6,7 @@ no harm: a second trainer of a run does not get the run's lock, and a blob is de
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from luthier.core.ports import Blob, BlobStore, StoredBlob
@@ -45,6 +46,10 @@ class FencedBlobs:
     def move(self, key: str, to: str) -> None:
         self.check()
         self.blobs.move(key, to)
+
+    def abort_partial_puts(self, began_before: datetime) -> int:
+        self.check()
+        return self.blobs.abort_partial_puts(began_before)
 
     def stored(self, folder: str) -> Iterator[StoredBlob]:
         return self.blobs.stored(folder)

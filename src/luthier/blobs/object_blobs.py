@@ -1,26 +1,28 @@
-"""The blob store, through obstore: a local folder by default; s3://, az://, gs:// and memory:// by URL.
+"""The port `core.ports.BlobStore` over obstore: one implementation for every kind of store.
 
-It implements the port `core.ports.BlobStore`; `data_folder.py` makes it. Keys are relative paths of ids.
+Keys are relative paths of ids.
 """
 
 import asyncio
-import hashlib
+import logging
 import os
 import re
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
-from queue import Empty, Queue
-from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from luthier.atomic_io import DISK_IS_FULL, fsync_path
+from luthier.blobs import s3_uploads
+from luthier.blobs.chunk_streams import Begun, BegunAsItComes, Digest, HashedChunks, read_in_thread
 from luthier.core.errors import NoSpace
 from luthier.core.ports import Blob, StoredBlob
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -37,6 +39,8 @@ _PARTIAL_PUT = re.compile(r".+#\d+")
 
 class ObjectBlobs:
     """A BlobStore over any object store. A put is atomic: it becomes visible when it is complete.
+
+    One request stores what fits into CHUNK_BYTES; more is a multipart upload with parts of that size.
 
     `folder` is the folder of a local store: a put is fsynced there before it returns. All keys are below `prefix`:
     other objects of the store are not accessible. Methods raise StoreError where a store is unreachable or denies
@@ -66,7 +70,7 @@ class ObjectBlobs:
 
         Blocks. Raises NoSpace and StoreError; then, and after an error of the chunks, nothing is stored.
         """
-        digest = _Digest()
+        digest = Digest()
         length = 0
 
         def hashed_chunks() -> Iterator[bytes]:
@@ -79,7 +83,11 @@ class ObjectBlobs:
 
         try:
             with _disk_full_as_no_space(lambda: length):
-                obstore.put(self._store, self._path(key), hashed_chunks(), use_multipart=True, chunk_size=CHUNK_BYTES)
+                begun = Begun(hashed_chunks(), CHUNK_BYTES)
+                if begun.is_all:
+                    obstore.put(self._store, self._path(key), begun.data(), use_multipart=False)
+                else:
+                    obstore.put(self._store, self._path(key), begun, use_multipart=True, chunk_size=CHUNK_BYTES)
         finally:
             sha256 = digest.finish()
         if self._folder is not None:
@@ -102,10 +110,14 @@ class ObjectBlobs:
 
     async def put_as_it_comes(self, key: str, chunks: AsyncIterator[bytes]) -> Blob:
         """As `put`, on the event loop: hashing and fsync run in worker threads, one chunk is in memory per put."""
-        hashed = _Hashed(chunks)
+        hashed = HashedChunks(chunks)
         path = self._path(key)
         with _disk_full_as_no_space(lambda: hashed.length):
-            await obstore.put_async(self._store, path, hashed, use_multipart=True, chunk_size=CHUNK_BYTES)
+            begun = await BegunAsItComes.of(hashed, CHUNK_BYTES)
+            if begun.is_all:
+                await obstore.put_async(self._store, path, begun.data(), use_multipart=False)
+            else:
+                await obstore.put_async(self._store, path, begun, use_multipart=True, chunk_size=CHUNK_BYTES)
         if self._folder is not None:
             await asyncio.to_thread(_sync, self._folder / path, self._folder)
         return Blob(key, hashed.length, hashed.sha256.hexdigest())
@@ -143,7 +155,7 @@ class ObjectBlobs:
                     on_chunk(chunk)
                     yield chunk
 
-        return self.put(key, _read_in_thread(chunks()))
+        return self.put(key, read_in_thread(chunks()))
 
     def delete(self, key: str) -> None:
         """Deletes the blob; one that is not there is no error. Raises StoreError."""
@@ -168,6 +180,37 @@ class ObjectBlobs:
             for entry in page:
                 yield StoredBlob(entry["path"][prefix_length:], entry["size"], entry["last_modified"])
 
+    @property
+    def can_sign(self) -> bool:
+        """Whether the kind of store has signed URLs; whether its credentials can sign one is found out by signing."""
+        return isinstance(self._store, S3Store | AzureStore | GCSStore)
+
+    def signed_url(self, key: str, lifetime: timedelta) -> str:
+        """A URL by which anybody can GET the blob, which is not looked for, until `lifetime` is over: a secret.
+
+        May ask the store's provider of credentials. Raises StoreError if they cannot sign. Only if `can_sign`.
+        """
+        assert isinstance(self._store, S3Store | AzureStore | GCSStore)
+        return obstore.sign(self._store, "GET", self._path(key), lifetime)
+
+    def abort_partial_puts(self, began_before: datetime) -> int:
+        """Ends the multipart uploads below the prefix that began before, of S3; returns how many.
+
+        A store that refuses is logged, and nothing ended. Of others nothing: Azure forgets them after a week, GCS by a
+        rule of the bucket, a folder shows its own to `delete_partial_puts`. Nor in a store that is used from its root:
+        others may put there.
+        """
+        if not isinstance(self._store, S3Store) or not self._prefix:
+            return 0
+        try:
+            count = s3_uploads.abort(self._store, self._prefix, began_before)
+        except (BaseError, FileNotFoundError, ValueError) as error:
+            logger.warning("unfinished uploads in the store not looked for: %s", reason(error))
+            return 0
+        if count:
+            logger.warning("unfinished uploads in the store aborted count=%d", count)
+        return count
+
     def delete_partial_puts(self, folders: Iterable[str]) -> None:
         """Deletes the temporary files of puts that a kill interrupted, in these folders of a local store.
 
@@ -178,6 +221,14 @@ class ObjectBlobs:
             for path in (self._folder / self._path(folder)).rglob("*#*"):
                 if _PARTIAL_PUT.fullmatch(path.name) and path.is_file():
                     path.unlink()
+
+
+def reason(error: Exception) -> str:
+    """The first line of a store's message, without its URLs, which may contain a credential, and without what the
+    store's server wrote (XML, which may name the key); 200 characters at most.
+    """
+    line = str(error).partition("<")[0].partition("\n")[0]
+    return re.sub(r"\S*://\S+", "(its URL)", line)[:200]
 
 
 @contextmanager
@@ -192,95 +243,6 @@ def _disk_full_as_no_space(length: Callable[[], int]) -> Iterator[None]:
         raise NoSpace("disk_full", text) from error
 
 
-class _Hashed:
-    """The chunks of one put on the event loop, counted, and each hashed in a worker thread while it is stored.
-
-    Not a generator: when a put is cancelled, the store may be awaiting the next chunk.
-    """
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self.sha256 = hashlib.sha256()
-        self.length = 0
-        self._chunks = chunks
-        self._hashing: asyncio.Future[None] | None = None
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        """The next chunk, once the one before it is hashed; so `sha256` is complete after the last."""
-        if self._hashing is not None:
-            await self._hashing
-            self._hashing = None
-        chunk = await anext(self._chunks)
-        self.length += len(chunk)
-        self._hashing = asyncio.ensure_future(asyncio.to_thread(self.sha256.update, chunk))
-        return chunk
-
-
-class _Digest:
-    """A sha256 in its own thread: hashing releases the GIL, so it runs in parallel to reading and writing.
-
-    At most four chunks wait for it; `finish` must be called, or the thread stays.
-    """
-
-    def __init__(self) -> None:
-        """Starts the thread."""
-        self._sha256 = hashlib.sha256()
-        self._chunks: Queue[bytes | None] = Queue(maxsize=4)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def update(self, chunk: bytes) -> None:
-        """Hands a chunk to the thread; waits where four are waiting already."""
-        self._chunks.put(chunk)
-
-    def finish(self) -> str:
-        """Ends the thread and returns the digest of all chunks, in hex."""
-        self._chunks.put(None)
-        self._thread.join()
-        return self._sha256.hexdigest()
-
-    def _run(self) -> None:
-        """The thread: hashes chunks until None comes."""
-        while (chunk := self._chunks.get()) is not None:
-            self._sha256.update(chunk)
-
-
-def _read_in_thread(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks, read in a thread of their own: obstore cannot read in the thread that it writes from.
-
-    At most two wait in memory. What reading raises is raised here; closing the generator ends the thread.
-    """
-    read: Queue[bytes | BaseException | None] = Queue(maxsize=2)
-    ended = threading.Event()
-
-    def run() -> None:
-        """The thread: puts each chunk, then None or the error, into the queue; stops early once nobody reads."""
-        try:
-            for chunk in chunks:
-                read.put(chunk)
-                if ended.is_set():
-                    return
-            read.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer
-            read.put(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        while (item := read.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        ended.set()
-        while thread.is_alive():  # it may be blocked on the full queue
-            with suppress(Empty):
-                read.get(timeout=0.01)
-        thread.join()
-
-
 def _sync(path: Path, root: Path) -> None:
     """Fsyncs a file and the folders above it up to `root`."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -291,29 +253,3 @@ def _sync(path: Path, root: Path) -> None:
     while path != root:
         path = path.parent
         fsync_path(path)
-
-
-def local(folder: Path) -> ObjectBlobs:
-    """Blobs as plain files below a folder, which is created if needed; raises OSError if it cannot be.
-
-    A folder below it that a deletion leaves empty is removed (`automatic_cleanup`).
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    return ObjectBlobs(LocalStore(folder, automatic_cleanup=True), folder)
-
-
-def by_url(url: str) -> ObjectBlobs:
-    """Blobs in the object store of a URL; credentials are from the environment, as for the store's own tools.
-
-    Connects to nothing yet; of a file:// URL it makes the folder, and raises OSError if it cannot. Raises ValueError
-    for a URL of no known kind, without repeating it.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "file":  # obstore itself does not fsync
-        return local(Path(unquote(parts.path)))
-    try:
-        return ObjectBlobs(from_url(url))
-    except (BaseError, ValueError):
-        # Its message repeats the URL, which may contain a password.
-        text = "LUTHIER_BLOBS_URL names no object store. It begins with s3://, az://, gs:// or file://."
-        raise ValueError(text) from None
