@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import shutil
 import threading
 from collections import defaultdict
@@ -16,7 +15,7 @@ from luthier.atomic_io import disk_full_as_no_space, fsync_path
 from luthier.core.engine_ports import Address, Engine, EngineState, ParityCheck, ServedModel
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
-from luthier.process import process_identity
+from luthier.process import owner_mark
 from luthier.service.context import Context
 from luthier.service.models import models
 from luthier.service.models.models import Model
@@ -169,8 +168,9 @@ def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
     Another process may do the same at the same time: the first one's folder stays, the files are equal. Raises NotFound
     if one was deleted.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    _remove_leftovers(folder)
+    own = owner_mark.own(context.served_folder)
+    temporary = folder.with_name(f".{folder.name}.{own}.tmp")
+    _remove_leftovers(context, folder, own)
     temporary.mkdir(parents=True)
     for name in checkpoint.files:
         with (temporary / name).open("wb") as stream:
@@ -187,9 +187,9 @@ def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
     fsync_path(folder.parent)
 
 
-def _remove_leftovers(folder: Path) -> None:
+def _remove_leftovers(context: Context, folder: Path, own: str) -> None:
     """Removes unfinished copies of a folder: this process's own, and those of processes that have ended."""
     for leftover in folder.parent.glob(f".{folder.name}.*tmp"):
-        pid = leftover.name.split(".")[-2]
-        if not pid.isdigit() or int(pid) == os.getpid() or not process_identity.is_alive(int(pid)):
+        name = leftover.name.split(".")[-2]
+        if name == own or owner_mark.has_ended(context.served_folder, name):
             shutil.rmtree(leftover, ignore_errors=True)
