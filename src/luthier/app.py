@@ -129,7 +129,7 @@ def build_supervisor(settings: Settings, clocks: Clocks | None = None) -> Shared
 
 
 def supervisor_socket(settings: Settings) -> socket.socket | None:
-    """Where `luthier supervise` is to answer, listening already; None for nowhere. Raises Conflict for a port in use."""
+    """Where `luthier supervise` answers, listening already; None for nowhere. Raises Conflict for a port in use."""
     address = settings.supervise_address
     return None if address is None else supervisor_server.bound(address)
 

@@ -1,4 +1,4 @@
-"""What `luthier supervise` can say of itself: whether it holds the lease, how often its loops have run, what it follows."""
+"""What `luthier supervise` can say of itself: whether it holds the lease, its loops' passes, the runs that it follows."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,9 @@ class _Series(Collector):
         """The series now."""
         token = self.standing.fencing_token
         yield GaugeMetricFamily(
-            "luthier_supervisor_lease_held", "1 in the process that holds the supervisor's lease.", int(token is not None)
+            "luthier_supervisor_lease_held",
+            "1 in the holder of the supervisor's lease.",
+            int(token is not None),
         )
         yield GaugeMetricFamily(
             "luthier_supervisor_fencing_token", "The token of the lease that is held; 0 for none.", token or 0
