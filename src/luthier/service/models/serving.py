@@ -11,13 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from luthier import model_folder
-from luthier.atomic_io import disk_full_as_no_space, fsync_path
+from luthier.atomic_io import disk_full_as_no_space
 from luthier.core.engine_ports import Address, Engine, EngineState, ParityCheck, ServedModel
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
-from luthier.process import owner_mark
 from luthier.service.context import Context
-from luthier.service.models import models
+from luthier.service.models import models, whole_folders
 from luthier.service.models.models import Model
 from luthier.service.models.proofs import Proof, Proofs
 
@@ -168,28 +167,14 @@ def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
     Another process may do the same at the same time: the first one's folder stays, the files are equal. Raises NotFound
     if one was deleted.
     """
-    own = owner_mark.own(context.served_folder)
-    temporary = folder.with_name(f".{folder.name}.{own}.tmp")
-    _remove_leftovers(context, folder, own)
-    temporary.mkdir(parents=True)
-    for name in checkpoint.files:
-        with (temporary / name).open("wb") as stream:
-            try:
-                stream.writelines(context.blobs.open(models.blob_key(checkpoint.id, name)))
-            except FileNotFoundError as error:
-                raise models.not_found(checkpoint.model) from error
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        shutil.rmtree(temporary, ignore_errors=True)
-    fsync_path(folder.parent)
 
+    def fill(empty: Path) -> None:
+        """Writes the files."""
+        for name in checkpoint.files:
+            with (empty / name).open("wb") as stream:
+                try:
+                    stream.writelines(context.blobs.open(models.blob_key(checkpoint.id, name)))
+                except FileNotFoundError as error:
+                    raise models.not_found(checkpoint.model) from error
 
-def _remove_leftovers(context: Context, folder: Path, own: str) -> None:
-    """Removes unfinished copies of a folder: this process's own, and those of processes that have ended."""
-    for leftover in folder.parent.glob(f".{folder.name}.*tmp"):
-        name = leftover.name.split(".")[-2]
-        if name == own or owner_mark.has_ended(context.served_folder, name):
-            shutil.rmtree(leftover, ignore_errors=True)
+    whole_folders.make(context, folder, fill)
