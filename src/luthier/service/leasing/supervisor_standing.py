@@ -1,4 +1,4 @@
-"""What `luthier supervise` can say of itself: whether it holds the lease, its loops' passes, the runs that it follows."""
+"""What `luthier supervise` can say of itself: whether it has the lease, passes of its loops, runs that it follows."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
