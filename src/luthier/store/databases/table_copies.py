@@ -3,7 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Select, Table, Text, bindparam, cast, delete, func, insert, select, type_coerce
+from sqlalchemy import (
+    JSON,
+    Connection,
+    Executable,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    type_coerce,
+)
 
 from luthier.core.errors import Conflict, InvalidRequest
 from luthier.store import schema, tables
@@ -64,7 +77,7 @@ def _copy(source: Connection, target: Connection, table: Table) -> int:
     return copied
 
 
-def _select(table: Table) -> Select[Any]:
+def _select(table: Table) -> Executable:
     """The rows by the names of the statement's parameters. JSON comes as the text in which it is stored, so that no
     number and no null of it changes.
     """
