@@ -5,6 +5,7 @@ With `data_folder.py`, `serving_engines.py` and `processes/` it knows which impl
 """
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from luthier.api.streaming.event_feed import EventFeed
 from luthier.core.models import Resource
 from luthier.portal import portal_app
 from luthier.process.folder_lock import FolderLock
-from luthier.processes import api_parts, shared_parts, supervisor_parts
+from luthier.processes import api_parts, shared_parts, supervisor_parts, supervisor_server
 from luthier.processes.api_parts import Engines, Wakes
 from luthier.processes.shared_parts import Clocks, SharedParts
 from luthier.processes.supervisor_parts import SupervisorParts
@@ -127,6 +128,12 @@ def build_supervisor(settings: Settings, clocks: Clocks | None = None) -> Shared
     return shared_parts.open_shared(settings, "luthier supervise", None, clocks, shares_folder=True)
 
 
+def supervisor_socket(settings: Settings) -> socket.socket | None:
+    """Where `luthier supervise` answers, listening already; None for nowhere. Raises Conflict for a port in use."""
+    address = settings.supervise_address
+    return None if address is None else supervisor_server.bound(address)
+
+
 def _build(shared: SharedParts) -> Service:
     """Connects the parts. The caller closes `shared` if it raises."""
     engines = api_parts.build_engines(shared)
@@ -153,4 +160,4 @@ def _pulled_base_models(context: Context) -> list[str]:
     return [name for name in context.catalog.entries if context.is_ready(name)]
 
 
-__all__ = ["Clocks", "Service", "build", "build_supervisor"]
+__all__ = ["Clocks", "Service", "build", "build_supervisor", "supervisor_socket"]

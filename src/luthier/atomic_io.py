@@ -52,10 +52,11 @@ def write_durably(path: Path, data: bytes) -> None:
             raise
 
 
-def append_line(path: Path, line: bytes, *, durable: bool) -> None:
+def append_line(path: Path, line: bytes, *, durable: bool) -> int:
     """Appends a whole line or, where there is no room for it, nothing. Raises NoSpace and other OSErrors.
 
-    The file is created if needed; `durable` waits until the line is on disk.
+    The file is created if needed; `durable` waits until the line is on disk. Returns where the line begins, in bytes:
+    another process may append to the file at the same time (open(2): O_APPEND writes at the end of that moment).
     """
     with disk_full_as_no_space(path, len(line)), path.open("ab", buffering=0) as stream:
         before = stream.tell()
@@ -63,11 +64,13 @@ def append_line(path: Path, line: bytes, *, durable: bool) -> None:
             left = memoryview(line)
             while left:  # a disk that is almost full takes a part of a write, and says so by its length alone
                 left = left[stream.write(left) :]
+            begin = stream.tell() - len(line)
             if durable:
                 os.fsync(stream.fileno())
         except OSError:
             stream.truncate(before)
             raise
+    return begin
 
 
 @contextmanager

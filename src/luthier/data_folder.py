@@ -5,14 +5,14 @@ With `app.py` the composition root: no other module knows which implementations 
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from luthier import blobs, catalog
 from luthier.blobs import ObjectBlobs, SignedLinks
-from luthier.core.errors import Conflict, NotFound, Unavailable
+from luthier.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from luthier.core.models import Installation
 from luthier.core.ports import IssuerSignIn
 from luthier.core.training.hyperparameters import MAX_SEED
@@ -108,6 +108,30 @@ def adopt(settings: Settings) -> Installation:
     try:
         with _opened(settings) as database:
             return installation.adopt(database, store_location(settings, make_store(settings)))
+    finally:
+        held.release()
+
+
+def copy_to_postgres(settings: Settings) -> Mapping[str, int]:
+    """Copies every row of the folder's luthier.db into the empty database of LUTHIER_DATABASE_URL; returns how many
+    rows each table has. The file stays as it is.
+
+    Raises Conflict while a service uses the folder, for a target that has rows, and for a row that it cannot hold;
+    NotFound without a luthier.db, InvalidRequest without a URL, and as `open_database`. After an error nothing is
+    copied.
+    """
+    if settings.database_url is None:
+        text = "LUTHIER_DATABASE_URL names the empty PostgreSQL database that the rows are to be copied to. Set it."
+        raise InvalidRequest("no_database_url", text)
+    held = lock(settings, "luthier storage to-postgres", None)
+    try:
+        with _opened(settings.model_copy(update={"database_url": None})) as source, source.reading() as rows:
+            target = db.open_postgres(*_database_urls(settings))
+            try:
+                with target.writing() as tx:
+                    return db.copy_all(rows, tx, target.description)
+            finally:
+                target.close()
     finally:
         held.release()
 

@@ -5,6 +5,7 @@ Whoever needs a setting makes a Settings: it reads environment and file anew eac
 
 import ipaddress
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Literal, Self
@@ -26,6 +27,7 @@ from luthier.core.training.rank_plan import RankPlan
 from luthier.core.training.tracking import PROJECT, MlflowTarget, TrackingTargets, WandbTarget
 
 FILE = Path("luthier.toml")
+_ADDRESS = re.compile(r"([^\s:]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})")
 
 
 class Settings(BaseSettings):
@@ -67,6 +69,7 @@ class Settings(BaseSettings):
     oidc_scope: str = "openid profile"
     supervisor: bool = True
     lease_s: float = Field(default=15.0, ge=1, le=600)
+    supervise_listen: str | None = None
     tick_s: float = Field(default=0.5, gt=0)
     train_threads: int | None = Field(default=None, ge=1)
     train_ranks: int = Field(default=1, ge=1, le=4096)
@@ -232,6 +235,14 @@ class Settings(BaseSettings):
             raise ValueError("LUTHIER_WANDB_MODE=online needs LUTHIER_WANDB_KEY: an API key of W&B")
         return self
 
+    @field_validator("supervise_listen")
+    @classmethod
+    def _check_listen(cls, value: str | None) -> str | None:
+        """Raises ValueError for anything but a host and a port."""
+        if value is not None and (not (match := _ADDRESS.fullmatch(value)) or int(match[2]) > 65535):
+            raise ValueError("must be an address and a port, such as 127.0.0.1:9100 or [::1]:9100")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, value: str) -> str:
@@ -248,6 +259,14 @@ class Settings(BaseSettings):
     def scheme(self) -> str:
         """The scheme of the service's own URL."""
         return "http" if self.tls_cert is None else "https"
+
+    @property
+    def supervise_address(self) -> tuple[str, int] | None:
+        """Host and port at which `luthier supervise` listens; None for nowhere."""
+        if self.supervise_listen is None:
+            return None
+        host, _, port = self.supervise_listen.rpartition(":")
+        return host.strip("[]"), int(port)
 
     @property
     def threads_of_a_trainer(self) -> int | None:

@@ -187,8 +187,12 @@ def test_trainer_is_found_by_the_lock_of_its_run_and_no_other_process_is(tmp_pat
         time.sleep(0.02)
     assert stranger.find(run) == handle
     (run / "lock").write_text(str(os.getpid()))
-    assert stranger.find(run) is None, "the number is out of date: we are no trainer of this run"
+    foreign = stranger.find(run)
+    assert foreign is not None, "the number is of another container: we are no trainer of this run, but it has one"
+    assert foreign != handle
+    assert stranger.look(foreign) is RunState.ALIVE
     executor.kill(handle)
+    assert stranger.look(foreign) is RunState.GONE
     assert stranger.find(run) is None
 
 

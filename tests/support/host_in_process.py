@@ -12,8 +12,8 @@ from luthier.core.states import EngineName
 from luthier.engine_host import answer_lines
 from luthier.engine_host.operations import HostOperations
 from luthier.service.context import Context
-from luthier.service.models.host_directory import HostDirectory
-from luthier.service.models.hosted_serving import HostedServing
+from luthier.service.models.hosting.host_directory import HostDirectory
+from luthier.service.models.hosting.hosted_serving import HostedServing
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.engine_calls import EngineCalls
 from luthier.service.scheduling.hosted_calls import HostedCalls

@@ -39,8 +39,10 @@ def changed(name: str, *changes: tuple[str, str]) -> str:
 
 
 @contextmanager
-def nginx(service: str, folder: Path) -> Iterator[str]:
-    """nginx with TLS by a certificate of its own (`folder`/tls.pem) in front of the service's URL."""
+def nginx(service: str, folder: Path, *others: str) -> Iterator[str]:
+    """nginx with TLS by a certificate of its own (`folder`/tls.pem) in front of the service's URL, and of those of
+    further API processes.
+    """
     binary, port = program("nginx"), free_port()
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.pem"), "-days", "2"]
@@ -52,6 +54,7 @@ def nginx(service: str, folder: Path) -> Iterator[str]:
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("luthier.example", "localhost"),
         ("/etc/luthier/tls", str(folder / "tls")),
+        ("# server 127.0.0.1:8001;", "\n".join(f"server {urlsplit(other).netloc};" for other in others)),
     )
     folders = "".join(
         f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

@@ -69,6 +69,8 @@ class Split:
     data: Path
     environment: dict[str, str]
     processes: list[Process] = field(default_factory=list)
+    before: tuple[str, ...] = ()
+    """Of each command: a program that runs it, as `unshare`."""
     clients: list[OpenAI] = field(default_factory=list)
 
     def api(self) -> Process:
@@ -109,7 +111,7 @@ class Split:
     def _start(self, says: str, *arguments: str) -> Process:
         with (self.data.parent / "processes.log").open("a") as log:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "luthier", *arguments, "--data-dir", str(self.data)],
+                [*self.before, sys.executable, "-m", "luthier", *arguments, "--data-dir", str(self.data)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -25,9 +25,13 @@ from luthier.store import db
 
 @contextmanager
 def opened(context: Context, data: Path) -> Iterator[Context]:
-    database, store = db.open_database(data / "luthier.db"), blobs.local(data / "blobs")
+    """The restored service. A backup has no rows of PostgreSQL: those are as they were."""
+    own = context.database.path is not None
+    database = db.open_database(data / "luthier.db") if own else context.database
+    store = blobs.local(data / "blobs")
     yield replace(context, database=database, blobs=store, data_folder=data, served_folder=data / "served")
-    database.close()
+    if own:
+        database.close()
 
 
 def test_open_batch_goes_on_in_the_restored_service_and_answers_each_line_once(

@@ -16,6 +16,8 @@ from luthier.cli.screen import screen
 from luthier.process import logs, private_folder
 
 if TYPE_CHECKING:  # imported where they are used: `luthier --help` should not wait for them
+    from socket import socket
+
     from luthier.processes.shared_parts import SharedParts
 
 logger = logging.getLogger(__name__)
@@ -41,13 +43,17 @@ def supervise(
         settings = Settings(**given, supervisor=False)
         level = "debug" if verbose else settings.log_level
         logs.configure(logging.getLevelNamesMapping()[level.upper()], as_json=settings.log_format == "json")
+        listener = app.supervisor_socket(settings)
         shared = app.build_supervisor(settings)
+    if listener is not None:
+        host, port = listener.getsockname()[:2]
+        _say(f"Answers at http://{f'[{host}]' if ':' in host else host}:{port} (/livez, /readyz, /metrics).")
     logger.info("supervise started version=%s", __version__)
-    asyncio.run(_run(shared))
+    asyncio.run(_run(shared, listener))
     logger.info("supervise stopped")
 
 
-async def _run(shared: "SharedParts") -> None:
+async def _run(shared: "SharedParts", listener: "socket | None") -> None:
     """Supervises until SIGTERM or SIGINT."""
     import asyncio
 
@@ -57,7 +63,7 @@ async def _run(shared: "SharedParts") -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    await supervise_process.supervise(shared, stopping, _say)
+    await supervise_process.supervise(shared, stopping, _say, listener)
 
 
 def _say(text: str) -> None:

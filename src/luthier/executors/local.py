@@ -1,7 +1,10 @@
-"""Runs the trainer as a local process; its handle survives a restart of the service."""
+"""Runs the trainer as a local process; its handle survives a restart of the service.
+
+A trainer whose pid cannot be seen from here, as one of another container, is known by the run's lock:
+`foreign_trainers`.
+"""
 
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -18,7 +21,7 @@ import psutil
 
 from luthier.core.states import RunState
 from luthier.core.training.executor_port import NONE_RUNNING, ONE_CPU, Ending, NodeRoom, RunNeeds
-from luthier.executors import machine_memory, oom_kills, process_handles
+from luthier.executors import foreign_trainers, machine_memory, oom_kills, process_handles
 from luthier.process import child_environment
 from luthier.run_directory.run_directory import DEVICE_VARIABLE, RunDirectory
 
@@ -149,9 +152,14 @@ class LocalExecutor:
         others = {
             handle: needs
             for handle, needs in running.items()
-            if handle not in ours and handle not in self._endings and process_handles.running(handle) is not None
+            if handle not in ours and handle not in self._endings and self._is_other(handle)
         }
         return {handle: child.needs for handle, child in ours.items()} | others
+
+    def _is_other(self, handle: str) -> bool:
+        """Whether a trainer that is no child of ours lives."""
+        run = foreign_trainers.run_of(handle)
+        return process_handles.running(handle) is not None if run is None else foreign_trainers.holds_lock(run)
 
     def start(self, run: Path, attempt: int = 1, needs: RunNeeds = ONE_CPU) -> str:
         """Starts the trainer on a run directory and returns its handle; what it prints is appended to the run's log.
@@ -179,17 +187,12 @@ class LocalExecutor:
     def find(self, run: Path, attempt: int = 1) -> str | None:
         """The handle of the trainer that holds the run's lock, for a service that crashed before it stored the handle.
 
-        None if nobody holds the lock, or its holder is no trainer of this run; the free lock is taken for a moment to
-        see that.
+        None if nobody holds the lock, which is taken for a moment to see that. A holder that is no process of ours is
+        found by the lock itself.
         """
-        try:
-            with RunDirectory(run).lock.open("r") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return None
-        except FileNotFoundError:
+        if not foreign_trainers.holds_lock(run):
             return None
-        except BlockingIOError:
-            return process_handles.lock_holder(run)
+        return process_handles.lock_holder(run) or foreign_trainers.handle(run)
 
     def sync(self, run: Path, handle: str) -> None:
         """Nothing: the trainer works in the run directory itself."""
@@ -199,6 +202,8 @@ class LocalExecutor:
 
     def look(self, handle: str) -> RunState:
         """Whether the process is ALIVE or GONE; reaps a child that has exited, and keeps its ending for `ending`."""
+        if (run := foreign_trainers.run_of(handle)) is not None:
+            return RunState.ALIVE if foreign_trainers.holds_lock(run) else RunState.GONE
         return RunState.GONE if self._find(handle) is None else RunState.ALIVE
 
     def ending(self, handle: str) -> Ending:
@@ -207,7 +212,9 @@ class LocalExecutor:
 
     def ask_to_stop(self, handle: str) -> None:
         """Sends SIGTERM: the trainer exits after its step. Returns at once; a process that is gone is no error."""
-        if (process := self._find(handle)) is not None:
+        if (run := foreign_trainers.run_of(handle)) is not None:
+            foreign_trainers.end(run, 0)
+        elif (process := self._find(handle)) is not None:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
 
@@ -222,8 +229,11 @@ class LocalExecutor:
     def _end(self, handle: str, grace_s: float | None) -> None:
         """Ends a process by SIGTERM and, `grace_s` seconds later, SIGKILL; None for SIGKILL at once.
 
-        Records a child's ending.
+        Records a child's ending. A foreign trainer is ended by the loss of its lock.
         """
+        if (run := foreign_trainers.run_of(handle)) is not None:
+            foreign_trainers.end(run, self._stop_grace_s)
+            return
         running = self._find(handle)
         if running is None:
             return

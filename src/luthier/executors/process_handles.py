@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from luthier.process import process_identity
 from luthier.run_directory.run_directory import RunDirectory
 
 
@@ -17,8 +18,11 @@ def pid_of(handle: str) -> int:
 
 
 def handle_of(process: psutil.Process) -> str:
-    """The handle `pid:4711@<seconds from boot to the process's start>`: a pid that is reused gives another one."""
-    return f"pid:{process.pid}@{process.create_time() - psutil.boot_time():.2f}"
+    """The handle `pid:4711@<seconds from boot to the process's start>`: a pid that is reused gives another one.
+
+    In a container the namespace of its pids follows: the same pid elsewhere is another process.
+    """
+    return f"pid:{process.pid}@{process.create_time() - psutil.boot_time():.2f}{process_identity.pid_namespace()}"
 
 
 def running(handle: str) -> psutil.Process | None:

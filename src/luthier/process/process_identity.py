@@ -14,6 +14,9 @@ import psutil
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
+_SELF = Path("/proc/self")
+_INITIAL_PIDS = 0xEFFFFFFC
+"""The inode of the namespace that Linux boots with (include/linux/proc_ns.h: PROC_PID_INIT_INO)."""
 
 
 def new_name() -> str:
@@ -35,9 +38,12 @@ def has_ended(name: str) -> bool:
     return int(pid) == os.getpid() or _process(int(pid)) != rest
 
 
-def is_alive(pid: int) -> bool:
-    """Whether this machine has a process of that pid, as far as it can be seen from here."""
-    return bool(psutil.pid_exists(pid))
+@cache
+def pid_namespace() -> str:
+    """`/` and the number of the namespace of this process's pids; empty in the machine's own, and not on Linux."""
+    if sys.platform != "linux" or (inode := _PID_NAMESPACE.stat().st_ino) == _INITIAL_PIDS:
+        return ""
+    return f"/{inode}"
 
 
 def words(name: str) -> str:
@@ -51,7 +57,15 @@ def _machine() -> str:
     """The host, its boot and the namespace of its pids: within them a pid and its start name one process."""
     if sys.platform != "linux":
         return f"{socket.gethostname()}/-"
-    return f"{socket.gethostname()}/{_BOOT_ID.read_text().strip()[:8]}.{_PID_NAMESPACE.stat().st_ino}"
+    pids = str(_PID_NAMESPACE.stat().st_ino)
+    if not _sees_own_pids():
+        pids = secrets.token_hex(6)  # nobody can look our pid up, and we nobody's: the lease's time decides
+    return f"{socket.gethostname()}/{_BOOT_ID.read_text().strip()[:8]}.{pids}"
+
+
+def _sees_own_pids() -> bool:
+    """Whether /proc has the pids of this process's namespace: not after `unshare --pid` without a /proc of its own."""
+    return str(_SELF.readlink()) == str(os.getpid())
 
 
 def _process(pid: int) -> str:

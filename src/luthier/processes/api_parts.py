@@ -14,8 +14,8 @@ from luthier.grammars.grammar_checker import GrammarChecker
 from luthier.processes import shared_parts
 from luthier.processes.shared_parts import SharedParts
 from luthier.service.context import Context
-from luthier.service.models.host_directory import HostDirectory
-from luthier.service.models.hosted_serving import HostedServing
+from luthier.service.models.hosting.host_directory import HostDirectory
+from luthier.service.models.hosting.hosted_serving import HostedServing
 from luthier.service.models.serving import Serving
 from luthier.service.models.serving_port import ServedModels
 from luthier.service.scheduling.calls_port import AnswerCalls

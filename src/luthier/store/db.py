@@ -2,7 +2,7 @@
 the two is opened.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -122,4 +122,11 @@ def open_postgres(url: str, direct_url: str | None = None) -> "PostgresDatabase"
     return database
 
 
-__all__ = ["Connection", "Database", "SqliteDatabase", "has_revision", "open_database", "open_postgres"]
+def copy_all(source: Connection, target: Connection, description: str) -> Mapping[str, int]:
+    """Copies every row of a SQLite database into an empty PostgreSQL one: see `databases.table_copies`."""
+    from luthier.store.databases import table_copies
+
+    return table_copies.copy_all(source, target, description)
+
+
+__all__ = ["Connection", "Database", "SqliteDatabase", "copy_all", "has_revision", "open_database", "open_postgres"]

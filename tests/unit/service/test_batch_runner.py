@@ -262,9 +262,7 @@ def test_batch_on_a_full_disk_waits_and_asks_again_only_for_what_was_in_progress
     journal = batch_folder.of_batch(context, batch_id).journal
     calls = Calls()
     batch_runs.work(context, lambda: calls, journal.exists)
-    with full_disk(
-        500_000
-    ):  # four answers may be written at once: the last write that fits ends above 500,000 less four
+    with full_disk(500_000):  # four answers may be written at once: the last that fit end above 500,000 less four
         batch_runs.work(context, lambda: calls, lambda: journal.stat().st_size > 500_000 - 4 * 21_000)
         asked = len(calls.asked)
         batch_runs.work(context, lambda: calls, lambda: len(calls.asked) > asked + 2)

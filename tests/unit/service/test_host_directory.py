@@ -8,7 +8,7 @@ import pytest
 from luthier.core.errors import Unavailable
 from luthier.core.inference.engine_hosts import EngineHost
 from luthier.service.context import Context
-from luthier.service.models.host_directory import AVOIDED_S, FRESH_S, HostDirectory
+from luthier.service.models.hosting.host_directory import AVOIDED_S, FRESH_S, HostDirectory
 from luthier.store.queries.leasing import engine_hosts, leases
 from luthier.store.queries.leasing.leases import Lease
 

@@ -15,8 +15,8 @@ from luthier.core.states import DeploymentState, EngineName, LoadState
 from luthier.service.context import Context
 from luthier.service.models import deployments, models
 from luthier.service.models.deployments import DeploymentRequest
-from luthier.service.models.host_directory import HostDirectory
-from luthier.service.models.hosted_serving import HostedServing
+from luthier.service.models.hosting.host_directory import HostDirectory
+from luthier.service.models.hosting.hosted_serving import HostedServing
 from waiting import until
 
 ADDRESS = {"renders_tools": True, "takes_tokens": False, "embeds": False, "capacity": None}

@@ -55,6 +55,12 @@ def build_router(services: Services) -> Router:
     return router
 
 
+def look_at_database(context: Context) -> None:
+    """Reads the database, to know that it answers. Raises LuthierError."""
+    with context.database.reading():
+        return
+
+
 def _ready_models(context: Context) -> list[str]:
     """The names of the base models whose weights are here; empty if there is none.
 

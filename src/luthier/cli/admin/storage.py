@@ -1,5 +1,5 @@
-"""luthier storage: show, list, restore, empty, adopt: the blob store's owner, and orphaned blobs, which have no
-database row and were moved to lost-and-found.
+"""luthier storage: show, list, restore, empty, adopt, to-postgres: the blob store's owner, orphaned blobs, which have
+no database row and were moved to lost-and-found, and the move of the rows to another database.
 """
 
 from datetime import UTC, date, datetime, time
@@ -132,3 +132,25 @@ def adopt(
     with data_folder.changing("storage/write", data_folder.DEFAULT, "blob-store"):
         words = f"the blob store belongs to installation {own.id} from now on"
         present({"installation": own.id}, [own.id], lambda: say(words), json_, quiet)
+
+
+@app.command("to-postgres")
+def to_postgres(json_: OneAsJson = False, quiet: Quiet = False) -> None:
+    """Copy every row of luthier.db into the empty database of LUTHIER_DATABASE_URL. Stop the service first.
+
+    All or nothing; luthier.db stays as it is. Start the service with the same LUTHIER_DATABASE_URL afterwards.
+    """
+    from luthier import data_folder as service_folder
+    from luthier.settings import Settings
+
+    try:
+        with waiting("copying rows"):
+            counts = service_folder.copy_to_postgres(Settings())
+    except LuthierError as error:
+        fail(error.message, code=error.code, param=error.param)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    with data_folder.changing("storage/write", data_folder.DEFAULT, "database"):
+        n_tables = sum(1 for count in counts.values() if count)
+        words = f"copied {sum(counts.values()):,} rows of {n_tables} tables; luthier.db is used no more, and was kept"
+        present({"rows": dict(counts)}, [], lambda: say(words), json_, quiet)

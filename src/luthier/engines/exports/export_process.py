@@ -3,11 +3,13 @@
 import json
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,8 +28,10 @@ from luthier.engines import child_process
 
 logger = logging.getLogger(__name__)
 
-SCRATCH = "making"
-"""The folder of the process, a sibling of the folder that the export becomes."""
+SCRATCH = "making-"
+"""What the name of the process's folder begins with, a sibling of the folder that the export becomes. Each process has
+one of its own: that of a service which was paused may still work when the next service begins anew.
+"""
 RESULT, ERROR, STAGE = "result.json", "error.json", "stage"
 _MODULE = "luthier.engines.exports"
 _LOOK_S = 0.1
@@ -67,8 +71,9 @@ class ExportProcess:
 
     def run(self, spec: ExportSpec, folder: Path, is_wanted: Callable[[], bool]) -> ExportResult | None:
         """As the port says."""
-        scratch = folder.with_name(SCRATCH)
-        shutil.rmtree(scratch, ignore_errors=True)
+        for former in folder.parent.glob(f"{SCRATCH}*"):
+            shutil.rmtree(former, ignore_errors=True)
+        scratch = folder.with_name(f"{SCRATCH}{secrets.token_hex(4)}")
         config = Config(spec, folder, self._threads).to_json()
         began = time.monotonic()
         process = child_process.spawn(self._python, _MODULE, scratch, config, self._more)
@@ -90,10 +95,10 @@ class ExportProcess:
     @staticmethod
     def stage(folder: Path) -> str | None:
         """What the process of an export is doing, None if it does not say."""
-        try:
-            return (folder.with_name(SCRATCH) / STAGE).read_text("utf-8")
-        except OSError:
-            return None
+        for scratch in folder.parent.glob(f"{SCRATCH}*"):
+            with suppress(OSError):
+                return (scratch / STAGE).read_text("utf-8")
+        return None
 
 
 def _outcome(scratch: Path, folder: Path, status: int, seconds: float) -> ExportResult:

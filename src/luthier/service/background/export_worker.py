@@ -106,6 +106,9 @@ class ExportWorker:
     def _end(self, export: Export, **outcome: object) -> None:
         """Writes the outcome, `result` or `error`, and removes what only the making needed."""
         folder = export_records.folder(self.context, export.id)
+        if not self._is_ours(export):
+            export_records.remove_leftovers(self.context)
+            return
         for name in (_CHECKPOINT, *([] if "result" in outcome else [export_records.FILES])):
             shutil.rmtree(folder / name, ignore_errors=True)
         now = self.context.now()
@@ -120,10 +123,14 @@ class ExportWorker:
 
     def _is_wanted(self, export: Export) -> bool:
         """Whether the service goes on, and the export was not deleted meanwhile."""
-        if self._stopping.is_set():
-            return False
+        return not self._stopping.is_set() and self._is_ours(export)
+
+    def _is_ours(self, export: Export) -> bool:
+        """Whether the export is still that one, and this attempt at it the newest: not if another supervisor has taken
+        over while this one was paused.
+        """
         known = export_records.read(self.context, export.id)
-        return known is not None and known.created_at == export.created_at
+        return known is not None and exports.is_same_attempt(known, export)
 
     def _spec(self, export: Export) -> ExportSpec:
         """What the process is told; copies the checkpoint's files into the export's folder.

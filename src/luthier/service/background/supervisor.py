@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -64,6 +64,7 @@ class Supervisor:
     _threads: list[threading.Thread] = field(default_factory=list)
     _stop_thread: threading.Thread | None = None
     _wakes: Counter[str] = field(default_factory=Counter)
+    _passes: Counter[str] = field(default_factory=Counter)
     _importer: Importer = field(init=False)
     _housekeeper: Housekeeper = field(init=False)
     _control: RunControl = field(init=False)
@@ -134,6 +135,14 @@ class Supervisor:
             thread.start()
             self._threads.append(thread)
 
+    def passes(self) -> Mapping[str, int]:
+        """How many passes of each loop have ended since the start."""
+        return {name: self._passes[name] for name in LOOPS}
+
+    def followed_runs(self) -> int:
+        """How many runs the last pass has followed."""
+        return self._control.n_followed
+
     def wake(self) -> None:
         """Starts the next pass of every loop now, after a request, or after the pass that is under way."""
         self._wake(*LOOPS)
@@ -203,6 +212,7 @@ class Supervisor:
                 if not self._stopping.is_set():  # else a dependency may already be closed
                     logger.exception("tick failed loop=%s", name)
             with self._woken:
+                self._passes[name] += 1
                 self._woken.wait_for(partial(self._is_woken, name, seen), self.tick_s)  # at once after one in the pass
 
     def _is_woken(self, name: str, seen: int) -> bool:

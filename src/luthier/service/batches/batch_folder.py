@@ -1,5 +1,6 @@
 """A batch's folder while it is open: its own copy of the input file, and the journal of its answers."""
 
+import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class BatchFolder:
         """
         private_folder.create(self.path.parent)
         private_folder.create(self.path)
-        temporary = self.path / ".input.tmp"
+        # Of its own name: a supervisor that was paused may still write one beside the next supervisor.
+        temporary = self.path / f".input.{secrets.token_hex(4)}.tmp"
         with disk_full_as_no_space(self.input):
             try:
                 with temporary.open("wb") as stream:
@@ -54,12 +56,16 @@ def of_batch(context: Context, batch_id: str) -> BatchFolder:
     return BatchFolder(_root(context) / batch_id)
 
 
-def remove_others(context: Context, batch_ids: Collection[str]) -> None:
-    """Removes the folders of all batches but these: of ended ones, whose removal a kill had interrupted."""
+def list_ids(context: Context) -> set[str]:
+    """The batches that have a folder now."""
     root = _root(context)
-    for path in root.iterdir() if root.is_dir() else ():
-        if path.name not in batch_ids:
-            BatchFolder(path).remove()
+    return {path.name for path in root.iterdir()} if root.is_dir() else set()
+
+
+def remove(context: Context, batch_ids: Collection[str]) -> None:
+    """Removes the folders of these batches: of ended ones, whose removal a kill had interrupted."""
+    for batch_id in batch_ids:
+        of_batch(context, batch_id).remove()
 
 
 def _root(context: Context) -> Path:

@@ -2,13 +2,19 @@
 
 Each line has the CRC-32 of what follows it, so that a torn end, or one that the disk has lost, is recognized and cut
 off. Of two answers to one line of the input the first one stands.
+
+A supervisor that was paused, and wakes after another has taken over, may still append what it was about to: no lease
+fences a file. So the journal looks where its own lines have come to lie, and reads what another process has put before
+them.
 """
 
+import errno
 import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
 
 import msgspec
@@ -75,18 +81,38 @@ class Journal:
         return journal
 
     def append(self, records: Sequence[Record]) -> None:
-        """Appends the answers and syncs them, all or none. Raises NoSpace and other OSErrors."""
+        """Appends the answers and syncs them, all or none. Raises NoSpace and other OSErrors, ESTALE among them if
+        another process has cut the journal: open it again.
+        """
         lines = [_encoded(record) for record in records]
-        atomic_io.append_line(self.path, b"".join(lines), durable=True)
+        begin = atomic_io.append_line(self.path, b"".join(lines), durable=True)
+        if begin != self._length:
+            self._note_others(begin)
         for record, line in zip(records, lines, strict=True):
             self._note(record, len(line))
 
     def read(self, index: int) -> Record:
-        """The answer to the line of that index, which is in `entries`. Raises OSError."""
+        """The answer to the line of that index, which is in `entries`. Raises OSError, also for damage."""
         entry = self.entries[index]
         with self.path.open("rb") as stream:
             stream.seek(entry.offset)
-            return _decoder.decode(stream.read(entry.length)[_CRC_CHARACTERS:])
+            record = _whole(stream.read(entry.length))
+        if record is None or record.index != index:
+            raise OSError(errno.EIO, "the journal of a batch has changed, or is damaged", str(self.path))
+        return record
+
+    def _note_others(self, end: int) -> None:
+        """Counts what another process has appended before `end`; of a torn line only that it is there."""
+        if end < self._length:
+            raise OSError(errno.ESTALE, "another process has cut the journal", str(self.path))
+        with self.path.open("rb") as stream:
+            stream.seek(self._length)
+            others = stream.read(end - self._length)
+        for data in BytesIO(others):
+            if (record := _whole(data)) is not None:
+                self._note(record, len(data))
+            else:
+                self._length += len(data)
 
     def _note(self, record: Record, length: int) -> None:
         """Counts an answer of so many bytes at the journal's end, unless its line has one."""

@@ -37,7 +37,8 @@ IDLE_TICK_S = 60.0
 class BatchRunner:
     """Works on every open batch, from `start` to `stop`; so many lines at once are in progress, resources in turn.
 
-    Lives on one event loop, but for `wake`. Only the process that holds the data folder's lock may have one.
+    Lives on one event loop, but for `wake`. Only the holder of the supervisor's lease has one; a former holder that
+    wakes changes no row, and what it still appends to a journal is read by the next one.
     """
 
     def __init__(
@@ -96,8 +97,11 @@ class BatchRunner:
     async def _look(self, calls: LineCalls) -> None:
         """Begins the work on open batches that nobody works on, ends that on others, and writes the counts of all."""
         at_work = set(self._working)
+        # Before the rows: a batch that is not open in rows read later has ended for good. The other way round a process
+        # that is paused in between would remove what another one has begun since.
+        present = await whole_steps.in_thread(batch_folder.list_ids, self._context)
         listed = {batch.id: batch for batch in await whole_steps.in_thread(self._list_open, list(self._open.values()))}
-        await whole_steps.in_thread(batch_folder.remove_others, self._context, listed.keys() | at_work)
+        await whole_steps.in_thread(batch_folder.remove, self._context, present - listed.keys() - at_work)
         # Those of deleted resources; one that has just ended is done, or about to be.
         await slot_draining.cancel([task for id, task in self._working.items() if id not in listed])
         for batch in listed.values():

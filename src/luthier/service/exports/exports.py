@@ -104,14 +104,22 @@ def delete(context: Context, resource_id: str, export_id: str) -> None:
 
 
 def move(context: Context, export: Export, **changes: object) -> Export | None:
-    """Writes the export with these changes, for the worker; None, and nothing written, if it was deleted meanwhile."""
+    """Writes the export with these changes, for the worker; None, and nothing written, if it was deleted meanwhile, or
+    begun again by the next supervisor. The number of attempts is the fencing token: no lease guards a file.
+    """
     with context.exports_lock:
         known = export_records.read(context, export.id)
-        if known is None or known.created_at != export.created_at:
+        if known is None or not is_same_attempt(known, export):
             return None
         moved: Export = replace(known, **changes)  # type: ignore[arg-type]
         export_records.write(context, moved)
         return moved
+
+
+def is_same_attempt(known: Export, export: Export) -> bool:
+    """Whether nobody has moved the export since."""
+    same = (export.created_at, export.attempts, export.status)
+    return (known.created_at, known.attempts, known.status) == same
 
 
 def _admit(context: Context, resource_id: str) -> None:

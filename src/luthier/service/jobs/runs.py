@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from luthier.atomic_io import disk_full_as_no_space, fsync_path
+from luthier.atomic_io import disk_full_as_no_space
 from luthier.core.models import Event, Job, JobError
 from luthier.core.states import AttemptEnd, EventCode, EventLevel, JobStatus
 from luthier.core.training.hyperparameters import ResolvedHyperparameters
@@ -23,7 +23,7 @@ from luthier.service.context import Context
 from luthier.service.files import data_check, data_reports, files, training_estimate
 from luthier.service.files.data_check import Checked, Rules
 from luthier.service.jobs import job_events, job_recipes, train_specs
-from luthier.service.models import models, serving
+from luthier.service.models import models, serving, whole_folders
 from luthier.store.queries import attempts, checkpoints, events, jobs
 from luthier.store.queries import files as file_rows
 from luthier.store.queries.scheduling import queued_jobs
@@ -110,8 +110,9 @@ def claim(context: Context, job: Job) -> bool:
 def write_directory(
     context: Context, job: Job, threads: int | None, save_interval_s: float, plan: RankPlan = ONE_RANK
 ) -> RunDirectory:
-    """Writes the run directory (data, parent model), the spec last; of one that has its spec, the pause request is
-    removed and the base model's folder brought up to date. `save_interval_s` is the seconds between two resume points.
+    """Writes the run directory (data, parent model, spec), which is there whole or not at all: a supervisor that was
+    paused meanwhile may wake while the next one's trainer reads it. Of one that is there, the pause request is removed
+    and the base model's folder brought up to date. `save_interval_s` is the seconds between two resume points.
 
     Raises FileNotFoundError and NotFound if a file or the parent model was deleted while the job waited, and NoSpace.
     """
@@ -120,19 +121,24 @@ def write_directory(
         run.pause.unlink(missing_ok=True)
         _follow_base_model(run, context.base_folder(job.base_model))
         return run
-    shutil.rmtree(run.path, ignore_errors=True)
-    with disk_full_as_no_space(run.path):
-        run.path.mkdir(parents=True)
-        for target, file_id in ((run.training, job.training_file), (run.validation, job.validation_file)):
+    if run.path.exists() and not run.spec.exists():  # what is left of a run that cannot go on
+        shutil.rmtree(run.path, ignore_errors=True)
+
+    def fill(empty: Path) -> None:
+        """Writes what the trainer needs, the spec last."""
+        new = RunDirectory(empty)
+        for target, file_id in ((new.training, job.training_file), (new.validation, job.validation_file)):
             if file_id is not None:
                 with target.open("wb") as stream:
                     stream.writelines(context.blobs.open(files.blob_key(file_id)))
         if job.parent_model is not None:
             parent = models.get(context, job.resource_id, job.parent_model).checkpoint
             assert parent is not None
-            serving.copy_files(context, parent, run.parent)
-        run.write_spec(_spec(context, job, run, threads, save_interval_s, plan))
-        fsync_path(run.path.parent)
+            serving.copy_files(context, parent, new.parent)
+        new.write_spec(_spec(context, job, new, threads, save_interval_s, plan))
+
+    with disk_full_as_no_space(run.path):
+        whole_folders.make(context, run.path, fill)
     return run
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import shutil
 import threading
 from collections import defaultdict
@@ -12,13 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from luthier import model_folder
-from luthier.atomic_io import disk_full_as_no_space, fsync_path
+from luthier.atomic_io import disk_full_as_no_space
 from luthier.core.engine_ports import Address, Engine, EngineState, ParityCheck, ServedModel
 from luthier.core.errors import Unavailable, UpstreamFailed
 from luthier.core.models import Checkpoint
-from luthier.process import process_identity
 from luthier.service.context import Context
-from luthier.service.models import models
+from luthier.service.models import models, whole_folders
 from luthier.service.models.models import Model
 from luthier.service.models.proofs import Proof, Proofs
 from luthier.store.queries import copies
@@ -174,22 +172,17 @@ def copy_files(context: Context, checkpoint: Checkpoint, folder: Path) -> None:
     Another process may do the same at the same time: the first one's folder stays, the files are equal. Raises NotFound
     if one was deleted.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    _remove_leftovers(folder)
-    temporary.mkdir(parents=True)
-    for name in checkpoint.files:
-        with (temporary / name).open("wb") as stream:
-            try:
-                stream.writelines(context.blobs.open(models.blob_key(checkpoint.id, name)))
-            except FileNotFoundError as error:
-                raise models.not_found(checkpoint.model) from error
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        shutil.rmtree(temporary, ignore_errors=True)
-    fsync_path(folder.parent)
+
+    def fill(empty: Path) -> None:
+        """Writes the files."""
+        for name in checkpoint.files:
+            with (empty / name).open("wb") as stream:
+                try:
+                    stream.writelines(context.blobs.open(models.blob_key(checkpoint.id, name)))
+                except FileNotFoundError as error:
+                    raise models.not_found(checkpoint.model) from error
+
+    whole_folders.make(context, folder, fill)
 
 
 def remove_gone(context: Context) -> None:
@@ -202,11 +195,3 @@ def remove_gone(context: Context) -> None:
     for path in folders:
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes unfinished copies of a folder: this process's own, and those of processes that have ended."""
-    for leftover in folder.parent.glob(f".{folder.name}.*tmp"):
-        pid = leftover.name.split(".")[-2]
-        if not pid.isdigit() or int(pid) == os.getpid() or not process_identity.is_alive(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)

@@ -56,6 +56,12 @@ spec:
       startupProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 2, failureThreshold: 60}
       readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5}
       livenessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 10, failureThreshold: 6}
+      {{- else }}
+      ports:
+        - {name: health, containerPort: 9100}
+      startupProbe: {httpGet: {path: /livez, port: health}, periodSeconds: 2, failureThreshold: 60}
+      readinessProbe: {httpGet: {path: /readyz, port: health}, periodSeconds: 5}
+      livenessProbe: {httpGet: {path: /livez, port: health}, periodSeconds: 10, failureThreshold: 6}
       {{- end }}
       resources: {{ toYaml .resources | nindent 8 }}
       securityContext:

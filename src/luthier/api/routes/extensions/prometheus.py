@@ -15,15 +15,22 @@ from luthier.core.errors import Forbidden
 from luthier.core.models import Principal
 from luthier.core.roles import Action
 from luthier.service import service_metrics
+from luthier.service.context import Context
+from luthier.service.service_metrics import ServiceMetrics
 
 PATH = "/metrics"
 
 
 def build_router(services: Services) -> Router:
     """The one route of this module, an extension outside of every dialect."""
-    router = Router(tag="health")
-    Caller = Annotated[Principal, Depends(authentication.require_key(services.context))]
     services.metrics.watch(services.context, services.calls.n_waiting, services.serving)
+    return build_routes(services.context, services.metrics)
+
+
+def build_routes(context: Context, metrics: ServiceMetrics) -> Router:
+    """The same for whatever these metrics have."""
+    router = Router(tag="health")
+    Caller = Annotated[Principal, Depends(authentication.require_key(context))]
 
     @router.get(
         PATH, Action.USAGES_READ, "Get the service's metrics for Prometheus", Reply(content={"text/plain": js.TEXT})
@@ -33,6 +40,6 @@ def build_router(services: Services) -> Router:
         if caller.resource.id != ids.DEFAULT_RESOURCE:
             text = "Metrics are of all resources together; they are read with a key of the default resource."
             raise Forbidden("metrics_of_all", text)
-        return Response(services.metrics.text(), media_type=service_metrics.CONTENT_TYPE)
+        return Response(metrics.text(), media_type=service_metrics.CONTENT_TYPE)
 
     return router

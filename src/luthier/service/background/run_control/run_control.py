@@ -53,6 +53,8 @@ class RunControl:
     _out_of_reach: set[str] = field(default_factory=set)
     _told: set[str] = field(default_factory=set)
     _is_silent: bool = False
+    n_followed: int = 0
+    """How many runs the last pass has found."""
 
     def __post_init__(self) -> None:
         guard = partial(job_guard.guarded, self.context)
@@ -78,6 +80,7 @@ class RunControl:
         busy = self.in_flight()
         with self.context.database.reading() as tx:
             running = jobs.list_occupying(tx)
+        self.n_followed = len(running)
         self._forget_all_but({job.id for job in running})
         for job in running:
             if job.id not in busy:

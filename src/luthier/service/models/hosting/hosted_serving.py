@@ -14,7 +14,7 @@ from luthier.core.inference import host_values
 from luthier.core.inference.engine_hosts import EngineHost, HostClient, HostGone, Operation
 from luthier.core.models import Checkpoint
 from luthier.core.states import EngineName, LoadState
-from luthier.service.models.host_directory import HostDirectory
+from luthier.service.models.hosting.host_directory import HostDirectory
 from luthier.service.models.models import Model
 from luthier.service.models.proofs import Proof
 
