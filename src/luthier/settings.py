@@ -3,16 +3,14 @@
 Whoever needs a setting makes a Settings: it reads environment and file anew each time.
 """
 
-import ipaddress
 import os
-import re
 import sys
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from luthier import setting_values
 from luthier.core.errors import InvalidRequest
 from luthier.core.states import EngineName, ResultsAs
 from luthier.core.training.pricing import Price
@@ -27,7 +26,6 @@ from luthier.core.training.rank_plan import RankPlan
 from luthier.core.training.tracking import PROJECT, MlflowTarget, TrackingTargets, WandbTarget
 
 FILE = Path("luthier.toml")
-_ADDRESS = re.compile(r"([^\s:]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})")
 
 
 class Settings(BaseSettings):
@@ -51,12 +49,12 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    trusted_proxies: str = "127.0.0.1,::1"
+    trusted_proxies: Annotated[str, AfterValidator(setting_values.networks)] = "127.0.0.1,::1"
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("luthier")))
     models_dir: Path | None = None
     catalog: Path | None = None
-    database_url: SecretStr | None = None
-    database_direct_url: SecretStr | None = None
+    database_url: Annotated[SecretStr | None, AfterValidator(setting_values.postgresql)] = None
+    database_direct_url: Annotated[SecretStr | None, AfterValidator(setting_values.postgresql)] = None
     blobs_url: str | None = None
     signed_downloads_s: int = Field(default=0, ge=0, le=604_800)
     server_key: SecretStr | None = None
@@ -69,7 +67,7 @@ class Settings(BaseSettings):
     oidc_scope: str = "openid profile"
     supervisor: bool = True
     lease_s: float = Field(default=15.0, ge=1, le=600)
-    supervise_listen: str | None = None
+    supervise_listen: Annotated[str | None, AfterValidator(setting_values.listen_address)] = None
     tick_s: float = Field(default=0.5, gt=0)
     train_threads: int | None = Field(default=None, ge=1)
     train_ranks: int = Field(default=1, ge=1, le=4096)
@@ -100,7 +98,7 @@ class Settings(BaseSettings):
     import_allow: str = ""
     import_http: bool = False
     engines: Literal["local", "hosts"] = "local"
-    engine_host_url: str | None = None
+    engine_host_url: Annotated[str | None, AfterValidator(setting_values.base_address)] = None
     engine_host_key: SecretStr | None = Field(default=None, min_length=16)
     engine_drain_s: float = Field(default=30.0, ge=0, le=3600)
     serve_threads: int | None = Field(default=None, ge=1)
@@ -124,13 +122,13 @@ class Settings(BaseSettings):
     openai_results: ResultsAs = ResultsAs.AUTO
     price_per_million_tokens: float | None = Field(default=None, ge=0)
     tensorboard_dir: Path | None = None
-    mlflow_uri: str | None = None
+    mlflow_uri: Annotated[str | None, AfterValidator(setting_values.public_address)] = None
     mlflow_token: SecretStr | None = None
     mlflow_user: str | None = None
     wandb_mode: Literal["offline", "online"] | None = None
     wandb_dir: Path | None = None
     wandb_key: SecretStr | None = None
-    wandb_url: str | None = None
+    wandb_url: Annotated[str | None, AfterValidator(setting_values.public_address)] = None
     wandb_all_jobs: bool = False
     trackio_dir: Path | None = None
     tracker_project: str = Field(default=PROJECT, min_length=1, max_length=128)
@@ -174,14 +172,6 @@ class Settings(BaseSettings):
             raise ValueError("LUTHIER_SERVE_ENGINE=remote needs LUTHIER_ENGINE_URL: a URL that ends in /v1")
         return self
 
-    @field_validator("database_url", "database_direct_url")
-    @classmethod
-    def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
-        """Raises ValueError for a URL of anything but PostgreSQL."""
-        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must be a URL that begins with postgresql://; without one the database is a SQLite file")
-        return value
-
     @model_validator(mode="after")
     def _check_direct_url(self) -> Self:
         """Raises ValueError for a way around a pooler without a pooler."""
@@ -203,15 +193,6 @@ class Settings(BaseSettings):
             )
         return self
 
-    @field_validator("engine_host_url")
-    @classmethod
-    def _check_host_url(cls, value: str | None) -> str | None:
-        """Raises ValueError for what is no http:// or https:// address of a host and a port."""
-        parts = None if value is None else urlsplit(value)
-        if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/")):
-            raise ValueError("must be an address like http://10.0.0.5:8100, by which API processes reach this host")
-        return None if value is None else value.rstrip("/")
-
     @model_validator(mode="after")
     def _check_signed_downloads(self) -> Self:
         """Raises ValueError for signed URLs of a store that has none."""
@@ -219,41 +200,12 @@ class Settings(BaseSettings):
             raise ValueError("LUTHIER_SIGNED_DOWNLOADS_S needs LUTHIER_BLOBS_URL with s3://, az:// or gs://")
         return self
 
-    @field_validator("mlflow_uri", "wandb_url")
-    @classmethod
-    def _check_tracker(cls, value: str | None) -> str | None:
-        """Raises ValueError for what is no http:// or https:// address, or holds a credential: users are shown it."""
-        parts = None if value is None else urlsplit(value)
-        if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc):
-            raise ValueError("must be an http:// or https:// address without user and password")
-        return value
-
     @model_validator(mode="after")
     def _check_wandb(self) -> Self:
         """Raises ValueError for W&B's server without a key."""
         if self.wandb_mode == "online" and self.wandb_key is None:
             raise ValueError("LUTHIER_WANDB_MODE=online needs LUTHIER_WANDB_KEY: an API key of W&B")
         return self
-
-    @field_validator("supervise_listen")
-    @classmethod
-    def _check_listen(cls, value: str | None) -> str | None:
-        """Raises ValueError for anything but a host and a port."""
-        if value is not None and (not (match := _ADDRESS.fullmatch(value)) or int(match[2]) > 65535):
-            raise ValueError("must be an address and a port, such as 127.0.0.1:9100 or [::1]:9100")
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_proxies(cls, value: str) -> str:
-        """Raises ValueError for a list with anything but addresses, networks and `*`."""
-        for address in filter(None, map(str.strip, value.split(","))):
-            if address != "*":
-                try:
-                    ipaddress.ip_network(address)
-                except ValueError:
-                    raise ValueError("must be addresses or networks separated by commas, or *") from None
-        return value
 
     @property
     def scheme(self) -> str:
