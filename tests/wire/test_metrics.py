@@ -15,6 +15,7 @@ from luthier.core.roles import Role
 from luthier.run_directory.run_directory import RunDirectory
 from luthier.service.background.supervisor import Supervisor
 from luthier.service.context import Context
+from luthier.service.leasing.supervisor_standing import SupervisorStanding
 from luthier.service.models.serving import Serving
 from luthier.service.service_metrics import ServiceMetrics
 from luthier.service.tenants import keys, resources
@@ -27,7 +28,11 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 def scrape(url: str, key: str = KEY) -> Samples:
     answer = httpx2.get(f"{url}/metrics", headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 200, answer.text
-    families = text_string_to_metric_families(answer.text)
+    return samples_of(answer.text)
+
+
+def samples_of(text: str) -> Samples:
+    families = text_string_to_metric_families(text)
     return {(one.name, tuple(sorted(one.labels.items()))): one.value for family in families for one in family.samples}
 
 
@@ -75,7 +80,9 @@ def test_page_names_metrics_that_there_are(openai_client: OpenAI, url: str, page
     text = (ROOT / "docs" / page).read_text()
     if page.endswith(".json"):
         text = " ".join(target["expr"] for panel in json.loads(text)["panels"] for target in panel["targets"])
-    known = names(scrape(url))
+    supervisors = ServiceMetrics()
+    SupervisorStanding(passes=lambda: {"runs": 1}).register(supervisors.registry)
+    known = names(scrape(url)) | names(samples_of(supervisors.text().decode()))
     bare = {re.sub("_(bucket|count|sum|created)$", "", name) for name in known}
     named = set(re.findall(r"\b(?:luthier|process)_[a-z_]+[a-z]\b", text))
     assert named - known - bare == set()
