@@ -21,10 +21,16 @@ def postgresql(value: SecretStr | None) -> SecretStr | None:
 
 def base_address(value: str | None) -> str | None:
     """Raises ValueError for what is no http:// or https:// address of a host and a port."""
-    parts = None if value is None else urlsplit(value)
-    if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/")):
-        raise ValueError("must be an address like http://10.0.0.5:8100, by which API processes reach this host")
-    return None if value is None else value.rstrip("/")
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    try:
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number, or too large
+        is_usable = False
+    if not is_usable or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be an address like http://10.0.0.5:8100: scheme, host and port, and nothing else")
+    return value.rstrip("/")
 
 
 def public_address(value: str | None) -> str | None:

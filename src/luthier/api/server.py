@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 refusals = logging.getLogger(f"{__name__}.refusals")
 """Peers can cause these lines: `listening.limit_logs` limits them to a few a minute of each kind."""
 
-STATUS = error_answers.STATUS
 
 _LOGGED = (
     errors.Unauthenticated,
@@ -125,7 +124,7 @@ def answer(scope: Scope, error: LuthierError, status: int | None = None) -> Resp
     """
     path = str(scope["path"])
     envelope = ArmError if path.startswith(arm_names.PREFIX) else dialects.of_path(path).error
-    code = status or STATUS[type(error)]
+    code = status or error_answers.status_of(error)
     headers = {} if isinstance(error, errors.RateLimited | errors.Unavailable) else {"x-should-retry": "false"}
     if isinstance(error, errors.RateLimited | errors.Unavailable) and error.retry_after_s is not None:
         headers |= {
@@ -147,8 +146,10 @@ async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LuthierError)
     answer_spans.note_error(error.code)
     if isinstance(error, _LOGGED):
-        line = f"refused status={STATUS[type(error)]} code={error.code} id=%s"  # a code is a constant of ours
-        level = logging.WARNING if STATUS[type(error)] >= 500 else logging.INFO
+        line = (
+            f"refused status={error_answers.status_of(error)} code={error.code} id=%s"  # a code is a constant of ours
+        )
+        level = logging.WARNING if error_answers.status_of(error) >= 500 else logging.INFO
         refusals.log(level, line, request.scope.get("state", {}).get("request_id", "-"))
     return answer(request.scope, error)
 

@@ -28,9 +28,11 @@ PORT = 8100
 def engine_host(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int, typer.Option(help="Port to listen on; 0 chooses a free one.")] = PORT,
-    url: Annotated[str | None, typer.Option(help="Where API processes reach it, if not by that address.")] = None,
+    engine_host_url: Annotated[
+        str | None, typer.Option(help="Where API processes reach it, if not by that address.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder: copies of models and engines' files.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every request.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Load models and answer for API processes.
 
@@ -41,7 +43,7 @@ def engine_host(
     from luthier.processes import engine_host_process
     from luthier.settings import Settings
 
-    options: dict[str, Any] = {"host": host, "port": port, "engine_host_url": url, "data_dir": data_dir}
+    options: dict[str, Any] = {"host": host, "port": port, "engine_host_url": engine_host_url, "data_dir": data_dir}
     given = {name: value for name, value in options.items() if value is not None}
     os.umask(private_folder.UMASK)
     with faults.as_refused_start(given):
@@ -49,8 +51,10 @@ def engine_host(
         level = "debug" if verbose else settings.log_level
         logs.configure(logging.getLevelNamesMapping()[level.upper()], as_json=settings.log_format == "json")
         process = engine_host_process.build(settings)
-        draining = settings.model_copy(update={"stop_grace_s": settings.engine_drain_s})
-        server = Server(process.app, process.leave, draining, lambda bound: _announce(process, settings, bound))
+        # Callers are a few processes, which ask for many answers each.
+        as_host = {"stop_grace_s": settings.engine_drain_s, "connections_per_address": 0}
+        served = settings.model_copy(update=as_host)
+        server = Server(process.app, process.begin_stop, served, lambda bound: _announce(process, settings, bound))
     try:
         server.serve_until_stopped()
     except SystemExit:
@@ -69,7 +73,7 @@ def reached_at(settings: "Settings", port: int) -> str:
 def _announce(process: "EngineHostProcess", settings: "Settings", port: int) -> None:
     """Makes the host known, once its port is bound, and says so."""
     url = reached_at(settings, port)
-    process.register(url)
+    process.registration.begin(url)
     text = f"Engine host at {url}   data: {settings.data_dir}"
     screen.print(text, highlight=False, markup=False, soft_wrap=True)
     screen.file.flush()

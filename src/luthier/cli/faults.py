@@ -27,7 +27,9 @@ PIPE_CLOSED = 128 + 13
 _OF_STDOUT = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF})
 _EXTRAS = {"matplotlib": "plot", "torch": "train", "transformers": "train", "peft": "train", "xllamacpp": "serve-cpu"}
 _PREFIX = "LUTHIER_"
-_MAY_HOLD_A_KEY = frozenset({"server_key", "blobs_url", "oidc_issuer", "database_url", "database_direct_url"})
+_MAY_HOLD_A_KEY = frozenset(
+    {"blobs_url", "oidc_issuer", "engine_url", "engine_host_url", "mlflow_uri", "wandb_url"}
+) | {name for name, setting in Settings.model_fields.items() if "SecretStr" in str(setting.annotation)}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Callers are other processes of the installation, which all have its key; there a
 """
 
 import hmac
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -16,6 +17,8 @@ from luthier.core.inference.engine_hosts import PATH, Operation
 from luthier.engine_host import answer_lines
 from luthier.engine_host.operations import HostOperations
 
+logger = logging.getLogger(__name__)
+
 Answer = Callable[[Request], Awaitable[Response]]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
@@ -24,12 +27,16 @@ def build(operations: HostOperations, key: str, metrics: Callable[[], bytes], li
     """The application. Every call but the health check must have the `key`; `metrics` gives Prometheus's text."""
 
     async def answer(request: Request) -> Response:
-        """404 for an operation that this version does not have."""
+        """404 for an operation that this version does not have, 400 for what is no JSON."""
         try:
             operation = Operation(request.path_params["operation"])
         except ValueError:
             return PlainTextResponse("There is no such operation.", 404)
-        values = operations.answer(operation, await request.json())
+        try:
+            body = await request.json()
+        except ValueError:
+            return PlainTextResponse("The body is no JSON.", 400)
+        values = operations.answer(operation, body)
         return StreamingResponse(_closed_at_end(answer_lines.lines(values)), media_type="application/x-ndjson")
 
     async def show_metrics(request: Request) -> Response:
@@ -54,6 +61,7 @@ def _with_key(answer: Answer, key: str) -> Answer:
 
     async def checked(request: Request) -> Response:
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+            logger.warning("call refused: no key, or another one")
             return PlainTextResponse("The key is missing or another one.", 401)
         return await answer(request)
 

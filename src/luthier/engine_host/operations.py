@@ -2,21 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from luthier.core.engine_ports import Address
+from luthier.core.errors import NotFound
 from luthier.core.inference import host_values
 from luthier.core.inference.engine_hosts import Operation
 from luthier.service.context import Context
 from luthier.service.models import models
+from luthier.service.models import serving as serving_module
+from luthier.service.models.hosting.hosted_serving import model_fields
 from luthier.service.models.models import Model
 from luthier.service.models.serving import Serving
 from luthier.service.scheduling.admission import QueueKey
 from luthier.service.scheduling.embedding_calls import EmbeddingCall
 from luthier.service.scheduling.engine_calls import EngineCall, EngineCalls
+
+T = TypeVar("T")
+
+THREADS = 4
+"""Proofs, and models that go, at a time."""
 
 Body = Mapping[str, Any]
 Values = AsyncGenerator[object]
@@ -31,6 +40,8 @@ class HostOperations:
     calls: EngineCalls
     _served: dict[str, Model] = field(default_factory=dict)
     """The models that were asked for since the start, by canonical name."""
+    _waiting: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "host-waits"))
+    """Threads that wait for models that load: calls of other models need not wait for these threads."""
 
     def answer(self, operation: Operation, body: Body) -> Values:
         """The values of an answer. Raises, as they are asked for, LuthierError of any kind that `host_values` knows."""
@@ -82,7 +93,7 @@ class HostOperations:
     async def _prove(self, body: Body) -> Values:
         """Reports of a check that is made now."""
         model = await self._model(body)
-        proof = await asyncio.to_thread(self.serving.prove, model, body["beside_all"])
+        proof = await self._in_turn(partial(self.serving.prove, model, body["beside_all"]))
         self._served[model.canonical_name] = model
         yield {"report": host_values.report(proof.report), "beside": list(map(host_values.report, proof.beside))}
 
@@ -95,14 +106,29 @@ class HostOperations:
 
     async def _release(self, body: Body) -> Values:
         self._served.pop(body["model"], None)
-        await asyncio.to_thread(self.serving.release, body["model"])
+        await self._in_turn(partial(self.serving.release, body["model"]))
         yield True
 
     async def _discard(self, body: Body) -> Values:
         """Unloads a model that was deleted, with its copied files."""
         self._served.pop(body["model"], None)
-        await asyncio.to_thread(self.serving.remove, body["model"], body["copied_from"] or body["checkpoint"])
+        await self._in_turn(partial(self.serving.remove, body["model"], body["copied_from"] or body["checkpoint"]))
         yield True
+
+    def forget_gone(self) -> None:
+        """Unloads models that were deleted while this host could not be told, and removes their local files. Blocks."""
+        for name, model in list(self._served.items()):
+            try:
+                named = model_fields(model)
+                models.get(self.context, str(named["owner"]), str(named["model"]))
+            except NotFound:
+                self._served.pop(name, None)
+                self.serving.release(name)
+        serving_module.remove_gone(self.context)
+
+    async def _in_turn(self, call: Callable[[], T]) -> T:
+        """The result of a call that may wait long, in a thread of those for that."""
+        return await asyncio.wrap_future(self._waiting.submit(call))
 
     async def _call(self, body: Body) -> EngineCall:
         """The call of the engine that a caller wants, in this host's queue."""

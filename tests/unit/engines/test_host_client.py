@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from luthier.core.errors import RateLimited, Unavailable
+from luthier.core.errors import RateLimited
 from luthier.core.inference import host_values
 from luthier.core.inference.engine_hosts import PATH, HostGone, Operation
 from luthier.engine_host import answer_lines
@@ -128,21 +128,34 @@ def test_host_that_is_silent_is_gone(host: Host, url: str, way: str) -> None:
 
 
 @WAYS
-def test_host_that_breaks_off_or_refuses_connections_is_gone(host: Host, url: str, way: str) -> None:
+def test_host_that_breaks_off_is_gone(host: Host, url: str, way: str) -> None:
     host.sends(b"{}\n", breaks=True)
     with pytest.raises(HostGone):
         ask(url, way)
-    with pytest.raises(HostGone):
-        ask("http://127.0.0.1:9", way)
 
 
 @WAYS
 @pytest.mark.parametrize(("status", "code"), [(401, "engine_host_key"), (404, "engine_host_version")])
 def test_other_key_and_other_protocol_are_named(host: Host, url: str, way: str, status: int, code: str) -> None:
     host.answer = lambda: PlainTextResponse("", status)
-    with pytest.raises(Unavailable) as raised:
+    with pytest.raises(HostGone) as raised:  # another host may know this process
         ask(url, way)
     assert raised.value.code == code
+
+
+@WAYS
+def test_host_with_too_many_connections_is_busy_and_not_gone(host: Host, url: str, way: str) -> None:
+    host.answer = lambda: PlainTextResponse("", 503)
+    with pytest.raises(RateLimited) as raised:
+        ask(url, way)
+    assert raised.value.code == "engine_host_busy"
+
+
+@WAYS
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://x:notaport", "https://127.0.0.1:9"])
+def test_address_that_cannot_be_reached_is_a_host_that_is_gone(way: str, address: str) -> None:
+    with pytest.raises(HostGone):
+        ask(address, way)
 
 
 def test_caller_that_leaves_ends_the_call_at_the_host(host: Host, url: str) -> None:

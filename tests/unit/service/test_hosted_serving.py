@@ -124,6 +124,30 @@ def test_faults_are_asked_for_behind_the_back_of_whoever_wants_them(context: Con
     assert "luthier engine-host" in without.faults()[0]
 
 
+def test_host_that_refuses_the_key_is_passed_over_and_named(context: Context) -> None:
+    first, second = owner(context, A, B)
+    refused = HostGone("engine_host_key", "It refused the key.")
+    hosts = Hosts(
+        {first.url: {Operation.LOAD: refused, Operation.STATES: refused}, second.url: {Operation.LOAD: ADDRESS}}
+    )
+    serving, model = served_by(context, hosts, A, B), models.get(context, DEFAULT_RESOURCE, BASE)
+    until(lambda: list(serving.faults()) == [f"{first.url}: It refused the key."], 10)
+    assert asyncio.run(serving.address_when_loaded(model)).url == second.url
+
+
+def test_hosts_of_which_none_answers_are_a_fault(context: Context) -> None:
+    serving = served_by(context, Hosts({A.url: {}}), A)
+    assert serving.faults() == []
+    serving.directory.note_gone(A.url)
+    assert "No engine host answers" in serving.faults()[0]
+
+
+def test_deployment_waits_while_its_host_is_gone(context: Context) -> None:
+    deployments.put(context, DEFAULT_RESOURCE, DeploymentRequest("mine", BASE, None, "Standard", 1))
+    deployments.create_waiting(context, served_by(context, Hosts({A.url: {}}), A))
+    assert deployments.get(context, DEFAULT_RESOURCE, "mine").state is DeploymentState.CREATING
+
+
 def test_deployment_waits_for_a_host_and_is_made_once_one_lives(context: Context) -> None:
     deployments.put(context, DEFAULT_RESOURCE, DeploymentRequest("mine", BASE, None, "Standard", 1))
     without = HostedServing(HostDirectory(context.database, lambda: 0.0), Hosts({}), EngineName.AUTO)

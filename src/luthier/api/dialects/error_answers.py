@@ -31,6 +31,12 @@ STATUS: dict[type[LuthierError], int] = {
 }
 """HTTP status by class of error."""
 
+
+def status_of(error: LuthierError) -> int:
+    """The HTTP status of an error: that of its class, or of the nearest class above it that has one."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
 # Azure's own words for our codes: A1021 `ErrorCode`, and those that its gateway sends (wire-contract.md section 15).
 _AZURE_CODES = {
     "invalid_api_key": "401",
@@ -97,7 +103,9 @@ class OpenAIError(Struct, kw_only=True):
     @classmethod
     def from_error(cls, error: LuthierError) -> Self:
         """The error with our own code; its type tells limits and faults of the server from faults of the request."""
-        kind = _OPENAI_TYPES.get(type(error), "invalid_request_error")
+        kind = next(
+            (_OPENAI_TYPES[one] for one in type(error).__mro__ if one in _OPENAI_TYPES), "invalid_request_error"
+        )
         return cls(error=OpenAIErrorBody(message=error.message, type=kind, param=error.param, code=error.code))
 
 

@@ -32,7 +32,15 @@ BACKLOG = 2048
 FREED_CONNECTIONS = 16
 REJECTED_CONNECTIONS = 64
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_LIMITED_LOGGERS = ("uvicorn.error", "asyncio", "luthier.api.http.tls", __name__, "luthier.api.server.refusals")
+_LIMITED_LOGGERS = (
+    "uvicorn.error",
+    "asyncio",
+    "luthier.api.http.tls",
+    __name__,
+    "luthier.api.server.refusals",
+    "luthier.engine_host.host_app",
+    "luthier.engines.hosts.host_client",
+)
 """Loggers to which every action of a peer can write a line."""
 
 

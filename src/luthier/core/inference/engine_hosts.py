@@ -15,6 +15,8 @@ PATH = "/luthier-engines/1/"
 RESTART_S = 5.0
 """When a caller may ask again whose host has gone: by then another one is asked."""
 
+GONE = "engine_gone"
+_GONE = "The engine host of this model ended or cannot be reached. Ask again: another one takes its place."
 NO_HOST = "no_engine_host"
 """The code of the error that no host lives: what needs one waits until one starts."""
 
@@ -47,17 +49,19 @@ class EngineHost:
 
 
 class HostGone(Unavailable):
-    """A host cannot be reached, has ended in the middle of a call, or sends nothing: another one may be asked."""
+    """A host cannot be asked, and another one may be: it cannot be reached, has ended in the middle of a call, sends
+    nothing, or does not know this process.
+    """
 
-    def __init__(self) -> None:
-        text = "The engine host of this model ended or cannot be reached. Ask again: another one takes its place."
-        super().__init__("engine_gone", text, retry_after_s=RESTART_S)
+    def __init__(self, code: str = GONE, message: str = _GONE) -> None:
+        super().__init__(code, message, retry_after_s=RESTART_S)
 
 
 class HostClient(Protocol):
     """Calls hosts. `stream` and `ask` live on one event loop, `ask_now` is for threads.
 
-    Each raises HostGone, Unavailable for a host with another key or protocol, and what the host itself raises.
+    Each raises HostGone, also for a host with another key or protocol, RateLimited for one with too many
+    connections, and what the host itself raises.
     """
 
     def stream(self, url: str, operation: Operation, body: Mapping[str, object]) -> AsyncGenerator[object]:

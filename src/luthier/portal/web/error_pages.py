@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from luthier.api.dialects.error_answers import STATUS
+from luthier.api.dialects.error_answers import status_of
 from luthier.core.errors import LuthierError
 from luthier.portal.web import addresses
 from luthier.portal.web.rendering import Renderer
@@ -25,7 +25,7 @@ def handler(renderer: Renderer) -> Handler:
         text = error.message
         if error.code == "role_not_sufficient":  # the API's words are for whoever writes a program
             text = "Your role does not allow this. An owner of this resource can give you a key with another role."
-        return _page(renderer, request, STATUS[type(error)], text, error.code)
+        return _page(renderer, request, status_of(error), text, error.code)
 
     return show
 

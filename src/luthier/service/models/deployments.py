@@ -8,7 +8,7 @@ from typing import Any
 from luthier.core import ids
 from luthier.core.engine_ports import ParityReport
 from luthier.core.errors import Conflict, InvalidRequest, LuthierError, NotFound
-from luthier.core.inference.engine_hosts import NO_HOST
+from luthier.core.inference.engine_hosts import NO_HOST, HostGone
 from luthier.core.models import Deployment, JobError
 from luthier.core.states import DeploymentState
 from luthier.service import shutdown
@@ -205,7 +205,7 @@ def not_found(name: str) -> NotFound:
 
 def _create(context: Context, serving: ServedModels, deployment: Deployment, stopping: Callable[[], bool]) -> None:
     """Loads the model, checks parity and writes the final state; writes nothing if that fails as the service stops, or
-    while no engine host lives: it is tried again.
+    while no engine host lives or answers: it is tried again.
     """
     report, error = None, None
     try:
@@ -215,7 +215,7 @@ def _create(context: Context, serving: ServedModels, deployment: Deployment, sto
             words = servings.differs(model)
             error = JobError("parity_failed", f"{words[0].upper()}{words[1:]} {report.reason}")
     except LuthierError as failure:
-        if stopping() or failure.code == NO_HOST:
+        if stopping() or failure.code == NO_HOST or isinstance(failure, HostGone):
             return
         error = JobError(failure.code, failure.message)
     state = DeploymentState.SUCCEEDED if error is None else DeploymentState.FAILED

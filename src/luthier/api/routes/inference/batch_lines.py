@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier.api.dialects import dialects
 from luthier.api.dialects.dialects import Dialect
-from luthier.api.dialects.error_answers import STATUS
+from luthier.api.dialects.error_answers import status_of
 from luthier.api.http import thread_pools
 from luthier.api.http.thread_pools import Workers
 from luthier.api.intake import json_body
@@ -152,7 +152,7 @@ class BatchLines:
 
     def refusal(self, batch: Batch, error: LuthierError) -> LineAnswer:
         """The error in the envelope of the batch's dialect, with the status of its class."""
-        return LineAnswer(STATUS[type(error)], msgspec.json.encode(_dialect(batch).error.from_error(error)))
+        return LineAnswer(status_of(error), msgspec.json.encode(_dialect(batch).error.from_error(error)))
 
     def check_model(self, batch: Batch, model: str) -> None:
         """Raises NotFound if no deployment or model of the name answers, as a line of it would be told."""

@@ -45,6 +45,12 @@ class HostDirectory:
         return self._read_at > -math.inf
 
     @property
+    def are_all_avoided(self) -> bool:
+        """Whether none of the known hosts could be reached lately."""
+        now = self.elapsed_s()
+        return bool(self._hosts) and all(self._avoided.get(host.url, -math.inf) > now for host in self._hosts)
+
+    @property
     def known(self) -> Sequence[EngineHost]:
         """The hosts of the last look."""
         return self._hosts

@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from luthier.core.inference.engine_hosts import EngineHost, HostClient, HostGone
 from luthier.core.models import Checkpoint
 from luthier.core.states import EngineName, LoadState
 from luthier.service.models.hosting.host_directory import HostDirectory
+from luthier.service.models.hosting.host_states import HostStates
 from luthier.service.models.models import Model
 from luthier.service.models.proofs import Proof
 
@@ -22,23 +22,9 @@ logger = logging.getLogger(__name__)
 
 HOSTS_ASKED = 3
 """So many hosts are asked for one thing at most."""
-STATES_FRESH_S = 1.0
-STATES_TIMEOUT_S = 2.0
-RELEASE_TIMEOUT_S = 10.0
-FAULTS_KEPT_S = 10.0
-"""For so long what a host has told of faults holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _States:
-    """What a host has of models, by canonical name, and its faults, as of `read_at` (monotonic seconds); `otherwise` is
-    said of a model that it does not have.
-    """
-
-    models: Mapping[str, EngineState]
-    faults: tuple[str, ...]
-    read_at: float
-    otherwise: str = "It is not loaded. The next call loads it."
+TELLING_S = 5.0
+"""All hosts together have so long to be told of a model that goes; what lasts longer goes on without its caller."""
+PROOFS_AT_ONCE = 4
 
 
 @dataclass(slots=True)
@@ -49,18 +35,22 @@ class HostedServing:
     client: HostClient
     engine: EngineName
     """What is said to serve a model that no host has loaded yet."""
+    states: HostStates = field(init=False)
     _addresses: dict[tuple[str, str], Address] = field(default_factory=dict)
     """By model and by start of a host."""
-    _states: dict[str, _States] = field(default_factory=dict)
-    _looking: threading.Lock = field(default_factory=threading.Lock)
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "engine-hosts"))
-    _refresh: "Future[None] | None" = None
+    _telling: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "hosts-told"))
+    _proving: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(PROOFS_AT_ONCE, "engine-hosts-prove")
+    )
+
+    def __post_init__(self) -> None:
+        self.states = HostStates(self.directory, self.client)
 
     async def address_when_loaded(self, model: Model, proven: bool = False) -> Address:
         """As the port says. A host is asked once; later calls load the model again by themselves, if they must."""
-        if not self.directory.is_fresh:
-            await asyncio.to_thread(self.directory.hosts)
         for asked in range(1, HOSTS_ASKED + 1):
+            if not self.directory.is_fresh:
+                await asyncio.to_thread(self.directory.hosts)
             host = self.directory.host_of(model.canonical_name)
             known = self._addresses.get((model.canonical_name, host.process))
             if known is not None:
@@ -76,16 +66,8 @@ class HostedServing:
         raise HostGone
 
     def faults(self) -> Sequence[str]:
-        """That no host runs, and the faults that hosts have told of in the last seconds; never waits: what is older is
-        asked for anew, for the next caller.
-        """
-        if self._refresh is None or self._refresh.done():
-            self._refresh = self._threads.submit(self._look_at_all)
-        if not self.directory.known:
-            return ["No engine host runs: start luthier engine-host."] if self.directory.has_looked else []
-        urls, oldest = {host.url for host in self.directory.known}, self.directory.elapsed_s() - FAULTS_KEPT_S
-        known = [states for url, states in list(self._states.items()) if url in urls and states.read_at >= oldest]
-        return [fault for states in known for fault in states.faults]
+        """As the port says; see `HostStates.faults`."""
+        return self.states.faults()
 
     def prove(self, model: Model, beside_all: bool = False) -> Proof:
         """As the port says, on the host that will answer."""
@@ -101,14 +83,14 @@ class HostedServing:
         raise HostGone
 
     async def prove_beside_all(self, model: Model) -> Proof:
-        """As the port says; in a thread."""
-        return await asyncio.to_thread(self.prove, model, True)
+        """As the port says; in a thread of its own kind, so that proofs hold up nothing else."""
+        return await asyncio.wrap_future(self._proving.submit(self.prove, model, True))
 
     def state(self, model: Model) -> EngineState:
         """As the port says; of the host that would be asked now, as of the last second."""
         name = model.canonical_name
         try:
-            states = self._states_of(self.directory.host_of(name))
+            states = self.states.of(self.directory.host_of(name))
         except Unavailable as error:  # no host lives
             return EngineState(self.engine, LoadState.RESTING, error.message)
         return states.models.get(name) or EngineState(self.engine, LoadState.RESTING, states.otherwise)
@@ -119,7 +101,7 @@ class HostedServing:
         self._forget(name)
 
     def discard(self, checkpoint: Checkpoint) -> None:
-        """As the port says, on all hosts. What a host that cannot be reached keeps, its next start removes."""
+        """As the port says, on all hosts. A host that cannot be reached removes its copy itself, within minutes."""
         body = {"model": checkpoint.model, "checkpoint": checkpoint.id, "copied_from": checkpoint.copied_from}
         self._tell_all(Operation.DISCARD, body)
         self._forget(checkpoint.model)
@@ -136,36 +118,15 @@ class HostedServing:
         self._addresses = {key: one for key, one in self._addresses.items() if key[0] != name}
 
     def _tell_all(self, operation: Operation, body: Mapping[str, object]) -> None:
-        """Tells every host; one that cannot be reached is no error."""
-        for host in self.directory.hosts():
-            try:
-                self.client.ask_now(host.url, operation, body, RELEASE_TIMEOUT_S)
-            except LuthierError as error:
-                logger.warning("engine host not told operation=%s code=%s", operation, error.code)
+        """Tells every host, side by side; one that cannot be reached is no error."""
+        told = [self._telling.submit(self._tell, host.url, operation, body) for host in self.directory.hosts()]
+        wait(told, TELLING_S)
 
-    def _states_of(self, host: EngineHost) -> _States:
-        """The host's states, read again after a second: none if it does not answer."""
-        with self._looking:
-            known = self._states.get(host.url)
-            if known is not None and self.directory.elapsed_s() - known.read_at < STATES_FRESH_S:
-                return known
-            try:
-                answer = cast(dict[str, Any], self.client.ask_now(host.url, Operation.STATES, {}, STATES_TIMEOUT_S))
-            except LuthierError as error:
-                found = _States({}, (), self.directory.elapsed_s(), error.message)
-            else:
-                models = {name: host_values.read_state(one) for name, one in answer["models"].items()}
-                found = _States(models, tuple(answer["faults"]), self.directory.elapsed_s())
-            self._states[host.url] = found
-            return found
-
-    def _look_at_all(self) -> None:
-        """Reads the states of every host that lives."""
+    def _tell(self, url: str, operation: Operation, body: Mapping[str, object]) -> None:
         try:
-            for host in self.directory.hosts():
-                self._states_of(host)
-        except LuthierError as error:  # the database does not answer
-            logger.warning("engine hosts not looked at code=%s", error.code)
+            self.client.ask_now(url, operation, body)
+        except LuthierError as error:
+            logger.warning("engine host not told url=%s operation=%s code=%s", url, operation, error.code)
 
 
 def model_fields(model: Model) -> Mapping[str, object]:
