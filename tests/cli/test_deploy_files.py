@@ -57,5 +57,5 @@ def test_chart_is_rendered_by_helm_without_a_complaint() -> None:
     for command in (["lint", "--strict", chart], ["template", "test", chart, "--set", "ingress.enabled=true"]):
         done = subprocess.run([helm, *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    for component in ("api", "supervisor"):
+    for component in ("api", "supervisor", "engine-host"):
         assert f"app.kubernetes.io/component: {component}" in done.stdout

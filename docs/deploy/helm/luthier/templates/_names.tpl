@@ -17,7 +17,7 @@ app.kubernetes.io/component: {{ .component }}
 {{ .Values.data.existingClaim | default (printf "%s-data" (include "luthier.name" .)) }}
 {{- end }}
 
-{{/* The pod of a component: the API and the supervisor differ in their command, resources and probes. */}}
+{{/* The pod of a component: API, supervisor and engine hosts differ in their command, resources and probes. */}}
 {{- define "luthier.pod" -}}
 metadata:
   labels:
@@ -56,6 +56,15 @@ spec:
       startupProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 2, failureThreshold: 60}
       readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5}
       livenessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 10, failureThreshold: 6}
+      {{- else if eq .component "engine-host" }}
+      env:
+        - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        - {name: LUTHIER_ENGINE_HOST_URL, value: "http://$(POD).{{ include "luthier.name" .root }}-engine-host:8100"}
+      ports:
+        - {name: engines, containerPort: 8100}
+      startupProbe: {httpGet: {path: /healthz, port: engines}, periodSeconds: 2, failureThreshold: 60}
+      readinessProbe: {httpGet: {path: /healthz, port: engines}, periodSeconds: 5}
+      livenessProbe: {httpGet: {path: /healthz, port: engines}, periodSeconds: 10, failureThreshold: 6}
       {{- else }}
       ports:
         - {name: health, containerPort: 9100}
