@@ -67,4 +67,11 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
         killed.wait()
         whole_folders.make(context, context.runs_folder / "one", lambda empty: filled("x", empty))
         assert (gone.exists(), kept.exists()) == (False, True)
+        left = kept.with_name(kept.name.replace("one", "another"))  # nobody makes it again
+        left.mkdir()
+        whole_folders.remove_leftovers(context)
+        assert left.exists()
         living.kill()
+        living.wait()
+        whole_folders.remove_leftovers(context)
+        assert [left.exists(), kept.exists()] == [False, False]

@@ -1,5 +1,5 @@
-"""What expires: files, unfinished uploads, stored responses, records of webhooks; and blobs without a row, moved to
-lost-and-found.
+"""What expires: files, unfinished uploads, stored responses, records of webhooks; blobs without a row, moved to
+lost-and-found; and folders that killed processes left unfinished.
 
 The supervisor's storage loop runs it.
 """
@@ -14,6 +14,7 @@ from luthier.service.background import installation, orphaned_blobs
 from luthier.service.context import Context
 from luthier.service.files import files as file_service
 from luthier.service.files import uploads as upload_service
+from luthier.service.models import whole_folders
 from luthier.service.responses import stored_responses
 from luthier.service.webhooks import deliveries
 from luthier.store import installation as installation_row
@@ -53,6 +54,7 @@ class Housekeeper:
         remove_expired(self.context)
         if self._swept_s is None or not 0 <= now_s - self._swept_s < SWEEP_INTERVAL_S:
             self._swept_s = now_s
+            whole_folders.remove_leftovers(self.context)
             self.sweep()
         self._update_marker()
 

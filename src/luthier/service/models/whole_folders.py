@@ -16,10 +16,8 @@ def make(context: Context, folder: Path, fill: Callable[[Path], object]) -> None
     """
     own = owner_mark.own(context.served_folder)
     temporary = folder.with_name(f".{folder.name}.{own}.tmp")
-    for leftover in folder.parent.glob(f".{folder.name}.*tmp"):
-        name = leftover.name.split(".")[-2]
-        if name == own or owner_mark.has_ended(context.served_folder, name):
-            shutil.rmtree(leftover, ignore_errors=True)
+    _remove_unfinished(context, folder.parent, f".{folder.name}.*tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         fill(temporary)
@@ -30,3 +28,15 @@ def make(context: Context, folder: Path, fill: Callable[[Path], object]) -> None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     fsync_path(folder.parent)
+
+
+def remove_leftovers(context: Context) -> None:
+    """Removes the unfinished run directories and copies for engines of processes that have ended."""
+    for parent in (context.runs_folder, context.served_folder):
+        _remove_unfinished(context, parent, ".*.*tmp")
+
+
+def _remove_unfinished(context: Context, parent: Path, pattern: str) -> None:
+    for leftover in parent.glob(pattern):
+        if owner_mark.has_ended(context.served_folder, leftover.name.split(".")[-2]):
+            shutil.rmtree(leftover, ignore_errors=True)
