@@ -24,6 +24,8 @@ from luthier.store import delivery_schema, schema
 from luthier.store.process_schema import process_tables
 from luthier.store.queries import checkpoints
 
+PROCESSES = (process_tables.leases, process_tables.rate_grants, process_tables.engine_hosts)
+
 
 @pytest.fixture
 def other(context: Context) -> tuple[Resource, list[str]]:
@@ -283,7 +285,7 @@ def test_empty_resource_is_deleted_at_once_and_the_default_one_never(
 def test_every_table_belongs_to_a_resource(context: Context, other: tuple[Resource, list[str]]) -> None:
     """Else a deleted resource would leave rows behind, or a foreign key would keep it from going."""
     # Rows of the installation and of its processes are nobody's; a copy goes with whoever has its name.
-    nobodys = {schema.installation, schema.commit_counter, process_tables.leases, process_tables.rate_grants}
+    nobodys = {schema.installation, schema.commit_counter, *PROCESSES}
     reached = {schema.resources, schema.checkpoint_copies, *nobodys}
     while more := {
         table
