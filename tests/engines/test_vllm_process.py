@@ -178,7 +178,7 @@ def test_close_ends_all_of_them(own: str, within_s: float, make: Make, base: Ser
     engine.close()
     assert time.monotonic() - began < within_s
     until_ended(members)
-    assert list(folder.iterdir()) == []
+    assert list(folder.glob("[!.]*")) == []
     with pytest.raises(Unavailable):
         engine.ensure(base)
 

@@ -119,7 +119,7 @@ def test_tuned_model_in_use_is_not_deleted_until_its_deployment_is(
     call("DELETE", f"{url}{PATH}/clippy")
     assert azure.models.delete(tuned).deleted
     assert not list((supervisor.context.served_folder.parent / "blobs" / "checkpoints").rglob("*.safetensors"))
-    assert list(supervisor.context.served_folder.iterdir()) == []
+    assert list(supervisor.context.served_folder.glob("[!.]*")) == []
 
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}

@@ -137,7 +137,7 @@ def test_base_of_which_nothing_is_wanted_loses_its_process(
     assert process.is_running()
     engine.release(base.id)
     process.wait(10)
-    until(lambda: list(folder.iterdir()) == [])
+    until(lambda: list(folder.glob("[!.]*")) == [])
 
 
 def test_adapter_that_cannot_be_applied_is_refused_and_the_others_go_on(
@@ -175,7 +175,7 @@ def test_close_ends_the_process_and_removes_its_folder(engine: NativeEngine, bas
     address = engine.ensure(base)
     engine.close()
     assert processes(folder) == []
-    assert list(folder.iterdir()) == []
+    assert list(folder.glob("[!.]*")) == []
     with pytest.raises(Unavailable):
         engine.ensure(base)
     with pytest.raises(Unavailable):
