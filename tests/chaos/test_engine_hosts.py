@@ -14,6 +14,7 @@ from openai import OpenAI
 
 import split_processes
 import tiny
+from authority import Authority
 from running import KEY
 from split_processes import Process, Split
 from waiting import until
@@ -104,3 +105,16 @@ def test_host_refuses_another_key(split: Split) -> None:
         assert httpx2.post(f"{url}/luthier-engines/1/states", json={}, headers=headers).status_code == 401
         assert httpx2.get(f"{url}/metrics", headers=headers).status_code == 401
     assert httpx2.get(f"{url}/healthz").text == "alive"
+
+
+def test_host_with_a_certificate_is_asked_by_those_who_trust_its_authority(split: Split, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.make()
+    plain = dict(split.environment)
+    split.environment |= {"LUTHIER_TLS_CERT": str(pair.cert), "LUTHIER_TLS_KEY": str(pair.key)}
+    assert "https://127.0.0.1" in split.engine_host().said
+    split.environment = plain
+    assert refusal(split.client(split.api()), tiny.NAME) == (503, "engine_gone")
+    assert "its certificate is not trusted" in split.log()
+    split.environment = plain | {"SSL_CERT_FILE": str(authority.ca)}
+    assert answer(split.client(split.api()), tiny.NAME)
