@@ -3,9 +3,10 @@
 Callers are other processes of the installation, which all have its key; there are no tenants here.
 """
 
+import asyncio
 import hmac
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
@@ -16,6 +17,7 @@ from starlette.routing import Route
 from luthier.core.inference.engine_hosts import PATH, Operation
 from luthier.engine_host import answer_lines
 from luthier.engine_host.operations import HostOperations
+from luthier.service import service_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +39,10 @@ def build(operations: HostOperations, key: str, metrics: Callable[[], bytes], li
         except ValueError:
             return PlainTextResponse("The body is no JSON.", 400)
         values = operations.answer(operation, body)
-        return StreamingResponse(_closed_at_end(answer_lines.lines(values)), media_type="application/x-ndjson")
+        return StreamingResponse(answer_lines.lines(values), media_type="application/x-ndjson")
 
     async def show_metrics(request: Request) -> Response:
-        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await asyncio.to_thread(metrics), media_type=service_metrics.CONTENT_TYPE)
 
     async def live(request: Request) -> Response:
         return PlainTextResponse("alive")
@@ -66,12 +68,3 @@ def _with_key(answer: Answer, key: str) -> Answer:
         return await answer(request)
 
     return checked
-
-
-async def _closed_at_end(lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """The lines; whoever goes before the last one ends the operation."""
-    try:
-        async for line in lines:
-            yield line
-    finally:
-        await lines.aclose()
